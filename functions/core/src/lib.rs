@@ -1,1 +1,23 @@
+//! What every function of IoT Meter shares.
+//!
+//! From pure to outside; each layer knows only those above it:
+//! [`time`] and [`id`]; [`message`] and [`sequence`]; the nouns [`device`], [`alert`], [`command`],
+//! [`metric`]; [`state`], which turns messages into what is known of a device; [`archive`], the layout
+//! of what is kept; [`store`], the ports and their in-memory adapter; [`aws`], the only module that names
+//! an SDK type; [`http`]; [`config`] and [`observe`].
 
+pub mod alert;
+pub mod archive;
+pub mod aws;
+pub mod command;
+pub mod config;
+pub mod device;
+pub mod http;
+pub mod id;
+pub mod message;
+pub mod metric;
+pub mod observe;
+pub mod sequence;
+pub mod state;
+pub mod store;
+pub mod time;

@@ -1,0 +1,80 @@
+//! Alerts: something about a device that a person should know.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::id::{DeviceId, Shard, event_id};
+use crate::time::Timestamp;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Look at it today.
+    Warning,
+    /// Look at it now.
+    Critical,
+}
+
+impl Severity {
+    /// Reads the API's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "info" => Some(Self::Info),
+            "warning" => Some(Self::Warning),
+            "critical" => Some(Self::Critical),
+            _ => None,
+        }
+    }
+}
+
+/// An alert as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Sorts by `created_at`; derived from the cause when the platform raised it.
+    pub alert_id: Uuid,
+    /// Whose.
+    pub device_id: DeviceId,
+    /// What kind, a free word (`general`, `device_offline`).
+    pub alert_type: String,
+    /// How bad.
+    pub severity: Severity,
+    /// For a person.
+    pub message: String,
+    /// Somebody has seen it.
+    pub acknowledged: bool,
+    /// When somebody did.
+    pub acknowledged_at: Option<Timestamp>,
+    /// When its cause ended, for one that the platform raised.
+    pub resolved_at: Option<Timestamp>,
+    /// When its cause began.
+    pub created_at: Timestamp,
+}
+
+/// The type of the alert for a device that is gone.
+pub const DEVICE_OFFLINE: &str = "device_offline";
+
+impl Alert {
+    /// The alert for a device that went offline at `at`: deciding it twice is one alert.
+    pub fn device_offline(device_id: &DeviceId, at: Timestamp, why: &str) -> Self {
+        Self {
+            alert_id: event_id(at, DEVICE_OFFLINE, device_id.as_str()),
+            device_id: device_id.clone(),
+            alert_type: DEVICE_OFFLINE.to_owned(),
+            severity: Severity::Warning,
+            message: format!("{device_id} is offline: {why}"),
+            acknowledged: false,
+            acknowledged_at: None,
+            resolved_at: None,
+            created_at: at,
+        }
+    }
+
+    /// Its partition in the index over the fleet's alerts, a function of the id alone, so that the
+    /// index also finds one by its id.
+    pub fn shard(alert_id: Uuid) -> Shard {
+        Shard::of(alert_id.as_bytes())
+    }
+}

@@ -1,0 +1,63 @@
+//! Devices: the registry's row. What a device does (presence, sessions) is in [`crate::state`].
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::id::DeviceId;
+use crate::time::Timestamp;
+
+/// Whether the owner uses the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceStatus {
+    /// In use.
+    Active,
+    /// Taken out of use; its telemetry is stored all the same.
+    Inactive,
+}
+
+impl DeviceStatus {
+    /// Every value.
+    pub const ALL: [Self; 2] = [Self::Active, Self::Inactive];
+
+    /// The API's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+        }
+    }
+
+    /// Reads the API's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// A registered device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Device {
+    /// The registration's id; sorts by `created_at`. A device registered again gets another.
+    pub id: Uuid,
+    /// The thing's name.
+    pub device_id: DeviceId,
+    /// For people.
+    pub device_name: String,
+    /// For people and rules (`power_meter_dc`).
+    pub device_type: Option<String>,
+    /// For people.
+    pub location: Option<String>,
+    /// Whether it is in use.
+    pub status: DeviceStatus,
+    /// The owner's own data.
+    pub metadata: Map<String, Value>,
+    /// The configuration in force: what accepted `update_config` commands and `PUT …/config` made it.
+    pub config: Map<String, Value>,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When this row was changed last.
+    pub updated_at: Timestamp,
+    /// Counts changes of this row: the lock of every update.
+    pub revision: u64,
+}

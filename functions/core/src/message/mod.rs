@@ -1,0 +1,270 @@
+//! Messages: what was received, what it says, or why it cannot be read.
+//!
+//! [`parse`] is the only way in. It never panics, never loses bytes (the caller keeps the
+//! [`Received`]), and says which field is wrong.
+
+mod fields;
+mod v1;
+mod v2;
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::command::{AckResult, OtaState};
+use crate::id::{DeviceId, Mid};
+use crate::metric::MetricName;
+use crate::time::Timestamp;
+
+/// The largest payload that IoT Core takes, in bytes.
+pub const MAX_PAYLOAD_BYTES: usize = 128 * 1024;
+
+/// The most measurements in one message.
+pub const MAX_MEASUREMENTS: usize = 200;
+
+/// How far ahead of receipt a time may lie, in seconds.
+pub const MAX_AHEAD_S: i64 = 24 * 3600;
+
+/// A message as the broker handed it over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The full topic.
+    pub topic: String,
+    /// The bytes, whatever they are.
+    pub payload: Bytes,
+    /// The broker's clock, to the millisecond.
+    pub received_at: Timestamp,
+}
+
+/// What a message is about; also the folder of its file name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    /// Measurements.
+    Telemetry,
+    /// A heartbeat.
+    Hello,
+    /// Online or offline.
+    Status,
+    /// The answer to a command.
+    CommandAck,
+    /// Progress of a firmware upgrade.
+    OtaStatus,
+}
+
+impl Category {
+    /// Every category.
+    pub const ALL: [Self; 5] = [
+        Self::Telemetry,
+        Self::Hello,
+        Self::Status,
+        Self::CommandAck,
+        Self::OtaStatus,
+    ];
+
+    /// The word in `msg_type` and in file names.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Telemetry => "telemetry",
+            Self::Hello => "hello",
+            Self::Status => "status",
+            Self::CommandAck => "command_ack",
+            Self::OtaStatus => "ota_status",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|category| category.as_str() == text)
+    }
+
+    /// What follows the device id in the topic.
+    pub fn topic_suffix(self) -> &'static str {
+        match self {
+            Self::Telemetry => "telemetry",
+            Self::Hello => "hello",
+            Self::Status => "status",
+            Self::CommandAck => "command/ack",
+            Self::OtaStatus => "ota/status",
+        }
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A message that could be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Its identity.
+    pub mid: Mid,
+    /// From the topic, which is the authority.
+    pub device_id: DeviceId,
+    /// From the topic.
+    pub category: Category,
+    /// When the device made it; for version 1 without a time, when it was received.
+    pub ts: Timestamp,
+    /// The device's count of its messages; none in version 1 and in `status`.
+    pub seq: Option<u32>,
+    /// Which power-on, as text: a number and a string of the same digits are one.
+    pub boot: Option<String>,
+    /// What it says.
+    pub body: Body,
+    /// What was received.
+    pub received: Received,
+}
+
+/// What a message says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// 0 (version 1 only) to [`MAX_MEASUREMENTS`] samples in the order of the message.
+    Telemetry(Vec<Measurement>),
+    /// A heartbeat.
+    Hello(Hello),
+    /// Online or offline, and which connection says so.
+    Status {
+        /// Whether it came or went.
+        online: bool,
+        /// The connection, when the device names it.
+        conn_id: Option<String>,
+    },
+    /// The answer to a command.
+    CommandAck {
+        /// Which command.
+        cmd_id: Uuid,
+        /// How it went.
+        result: AckResult,
+        /// For a person.
+        detail: Option<String>,
+    },
+    /// Progress of a firmware upgrade.
+    OtaStatus {
+        /// Of which command.
+        cmd_id: Uuid,
+        /// How far.
+        ota_state: OtaState,
+        /// 0 to 100.
+        progress_pct: Option<f64>,
+        /// Where to.
+        fw_version_target: Option<String>,
+        /// For a person.
+        detail: Option<String>,
+    },
+}
+
+/// One sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// What.
+    pub metric: MetricName,
+    /// When.
+    pub ts: Timestamp,
+    /// The how-manieth sample of this metric and `ts` in its message, from 0.
+    pub ordinal: u16,
+    /// How much; finite.
+    pub value: f64,
+    /// In what.
+    pub unit: Option<String>,
+}
+
+/// What a heartbeat tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The firmware that runs, a semantic version.
+    pub fw_version: String,
+    /// Seconds since power-on.
+    pub uptime_s: f64,
+    /// How many brokers it is connected to.
+    pub broker_connections: u64,
+    /// How full its send buffer is, 0 to 100.
+    pub buf_usage_pct: f64,
+    /// Inside the case, °C.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temp_internal: Option<f64>,
+}
+
+/// Why a message cannot be read: it goes to quarantine with this text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// The topic is none of the protocol's.
+    #[error("topic: is not iot/{{device_id}}/telemetry, hello, status, command/ack or ota/status")]
+    Topic,
+    /// The topic's device id is outside its alphabet.
+    #[error("topic: the device id {0}")]
+    TopicDeviceId(#[from] crate::id::BadDeviceId),
+    /// Larger than IoT Core would have let through.
+    #[error("payload: {0} bytes, more than {MAX_PAYLOAD_BYTES}")]
+    TooLarge(usize),
+    /// Not JSON; the reason names line and column.
+    #[error("payload: is not JSON: {0}")]
+    NotJson(String),
+    /// JSON, but no object.
+    #[error("payload: is not a JSON object")]
+    NotAnObject,
+    /// A field that is wrong or missing.
+    #[error("{field}: {reason}")]
+    Field {
+        /// The path of the field (`measurements[3].val`).
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Unreadable {
+    pub(crate) fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Field {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Splits a topic into the device and the category.
+pub fn parse_topic(topic: &str) -> Result<(DeviceId, Category), Unreadable> {
+    let rest = topic.strip_prefix("iot/").ok_or(Unreadable::Topic)?;
+    let (device, suffix) = rest.split_once('/').ok_or(Unreadable::Topic)?;
+    let category = Category::ALL
+        .into_iter()
+        .find(|c| c.topic_suffix() == suffix)
+        .ok_or(Unreadable::Topic)?;
+    Ok((DeviceId::parse(device)?, category))
+}
+
+/// Reads a message, or says why it cannot be read.
+pub fn parse(received: &Received) -> Result<Message, Unreadable> {
+    let (device_id, category) = parse_topic(&received.topic)?;
+    if received.payload.len() > MAX_PAYLOAD_BYTES {
+        return Err(Unreadable::TooLarge(received.payload.len()));
+    }
+    let value: serde_json::Value = serde_json::from_slice(&received.payload)
+        .map_err(|error| Unreadable::NotJson(error.to_string()))?;
+    let serde_json::Value::Object(object) = value else {
+        return Err(Unreadable::NotAnObject);
+    };
+    match object.get("v") {
+        None => v1::read(received, device_id, category, &object),
+        Some(v) => match v.as_u64() {
+            Some(1) => v1::read(received, device_id, category, &object),
+            Some(2) => v2::read(received, device_id, category, &object),
+            _ => Err(Unreadable::field("v", "must be 1 or 2")),
+        },
+    }
+}
+
+/// Numbers the samples of one metric and time in the order of the message.
+pub(crate) fn number_samples(measurements: &mut [Measurement]) {
+    let mut seen = std::collections::HashMap::new();
+    for m in measurements {
+        let count = seen.entry((m.metric.clone(), m.ts)).or_insert(0_u16);
+        m.ordinal = *count;
+        *count += 1;
+    }
+}

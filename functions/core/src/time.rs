@@ -1,0 +1,261 @@
+//! Instants: one type, one parser, one fixed-width form for keys.
+//!
+//! Devices stamp messages with RFC 3339 of any precision down to a nanosecond, and their clocks may
+//! stand at 1970. Keys sort as text, so they need a fixed width, which four-digit years give.
+
+use std::fmt;
+
+use jiff::civil::Date;
+use jiff::tz::Offset;
+use serde::{Deserialize, Serialize};
+
+const NANOS_PER_SECOND: i128 = 1_000_000_000;
+
+/// An instant in UTC with nanosecond resolution, in the years 0001 to 9999.
+///
+/// Serialises as RFC 3339 with `Z` and no more fraction digits than it needs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "jiff::Timestamp", into = "jiff::Timestamp")]
+pub struct Timestamp(jiff::Timestamp);
+
+/// Why a text or a number is no [`Timestamp`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is not an RFC 3339 date and time in the years 0001 to 9999")]
+pub struct BadTimestamp;
+
+impl TryFrom<jiff::Timestamp> for Timestamp {
+    type Error = BadTimestamp;
+
+    fn try_from(instant: jiff::Timestamp) -> Result<Self, BadTimestamp> {
+        let year = Offset::UTC.to_datetime(instant).year();
+        if (1..=9999).contains(&year) {
+            Ok(Self(instant))
+        } else {
+            Err(BadTimestamp)
+        }
+    }
+}
+
+impl From<Timestamp> for jiff::Timestamp {
+    fn from(t: Timestamp) -> Self {
+        t.0
+    }
+}
+
+impl Timestamp {
+    /// The Unix epoch.
+    pub const EPOCH: Self = Self(jiff::Timestamp::UNIX_EPOCH);
+
+    /// The clock of this machine. Pure code takes the time as an argument instead.
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now())
+    }
+
+    /// RFC 3339 with its offset, as protocol.md asks of version 2.
+    pub fn parse(text: &str) -> Result<Self, BadTimestamp> {
+        // jiff also reads RFC 9557 annotations ("…[Europe/Berlin]"); the protocol has none.
+        if text.contains('[') {
+            return Err(BadTimestamp);
+        }
+        text.parse::<jiff::Timestamp>()
+            .map_err(|_| BadTimestamp)?
+            .try_into()
+    }
+
+    /// RFC 3339 where a missing offset means UTC, as protocol.md asks of version 1.
+    pub fn parse_or_utc(text: &str) -> Result<Self, BadTimestamp> {
+        Self::parse(text).or_else(|bad| {
+            let civil: jiff::civil::DateTime = text.parse().map_err(|_| bad.clone())?;
+            // A text with an offset that did not parse above must not be read as local time.
+            if text.len() < "2026-01-01T00:00".len() || text.contains('[') {
+                return Err(bad);
+            }
+            let tail = text.get("2026-01-01".len()..).unwrap_or_default();
+            if tail.contains(['+', '-', 'Z', 'z']) {
+                return Err(bad);
+            }
+            Offset::UTC.to_timestamp(civil).map_err(|_| bad)?.try_into()
+        })
+    }
+
+    /// Milliseconds since the epoch, as IoT Core's `timestamp()` gives them.
+    pub fn from_millis(ms: i64) -> Result<Self, BadTimestamp> {
+        jiff::Timestamp::from_millisecond(ms)
+            .map_err(|_| BadTimestamp)?
+            .try_into()
+    }
+
+    /// Nanoseconds since the epoch.
+    pub fn from_nanos(ns: i128) -> Result<Self, BadTimestamp> {
+        jiff::Timestamp::from_nanosecond(ns)
+            .map_err(|_| BadTimestamp)?
+            .try_into()
+    }
+
+    /// Milliseconds since the epoch, rounded towards it.
+    pub fn as_millis(self) -> i64 {
+        self.0.as_millisecond()
+    }
+
+    /// Whole seconds since the epoch, rounded towards it.
+    pub fn as_seconds(self) -> i64 {
+        self.0.as_second()
+    }
+
+    /// Nanoseconds since the epoch.
+    pub fn as_nanos(self) -> i128 {
+        self.0.as_nanosecond()
+    }
+
+    /// This instant moved by `seconds`, or the end of the representable range.
+    pub fn plus_seconds(self, seconds: i64) -> Self {
+        let ns = self
+            .as_nanos()
+            .saturating_add(i128::from(seconds) * NANOS_PER_SECOND);
+        Self::from_nanos(ns).unwrap_or(if seconds < 0 {
+            Self::min()
+        } else {
+            Self::max()
+        })
+    }
+
+    /// The instant one nanosecond later.
+    pub fn next(self) -> Self {
+        Self::from_nanos(self.as_nanos() + 1).unwrap_or(self)
+    }
+
+    /// The first instant that there is.
+    pub fn min() -> Self {
+        Self::start_of(Date::constant(1, 1, 1))
+    }
+
+    /// Past every instant a device may claim; the stop of an open range.
+    pub fn max() -> Self {
+        Self::start_of(Date::constant(9999, 12, 30))
+    }
+
+    /// Midnight in UTC at which `day` begins.
+    pub fn start_of(day: Date) -> Self {
+        // Every civil date of the years 1 to 9999 has a midnight in UTC; EPOCH is never taken.
+        Offset::UTC
+            .to_timestamp(day.at(0, 0, 0, 0))
+            .map_or(Self::EPOCH, Self)
+    }
+
+    /// The day in UTC.
+    pub fn day(self) -> Date {
+        Offset::UTC.to_datetime(self.0).date()
+    }
+
+    /// The hour of the day in UTC, 0 to 23.
+    pub fn hour(self) -> i8 {
+        Offset::UTC.to_datetime(self.0).hour()
+    }
+
+    /// The last multiple of `seconds` since the epoch that is not after this instant.
+    pub fn floor(self, seconds: u32) -> Self {
+        let step = i128::from(seconds.max(1)) * NANOS_PER_SECOND;
+        let ns = self.as_nanos();
+        Self::from_nanos(ns - ns.rem_euclid(step)).unwrap_or_else(|_| Self::min())
+    }
+
+    /// Fixed width with nine fraction digits, so that texts sort as the instants do: for keys.
+    pub fn key(self) -> String {
+        self.0.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
+    }
+
+    /// Fixed width without colons or hyphens: for file names (`20260101T120000.000000000Z`).
+    pub fn file_stem(self) -> String {
+        self.0.strftime("%Y%m%dT%H%M%S.%9fZ").to_string()
+    }
+
+    /// The reverse of [`Timestamp::file_stem`].
+    pub fn from_file_stem(text: &str) -> Result<Self, BadTimestamp> {
+        let digits = |range: std::ops::Range<usize>| {
+            text.get(range)
+                .filter(|t| t.bytes().all(|b| b.is_ascii_digit()))
+                .ok_or(BadTimestamp)
+        };
+        if text.len() != "20260101T120000.000000000Z".len() || !text.is_ascii() {
+            return Err(BadTimestamp);
+        }
+        if &text[8..9] != "T" || &text[15..16] != "." || &text[25..] != "Z" {
+            return Err(BadTimestamp);
+        }
+        Self::parse(&format!(
+            "{}-{}-{}T{}:{}:{}.{}Z",
+            digits(0..4)?,
+            digits(4..6)?,
+            digits(6..8)?,
+            digits(9..11)?,
+            digits(11..13)?,
+            digits(13..15)?,
+            digits(16..25)?
+        ))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_offset_is_required_in_version_2_and_means_utc_when_missing_in_version_1() {
+        assert_eq!(Timestamp::parse("2026-01-01T00:00:00"), Err(BadTimestamp));
+        assert_eq!(
+            Timestamp::parse_or_utc("2026-01-01T00:00:00.5"),
+            Timestamp::parse("2026-01-01T00:00:00.5Z")
+        );
+        assert_eq!(
+            Timestamp::parse_or_utc("2026-01-01T01:00:00+01:00"),
+            Timestamp::parse("2026-01-01T00:00:00Z")
+        );
+        for bad in [
+            "",
+            "now",
+            "2026-01-01",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T00:00:00+99:00",
+        ] {
+            assert_eq!(Timestamp::parse_or_utc(bad), Err(BadTimestamp), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stands_at_1970_east_of_greenwich_is_before_the_epoch_and_still_a_date() {
+        let t = Timestamp::parse("1970-01-01T00:00:00+01:00").unwrap();
+        assert_eq!(t.to_string(), "1969-12-31T23:00:00Z");
+        assert_eq!(t.floor(300).to_string(), "1969-12-31T23:00:00Z");
+    }
+
+    proptest! {
+        #[test]
+        fn keys_and_file_stems_sort_as_the_instants_do(a in -62_135_596_800_000_000_000i128..253_402_000_000_000_000_000, b in -62_135_596_800_000_000_000i128..253_402_000_000_000_000_000) {
+            let (a, b) = (Timestamp::from_nanos(a).unwrap(), Timestamp::from_nanos(b).unwrap());
+            prop_assert_eq!(a.cmp(&b), a.key().cmp(&b.key()));
+            prop_assert_eq!(Timestamp::parse(&a.key()), Ok(a));
+            prop_assert_eq!(Timestamp::from_file_stem(&b.file_stem()), Ok(b));
+        }
+
+        #[test]
+        fn no_text_makes_the_parsers_panic(text in "\\PC{0,40}") {
+            let _ = Timestamp::parse(&text);
+            let _ = Timestamp::parse_or_utc(&text);
+            let _ = Timestamp::from_file_stem(&text);
+        }
+    }
+}
