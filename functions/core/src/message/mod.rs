@@ -7,12 +7,14 @@ mod fields;
 mod v1;
 mod v2;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::fields::Fields;
 use crate::command::{AckResult, OtaState};
 use crate::id::{DeviceId, Mid};
 use crate::metric::MetricName;
@@ -23,6 +25,9 @@ pub const MAX_PAYLOAD_BYTES: usize = 128 * 1024;
 
 /// The most measurements in one message.
 pub const MAX_MEASUREMENTS: usize = 200;
+
+/// The longest unit, in bytes.
+pub const MAX_UNIT_BYTES: usize = 32;
 
 /// How far ahead of receipt a time may lie, in seconds.
 pub const MAX_AHEAD_S: i64 = 24 * 3600;
@@ -219,7 +224,7 @@ pub enum Unreadable {
 }
 
 impl Unreadable {
-    pub(crate) fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+    fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Field {
             field: field.into(),
             reason: reason.into(),
@@ -259,12 +264,49 @@ pub fn parse(received: &Received) -> Result<Message, Unreadable> {
     }
 }
 
+/// The topic is the authority; a payload that says otherwise is stored under neither name.
+fn check_device_id(fields: &Fields<'_>, device_id: &DeviceId) -> Result<(), Unreadable> {
+    if fields.text("device_id")? == device_id.as_str() {
+        Ok(())
+    } else {
+        Err(fields.wrong("device_id", "is not the topic's"))
+    }
+}
+
+/// A clock may be late by any amount, but not ahead by more than a day.
+fn check_not_ahead(
+    fields: &Fields<'_>,
+    name: &str,
+    ts: Timestamp,
+    received_at: Timestamp,
+) -> Result<(), Unreadable> {
+    if ts > received_at.plus_seconds(MAX_AHEAD_S) {
+        return Err(fields.wrong(name, "is more than 24 h ahead of the time of receipt"));
+    }
+    Ok(())
+}
+
+/// The unit of a measurement: a short text.
+fn unit(fields: &Fields<'_>) -> Result<Option<String>, Unreadable> {
+    let unit = fields.text_or_none("unit")?;
+    if unit
+        .as_ref()
+        .is_some_and(|unit| unit.len() > MAX_UNIT_BYTES)
+    {
+        return Err(fields.wrong("unit", format!("is longer than {MAX_UNIT_BYTES} bytes")));
+    }
+    Ok(unit)
+}
+
 /// Numbers the samples of one metric and time in the order of the message.
-pub(crate) fn number_samples(measurements: &mut [Measurement]) {
-    let mut seen = std::collections::HashMap::new();
+fn number_samples(measurements: &mut [Measurement]) {
+    let mut counts: HashMap<(MetricName, Timestamp), u16> = HashMap::new();
     for m in measurements {
-        let count = seen.entry((m.metric.clone(), m.ts)).or_insert(0_u16);
+        let count = counts.entry((m.metric.clone(), m.ts)).or_insert(0);
         m.ordinal = *count;
         *count += 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,154 @@
-use super::*;
+//! The envelope of version 2 (protocol.md).
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::fields::Fields;
+use super::{Body, Category, Hello, MAX_MEASUREMENTS, Measurement, Message, Received, Unreadable};
+use crate::command::{AckResult, OtaState};
+use crate::id::{DeviceId, Mid};
+use crate::metric::MetricName;
+use crate::time::Timestamp;
+
 pub(super) fn read(
-    _r: &Received,
-    _d: DeviceId,
-    _c: Category,
-    _o: &serde_json::Map<String, serde_json::Value>,
+    received: &Received,
+    device_id: DeviceId,
+    category: Category,
+    object: &Map<String, Value>,
 ) -> Result<Message, Unreadable> {
-    Err(Unreadable::Topic)
+    let fields = Fields::new(object);
+    super::check_device_id(&fields, &device_id)?;
+    let ts = fields.timestamp("ts")?;
+    super::check_not_ahead(&fields, "ts", ts, received.received_at)?;
+
+    // A last will is written when the device connects: it can know neither the number of the message
+    // nor, in older firmware, name its own type.
+    let optional_in_status = |name| category == Category::Status && fields.get(name).is_none();
+    if !optional_in_status("msg_type") && fields.text("msg_type")? != category.as_str() {
+        return Err(fields.wrong("msg_type", format!("must be {category} on this topic")));
+    }
+    let seq = if optional_in_status("seq") {
+        None
+    } else {
+        // The range makes the conversion whole.
+        u32::try_from(fields.integer("seq", 0..=u64::from(u32::MAX))?).ok()
+    };
+
+    let body = match category {
+        Category::Telemetry => Body::Telemetry(measurements(&fields, ts, received.received_at)?),
+        Category::Hello => Body::Hello(hello(&fields)?),
+        Category::Status => Body::Status {
+            online: fields.word("status", online, "online, offline")?,
+            conn_id: fields.text_or_none("conn_id")?,
+        },
+        Category::CommandAck => Body::CommandAck {
+            cmd_id: cmd_id(&fields)?,
+            result: fields.word(
+                "result",
+                AckResult::parse,
+                "accepted, rejected, error, unsupported",
+            )?,
+            detail: fields.text_or_none("detail")?,
+        },
+        Category::OtaStatus => Body::OtaStatus {
+            cmd_id: cmd_id(&fields)?,
+            ota_state: fields.word(
+                "ota_state",
+                OtaState::parse,
+                "downloading, verifying, applying, success, failed",
+            )?,
+            progress_pct: fields.number_in_or_none("progress_pct", 0.0..=100.0)?,
+            fw_version_target: fields.text_or_none("fw_version_target")?,
+            detail: fields.text_or_none("detail")?,
+        },
+    };
+    Ok(Message {
+        mid: Mid::of(&received.topic, &received.payload),
+        device_id,
+        category,
+        ts,
+        seq,
+        boot: boot(&fields)?,
+        body,
+        received: received.clone(),
+    })
+}
+
+fn online(text: &str) -> Option<bool> {
+    match text {
+        "online" => Some(true),
+        "offline" => Some(false),
+        _ => None,
+    }
+}
+
+fn boot(fields: &Fields<'_>) -> Result<Option<String>, Unreadable> {
+    match fields.get("boot") {
+        None => Ok(None),
+        Some(Value::String(text)) if (1..=64).contains(&text.len()) => Ok(Some(text.clone())),
+        Some(Value::Number(n)) if n.is_u64() || n.is_i64() => Ok(Some(n.to_string())),
+        Some(_) => Err(fields.wrong("boot", "must be an integer or a text of 1 to 64 bytes")),
+    }
+}
+
+fn cmd_id(fields: &Fields<'_>) -> Result<Uuid, Unreadable> {
+    let text = fields.text("cmd_id")?;
+    Uuid::parse_str(text).map_err(|_| fields.wrong("cmd_id", "must be a UUID"))
+}
+
+fn hello(fields: &Fields<'_>) -> Result<Hello, Unreadable> {
+    let fw_version = fields.text("fw_version")?;
+    semver::Version::parse(fw_version).map_err(|error| {
+        fields.wrong("fw_version", format!("must be a semantic version: {error}"))
+    })?;
+    Ok(Hello {
+        fw_version: fw_version.to_owned(),
+        uptime_s: fields.number_in("uptime_s", 0.0..=f64::INFINITY)?,
+        broker_connections: fields.integer("broker_connections", 0..=u64::from(u32::MAX))?,
+        buf_usage_pct: fields.number_in("buf_usage_pct", 0.0..=100.0)?,
+        temp_internal: fields
+            .get("temp_internal")
+            .map(|_| fields.number("temp_internal"))
+            .transpose()?,
+    })
+}
+
+/// One bad measurement makes the message unreadable: half a message is nobody's truth.
+fn measurements(
+    fields: &Fields<'_>,
+    envelope_ts: Timestamp,
+    received_at: Timestamp,
+) -> Result<Vec<Measurement>, Unreadable> {
+    let list = fields
+        .required("measurements")?
+        .as_array()
+        .ok_or_else(|| fields.wrong("measurements", "must be an array"))?;
+    if !(1..=MAX_MEASUREMENTS).contains(&list.len()) {
+        let reason = format!(
+            "must have 1 to {MAX_MEASUREMENTS} entries, not {}",
+            list.len()
+        );
+        return Err(fields.wrong("measurements", reason));
+    }
+    let mut measurements = Vec::with_capacity(list.len());
+    for (index, value) in list.iter().enumerate() {
+        let entry = Fields::item("measurements", index, value)?;
+        let metric = MetricName::parse(entry.text("type")?)
+            .map_err(|bad| entry.wrong("type", bad.to_string()))?;
+        let ts = if entry.get("ts").is_some() {
+            entry.timestamp("ts")?
+        } else {
+            envelope_ts
+        };
+        super::check_not_ahead(&entry, "ts", ts, received_at)?;
+        measurements.push(Measurement {
+            metric,
+            ts,
+            ordinal: 0,
+            value: entry.number("val")?,
+            unit: super::unit(&entry)?,
+        });
+    }
+    super::number_samples(&mut measurements);
+    Ok(measurements)
 }
