@@ -1,0 +1,174 @@
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::alerts::{made_under, remember};
+use super::pages::page;
+use super::{Memory, Operation};
+use crate::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
+use crate::id::DeviceId;
+use crate::store::{
+    CommandPublisher, CommandStore, Finished, IdempotencyKey, Made, Page, PageRequest,
+    PublishError, StoreError,
+};
+use crate::time::Timestamp;
+
+/// Commands that one sweep removes at most.
+const SWEPT_AT_ONCE: usize = 25;
+
+impl CommandStore for Memory {
+    async fn create(
+        &self,
+        command: &Command,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Made<Command>, StoreError> {
+        self.call(Operation::CreateCommand, |tables| {
+            if !tables.is_registered(&command.device_id) {
+                return Made::NoDevice;
+            }
+            let (device_id, now) = (&command.device_id, command.created_at);
+            let made = made_under(&tables.command_keys, device_id, key, now);
+            let made = made.and_then(|id| tables.commands.get(&id));
+            if let Some(already) = made.or_else(|| tables.commands.get(&command.cmd_id)) {
+                return Made::Already(already.clone());
+            }
+            remember(
+                &mut tables.command_keys,
+                device_id,
+                key,
+                command.cmd_id,
+                now,
+            );
+            tables.commands.insert(command.cmd_id, command.clone());
+            Made::New
+        })
+        .await
+    }
+
+    async fn published(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.call(Operation::NotePublished, |tables| {
+            let command = tables.commands.get_mut(&cmd_id);
+            if let Some(command) = command.filter(|command| command.device_id == *device_id) {
+                command.published_at.get_or_insert(at);
+            }
+        })
+        .await
+    }
+
+    async fn device_of(&self, cmd_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
+        self.call(Operation::DeviceOfCommand, |tables| {
+            let command = tables.commands.get(&cmd_id);
+            command.map(|command| command.device_id.clone())
+        })
+        .await
+    }
+
+    async fn list(
+        &self,
+        device_id: &DeviceId,
+        status: Option<CommandStatus>,
+        request: &PageRequest,
+    ) -> Result<Page<Command>, StoreError> {
+        self.call(Operation::ListCommands, |tables| {
+            let after = request.after.as_deref();
+            let rows = tables.commands.values().rev().filter(|command| {
+                command.device_id == *device_id
+                    && after.is_none_or(|after| command.cmd_id.to_string().as_str() < after)
+            });
+            let matches = |command: &Command| status.is_none_or(|s| command.status == s);
+            page(
+                rows,
+                request,
+                tables.read_budget,
+                |command| matches(command).then(|| command.clone()),
+                |command| command.cmd_id.to_string(),
+            )
+        })
+        .await
+    }
+
+    async fn finish(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        result: AckResult,
+        detail: Option<&str>,
+        at: Timestamp,
+    ) -> Result<Finished, StoreError> {
+        self.call(Operation::FinishCommand, |tables| {
+            let command = tables.commands.get_mut(&cmd_id);
+            let Some(command) = command.filter(|command| command.device_id == *device_id) else {
+                return Finished::Unknown;
+            };
+            if !command.status.is_open() {
+                return Finished::Before(command.clone());
+            }
+            command.status = result.into();
+            command.ack_detail = detail.map(str::to_owned);
+            command.acked_at = Some(at);
+            let command = command.clone();
+            if result == AckResult::Accepted && command.cmd == CommandKind::UpdateConfig {
+                // A device that is deleted meanwhile has no configuration any more.
+                if let Some(device) = tables.device_mut(device_id) {
+                    device.config.extend(command.params.clone());
+                    device.updated_at = at;
+                    device.revision += 1;
+                }
+            }
+            Finished::Now(command)
+        })
+        .await
+    }
+
+    async fn advance_ota(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        ota: &Ota,
+    ) -> Result<(), StoreError> {
+        self.call(Operation::AdvanceOta, |tables| {
+            let command = tables.commands.get_mut(&cmd_id);
+            let Some(command) = command.filter(|command| {
+                command.device_id == *device_id && command.cmd == CommandKind::StartOta
+            }) else {
+                return;
+            };
+            if (command.ota.as_ref()).is_none_or(|before| before.is_advanced_by(ota)) {
+                command.ota = Some(ota.clone());
+            }
+        })
+        .await
+    }
+
+    async fn sweep(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+        self.call(Operation::SweepCommands, |tables| {
+            let of_device = tables.commands.values();
+            let of_device = of_device.filter(|command| command.device_id == *device_id);
+            let mut ids: Vec<Uuid> = of_device.map(|command| command.cmd_id).collect();
+            let more = ids.len() > SWEPT_AT_ONCE;
+            ids.truncate(SWEPT_AT_ONCE);
+            for id in ids {
+                tables.commands.remove(&id);
+            }
+            if !more {
+                tables.command_keys.retain(|(id, _), _| id != device_id);
+            }
+            more
+        })
+        .await
+    }
+}
+
+impl CommandPublisher for Memory {
+    async fn publish(&self, device_id: &DeviceId, payload: Bytes) -> Result<(), PublishError> {
+        self.call(Operation::PublishCommand, |tables| {
+            tables.published.push((device_id.clone(), payload));
+        })
+        .await
+        .map_err(|error| PublishError(Box::new(error)))
+    }
+}

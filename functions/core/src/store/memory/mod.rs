@@ -1,0 +1,229 @@
+//! Every port in memory, for tests, with the semantics of the real stores: conditions, transactions,
+//! pages that end early, a read budget, and failures on demand ([`Fault`]).
+//!
+//! One [`Memory`] implements all ports; clones share their content. It is compiled outside tests, too,
+//! because the tests of other crates use it. The contract tests hold it and the adapters in
+//! [`crate::aws`] to the same promises.
+
+mod alerts;
+mod archive;
+mod commands;
+mod devices;
+mod faults;
+mod messages;
+mod pages;
+mod states;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use jiff::civil::Date;
+use uuid::Uuid;
+
+pub use self::faults::{Fault, Operation};
+use self::faults::{Faults, Verdict};
+use super::{
+    FleetCounts, IdempotencyKey, Part, PartPosition, Quarantined, READ_BUDGET, StoreError,
+};
+use crate::alert::Alert;
+use crate::command::Command;
+use crate::device::Device;
+use crate::id::{DeviceId, Mid};
+use crate::state::DeviceState;
+
+/// Parts that one read answers at most: few, so that a caller that forgets to go on is found out.
+const PARTS_PER_READ: usize = 40;
+
+/// All stores of one system. See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    // One lock over everything is what makes the transactions between tables so easy here.
+    tables: Mutex<Tables>,
+    faults: Mutex<Faults>,
+}
+
+#[derive(Debug)]
+struct Tables {
+    read_budget: usize,
+    objects: BTreeMap<String, Bytes>,
+    parts: BTreeMap<DeviceId, BTreeMap<PartPosition, Part>>,
+    days: BTreeMap<DeviceId, BTreeSet<Date>>,
+    quarantine: BTreeMap<String, Quarantined>,
+    states: HashMap<DeviceId, DeviceState>,
+    devices: BTreeMap<DeviceId, Row>,
+    counts: FleetCounts,
+    alerts: BTreeMap<Uuid, Alert>,
+    alert_keys: Keys,
+    commands: BTreeMap<Uuid, Command>,
+    command_keys: Keys,
+    published: Vec<(DeviceId, Bytes)>,
+}
+
+/// A row of the registry.
+#[derive(Debug)]
+enum Row {
+    Registered(Box<Device>),
+    Tombstone,
+}
+
+/// What was made under which key, and until when (seconds since the epoch) that counts.
+type Keys = HashMap<(DeviceId, IdempotencyKey), (Uuid, i64)>;
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            read_budget: READ_BUDGET,
+            objects: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            days: BTreeMap::new(),
+            quarantine: BTreeMap::new(),
+            states: HashMap::new(),
+            devices: BTreeMap::new(),
+            counts: FleetCounts::default(),
+            alerts: BTreeMap::new(),
+            alert_keys: HashMap::new(),
+            commands: BTreeMap::new(),
+            command_keys: HashMap::new(),
+            published: Vec::new(),
+        }
+    }
+}
+
+impl Tables {
+    fn is_registered(&self, id: &DeviceId) -> bool {
+        matches!(self.devices.get(id), Some(Row::Registered(_)))
+    }
+}
+
+impl Memory {
+    /// Empty stores.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Empty stores whose lists examine at most so many items a request, in place of [`READ_BUDGET`].
+    pub fn with_read_budget(items: usize) -> Self {
+        let memory = Self::default();
+        memory.tables().read_budget = items;
+        memory
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // A test that panicked under the lock has failed already.
+        (self.shared.tables.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        (self.shared.faults.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` as one atomic call of `operation`, unless a fault says otherwise.
+    async fn call<T>(
+        &self,
+        operation: Operation,
+        work: impl FnOnce(&mut Tables) -> T,
+    ) -> Result<T, StoreError> {
+        // A real call waits for the network: others get their turn.
+        tokio::task::yield_now().await;
+        let verdict = self.faults().verdict(operation);
+        match verdict {
+            Verdict::Proceed => Ok(work(&mut self.tables())),
+            Verdict::Refuse => Err(faults::error(operation)),
+            Verdict::LoseAnswer => {
+                work(&mut self.tables());
+                Err(faults::error(operation))
+            }
+        }
+    }
+}
+
+/// What a test may look at without asking a port.
+impl Memory {
+    /// Every archived object by its key.
+    pub fn objects(&self) -> BTreeMap<String, Bytes> {
+        self.tables().objects.clone()
+    }
+
+    /// A device's parts, in their order.
+    pub fn parts(&self, device_id: &DeviceId) -> Vec<Part> {
+        let tables = self.tables();
+        let parts = tables.parts.get(device_id).into_iter();
+        parts.flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// Everything in quarantine, oldest first.
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        self.tables().quarantine.values().cloned().collect()
+    }
+
+    /// A device's state.
+    pub fn state(&self, device_id: &DeviceId) -> Option<DeviceState> {
+        self.tables().states.get(device_id).cloned()
+    }
+
+    /// A device's alerts, oldest first.
+    pub fn alerts(&self, device_id: &DeviceId) -> Vec<Alert> {
+        let tables = self.tables();
+        let alerts = tables.alerts.values();
+        alerts
+            .filter(|alert| alert.device_id == *device_id)
+            .cloned()
+            .collect()
+    }
+
+    /// What was handed to the broker, in order.
+    pub fn published(&self) -> Vec<(DeviceId, Bytes)> {
+        self.tables().published.clone()
+    }
+}
+
+/// What a test may make go wrong.
+impl Memory {
+    /// The next call of `operation` goes wrong.
+    pub fn fail_next(&self, operation: Operation, fault: Fault) {
+        self.fail_nth(operation, 1, fault);
+    }
+
+    /// The `nth` call of `operation` from now on goes wrong; 1 is the next one.
+    pub fn fail_nth(&self, operation: Operation, nth: usize, fault: Fault) {
+        self.faults().at(operation, nth, fault);
+    }
+
+    /// Every call of `operation` is refused until [`Memory::heal`].
+    pub fn fail_always(&self, operation: Operation) {
+        self.faults().always(operation);
+    }
+
+    /// Everything is refused after `calls` more calls of any kind, as if the caller's process had died
+    /// there, until [`Memory::heal`].
+    pub fn fail_all_after(&self, calls: usize) {
+        self.faults().all_after(calls);
+    }
+
+    /// Parts and quarantine entries of these messages are not stored, their neighbours are, until
+    /// [`Memory::heal`].
+    pub fn refuse_messages(&self, mids: impl IntoIterator<Item = Mid>) {
+        self.faults().refused.extend(mids);
+    }
+
+    /// The next save of this device's state conflicts, as if somebody else had written meanwhile.
+    pub fn conflict_next(&self, device_id: &DeviceId) {
+        self.faults().conflicts.push(device_id.clone());
+    }
+
+    /// Ends every fault.
+    pub fn heal(&self) {
+        self.faults().heal();
+    }
+
+    /// How often `operation` was called so far, whatever came of it.
+    pub fn calls(&self, operation: Operation) -> usize {
+        self.faults().calls(operation)
+    }
+}

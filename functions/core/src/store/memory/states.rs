@@ -1,0 +1,68 @@
+use std::collections::HashMap;
+
+use super::{Memory, Operation, Tables, faults};
+use crate::id::DeviceId;
+use crate::state::{Connection, DeviceState};
+use crate::store::{StateStore, StateWrite, StoreError, WriteError};
+
+impl StateStore for Memory {
+    async fn get_many(
+        &self,
+        ids: &[DeviceId],
+    ) -> Result<HashMap<DeviceId, DeviceState>, StoreError> {
+        self.call(Operation::GetStates, |tables| {
+            let found = ids.iter().filter_map(|id| tables.states.get(id));
+            found.map(|s| (s.device_id.clone(), s.clone())).collect()
+        })
+        .await
+    }
+
+    async fn save_many(&self, writes: &[StateWrite]) -> Vec<Result<(), WriteError>> {
+        let conflicts: Vec<bool> = {
+            let mut faults = self.faults();
+            let ids = writes.iter().map(|write| &write.state.device_id);
+            ids.map(|id| faults.takes_conflict(id)).collect()
+        };
+        let saved = self
+            .call(Operation::SaveStates, |tables| {
+                let writes = writes.iter().zip(conflicts);
+                writes
+                    .map(|(write, conflict)| {
+                        if conflict || !tables.is_at(&write.state) {
+                            return Err(WriteError::Conflict);
+                        }
+                        if write.state.registered {
+                            tables.count_connection(write.connection_before, -1);
+                            tables.count_connection(write.state.presence.connection, 1);
+                        }
+                        tables.save(write.state.clone());
+                        Ok(())
+                    })
+                    .collect()
+            })
+            .await;
+        saved.unwrap_or_else(|_| {
+            let failed = || Err(faults::error(Operation::SaveStates).into());
+            writes.iter().map(|_| failed()).collect()
+        })
+    }
+}
+
+impl Tables {
+    /// Whether the state's version is the stored one.
+    pub(super) fn is_at(&self, state: &DeviceState) -> bool {
+        let stored = self.states.get(&state.device_id);
+        stored.map_or(0, |stored| stored.version) == state.version
+    }
+
+    /// Writes a state with the version after its own.
+    pub(super) fn save(&mut self, mut state: DeviceState) {
+        state.version += 1;
+        self.states.insert(state.device_id.clone(), state);
+    }
+
+    pub(super) fn count_connection(&mut self, connection: Connection, by: i64) {
+        let count = self.counts.by_connection.entry(connection).or_default();
+        *count = count.saturating_add_signed(by);
+    }
+}
