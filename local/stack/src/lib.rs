@@ -1,1 +1,30 @@
+//! Starts, watches and stops the whole system on one machine: the AWS endpoint with the stores in it, the
+//! MQTT broker, the functions behind their routers, the edge, and simulated devices.
+//!
+//! `make run` is this with the ports that people know and a data folder in the checkout. The black-box
+//! tests start stacks of their own, in parallel, on free ports and in temporary folders:
+//!
+//! ```no_run
+//! # async fn test() -> anyhow::Result<()> {
+//! let stack = stack::Stack::start(stack::Options::endpoint()).await?;
+//! println!("{} {:?}", stack.endpoint_url(), stack.outputs());
+//! stack.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
+mod aws;
+mod broker;
+mod child;
+mod endpoint;
+mod folder;
+mod guard;
+mod options;
+mod ports;
+mod ready;
+mod stack;
+mod stores;
+
+pub use options::{Options, Parts};
+pub use ports::Ports;
+pub use stack::Stack;

@@ -1,0 +1,48 @@
+//! The AWS endpoint: MiniStack, which answers for S3, DynamoDB, SQS and CloudFormation.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::child::Program;
+use crate::folder::Folder;
+
+/// The child's name.
+pub(crate) const NAME: &str = "ministack";
+
+/// SIGTERM makes it write tables and queues to disk; what it has not written when it is killed is lost.
+const TIME_TO_PERSIST: Duration = Duration::from_secs(60);
+
+pub(crate) fn program(tools: &Path, port: u16, folder: &Folder) -> Program {
+    let environment = [
+        ("BIND_HOST", "127.0.0.1".to_owned()),
+        ("GATEWAY_PORT", port.to_string()),
+        ("MINISTACK_HOST", "127.0.0.1".to_owned()),
+        // Each of these would listen on every interface.
+        ("IOT_MTLS_ENABLED", "0".to_owned()),
+        ("SFTP_ENABLED", "0".to_owned()),
+        ("PERSIST_STATE", "1".to_owned()),
+        ("STATE_DIR", folder.endpoint_state().display().to_string()),
+        ("S3_PERSIST", "1".to_owned()),
+        ("S3_DATA_DIR", folder.buckets().display().to_string()),
+    ];
+    Program {
+        name: NAME.to_owned(),
+        executable: tools.join("ministack"),
+        arguments: Vec::new(),
+        environment: environment
+            .map(|(name, value)| (name.to_owned(), value))
+            .to_vec(),
+        folder: folder.root().to_owned(),
+        stop_within: TIME_TO_PERSIST,
+        // Started again it would have forgotten the tables: the whole system has to start again.
+        restarts: false,
+    }
+}
+
+pub(crate) fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+pub(crate) fn health_url(port: u16) -> String {
+    format!("{}/_ministack/health", url(port))
+}

@@ -1,0 +1,29 @@
+# Ends what the supervisor has started when the supervisor itself is gone, however it went (kill -9
+# included): the kernel then closes this script's standard input.
+#
+# Each line is `+ GROUP` (a process group has started), `- GROUP` (it has ended) or `done` (all has).
+groups=
+while read -r event group; do
+    case $event in
+        +) groups="$group $groups" ;; # the latest first: what was started last is stopped first
+        -)
+            remaining=
+            for each in $groups; do
+                [ "$each" = "$group" ] || remaining="$remaining $each"
+            done
+            groups=$remaining
+            ;;
+        done) exit 0 ;;
+    esac
+done
+
+for group in $groups; do
+    kill -TERM -- "-$group" 2>/dev/null || continue
+    # Up to ten seconds: the AWS endpoint writes its tables to disk when it is asked to end.
+    tenths=0
+    while [ "$tenths" -lt 100 ] && kill -0 -- "-$group" 2>/dev/null; do
+        sleep 0.1
+        tenths=$((tenths + 1))
+    done
+    kill -KILL -- "-$group" 2>/dev/null
+done

@@ -1,0 +1,79 @@
+//! What to start, and where.
+
+use std::path::{Path, PathBuf};
+
+use crate::ports::Ports;
+
+/// How a stack is started. The default is what a test wants: free ports, a temporary data folder, no
+/// simulated devices.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is started.
+    pub parts: Parts,
+    /// Where it listens; `None` takes free ports.
+    pub ports: Option<Ports>,
+    /// Where tables, objects, queued messages and logs are kept; `None` makes a temporary folder that goes
+    /// with the stack.
+    pub data: Option<PathBuf>,
+    /// The folder with the binaries of the functions, the edge and the simulator.
+    pub binaries: PathBuf,
+    /// The checkout: its templates, routes and `.venv`.
+    pub checkout: PathBuf,
+    /// How many processes of each function run; one works on one request at a time, as on Lambda.
+    pub instances: usize,
+    /// How many devices are simulated. Zero: no simulator, and no sample devices in the registry.
+    pub devices: u32,
+    /// Settings of the functions that differ from those of template.yaml.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Which part of the system a stack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// The AWS endpoint with the stores in it: enough for the tests of an adapter.
+    Endpoint,
+    /// The endpoint, the broker, the functions behind their routers, the edge.
+    System,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            parts: Parts::System,
+            ports: None,
+            data: None,
+            binaries: binaries_beside_this_one(),
+            checkout: checkout(),
+            instances: 2,
+            devices: 0,
+            settings: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// A stack that is the AWS endpoint with the stores in it, and nothing else.
+    #[must_use]
+    pub fn endpoint() -> Self {
+        Self {
+            parts: Parts::Endpoint,
+            ..Self::default()
+        }
+    }
+}
+
+/// Where cargo puts binaries: beside this one, or one folder up for a test (`target/debug/deps`).
+fn binaries_beside_this_one() -> PathBuf {
+    let executable = std::env::current_exe().unwrap_or_default();
+    let folder = executable.parent().unwrap_or(Path::new("."));
+    let folder = if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    };
+    folder.to_owned()
+}
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}

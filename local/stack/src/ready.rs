@@ -1,0 +1,51 @@
+//! Waiting for a service to answer.
+
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use crate::child::Child;
+
+/// A debug build on a busy machine with two cores answers within this many times over.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns once `probe` says yes. An error names the child and its log.
+pub(crate) async fn until<Probe, Answer>(child: &Child, probe: Probe) -> Result<()>
+where
+    Probe: Fn() -> Answer,
+    Answer: Future<Output = bool>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if probe().await {
+            return Ok(());
+        }
+        if child.has_ended() || Instant::now() >= deadline {
+            bail!(
+                "{} does not answer; its log: {}",
+                child.name(),
+                child.log().display()
+            );
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether something listens on the port.
+pub(crate) async fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .is_ok()
+}
+
+/// Whether a GET of `url` is answered with 200.
+pub(crate) async fn answers(http: &reqwest::Client, url: &str) -> bool {
+    match http.get(url).timeout(Duration::from_secs(5)).send().await {
+        Ok(response) => response.status().is_success(),
+        Err(_not_yet) => false,
+    }
+}

@@ -1,0 +1,147 @@
+//! Bucket, queues and tables, made in the endpoint by CloudFormation from the template that AWS gets.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use aws_sdk_cloudformation::Client;
+use aws_sdk_cloudformation::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_cloudformation::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_cloudformation::types::{Parameter, Stack};
+use tokio::time::{Instant, sleep};
+
+use crate::aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY};
+
+const STACK: &str = "iot-meter-stores";
+/// The bucket's name locally; on AWS CloudFormation makes one up.
+const BUCKET: &str = "iot-data";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Creates the stack, or brings it to what the template says now, and returns its outputs.
+pub(crate) async fn deploy(endpoint: &str, template: &Path) -> Result<BTreeMap<String, String>> {
+    let body = tokio::fs::read_to_string(template)
+        .await
+        .with_context(|| format!("cannot read {}", template.display()))?;
+    let client = client(endpoint);
+    let before = describe(&client).await?;
+    if before.is_some() {
+        update(&client, body).await?;
+    } else {
+        create(&client, body).await?;
+    }
+    let stack = settled(&client).await?;
+    Ok(outputs(&stack))
+}
+
+fn client(endpoint: &str) -> Client {
+    let config = aws_sdk_cloudformation::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .credentials_provider(Credentials::new(
+            ACCESS_KEY_ID,
+            SECRET_ACCESS_KEY,
+            None,
+            None,
+            "local",
+        ))
+        .endpoint_url(endpoint)
+        .build();
+    Client::from_conf(config)
+}
+
+async fn create(client: &Client, body: String) -> Result<()> {
+    client
+        .create_stack()
+        .stack_name(STACK)
+        .template_body(body)
+        .parameters(bucket_name())
+        .send()
+        .await
+        .map_err(|error| failed("CreateStack", error))?;
+    Ok(())
+}
+
+async fn update(client: &Client, body: String) -> Result<()> {
+    let answer = client
+        .update_stack()
+        .stack_name(STACK)
+        .template_body(body)
+        .parameters(bucket_name())
+        .send()
+        .await;
+    match answer {
+        Ok(_) => Ok(()),
+        // CloudFormation calls it an error that there is nothing to do.
+        Err(error)
+            if error
+                .message()
+                .is_some_and(|text| text.contains("No updates")) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(failed("UpdateStack", error)),
+    }
+}
+
+fn bucket_name() -> Parameter {
+    Parameter::builder()
+        .parameter_key("BucketName")
+        .parameter_value(BUCKET)
+        .build()
+}
+
+/// The stack as it is once nothing is in progress any more.
+async fn settled(client: &Client) -> Result<Stack> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let stack = describe(client)
+            .await?
+            .context("the stack of the stores is gone")?;
+        let status = stack
+            .stack_status()
+            .map_or("unknown", |status| status.as_str());
+        match status {
+            "CREATE_COMPLETE" | "UPDATE_COMPLETE" => return Ok(stack),
+            waiting if waiting.ends_with("_IN_PROGRESS") && Instant::now() < deadline => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            _ => bail!(
+                "the stores could not be made: {STACK} is in {status} ({}). `make reset` removes them, with the data",
+                stack.stack_status_reason().unwrap_or("no reason given")
+            ),
+        }
+    }
+}
+
+async fn describe(client: &Client) -> Result<Option<Stack>> {
+    match client.describe_stacks().stack_name(STACK).send().await {
+        Ok(answer) => Ok(answer.stacks.unwrap_or_default().into_iter().next()),
+        Err(error)
+            if error
+                .message()
+                .is_some_and(|text| text.contains("does not exist")) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(failed("DescribeStacks", error)),
+    }
+}
+
+fn outputs(stack: &Stack) -> BTreeMap<String, String> {
+    stack
+        .outputs()
+        .iter()
+        .filter_map(|output| Some((output.output_key.clone()?, output.output_value.clone()?)))
+        .collect()
+}
+
+fn failed<E: std::error::Error + Send + Sync + 'static>(
+    operation: &str,
+    error: E,
+) -> anyhow::Error {
+    anyhow::anyhow!(
+        "CloudFormation {operation} failed: {}",
+        DisplayErrorContext(error)
+    )
+}
