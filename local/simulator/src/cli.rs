@@ -1,0 +1,225 @@
+//! The command line.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use jiff::SignedDuration;
+
+use crate::config::{
+    Broker, Configuration, HELLO_INTERVAL_S, SAMPLING_CADENCE_MS, SEND_INTERVAL_S,
+};
+use crate::faults::FaultRates;
+use crate::fleet::{Plan, named_fleet, numbered_fleet, sample_fleet};
+
+/// Simulates electricity meters on trains: telemetry, heartbeats, last wills, commands and firmware
+/// upgrades over MQTT, and what a bad network does to them.
+///
+/// A duration is a number of seconds (10), or has a unit (500ms, 90s, 5m, 1h).
+#[derive(Debug, Parser)]
+#[command(name = "simulator", version)]
+pub struct Arguments {
+    /// The MQTT broker
+    #[arg(long, env = "MQTT_BROKER", value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    pub broker: Broker,
+
+    /// How many: dc-meter-001, dc-meter-002, ac-meter-001, then sim-0004 and so on, DC and AC in turn
+    #[arg(long, env = "DEVICES", value_name = "N", default_value_t = 3)]
+    pub devices: usize,
+
+    /// A device with this id instead of the usual ones (repeatable); dc… and ac… measure that
+    #[arg(long = "device-id", value_name = "ID", conflicts_with = "prefix")]
+    pub device_ids: Vec<String>,
+
+    /// Name the devices PREFIX-0001 and so on
+    #[arg(long)]
+    pub prefix: Option<String>,
+
+    /// Between two telemetry messages of a device
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub interval: Duration,
+
+    /// Between two samples in a message
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub sampling: Duration,
+
+    /// Between two heartbeats; they are sent when the interval is longer
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub hello_interval: Duration,
+
+    /// The share of messages that never leaves, 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    pub loss: f64,
+
+    /// The share of messages that leaves twice, 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    pub duplication: f64,
+
+    /// The share of messages that later ones overtake, 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    pub reordering: f64,
+
+    /// Cut each device's power about this often: no goodbye, then a new boot with seq 0
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub restart_every: Option<Duration>,
+
+    /// Stop each device after this many telemetry messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Stop after this long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    /// Repeat the rides and the faults of an earlier run; a random one is chosen and printed otherwise
+    #[arg(long)]
+    pub seed: Option<u64>,
+
+    /// The firmware at first
+    #[arg(long, value_name = "SEMVER", default_value = "1.0.0")]
+    pub fw_version: semver::Version,
+
+    /// Messages that a device keeps while the broker is away
+    #[arg(long, value_name = "MESSAGES", default_value_t = 1_000)]
+    pub buffer: usize,
+
+    /// Connections a second while the fleet comes up
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connect_rate: u32,
+}
+
+impl Arguments {
+    /// The fleet that is asked for, with this seed.
+    ///
+    /// # Errors
+    ///
+    /// When an id or an interval is not what protocol.md allows.
+    pub fn plan(&self, seed: u64) -> Result<Plan> {
+        let devices = if !self.device_ids.is_empty() {
+            named_fleet(&self.device_ids)
+        } else if let Some(prefix) = &self.prefix {
+            numbered_fleet(prefix, self.devices)
+        } else {
+            sample_fleet(self.devices)
+        };
+        for member in &devices {
+            let id = &member.device_id;
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_:-".contains(&b);
+            ensure!(
+                (1..=128).contains(&id.len()) && id.bytes().all(allowed),
+                "{id:?} is no device id: use 1 to 128 of A-Z a-z 0-9 _ : -"
+            );
+        }
+        let config = Configuration {
+            sampling_cadence_ms: in_range("--sampling", self.sampling, SAMPLING_CADENCE_MS, 1)?,
+            send_interval_s: in_range("--interval", self.interval, SEND_INTERVAL_S, 1_000)?,
+            hello_interval_s: in_range(
+                "--hello-interval",
+                self.hello_interval,
+                HELLO_INTERVAL_S,
+                1_000,
+            )?,
+            brokers: vec![self.broker.clone()],
+        };
+        Ok(Plan {
+            devices,
+            config,
+            fw_version: self.fw_version.clone(),
+            faults: FaultRates {
+                loss: self.loss,
+                duplication: self.duplication,
+                reordering: self.reordering,
+            },
+            buffer: self.buffer,
+            count: self.count,
+            seed,
+            connect_rate: self.connect_rate,
+        })
+    }
+}
+
+/// The duration as a whole number of units of `unit_ms` within the protocol's range.
+fn in_range(
+    flag: &str,
+    duration: Duration,
+    range: std::ops::RangeInclusive<u64>,
+    unit_ms: u64,
+) -> Result<u64> {
+    let unit = if unit_ms == 1 { "milliseconds" } else { "whole seconds" };
+    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    ensure!(
+        ms.is_multiple_of(unit_ms) && range.contains(&(ms / unit_ms)),
+        "{flag} must be {} to {} {unit}: the device protocol allows no other",
+        range.start(),
+        range.end()
+    );
+    Ok(ms / unit_ms)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => text.parse::<SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok()),
+    };
+    parsed
+        .filter(|duration| *duration > Duration::ZERO)
+        .ok_or_else(|| "write a number of seconds (10), or one with a unit (500ms, 5m)".to_owned())
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|p| (0.0..=1.0).contains(p))
+        .ok_or_else(|| "write a probability from 0 to 1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn plan(arguments: &[&str]) -> Result<Plan> {
+        let line = std::iter::once("simulator").chain(arguments.iter().copied());
+        Arguments::try_parse_from(line)?.plan(1)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_protocol() {
+        let plan = plan(&[]).unwrap();
+        assert_eq!(plan.config, Configuration::with_broker("127.0.0.1:1883".parse().unwrap()));
+        assert_eq!(plan.devices, sample_fleet(3));
+    }
+
+    #[test]
+    fn a_duration_is_seconds_or_has_a_unit() {
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for bad in ["", "-1", "0", "soon", "NaN", "-5m", "1e300"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_the_protocol_does_not_allow_is_named() {
+        for (arguments, name) in [
+            (&["--interval", "2h"][..], "--interval"),
+            (&["--interval", "1500ms"], "--interval"),
+            (&["--sampling", "50ms"], "--sampling"),
+            (&["--hello-interval", "4"], "--hello-interval"),
+            (&["--device-id", "a/b"], "a/b"),
+            (&["--loss", "1.5"], "--loss"),
+            (&["--broker", "nowhere"], "--broker"),
+        ] {
+            let error = plan(arguments).unwrap_err().to_string();
+            assert!(error.contains(name), "{arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Time, passed in: nothing below the IO layer reads a clock.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// One instant on both clocks: intervals are measured on the monotonic one, messages carry the
+/// other, so a wall clock that is set back neither stalls a device nor makes it hurry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Monotonic, since the simulator started.
+    pub elapsed: Duration,
+    /// The wall clock at the same instant.
+    pub wall: Timestamp,
+}
+
+impl Moment {
+    /// What the wall clock showed (or will show) at another instant of the monotonic one, to the
+    /// millisecond, which is as precise as a meter's clock is.
+    pub fn wall_at(&self, elapsed: Duration) -> Timestamp {
+        let ahead = elapsed.as_nanos().cast_signed() - self.elapsed.as_nanos().cast_signed();
+        let shown = self.wall.as_nanosecond() + ahead;
+        // Out of the range of dates only after millennia of uptime.
+        i64::try_from(shown.div_euclid(1_000_000))
+            .ok()
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+            .unwrap_or(self.wall)
+    }
+}
+
+/// The clock of the process.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    origin: tokio::time::Instant,
+}
+
+impl Clock {
+    /// A clock that shows zero now.
+    pub fn start() -> Self {
+        Self { origin: tokio::time::Instant::now() }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Moment {
+        Moment { elapsed: self.origin.elapsed(), wall: Timestamp::now() }
+    }
+
+    /// The instant at which [`Moment::elapsed`] will be this, for a timer.
+    pub fn instant(&self, elapsed: Duration) -> tokio::time::Instant {
+        self.origin + elapsed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_of_two_seconds_ago_carries_the_wall_clock_of_two_seconds_ago() {
+        let now = Moment {
+            elapsed: Duration::from_secs(100),
+            wall: "2026-01-01T12:00:00.123456Z".parse().unwrap(),
+        };
+        let then = now.wall_at(Duration::from_secs(98));
+        assert_eq!(then.to_string(), "2026-01-01T11:59:58.123Z");
+    }
+}

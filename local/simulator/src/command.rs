@@ -1,0 +1,312 @@
+//! What a device does with a command: reads it, judges it, remembers it. Pure; [`crate::device`]
+//! carries the verdict out.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+use semver::Version;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::config::Configuration;
+
+/// How a device answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AckResult {
+    /// It will do it, or has done it.
+    Accepted,
+    /// It will not.
+    Rejected,
+    /// It does not know the command.
+    Unsupported,
+}
+
+/// A command as it arrived.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// What the answer refers to.
+    pub cmd_id: Uuid,
+    /// After this a device must not obey any more.
+    pub expires_at: Option<Timestamp>,
+    cmd: String,
+    /// The parameters, or why the rest of the command is no good.
+    params: Result<Map<String, Value>, &'static str>,
+}
+
+impl Command {
+    /// Reads a payload. `None`: there is not even an id to answer to.
+    pub fn parse(payload: &[u8]) -> Option<Self> {
+        let value: Value = serde_json::from_slice(payload).ok()?;
+        let cmd_id = value.get("cmd_id")?.as_str()?.parse().ok()?;
+        let mut params = match value.get("params") {
+            None | Some(Value::Null) => Ok(Map::new()),
+            Some(Value::Object(params)) => Ok(params.clone()),
+            Some(_) => Err("params: must be an object"),
+        };
+        if value.get("v").and_then(Value::as_u64) != Some(2) {
+            params = Err("v: must be 2");
+        }
+        let expires_at = match value.get("expires_at") {
+            None | Some(Value::Null) => None,
+            Some(text) => {
+                let parsed = text.as_str().and_then(|text| text.parse().ok());
+                if parsed.is_none() {
+                    params = Err("expires_at: must be an RFC 3339 date");
+                }
+                parsed
+            }
+        };
+        let cmd = value.get("cmd").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Some(Self { cmd_id, expires_at, cmd, params })
+    }
+
+    /// Whether it came too late to be obeyed.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expiry| expiry <= now)
+    }
+
+    /// The word for what is asked; empty when there is none.
+    pub fn name(&self) -> &str {
+        &self.cmd
+    }
+}
+
+/// What a device says and does about a command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// What it says.
+    pub answer: Answer,
+    /// What it does.
+    pub deed: Option<Deed>,
+}
+
+/// The acknowledgement, apart from its envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// In a word.
+    pub result: AckResult,
+    /// Why, for a person.
+    pub detail: Option<String>,
+}
+
+/// What follows from a command that was accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deed {
+    /// Work like this from now on.
+    Configure(Configuration),
+    /// Start another firmware.
+    Upgrade(Version),
+    /// Start again.
+    Reboot,
+    /// Forget the configuration and start again.
+    FactoryReset,
+    /// Say hello.
+    SayHello,
+}
+
+impl Verdict {
+    fn accept(deed: Deed) -> Self {
+        Self { answer: Answer { result: AckResult::Accepted, detail: None }, deed: Some(deed) }
+    }
+
+    fn refuse(result: AckResult, why: impl ToString) -> Self {
+        Self { answer: Answer { result, detail: Some(why.to_string()) }, deed: None }
+    }
+}
+
+/// Decides about a command, given the configuration in force and the upgrade in progress.
+pub fn judge(command: &Command, config: &Configuration, upgrading: Option<&Version>) -> Verdict {
+    let params = match &command.params {
+        Ok(params) => params,
+        Err(why) => return Verdict::refuse(AckResult::Rejected, why),
+    };
+    match command.cmd.as_str() {
+        "update_config" => match config.updated(params) {
+            Ok(next) => Verdict::accept(Deed::Configure(next)),
+            Err(why) => Verdict::refuse(AckResult::Rejected, why),
+        },
+        "start_ota" => match (upgrading, firmware(params)) {
+            (Some(target), _) => Verdict::refuse(
+                AckResult::Rejected,
+                format!("the upgrade to {target} is still in progress"),
+            ),
+            (None, Ok(target)) => Verdict::accept(Deed::Upgrade(target)),
+            (None, Err(why)) => Verdict::refuse(AckResult::Rejected, why),
+        },
+        "reboot" => Verdict::accept(Deed::Reboot),
+        "factory_reset" => Verdict::accept(Deed::FactoryReset),
+        "request_status" => Verdict::accept(Deed::SayHello),
+        "" => Verdict::refuse(AckResult::Rejected, "cmd: must be the name of a command"),
+        other => Verdict::refuse(AckResult::Unsupported, format!("unknown command {other:?}")),
+    }
+}
+
+/// The version that `start_ota` asks for, once all of its parameters are in order.
+fn firmware(params: &Map<String, Value>) -> Result<Version, &'static str> {
+    let text = |name| params.get(name).and_then(Value::as_str).unwrap_or_default();
+    let version =
+        Version::parse(text("fw_version")).map_err(|_| "fw_version: must be a semantic version")?;
+    if !text("fw_url").starts_with("https://") {
+        return Err("fw_url: must begin with https://");
+    }
+    let digest = text("fw_sha256");
+    if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err("fw_sha256: must be 64 hex digits");
+    }
+    let size = params.get("fw_size_bytes").and_then(Value::as_u64);
+    if size.unwrap_or(0) == 0 {
+        return Err("fw_size_bytes: must be a positive integer");
+    }
+    Ok(version)
+}
+
+/// The commands answered last. QoS 1 may deliver one twice, and the platform publishes again what
+/// was not answered: the answer is repeated, the deed is not.
+#[derive(Debug, Clone, Default)]
+pub struct CommandLog {
+    answered: VecDeque<(Uuid, Answer)>,
+}
+
+impl CommandLog {
+    /// How far back a device remembers.
+    pub const CAPACITY: usize = 64;
+
+    /// What was answered to this command.
+    pub fn answer(&self, cmd_id: Uuid) -> Option<&Answer> {
+        self.answered.iter().find(|(id, _)| *id == cmd_id).map(|(_, answer)| answer)
+    }
+
+    /// Remembers an answer, and forgets the oldest when there are too many.
+    pub fn remember(&mut self, cmd_id: Uuid, answer: Answer) {
+        if self.answered.len() == Self::CAPACITY {
+            self.answered.pop_front();
+        }
+        self.answered.push_back((cmd_id, answer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn config() -> Configuration {
+        Configuration::with_broker("127.0.0.1:1883".parse().unwrap())
+    }
+
+    fn command(cmd: &str, params: Value) -> Command {
+        let cmd_id = Uuid::from_u128(1);
+        let text = json!({"v": 2, "cmd_id": cmd_id, "cmd": cmd, "params": params}).to_string();
+        Command::parse(text.as_bytes()).unwrap()
+    }
+
+    fn ota(change: impl FnOnce(&mut Value)) -> Command {
+        let mut params = json!({
+            "fw_version": "2.1.0", "fw_url": "https://firmware.example/2.1.0",
+            "fw_sha256": "ab".repeat(32), "fw_size_bytes": 1_024,
+        });
+        change(&mut params);
+        command("start_ota", params)
+    }
+
+    fn refused(command: &Command, result: AckResult) -> String {
+        let verdict = judge(command, &config(), None);
+        assert_eq!(verdict.answer.result, result, "{command:?}");
+        assert_eq!(verdict.deed, None, "a refused command has no effect");
+        verdict.answer.detail.expect("a refusal says why")
+    }
+
+    #[test]
+    fn each_command_has_its_deed() {
+        for (cmd, deed) in [
+            ("reboot", Deed::Reboot),
+            ("factory_reset", Deed::FactoryReset),
+            ("request_status", Deed::SayHello),
+        ] {
+            assert_eq!(judge(&command(cmd, json!({})), &config(), None), Verdict::accept(deed));
+        }
+        let mut next = config();
+        next.send_interval_s = 5;
+        let update = command("update_config", json!({"send_interval_s": 5}));
+        assert_eq!(judge(&update, &config(), None), Verdict::accept(Deed::Configure(next)));
+        let upgrade = Verdict::accept(Deed::Upgrade(Version::new(2, 1, 0)));
+        assert_eq!(judge(&ota(|_| {}), &config(), None), upgrade);
+    }
+
+    #[test]
+    fn a_bad_parameter_is_rejected_with_its_name() {
+        let update = command("update_config", json!({"send_interval_s": 0}));
+        assert!(refused(&update, AckResult::Rejected).starts_with("send_interval_s:"));
+        let bad: [(&str, Value); 4] = [
+            ("fw_version", json!("2.1")),
+            ("fw_url", json!("http://firmware.example")),
+            ("fw_sha256", json!("xy")),
+            ("fw_size_bytes", json!(0)),
+        ];
+        for (name, value) in bad {
+            let upgrade = ota(|params| params[name] = value);
+            assert!(refused(&upgrade, AckResult::Rejected).starts_with(name));
+        }
+        assert!(refused(&command("reboot", json!(3)), AckResult::Rejected).starts_with("params:"));
+    }
+
+    #[test]
+    fn a_command_of_a_newer_platform_is_unsupported() {
+        let detail = refused(&command("self_destruct", json!({})), AckResult::Unsupported);
+        assert!(detail.contains("self_destruct"));
+    }
+
+    #[test]
+    fn one_upgrade_at_a_time() {
+        let verdict = judge(&ota(|_| {}), &config(), Some(&Version::new(9, 0, 0)));
+        assert_eq!(verdict.answer.result, AckResult::Rejected);
+        assert!(verdict.answer.detail.unwrap().contains("9.0.0"));
+    }
+
+    #[test]
+    fn a_command_expires_at_its_instant() {
+        let text = json!({
+            "v": 2, "cmd_id": Uuid::nil(), "cmd": "reboot", "expires_at": "2026-01-01T12:00:00Z",
+        })
+        .to_string();
+        let command = Command::parse(text.as_bytes()).unwrap();
+        assert!(!command.has_expired("2026-01-01T11:59:59Z".parse().unwrap()));
+        assert!(command.has_expired("2026-01-01T12:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_expiry_that_is_no_date_is_rejected_rather_than_taken_for_none() {
+        let text = json!({"v": 2, "cmd_id": Uuid::nil(), "cmd": "reboot", "expires_at": "soon"});
+        let command = Command::parse(text.to_string().as_bytes()).unwrap();
+        assert!(refused(&command, AckResult::Rejected).starts_with("expires_at:"));
+    }
+
+    #[test]
+    fn the_log_remembers_the_last_ones_only() {
+        let mut log = CommandLog::default();
+        let answer = Answer { result: AckResult::Accepted, detail: None };
+        for n in 0..=CommandLog::CAPACITY {
+            log.remember(Uuid::from_u128(n as u128), answer.clone());
+        }
+        assert_eq!(log.answer(Uuid::from_u128(0)), None);
+        assert_eq!(log.answer(Uuid::from_u128(1)), Some(&answer));
+        assert_eq!(log.answer(Uuid::from_u128(CommandLog::CAPACITY as u128)), Some(&answer));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(payload: Vec<u8>) {
+            let _ = Command::parse(&payload);
+        }
+
+        #[test]
+        fn without_an_id_there_is_nothing_to_answer(cmd_id in "[a-z0-9-]{0,30}") {
+            let text = json!({"v": 2, "cmd_id": cmd_id, "cmd": "reboot"}).to_string();
+            prop_assert_eq!(Command::parse(text.as_bytes()), None);
+        }
+    }
+}

@@ -1,0 +1,430 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::message::Kind;
+
+/// A device under test, its clock, and what it has said so far.
+struct Bench {
+    device: Device,
+    now: Moment,
+    counters: Arc<Counters>,
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut Specification)) -> Self {
+        let mut spec = Specification {
+            device_id: "dc-meter-001".to_owned(),
+            system: TractionSystem::Dc1500V,
+            fw_version: Version::new(1, 0, 0),
+            config: Configuration::with_broker("127.0.0.1:1883".parse().unwrap()),
+            faults: FaultRates::default(),
+            buffer: 1_000,
+            seed: 1,
+            count: None,
+        };
+        change(&mut spec);
+        let now = Moment { elapsed: Duration::ZERO, wall: "2026-01-01T12:00:00Z".parse().unwrap() };
+        let counters = Arc::new(Counters::default());
+        let device = Device::new(spec, "boot-1".to_owned(), 1.0, now, Arc::clone(&counters));
+        Self { device, now, counters }
+    }
+
+    /// Connected, its first hello heard.
+    fn online(change: impl FnOnce(&mut Specification)) -> Self {
+        let mut bench = Self::new(change);
+        bench.device.connected(bench.now);
+        assert_eq!(bench.kinds(), [Kind::Hello]);
+        bench
+    }
+
+    /// Lets time pass, waking the device exactly when it asks to be woken.
+    fn pass(&mut self, time: Duration) -> Option<Need> {
+        let end = self.now.elapsed + time;
+        loop {
+            let wake = self.device.next_tick().max(self.now.elapsed);
+            if wake > end {
+                self.jump(end);
+                return None;
+            }
+            self.jump(wake);
+            let need = self.device.tick(self.now);
+            if need.is_some() {
+                return need;
+            }
+        }
+    }
+
+    fn jump(&mut self, to: Duration) {
+        let wall = self.now.wall_at(to);
+        self.now = Moment { elapsed: to, wall };
+    }
+
+    fn heard(&mut self) -> Vec<Message> {
+        std::iter::from_fn(|| self.device.outbox().pop()).map(|queued| queued.message).collect()
+    }
+
+    fn kinds(&mut self) -> Vec<Kind> {
+        self.heard().iter().map(|message| message.kind).collect()
+    }
+
+    fn heard_of(&mut self, kind: Kind) -> Vec<Value> {
+        let heard = self.heard();
+        heard.iter().filter(|message| message.kind == kind).map(value).collect()
+    }
+
+    fn command(&mut self, cmd_id: u128, cmd: &str, params: Value) -> Option<Need> {
+        let cmd_id = Uuid::from_u128(cmd_id);
+        let text = json!({"v": 2, "cmd_id": cmd_id, "cmd": cmd, "params": params}).to_string();
+        self.device.command(text.as_bytes(), self.now)
+    }
+
+    fn start_ota(&mut self, version: &str) {
+        let params = json!({
+            "fw_version": version, "fw_url": "https://firmware.example/image",
+            "fw_sha256": "0".repeat(64), "fw_size_bytes": 1,
+        });
+        assert_eq!(self.command(99, "start_ota", params), None);
+    }
+
+    fn power_cycle(&mut self) {
+        self.device.disconnected(Vec::new());
+        self.device.power_on("boot-2".to_owned(), self.now);
+        self.device.connected(self.now);
+    }
+}
+
+fn value(message: &Message) -> Value {
+    serde_json::from_slice(&message.payload).unwrap()
+}
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn a_message_holds_the_samples_of_its_interval_and_one_temperature() {
+    let mut bench = Bench::online(|_| {});
+    bench.pass(seconds(20));
+    let messages = bench.heard_of(Kind::Telemetry);
+    assert_eq!(messages.len(), 2);
+    let measurements = messages[1]["measurements"].as_array().unwrap();
+    let times: Vec<_> = measurements
+        .iter()
+        .filter(|m| m["type"] == "current_dc")
+        .map(|m| m["ts"].as_str().unwrap())
+        .collect();
+    assert_eq!(times.len(), 10);
+    assert_eq!((times[0], times[9]), ("2026-01-01T12:00:11Z", "2026-01-01T12:00:20Z"));
+    assert_eq!(measurements.iter().filter(|m| m["type"] == "temperature").count(), 1);
+}
+
+#[test]
+fn a_message_that_is_full_leaves_before_its_time() {
+    let mut bench = Bench::online(|spec| {
+        spec.config.sampling_cadence_ms = 100;
+        spec.config.send_interval_s = 60;
+    });
+    bench.pass(seconds(60));
+    let messages = bench.heard_of(Kind::Telemetry);
+    let sizes: Vec<_> =
+        messages.iter().map(|m| m["measurements"].as_array().unwrap().len()).collect();
+    assert!(
+        sizes.len() > 5 && sizes.iter().all(|n| (1..=MAX_MEASUREMENTS).contains(n)),
+        "{sizes:?}"
+    );
+    let samples: usize = sizes.iter().map(|n| (n - 1) / 2).sum();
+    assert_eq!(samples, 601, "one at power-on, and ten a second for a minute");
+}
+
+#[test]
+fn a_process_that_was_suspended_sends_all_samples_and_no_burst_of_empty_messages() {
+    let mut bench = Bench::online(|_| {});
+    bench.jump(seconds(600));
+    bench.device.tick(bench.now);
+    let late = bench.heard_of(Kind::Telemetry);
+    let samples: usize =
+        late.iter().map(|m| (m["measurements"].as_array().unwrap().len() - 1) / 2).sum();
+    assert_eq!(samples, 601);
+    bench.pass(seconds(10));
+    assert_eq!(bench.heard_of(Kind::Telemetry).len(), 1);
+}
+
+#[test]
+fn a_sampling_cadence_longer_than_the_interval_sends_no_empty_message() {
+    let mut bench = Bench::online(|spec| {
+        spec.config.sampling_cadence_ms = 10_000;
+        spec.config.send_interval_s = 1;
+    });
+    bench.pass(seconds(30));
+    assert_eq!(bench.heard_of(Kind::Telemetry).len(), 4);
+}
+
+#[test]
+fn it_says_hello_when_it_connects_and_counts_its_connections() {
+    let mut bench = Bench::new(|_| {});
+    bench.device.connected(bench.now);
+    bench.device.disconnected(Vec::new());
+    bench.jump(seconds(7));
+    bench.device.connected(bench.now);
+    let hellos = bench.heard_of(Kind::Hello);
+    assert_eq!(hellos.len(), 2);
+    assert_eq!(hellos[0]["broker_connections"], 1);
+    assert_eq!(hellos[1]["broker_connections"], 2);
+    assert_eq!(hellos[1]["uptime_s"], 7);
+    assert_eq!(hellos[1]["fw_version"], "1.0.0");
+}
+
+#[test]
+fn heartbeats_come_only_when_telemetry_is_rarer() {
+    let mut often = Bench::online(|spec| spec.config.send_interval_s = 30);
+    often.pass(seconds(120));
+    assert!(often.heard_of(Kind::Hello).is_empty());
+    let mut rarely = Bench::online(|spec| spec.config.send_interval_s = 60);
+    rarely.pass(seconds(120));
+    assert_eq!(rarely.heard_of(Kind::Hello).len(), 4, "every 30 s");
+}
+
+#[test]
+fn without_a_connection_it_buffers_telemetry_but_no_heartbeats() {
+    let mut bench = Bench::online(|spec| {
+        spec.config.send_interval_s = 60;
+        spec.buffer = 10;
+    });
+    bench.device.disconnected(Vec::new());
+    bench.pass(seconds(120));
+    bench.device.connected(bench.now);
+    let heard = bench.heard();
+    let kinds: Vec<_> = heard.iter().map(|message| message.kind).collect();
+    assert_eq!(kinds, [Kind::Telemetry, Kind::Telemetry, Kind::Hello]);
+    assert_eq!(value(&heard[2])["buf_usage_pct"], 20, "it tells how full the buffer had become");
+}
+
+#[test]
+fn what_was_not_acknowledged_goes_first_when_the_connection_is_back() {
+    let mut bench = Bench::online(|_| {});
+    bench.pass(seconds(20));
+    let on_the_way = bench.heard();
+    bench.device.disconnected(on_the_way.clone());
+    bench.pass(seconds(10));
+    let again = bench.heard();
+    assert_eq!(again[..2], on_the_way[..], "the same bytes in the same order");
+    assert_eq!(again.len(), 3);
+}
+
+#[test]
+fn the_sequence_wraps_at_two_to_the_32() {
+    let mut bench = Bench::online(|_| {});
+    bench.device.power.next_seq = u32::MAX;
+    bench.pass(seconds(20));
+    let seqs: Vec<_> = bench.heard().iter().map(|m| value(m)["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, [4_294_967_295, 0]);
+}
+
+#[test]
+fn the_last_will_names_the_boot_and_the_connection() {
+    let bench = Bench::new(|_| {});
+    let will = value(&bench.device.status(Presence::Offline, "conn-1", bench.now.wall));
+    assert_eq!(will["boot"], "boot-1");
+    assert_eq!(will["conn_id"], "conn-1");
+    assert_eq!(will["status"], "offline");
+}
+
+#[test]
+fn an_accepted_configuration_takes_effect_at_once() {
+    let mut bench = Bench::online(|_| {});
+    let params = json!({"send_interval_s": 2, "sampling_cadence_ms": 500});
+    assert_eq!(bench.command(1, "update_config", params), None);
+    assert_eq!(bench.heard_of(Kind::CommandAck)[0]["result"], "accepted");
+    bench.pass(seconds(10));
+    let messages = bench.heard_of(Kind::Telemetry);
+    assert_eq!(messages.len(), 5);
+    assert_eq!(messages[4]["measurements"].as_array().unwrap().len(), 4 * 2 + 1);
+}
+
+#[test]
+fn a_rejected_configuration_changes_nothing() {
+    let mut bench = Bench::online(|_| {});
+    let before = bench.device.config().clone();
+    bench.command(1, "update_config", json!({"send_interval_s": 5, "hello_interval_s": 1}));
+    let ack = &bench.heard_of(Kind::CommandAck)[0];
+    assert_eq!(ack["result"], "rejected");
+    assert!(ack["detail"].as_str().unwrap().starts_with("hello_interval_s"));
+    assert_eq!(bench.device.config(), &before);
+}
+
+#[test]
+fn new_brokers_are_tried_first_and_the_factory_s_last() {
+    let mut bench = Bench::online(|_| {});
+    let params = json!({"brokers": [{"host": "b.example", "port": 8883}]});
+    assert_eq!(bench.command(1, "update_config", params.clone()), Some(Need::Reconnect));
+    let brokers: Vec<_> = bench.device.brokers().iter().map(ToString::to_string).collect();
+    assert_eq!(brokers, ["b.example:8883", "127.0.0.1:1883"]);
+    assert_eq!(bench.command(2, "update_config", params), None, "nothing to move for");
+}
+
+#[test]
+fn request_status_is_acknowledged_and_answered_with_a_hello() {
+    let mut bench = Bench::online(|_| {});
+    bench.command(1, "request_status", json!({}));
+    assert_eq!(bench.kinds(), [Kind::CommandAck, Kind::Hello]);
+}
+
+#[test]
+fn a_reboot_is_acknowledged_and_begins_a_new_session_at_zero() {
+    let mut bench = Bench::online(|_| {});
+    assert_eq!(bench.command(1, "reboot", json!({})), Some(Need::Restart));
+    let ack = &bench.heard_of(Kind::CommandAck)[0];
+    assert_eq!((&ack["boot"], &ack["seq"]), (&json!("boot-1"), &json!(1)));
+    bench.power_cycle();
+    let hello = &bench.heard_of(Kind::Hello)[0];
+    assert_eq!((&hello["boot"], &hello["seq"]), (&json!("boot-2"), &json!(0)));
+}
+
+#[test]
+fn a_reboot_that_comes_again_after_the_reboot_is_only_acknowledged_again() {
+    let mut bench = Bench::online(|_| {});
+    assert_eq!(bench.command(1, "reboot", json!({})), Some(Need::Restart));
+    bench.power_cycle();
+    bench.heard();
+    assert_eq!(bench.command(1, "reboot", json!({})), None);
+    assert_eq!(bench.heard_of(Kind::CommandAck)[0]["result"], "accepted");
+    assert_eq!((bench.counters.obeyed.get(), bench.counters.repeated.get()), (1, 1));
+}
+
+#[test]
+fn a_factory_reset_forgets_the_configuration() {
+    let mut bench = Bench::online(|_| {});
+    bench.command(1, "update_config", json!({"send_interval_s": 77}));
+    assert_eq!(bench.command(2, "factory_reset", json!({})), Some(Need::Restart));
+    assert_eq!(bench.device.config().send_interval_s, 10);
+}
+
+#[test]
+fn what_has_expired_or_cannot_be_read_is_not_answered() {
+    let mut bench = Bench::online(|_| {});
+    let expired = json!({
+        "v": 2, "cmd_id": Uuid::nil(), "cmd": "reboot", "expires_at": "2026-01-01T11:59:59Z",
+    });
+    for payload in [expired.to_string().as_bytes(), b"\xff", b"{}", b""] {
+        assert_eq!(bench.device.command(payload, bench.now), None);
+    }
+    assert!(bench.heard().is_empty());
+    assert_eq!(bench.counters.ignored.get(), 4);
+}
+
+#[test]
+fn an_upgrade_is_reported_to_its_end_and_the_next_hello_has_the_new_version() {
+    let mut bench = Bench::online(|_| {});
+    bench.start_ota("2.0.0");
+    assert_eq!(bench.pass(seconds(60)), Some(Need::Restart));
+    let mut states: Vec<_> = bench
+        .heard_of(Kind::OtaStatus)
+        .iter()
+        .map(|m| m["ota_state"].as_str().unwrap().to_owned())
+        .collect();
+    states.dedup();
+    assert_eq!(states, ["downloading", "verifying", "applying", "success"]);
+    bench.power_cycle();
+    assert_eq!(bench.heard_of(Kind::Hello)[0]["fw_version"], "2.0.0");
+}
+
+#[test]
+fn a_bad_image_leaves_the_old_version_running() {
+    let mut bench = Bench::online(|_| {});
+    bench.start_ota("2.0.0-bad");
+    assert_eq!(bench.pass(seconds(60)), None);
+    let last = bench.heard_of(Kind::OtaStatus).pop().unwrap();
+    assert_eq!(last["ota_state"], "failed");
+    assert_eq!(last["fw_version_target"], "2.0.0-bad");
+    bench.command(3, "request_status", json!({}));
+    assert_eq!(bench.heard_of(Kind::Hello)[0]["fw_version"], "1.0.0");
+}
+
+#[test]
+fn an_upgrade_that_loses_power_is_reported_as_failed() {
+    let mut bench = Bench::online(|_| {});
+    bench.start_ota("2.0.0");
+    bench.pass(seconds(1));
+    bench.heard();
+    bench.power_cycle();
+    let failed = &bench.heard_of(Kind::OtaStatus)[0];
+    assert_eq!(failed["ota_state"], "failed");
+    assert_eq!(failed["boot"], "boot-2");
+    assert_eq!(bench.pass(seconds(60)), None, "it is over");
+}
+
+#[test]
+fn a_device_with_a_count_rests_after_that_many_messages() {
+    let mut bench = Bench::online(|spec| spec.count = Some(3));
+    assert_eq!(bench.pass(seconds(3_600)), Some(Need::Rest));
+    bench.device.flush(bench.now);
+    assert_eq!(bench.kinds(), [Kind::Telemetry; 3]);
+}
+
+#[test]
+fn a_flush_leaves_nothing_behind() {
+    let mut bench = Bench::new(|spec| spec.faults.reordering = 1.0);
+    bench.pass(seconds(25));
+    bench.device.flush(bench.now);
+    let telemetry = bench.heard_of(Kind::Telemetry);
+    let samples: usize =
+        telemetry.iter().map(|m| (m["measurements"].as_array().unwrap().len() - 1) / 2).sum();
+    assert_eq!(samples, 26);
+}
+
+/// What may happen to a device.
+#[derive(Debug, Clone)]
+enum Happening {
+    Pass(u64),
+    Command(u128, &'static str),
+    Connect,
+    Disconnect,
+    PowerCycle,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        (1..100_000_u64).prop_map(Happening::Pass),
+        (
+            0..6_u128,
+            prop::sample::select(vec!["reboot", "request_status", "factory_reset", "dance"])
+        )
+            .prop_map(|(id, cmd)| Happening::Command(id, cmd)),
+        Just(Happening::Connect),
+        Just(Happening::Disconnect),
+        Just(Happening::PowerCycle),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_each_session_counts_from_zero_without_a_gap(
+        happenings in prop::collection::vec(happening(), 1..40),
+    ) {
+        let mut bench = Bench::new(|spec| spec.buffer = 100_000);
+        let mut boots = 1;
+        for happening in happenings {
+            match happening {
+                Happening::Pass(ms) => { bench.pass(Duration::from_millis(ms)); }
+                Happening::Command(id, cmd) => { bench.command(id, cmd, json!({})); }
+                Happening::Connect => bench.device.connected(bench.now),
+                Happening::Disconnect => bench.device.disconnected(Vec::new()),
+                Happening::PowerCycle => {
+                    boots += 1;
+                    bench.device.power_on(format!("boot-{boots}"), bench.now);
+                }
+            }
+        }
+        let mut expected = (String::new(), 0);
+        for message in bench.heard() {
+            let message = value(&message);
+            let boot = message["boot"].as_str().unwrap();
+            if boot != expected.0 {
+                expected = (boot.to_owned(), 0);
+            }
+            prop_assert_eq!(message["seq"].as_u64(), Some(expected.1));
+            expected.1 += 1;
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What a bad network does to messages, on purpose and repeatably.
+
+use std::sync::Arc;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+use crate::counters::Counters;
+use crate::message::Message;
+
+/// How often each fault happens: probabilities a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct FaultRates {
+    /// It never leaves, and leaves a gap in `seq`.
+    pub loss: f64,
+    /// It leaves twice, with the same bytes.
+    pub duplication: f64,
+    /// Up to [`LONGEST_DELAY`] later ones overtake it.
+    pub reordering: f64,
+}
+
+/// How many later messages overtake one that is held back, at most.
+pub const LONGEST_DELAY: usize = 3;
+
+/// Stands between a device and its send buffer.
+#[derive(Debug)]
+pub struct FaultInjector {
+    rates: FaultRates,
+    chance: Xoshiro256PlusPlus,
+    held: Vec<Held>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug)]
+struct Held {
+    message: Message,
+    /// How many may still pass.
+    overtaken_by: usize,
+}
+
+impl FaultInjector {
+    /// The same seed, the same faults.
+    pub fn new(rates: FaultRates, seed: u64, counters: Arc<Counters>) -> Self {
+        let chance = Xoshiro256PlusPlus::seed_from_u64(seed);
+        Self { rates, chance, held: Vec::new(), counters }
+    }
+
+    /// What leaves when this message is sent: nothing, itself, itself twice, earlier ones after it.
+    pub fn pass(&mut self, message: Message) -> Vec<Message> {
+        if self.happens(self.rates.loss) {
+            self.counters.dropped.add(1);
+            return Vec::new();
+        }
+        let mut copies = vec![message];
+        if self.happens(self.rates.duplication) {
+            self.counters.duplicated.add(1);
+            copies.extend_from_within(..);
+        }
+        let mut leaving = Vec::with_capacity(copies.len());
+        for message in copies {
+            // Somebody has to overtake: with as many held back as may be, this one does.
+            if self.held.len() < LONGEST_DELAY && self.happens(self.rates.reordering) {
+                let overtaken_by = self.chance.random_range(1..=LONGEST_DELAY);
+                self.held.push(Held { message, overtaken_by });
+            } else {
+                leaving.push(message);
+                leaving.extend(self.overtaken());
+            }
+        }
+        leaving
+    }
+
+    /// Lets go of all that is held back, oldest first: there will be no later message.
+    pub fn release(&mut self) -> Vec<Message> {
+        self.held.drain(..).map(|held| held.message).collect()
+    }
+
+    /// Counts one message that passed, and answers those that have now waited long enough.
+    fn overtaken(&mut self) -> Vec<Message> {
+        let (due, waiting): (Vec<_>, Vec<_>) =
+            self.held.drain(..).partition(|held| held.overtaken_by == 1);
+        self.held = waiting;
+        for held in &mut self.held {
+            held.overtaken_by -= 1;
+        }
+        self.counters.reordered.add(due.len() as u64);
+        due.into_iter().map(|held| held.message).collect()
+    }
+
+    fn happens(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.chance.random_bool(probability.min(1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::Kind;
+
+    fn send(rates: FaultRates, seed: u64, count: u32) -> (Vec<u32>, Arc<Counters>) {
+        let counters = Arc::new(Counters::default());
+        let mut faults = FaultInjector::new(rates, seed, Arc::clone(&counters));
+        let mut out = Vec::new();
+        for n in 0..count {
+            let payload = Bytes::from(n.to_string());
+            out.extend(faults.pass(Message { kind: Kind::Telemetry, payload }));
+        }
+        out.extend(faults.release());
+        let numbers =
+            out.iter().map(|m| std::str::from_utf8(&m.payload).unwrap().parse().unwrap()).collect();
+        (numbers, counters)
+    }
+
+    #[test]
+    fn without_faults_everything_passes_as_it_came() {
+        let (out, _) = send(FaultRates::default(), 1, 100);
+        assert_eq!(out, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_probability_of_one_is_certainty() {
+        let (out, counters) = send(FaultRates { loss: 1.0, ..Default::default() }, 1, 50);
+        assert!(out.is_empty());
+        assert_eq!(counters.dropped.get(), 50);
+        let (out, counters) = send(FaultRates { duplication: 1.0, ..Default::default() }, 1, 50);
+        assert_eq!(out.len(), 100);
+        assert_eq!(counters.duplicated.get(), 50);
+    }
+
+    #[test]
+    fn reordering_puts_a_later_message_before_an_earlier_one() {
+        let (out, counters) = send(FaultRates { reordering: 0.3, ..Default::default() }, 1, 100);
+        assert!(!out.is_sorted());
+        assert!(counters.reordered.get() > 0);
+    }
+
+    #[test]
+    fn even_a_certain_reordering_lets_messages_through() {
+        let counters = Arc::new(Counters::default());
+        let rates = FaultRates { reordering: 1.0, ..Default::default() };
+        let mut faults = FaultInjector::new(rates, 1, counters);
+        let message = Message { kind: Kind::Telemetry, payload: Bytes::new() };
+        let passed: usize = (0..100).map(|_| faults.pass(message.clone()).len()).sum();
+        assert!(passed >= 100 - LONGEST_DELAY, "{passed} of 100");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_neither_dropped_nor_doubled_leaves_once(
+            loss in 0.0..=1.0_f64,
+            duplication in 0.0..=1.0_f64,
+            reordering in 0.0..=1.0_f64,
+            seed: u64,
+        ) {
+            let rates = FaultRates { loss, duplication, reordering };
+            let (out, counters) = send(rates, seed, 200);
+            let mut times = BTreeMap::new();
+            for n in &out {
+                *times.entry(*n).or_insert(0_u64) += 1;
+            }
+            prop_assert!(times.values().all(|t| (1..=2).contains(t)));
+            prop_assert_eq!(times.len() as u64, 200 - counters.dropped.get());
+            prop_assert_eq!(
+                times.values().filter(|t| **t == 2).count() as u64,
+                counters.duplicated.get()
+            );
+        }
+
+        #[test]
+        fn the_same_seed_makes_the_same_faults(seed: u64) {
+            let rates = FaultRates { loss: 0.2, duplication: 0.2, reordering: 0.2 };
+            prop_assert_eq!(send(rates, seed, 200).0, send(rates, seed, 200).0);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Many devices in one process: who they are, how they come up, how they are stopped.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::error;
+
+use crate::config::Configuration;
+use crate::connection::{Surroundings, fresh_id, run};
+use crate::device::{Device, Specification};
+use crate::faults::FaultRates;
+use crate::train::TractionSystem;
+
+/// A fleet before it is switched on.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The devices, in the order in which they come up.
+    pub devices: Vec<Member>,
+    /// How each leaves the factory.
+    pub config: Configuration,
+    /// What each has in it.
+    pub fw_version: semver::Version,
+    /// What the network does to each.
+    pub faults: FaultRates,
+    /// Messages in the send buffer of each.
+    pub buffer: usize,
+    /// Telemetry messages of each, when it is to end.
+    pub count: Option<u64>,
+    /// Of every ride and every fault.
+    pub seed: u64,
+    /// Connections a second while the fleet comes up.
+    pub connect_rate: u32,
+}
+
+/// One device of a fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub device_id: String,
+    /// What it measures.
+    pub system: TractionSystem,
+}
+
+/// The devices that the local profile registers; larger fleets begin with them.
+const SAMPLES: [(&str, TractionSystem); 3] = [
+    ("dc-meter-001", TractionSystem::Dc1500V),
+    ("dc-meter-002", TractionSystem::Dc3000V),
+    ("ac-meter-001", TractionSystem::Ac15kV),
+];
+
+/// DC and AC in turn.
+const SYSTEMS: [TractionSystem; 4] = [
+    TractionSystem::Dc1500V,
+    TractionSystem::Ac15kV,
+    TractionSystem::Dc3000V,
+    TractionSystem::Ac25kV,
+];
+
+/// `count` devices: the sample devices, then `sim-0004` and so on.
+pub fn sample_fleet(count: usize) -> Vec<Member> {
+    let samples = SAMPLES.iter().map(|&(id, system)| Member { device_id: id.to_owned(), system });
+    let more = numbered_fleet("sim", count).into_iter().skip(SAMPLES.len());
+    samples.take(count).chain(more).collect()
+}
+
+/// `count` devices by the name of `{prefix}-0001` and so on.
+pub fn numbered_fleet(prefix: &str, count: usize) -> Vec<Member> {
+    let systems = SYSTEMS.iter().cycle();
+    (1..=count)
+        .zip(systems)
+        .map(|(n, &system)| Member { device_id: format!("{prefix}-{n:04}"), system })
+        .collect()
+}
+
+/// Devices with these names; one that begins with `dc` or `ac` measures that.
+pub fn named_fleet(ids: &[String]) -> Vec<Member> {
+    ids.iter()
+        .zip(SYSTEMS.iter().cycle())
+        .map(|(id, &system)| {
+            let system = match id.get(..2) {
+                Some("dc") if !system.is_dc() => TractionSystem::Dc1500V,
+                Some("ac") if system.is_dc() => TractionSystem::Ac15kV,
+                _ => system,
+            };
+            Member { device_id: id.clone(), system }
+        })
+        .collect()
+}
+
+/// Runs the fleet until `stop` becomes true or every device rests, and answers how many messages could not
+/// be delivered.
+pub async fn operate(
+    plan: Plan,
+    surroundings: Arc<Surroundings>,
+    mut stop: watch::Receiver<bool>,
+) -> usize {
+    let mut devices = JoinSet::new();
+    let pause = Duration::from_secs(1) / plan.connect_rate.max(1);
+    let began = tokio::time::Instant::now();
+    for (n, member) in plan.devices.iter().enumerate() {
+        let turn = began + pause * u32::try_from(n).unwrap_or(u32::MAX);
+        let stopped = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => true,
+            () = tokio::time::sleep_until(turn) => false,
+        };
+        if stopped {
+            break;
+        }
+        let (device, chance) = power_up(&plan, member, &surroundings);
+        devices.spawn(run(device, Arc::clone(&surroundings), stop.clone(), chance));
+    }
+    let mut undelivered = 0;
+    while let Some(ended) = devices.join_next().await {
+        match ended {
+            Ok(left) => undelivered += left,
+            Err(failure) => error!("a device has crashed: {failure}"),
+        }
+    }
+    undelivered
+}
+
+fn power_up(
+    plan: &Plan,
+    member: &Member,
+    surroundings: &Surroundings,
+) -> (Device, Xoshiro256PlusPlus) {
+    let mut hash = DefaultHasher::new();
+    (plan.seed, &member.device_id).hash(&mut hash);
+    let seed = hash.finish();
+    // Another sequence than the device's own, so that connecting does not change the ride.
+    let mut chance = Xoshiro256PlusPlus::seed_from_u64(!seed);
+    let spec = Specification {
+        device_id: member.device_id.clone(),
+        system: member.system,
+        fw_version: plan.fw_version.clone(),
+        config: plan.config.clone(),
+        faults: plan.faults,
+        buffer: plan.buffer,
+        seed,
+        count: plan.count,
+    };
+    let phase = chance.random_range(0.1..1.0);
+    let counters = Arc::clone(&surroundings.counters);
+    let device = Device::new(spec, fresh_id(), phase, surroundings.clock.now(), counters);
+    (device, chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(fleet: &[Member]) -> Vec<&str> {
+        fleet.iter().map(|member| member.device_id.as_str()).collect()
+    }
+
+    #[test]
+    fn a_fleet_begins_with_the_sample_devices() {
+        assert_eq!(ids(&sample_fleet(2)), ["dc-meter-001", "dc-meter-002"]);
+        assert_eq!(
+            ids(&sample_fleet(5)),
+            ["dc-meter-001", "dc-meter-002", "ac-meter-001", "sim-0004", "sim-0005"]
+        );
+    }
+
+    #[test]
+    fn dc_and_ac_take_turns() {
+        let fleet = numbered_fleet("tram", 6);
+        assert_eq!(fleet[0].device_id, "tram-0001");
+        let dc: Vec<_> = fleet.iter().map(|member| member.system.is_dc()).collect();
+        assert_eq!(dc, [true, false, true, false, true, false]);
+    }
+
+    #[test]
+    fn a_name_that_says_dc_or_ac_is_believed() {
+        let names = ["x", "dc-1", "ac-1", "é"].map(str::to_owned);
+        let dc: Vec<_> = named_fleet(&names).iter().map(|m| m.system.is_dc()).collect();
+        assert_eq!(dc, [true, true, false, false]);
+    }
+}

@@ -1,0 +1,258 @@
+//! Messages as they go over MQTT: topic and envelope version 2 (protocol.md).
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::command::AckResult;
+use crate::train::Reading;
+
+/// The most measurements in one telemetry message.
+pub const MAX_MEASUREMENTS: usize = 200;
+
+/// A message that is ready to be published, QoS 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What it is about.
+    pub kind: Kind,
+    /// The bytes: a repeat has the same.
+    pub payload: Bytes,
+}
+
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Measurements.
+    Telemetry,
+    /// A heartbeat.
+    Hello,
+    /// Online or offline.
+    Status,
+    /// The answer to a command.
+    CommandAck,
+    /// Progress of a firmware upgrade.
+    OtaStatus,
+}
+
+impl Kind {
+    /// `msg_type` of the envelope.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Telemetry => "telemetry",
+            Self::Hello => "hello",
+            Self::Status => "status",
+            Self::CommandAck => "command_ack",
+            Self::OtaStatus => "ota_status",
+        }
+    }
+
+    /// The topic on which a device says it.
+    pub fn topic(self, device_id: &str) -> String {
+        let suffix = match self {
+            Self::Telemetry => "telemetry",
+            Self::Hello => "hello",
+            Self::Status => "status",
+            Self::CommandAck => "command/ack",
+            Self::OtaStatus => "ota/status",
+        };
+        format!("iot/{device_id}/{suffix}")
+    }
+}
+
+/// The topic on which a device is told what to do.
+pub fn command_topic(device_id: &str) -> String {
+    format!("iot/{device_id}/command")
+}
+
+/// What stands around every body.
+#[derive(Debug, Clone, Serialize)]
+pub struct Envelope<'a> {
+    v: u8,
+    device_id: &'a str,
+    ts: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u32>,
+    boot: &'a str,
+    msg_type: &'static str,
+    #[serde(flatten)]
+    body: Body<'a>,
+}
+
+/// What a message says.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Body<'a> {
+    /// See [`Kind::Telemetry`].
+    Telemetry {
+        /// 1 to [`MAX_MEASUREMENTS`].
+        measurements: &'a [Measurement],
+    },
+    /// See [`Kind::Hello`].
+    Hello(Hello<'a>),
+    /// See [`Kind::Status`].
+    Status {
+        /// Online or offline.
+        status: Presence,
+        /// Which connection speaks.
+        conn_id: &'a str,
+    },
+    /// See [`Kind::CommandAck`].
+    CommandAck {
+        /// To which command.
+        cmd_id: Uuid,
+        /// How it went.
+        result: AckResult,
+        /// Why, for a person.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<&'a str>,
+    },
+    /// See [`Kind::OtaStatus`].
+    OtaStatus {
+        /// Of which command.
+        cmd_id: Uuid,
+        /// How far.
+        ota_state: &'static str,
+        /// 0 to 100, of this state.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        progress_pct: Option<u8>,
+        /// Where to.
+        fw_version_target: &'a semver::Version,
+        /// Why it failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<&'a str>,
+    },
+}
+
+/// One sample.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measurement {
+    ts: Timestamp,
+    r#type: &'static str,
+    val: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'static str>,
+}
+
+/// A heartbeat.
+#[derive(Debug, Clone, Serialize)]
+pub struct Hello<'a> {
+    /// The firmware that runs.
+    pub fw_version: &'a semver::Version,
+    /// Since power-on, s.
+    pub uptime_s: u64,
+    /// How often it has connected to a broker since power-on.
+    pub broker_connections: u64,
+    /// How full the send buffer is, 0 to 100.
+    pub buf_usage_pct: u8,
+    /// Inside the case, °C.
+    pub temp_internal: f64,
+}
+
+/// Whether a device is reachable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    /// It has connected.
+    Online,
+    /// It has said goodbye, or its last will did.
+    Offline,
+}
+
+impl Measurement {
+    /// A reading at an instant.
+    pub fn new(ts: Timestamp, reading: Reading) -> Self {
+        let Reading { quantity, value } = reading;
+        Self { ts, r#type: quantity.name(), val: value, unit: quantity.unit() }
+    }
+}
+
+impl Body<'_> {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Telemetry { .. } => Kind::Telemetry,
+            Self::Hello(_) => Kind::Hello,
+            Self::Status { .. } => Kind::Status,
+            Self::CommandAck { .. } => Kind::CommandAck,
+            Self::OtaStatus { .. } => Kind::OtaStatus,
+        }
+    }
+}
+
+/// Puts a body into its envelope. `seq` is `None` in `status` alone: a last will's bytes are fixed
+/// when the device connects, so it cannot be counted.
+pub fn seal(
+    device_id: &str,
+    boot: &str,
+    seq: Option<u32>,
+    ts: Timestamp,
+    body: Body<'_>,
+) -> Message {
+    let kind = body.kind();
+    let envelope = Envelope { v: 2, device_id, ts, seq, boot, msg_type: kind.as_str(), body };
+    // Text keys, integers and finite numbers only: there is nothing that JSON could refuse.
+    let payload = serde_json::to_vec(&envelope).unwrap_or_default();
+    Message { kind, payload: Bytes::from(payload) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::train::Quantity;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn json_of(message: &Message) -> Value {
+        serde_json::from_slice(&message.payload).unwrap()
+    }
+
+    #[test]
+    fn telemetry_is_the_envelope_with_its_measurements() {
+        let ts = at("2026-01-01T12:00:00.5Z");
+        let measurements = [
+            Measurement::new(ts, Reading { quantity: Quantity::CurrentDc, value: -12.5 }),
+            Measurement::new(ts, Reading { quantity: Quantity::PowerFactor, value: 0.98 }),
+        ];
+        let body = Body::Telemetry { measurements: &measurements };
+        let message = seal("dc-meter-001", "a1", Some(u32::MAX), ts, body);
+        assert_eq!(message.kind.topic("dc-meter-001"), "iot/dc-meter-001/telemetry");
+        assert_eq!(
+            json_of(&message),
+            json!({
+                "v": 2, "device_id": "dc-meter-001", "ts": "2026-01-01T12:00:00.5Z",
+                "seq": 4_294_967_295_u32, "boot": "a1", "msg_type": "telemetry",
+                "measurements": [
+                    {"ts": "2026-01-01T12:00:00.5Z", "type": "current_dc", "val": -12.5, "unit": "A"},
+                    {"ts": "2026-01-01T12:00:00.5Z", "type": "pf", "val": 0.98},
+                ],
+            })
+        );
+    }
+
+    #[test]
+    fn status_names_its_connection_and_is_not_counted() {
+        let body = Body::Status { status: Presence::Offline, conn_id: "c9" };
+        let message = json_of(&seal("x", "a1", None, at("2026-01-01T12:00:00Z"), body));
+        assert_eq!(message["status"], "offline");
+        assert_eq!(message["conn_id"], "c9");
+        assert_eq!(message["msg_type"], "status");
+        assert!(message.get("seq").is_none());
+    }
+
+    #[test]
+    fn an_acknowledgement_without_a_reason_has_no_detail() {
+        let cmd_id = Uuid::from_u128(7);
+        let ack = |detail| Body::CommandAck { cmd_id, result: AckResult::Rejected, detail };
+        let ts = at("2026-01-01T12:00:00Z");
+        let message = json_of(&seal("x", "a1", Some(0), ts, ack(None)));
+        assert!(message.get("detail").is_none());
+        let message = json_of(&seal("x", "a1", Some(0), ts, ack(Some("why"))));
+        assert_eq!(message["detail"], "why");
+        assert_eq!(message["result"], "rejected");
+        assert_eq!(message["cmd_id"], "00000000-0000-0000-0000-000000000007");
+    }
+}

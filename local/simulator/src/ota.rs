@@ -1,0 +1,143 @@
+//! A firmware upgrade, played through: no image is fetched, but every state is reported.
+
+use std::time::Duration;
+
+use semver::Version;
+use uuid::Uuid;
+
+/// What an upgrade reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// `ota_state` of the message.
+    pub state: &'static str,
+    /// Of this state.
+    pub progress_pct: Option<u8>,
+    /// Why it failed.
+    pub detail: Option<String>,
+    /// What the device does next.
+    pub outcome: Outcome,
+}
+
+/// How an upgrade stands after a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is more to come.
+    Continues,
+    /// The device restarts with the new version.
+    Installed,
+    /// The device keeps the old one.
+    GivenUp,
+}
+
+const STATES: [(&str, Option<u8>); 8] = [
+    ("downloading", Some(0)),
+    ("downloading", Some(25)),
+    ("downloading", Some(50)),
+    ("downloading", Some(75)),
+    ("downloading", Some(100)),
+    ("verifying", None),
+    ("applying", None),
+    ("success", None),
+];
+
+/// From one report to the next: slow enough to be watched, fast enough to be waited for.
+const PACE: Duration = Duration::from_millis(500);
+
+/// An upgrade in progress.
+#[derive(Debug, Clone)]
+pub struct Upgrade {
+    cmd_id: Uuid,
+    target: Version,
+    step: usize,
+    next_at: Duration,
+}
+
+impl Upgrade {
+    /// An upgrade that begins now (monotonic).
+    pub fn start(cmd_id: Uuid, target: Version, now: Duration) -> Self {
+        Self { cmd_id, target, step: 0, next_at: now }
+    }
+
+    /// The command that asked for it.
+    pub fn cmd_id(&self) -> Uuid {
+        self.cmd_id
+    }
+
+    /// The version that is to run.
+    pub fn target(&self) -> &Version {
+        &self.target
+    }
+
+    /// When the next report is due (monotonic).
+    pub fn next_at(&self) -> Duration {
+        self.next_at
+    }
+
+    /// The report that is due now, if one is.
+    pub fn advance(&mut self, now: Duration) -> Option<Progress> {
+        if now < self.next_at {
+            return None;
+        }
+        let (state, progress_pct) = *STATES.get(self.step)?;
+        self.step += 1;
+        self.next_at = now + PACE;
+        // A version by the name of `…-bad` is an image whose digest is wrong: for rehearsals.
+        if state == "applying" && self.target.to_string().ends_with("-bad") {
+            return Some(Progress {
+                state: "failed",
+                progress_pct: None,
+                detail: Some("verifying: the SHA-256 of the image is not fw_sha256".to_owned()),
+                outcome: Outcome::GivenUp,
+            });
+        }
+        let outcome =
+            if self.step == STATES.len() { Outcome::Installed } else { Outcome::Continues };
+        Some(Progress { state, progress_pct, detail: None, outcome })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn play(target: &str) -> Vec<Progress> {
+        let mut upgrade = Upgrade::start(Uuid::nil(), target.parse().unwrap(), Duration::ZERO);
+        let mut reports = Vec::new();
+        loop {
+            let report = upgrade.advance(upgrade.next_at()).unwrap();
+            let outcome = report.outcome;
+            reports.push(report);
+            if outcome != Outcome::Continues {
+                return reports;
+            }
+        }
+    }
+
+    #[test]
+    fn a_good_image_goes_through_every_state_in_order() {
+        let reports = play("2.0.0");
+        let mut states: Vec<_> = reports.iter().map(|r| r.state).collect();
+        states.dedup();
+        assert_eq!(states, ["downloading", "verifying", "applying", "success"]);
+        let progress: Vec<_> = reports.iter().filter_map(|r| r.progress_pct).collect();
+        assert_eq!(progress, [0, 25, 50, 75, 100]);
+        assert_eq!(reports.last().unwrap().outcome, Outcome::Installed);
+    }
+
+    #[test]
+    fn a_bad_image_fails_after_verifying_and_says_why() {
+        let reports = play("2.0.0-bad");
+        let [.., verifying, failed] = reports.as_slice() else { panic!("too few: {reports:?}") };
+        assert_eq!(verifying.state, "verifying");
+        assert_eq!(failed.state, "failed");
+        assert_eq!(failed.outcome, Outcome::GivenUp);
+        assert!(failed.detail.as_deref().unwrap().contains("SHA-256"));
+    }
+
+    #[test]
+    fn nothing_is_reported_before_it_is_due() {
+        let mut upgrade = Upgrade::start(Uuid::nil(), Version::new(2, 0, 0), Duration::ZERO);
+        assert!(upgrade.advance(Duration::ZERO).is_some());
+        assert_eq!(upgrade.advance(Duration::ZERO), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! The send buffer of a device: bounded, in order, and kept while the broker is away.
+
+use std::collections::VecDeque;
+
+use crate::message::{Kind, Message};
+
+/// A message in the buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    /// The message.
+    pub message: Message,
+    /// Whether a broker may have it already.
+    pub sent_before: bool,
+}
+
+/// Messages that wait for a connection, oldest first.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    capacity: usize,
+    queue: VecDeque<Queued>,
+}
+
+impl Outbox {
+    /// An empty buffer for this many messages, at least one.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.max(1), queue: VecDeque::new() }
+    }
+
+    /// Adds a message; answers the one that had to go for it, if the buffer was full.
+    ///
+    /// The oldest telemetry goes first: answers to commands are few, and somebody waits for them.
+    pub fn push(&mut self, message: Message) -> Option<Message> {
+        let evicted = if self.queue.len() >= self.capacity {
+            let oldest = self.queue.iter().position(|q| q.message.kind == Kind::Telemetry);
+            self.queue.remove(oldest.unwrap_or(0)).map(|queued| queued.message)
+        } else {
+            None
+        };
+        self.queue.push_back(Queued { message, sent_before: false });
+        evicted
+    }
+
+    /// Takes the oldest message, to hand it to the broker.
+    pub fn pop(&mut self) -> Option<Queued> {
+        self.queue.pop_front()
+    }
+
+    /// Takes back what was handed over and not acknowledged, in the order in which it was handed
+    /// over. It may exceed the capacity: it did not come in new.
+    pub fn put_back(&mut self, unacknowledged: Vec<Message>) {
+        for message in unacknowledged.into_iter().rev() {
+            self.queue.push_front(Queued { message, sent_before: true });
+        }
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// How full it is, 0 to 100: full only when it is.
+    pub fn usage_pct(&self) -> u8 {
+        let pct = (self.queue.len() * 100 / self.capacity).min(100);
+        u8::try_from(pct).unwrap_or(100)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(kind: Kind, n: usize) -> Message {
+        Message { kind, payload: Bytes::from(n.to_string()) }
+    }
+
+    fn drain(outbox: &mut Outbox) -> Vec<usize> {
+        std::iter::from_fn(|| outbox.pop())
+            .map(|queued| std::str::from_utf8(&queued.message.payload).unwrap().parse().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_full_buffer_gives_up_its_oldest_telemetry_and_keeps_the_answers() {
+        let mut outbox = Outbox::new(3);
+        outbox.push(message(Kind::CommandAck, 0));
+        outbox.push(message(Kind::Telemetry, 1));
+        outbox.push(message(Kind::Telemetry, 2));
+        assert_eq!(outbox.usage_pct(), 100);
+        let evicted = outbox.push(message(Kind::Telemetry, 3));
+        assert_eq!(evicted, Some(message(Kind::Telemetry, 1)));
+        assert_eq!(drain(&mut outbox), [0, 2, 3]);
+    }
+
+    #[test]
+    fn usage_is_full_only_when_there_is_no_room() {
+        let mut outbox = Outbox::new(3);
+        let mut usage = Vec::new();
+        for n in 0..4 {
+            usage.push(outbox.usage_pct());
+            outbox.push(message(Kind::Hello, n));
+        }
+        assert_eq!(usage, [0, 33, 66, 100]);
+    }
+
+    proptest! {
+        #[test]
+        fn losing_the_connection_at_any_point_keeps_the_order(
+            total in 1..60_usize,
+            losses in proptest::collection::vec((1..20_usize, 0..20_usize), 0..10),
+        ) {
+            let mut outbox = Outbox::new(100);
+            for n in 0..total {
+                outbox.push(message(Kind::Telemetry, n));
+            }
+            let mut acknowledged = Vec::new();
+            for (hand_over, acks) in losses {
+                let mut on_the_way: Vec<_> =
+                    std::iter::from_fn(|| outbox.pop()).take(hand_over).map(|q| q.message).collect();
+                let acked = on_the_way.drain(..acks.min(on_the_way.len()));
+                acknowledged.extend(acked);
+                outbox.put_back(on_the_way);
+            }
+            acknowledged.extend(std::iter::from_fn(|| outbox.pop()).map(|q| q.message));
+            let all: Vec<_> = (0..total).map(|n| message(Kind::Telemetry, n)).collect();
+            prop_assert_eq!(acknowledged, all);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What the meter reads: noisy, rounded values of the quantities that protocol.md names.
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+
+use super::motion::Motion;
+use super::noise::{Noise, Wander, gaussian};
+use super::supply::{Draw, Supply, TractionSystem};
+
+/// A measured quantity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantity {
+    /// At the pantograph.
+    VoltageDc,
+    /// Negative when the train gives back.
+    CurrentDc,
+    /// Root mean square.
+    VoltageAc,
+    /// Root mean square.
+    CurrentAc,
+    /// Of the line.
+    Frequency,
+    /// Negative when the train gives back.
+    PowerFactor,
+    /// Total harmonic distortion of the voltage.
+    ThdVoltage,
+    /// Total harmonic distortion of the current.
+    ThdCurrent,
+    /// Of the converter.
+    Temperature,
+}
+
+impl Quantity {
+    /// `type` of a measurement.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::VoltageDc => "voltage_dc",
+            Self::CurrentDc => "current_dc",
+            Self::VoltageAc => "voltage_ac",
+            Self::CurrentAc => "current_ac",
+            Self::Frequency => "frequency",
+            Self::PowerFactor => "pf",
+            Self::ThdVoltage => "thd_v",
+            Self::ThdCurrent => "thd_i",
+            Self::Temperature => "temperature",
+        }
+    }
+
+    /// `unit` of a measurement; a power factor has none.
+    pub fn unit(self) -> Option<&'static str> {
+        match self {
+            Self::VoltageDc | Self::VoltageAc => Some("V"),
+            Self::CurrentDc | Self::CurrentAc => Some("A"),
+            Self::Frequency => Some("Hz"),
+            Self::PowerFactor => None,
+            Self::ThdVoltage | Self::ThdCurrent => Some("%"),
+            Self::Temperature => Some("Cel"),
+        }
+    }
+
+    /// Steps in one unit: what the sensor resolves.
+    fn resolution(self) -> f64 {
+        match self {
+            Self::PowerFactor | Self::Frequency => 1_000.0,
+            Self::ThdVoltage | Self::ThdCurrent => 100.0,
+            _ => 10.0,
+        }
+    }
+}
+
+/// One value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    /// Of what.
+    pub quantity: Quantity,
+    /// In its unit.
+    pub value: f64,
+}
+
+/// A meter, and the train that it rides on.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    system: TractionSystem,
+    motion: Motion,
+    supply: Supply,
+    frequency: Wander,
+    distortion: Wander,
+    /// °C
+    ambient: f64,
+    /// Of the converter, °C.
+    temperature: f64,
+    noise: Noise,
+}
+
+/// A converter under full load ends this much above the air around it, K.
+const HEATING: f64 = 38.0;
+/// How slowly it gets there.
+const THERMAL_TIME_CONSTANT_S: f64 = 600.0;
+
+impl Meter {
+    /// A train somewhere in its day: the same seed, the same ride.
+    pub fn new(system: TractionSystem, seed: u64) -> Self {
+        let mut noise = Noise::seed_from_u64(seed);
+        let ambient = noise.random_range(-5.0..30.0);
+        let mut motion = Motion::new(system.performance(), &mut noise);
+        // Trains of one fleet do not leave their stations together.
+        let head_start = noise.random_range(0..300);
+        motion.advance(Duration::from_secs(head_start), &mut noise);
+        Self {
+            system,
+            motion,
+            supply: Supply::new(system),
+            frequency: Wander::new(0.02, Duration::from_secs(30)),
+            distortion: Wander::new(0.3, Duration::from_secs(20)),
+            ambient,
+            temperature: ambient + 8.0,
+            noise,
+        }
+    }
+
+    /// How the train moves.
+    pub fn motion(&self) -> &Motion {
+        &self.motion
+    }
+
+    /// How many readings [`Meter::sample`] answers.
+    pub fn readings_per_sample(&self) -> usize {
+        if self.system.is_dc() { 2 } else { 6 }
+    }
+
+    /// Lets `dt` pass and reads the electrical quantities.
+    pub fn sample(&mut self, dt: Duration) -> Vec<Reading> {
+        let noise = &mut self.noise;
+        self.motion.advance(dt, noise);
+        let load = self.motion.load();
+        let (power, place) = (self.motion.power(), self.motion.distance());
+        let draw = self.supply.advance(dt, power, load, place, noise);
+        let settled = self.ambient + 8.0 + HEATING * load * load;
+        let keep = (-dt.as_secs_f64() / THERMAL_TIME_CONSTANT_S).exp();
+        self.temperature = settled + (self.temperature - settled) * keep;
+        if self.system.is_dc() { self.read_dc(draw) } else { self.read_ac(dt, draw, load) }
+    }
+
+    /// The temperature inside the case: slow, so once a message is enough.
+    pub fn temperature(&mut self) -> Reading {
+        let value = self.temperature + gaussian(&mut self.noise, 0.1);
+        reading(Quantity::Temperature, value)
+    }
+
+    fn read_dc(&mut self, draw: Draw) -> Vec<Reading> {
+        let noise = &mut self.noise;
+        vec![
+            reading(Quantity::VoltageDc, draw.voltage * (1.0 + gaussian(noise, 0.000_5))),
+            reading(Quantity::CurrentDc, draw.current + gaussian(noise, 0.4)),
+        ]
+    }
+
+    fn read_ac(&mut self, dt: Duration, draw: Draw, load: f64) -> Vec<Reading> {
+        let noise = &mut self.noise;
+        let frequency = self.system.frequency() + self.frequency.advance(dt, noise);
+        let distortion = self.distortion.advance(dt, noise);
+        let load = load.abs();
+        vec![
+            reading(Quantity::VoltageAc, draw.voltage * (1.0 + gaussian(noise, 0.000_5))),
+            reading(Quantity::CurrentAc, (draw.current + gaussian(noise, 0.1)).max(0.0)),
+            reading(Quantity::Frequency, frequency),
+            reading(
+                Quantity::PowerFactor,
+                (draw.power_factor + gaussian(noise, 0.002)).clamp(-1.0, 1.0),
+            ),
+            reading(Quantity::ThdVoltage, (1.6 + 2.4 * load + distortion).max(0.1)),
+            // Harmonics hardly change with load, so they are a large share of a small current.
+            reading(Quantity::ThdCurrent, (3.5 + 26.0 / (1.0 + 14.0 * load) + distortion).max(0.1)),
+        ]
+    }
+}
+
+fn reading(quantity: Quantity, value: f64) -> Reading {
+    let steps = quantity.resolution();
+    Reading { quantity, value: (value * steps).round() / steps }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::motion::Phase;
+    use super::*;
+
+    const SYSTEMS: [TractionSystem; 4] = [
+        TractionSystem::Dc1500V,
+        TractionSystem::Dc3000V,
+        TractionSystem::Ac15kV,
+        TractionSystem::Ac25kV,
+    ];
+
+    /// The plausible ranges of protocol.md.
+    fn plausible(quantity: Quantity) -> std::ops::RangeInclusive<f64> {
+        match quantity {
+            Quantity::VoltageDc => 0.0..=4_000.0,
+            Quantity::CurrentDc => -5_000.0..=5_000.0,
+            Quantity::VoltageAc => 0.0..=30_000.0,
+            Quantity::CurrentAc => 0.0..=2_000.0,
+            Quantity::Frequency => 0.0..=60.0,
+            Quantity::PowerFactor => -1.0..=1.0,
+            Quantity::ThdVoltage | Quantity::ThdCurrent => 0.0..=100.0,
+            Quantity::Temperature => -60.0..=125.0,
+        }
+    }
+
+    fn value(readings: &[Reading], quantity: Quantity) -> f64 {
+        readings.iter().find(|r| r.quantity == quantity).unwrap().value
+    }
+
+    proptest! {
+        #[test]
+        fn every_reading_is_in_its_plausible_range(
+            seed: u64,
+            which in 0..4_usize,
+            cadence_ms in 100..60_000_u64,
+        ) {
+            let mut meter = Meter::new(SYSTEMS[which], seed);
+            for _ in 0..300 {
+                let mut readings = meter.sample(Duration::from_millis(cadence_ms));
+                prop_assert_eq!(readings.len(), meter.readings_per_sample());
+                readings.push(meter.temperature());
+                for r in readings {
+                    prop_assert!(plausible(r.quantity).contains(&r.value), "{:?}", r);
+                }
+            }
+        }
+
+        #[test]
+        fn the_same_seed_is_the_same_ride(seed: u64, which in 0..4_usize) {
+            let mut a = Meter::new(SYSTEMS[which], seed);
+            let mut b = Meter::new(SYSTEMS[which], seed);
+            for _ in 0..60 {
+                prop_assert_eq!(a.sample(Duration::from_secs(1)), b.sample(Duration::from_secs(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_dc_train_draws_when_it_accelerates_and_gives_back_when_it_brakes() {
+        for system in [TractionSystem::Dc1500V, TractionSystem::Dc3000V] {
+            let mut meter = Meter::new(system, 3);
+            let (mut most, mut least) = (f64::MIN, f64::MAX);
+            for _ in 0..3_600 {
+                let readings = meter.sample(Duration::from_secs(1));
+                let current = value(&readings, Quantity::CurrentDc);
+                match meter.motion().phase() {
+                    Phase::Accelerating => most = most.max(current),
+                    Phase::Braking => least = least.min(current),
+                    Phase::Standing | Phase::Coasting => {}
+                }
+            }
+            assert!(most > 800.0, "{system}: at most {most} A");
+            assert!(least < -300.0, "{system}: at least {least} A");
+        }
+    }
+
+    #[test]
+    fn an_ac_train_that_gives_back_has_a_negative_power_factor() {
+        let mut meter = Meter::new(TractionSystem::Ac15kV, 5);
+        let mut braked = 0;
+        for _ in 0..3_600 {
+            let readings = meter.sample(Duration::from_secs(1));
+            if meter.motion().power() < -2e6 {
+                assert!(value(&readings, Quantity::PowerFactor) < -0.9);
+                braked += 1;
+            }
+        }
+        assert!(braked > 30, "an hour of service has more than {braked} s of hard braking");
+    }
+}

@@ -1,0 +1,192 @@
+//! The overhead line: what voltage and current belong to a power.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::motion::Performance;
+use super::noise::{Noise, Wander};
+
+/// What the line is fed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TractionSystem {
+    /// 1.5 kV DC
+    Dc1500V,
+    /// 3 kV DC
+    Dc3000V,
+    /// 15 kV, 16.7 Hz
+    Ac15kV,
+    /// 25 kV, 50 Hz
+    Ac25kV,
+}
+
+/// Numbers of a system; voltages after EN 50163.
+struct Line {
+    /// At the substation without load, V.
+    no_load: f64,
+    /// The highest that a train may lift the line to when it gives back, V.
+    highest: f64,
+    /// At the substation, Ω.
+    feeder: f64,
+    /// Of the line, Ω/km.
+    per_km: f64,
+    /// Between substations, km.
+    spacing: f64,
+}
+
+impl TractionSystem {
+    /// Whether a DC meter belongs here.
+    pub fn is_dc(self) -> bool {
+        matches!(self, Self::Dc1500V | Self::Dc3000V)
+    }
+
+    /// Nominal frequency, Hz; 0 for DC.
+    pub fn frequency(self) -> f64 {
+        match self {
+            Self::Dc1500V | Self::Dc3000V => 0.0,
+            Self::Ac15kV => 16.7,
+            Self::Ac25kV => 50.0,
+        }
+    }
+
+    pub(crate) fn performance(self) -> Performance {
+        let (mass, max_effort, max_power, max_speed, auxiliaries) = match self {
+            Self::Dc1500V => (150.0, 160e3, 1.5e6, 36.0, 90e3),
+            Self::Dc3000V => (300.0, 250e3, 3.5e6, 44.0, 180e3),
+            Self::Ac15kV => (350.0, 280e3, 5.0e6, 50.0, 260e3),
+            Self::Ac25kV => (420.0, 300e3, 6.4e6, 55.0, 320e3),
+        };
+        Performance { mass, max_effort, max_power, max_speed, auxiliaries }
+    }
+
+    fn line(self) -> Line {
+        let (no_load, highest, feeder, per_km, spacing) = match self {
+            Self::Dc1500V => (1_650.0, 1_800.0, 0.02, 0.02, 8.0),
+            Self::Dc3000V => (3_300.0, 3_600.0, 0.04, 0.025, 20.0),
+            Self::Ac15kV => (16_000.0, 17_250.0, 1.0, 0.15, 40.0),
+            Self::Ac25kV => (26_250.0, 27_500.0, 1.5, 0.25, 50.0),
+        };
+        Line { no_load, highest, feeder, per_km, spacing }
+    }
+}
+
+impl fmt::Display for TractionSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dc1500V => "1.5 kV DC",
+            Self::Dc3000V => "3 kV DC",
+            Self::Ac15kV => "15 kV 16.7 Hz",
+            Self::Ac25kV => "25 kV 50 Hz",
+        })
+    }
+}
+
+/// What the train draws at this instant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draw {
+    /// At the pantograph, V.
+    pub voltage: f64,
+    /// A; of a DC train negative when it gives back, of an AC train the root mean square.
+    pub current: f64,
+    /// 1 for DC; negative when an AC train gives back.
+    pub power_factor: f64,
+}
+
+/// The line above one train.
+#[derive(Debug, Clone)]
+pub(crate) struct Supply {
+    system: TractionSystem,
+    /// Other trains on the same section move the voltage, too: a share of the nominal one.
+    neighbours: Wander,
+}
+
+impl Supply {
+    pub(crate) fn new(system: TractionSystem) -> Self {
+        Self { system, neighbours: Wander::new(0.01, Duration::from_secs(60)) }
+    }
+
+    /// Lets `dt` pass and answers what flows for this power (W, and as a share of what the train
+    /// can draw) at this place (m).
+    pub(crate) fn advance(
+        &mut self,
+        dt: Duration,
+        power: f64,
+        load: f64,
+        place: f64,
+        noise: &mut Noise,
+    ) -> Draw {
+        let line = self.system.line();
+        let no_load = line.no_load * (1.0 + self.neighbours.advance(dt, noise));
+        let no_load = no_load.min(line.highest);
+        let km = (place / 1_000.0).rem_euclid(line.spacing);
+        let resistance = line.feeder + line.per_km * km.min(line.spacing - km);
+        let power_factor = if self.system.is_dc() { 1.0 } else { power_factor(load) };
+        let flow = flow(no_load, resistance, line.highest, power / power_factor.abs());
+        if self.system.is_dc() {
+            Draw { voltage: flow.0, current: flow.1, power_factor }
+        } else {
+            Draw { voltage: flow.0, current: flow.1.abs(), power_factor }
+        }
+    }
+}
+
+/// Four-quadrant converters hold it near one under load; standing, filters and transformer weigh more.
+fn power_factor(load: f64) -> f64 {
+    let magnitude = 0.72 + 0.27 * (load.abs() / 0.25).min(1.0);
+    if load < 0.0 { -magnitude } else { magnitude }
+}
+
+/// Voltage and current of a train that takes `power` W from a source of `no_load` V behind
+/// `resistance` Ω: `U = U₀ - R·I` and `P = U·I`, the solution with the higher voltage.
+fn flow(no_load: f64, resistance: f64, highest: f64, power: f64) -> (f64, f64) {
+    // More than the line can carry: the train limits itself, as EN 50388 asks.
+    let most = 0.9 * no_load * no_load / (4.0 * resistance);
+    let power = power.min(most);
+    let root = (no_load * no_load - 4.0 * resistance * power).sqrt();
+    let voltage = (no_load + root) / 2.0;
+    if voltage <= highest {
+        return (voltage, (no_load - voltage) / resistance);
+    }
+    // The line takes no more: the rest of the braking power goes into the resistors on the roof.
+    (highest, (no_load - highest) / resistance)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn voltage_and_current_multiply_to_the_power(power in 1e3..6e6_f64, resistance in 0.02..0.1_f64) {
+            let (voltage, current) = flow(3_300.0, resistance, 3_600.0, power);
+            prop_assert!((voltage * current - power).abs() < 1.0);
+            prop_assert!(voltage < 3_300.0, "the line sags under load");
+        }
+
+        #[test]
+        fn giving_back_lifts_the_line_but_never_over_its_limit(power in -6e6..-1e3_f64) {
+            let (voltage, current) = flow(1_650.0, 0.05, 1_800.0, power);
+            prop_assert!(current < 0.0);
+            prop_assert!(voltage > 1_650.0 && voltage <= 1_800.0);
+        }
+
+        #[test]
+        fn more_than_the_line_can_carry_is_still_a_number(power in 1e7..1e9_f64) {
+            let (voltage, current) = flow(1_650.0, 0.1, 1_800.0, power);
+            prop_assert!(voltage > 0.0 && current.is_finite());
+        }
+    }
+
+    #[test]
+    fn far_from_the_substation_the_line_sags_more() {
+        let mut near = Supply::new(TractionSystem::Ac25kV);
+        let mut far = near.clone();
+        let (mut a, mut b) = (Noise::seed_from_u64(1), Noise::seed_from_u64(1));
+        let dt = Duration::from_secs(1);
+        let near = near.advance(dt, 5e6, 0.8, 0.0, &mut a);
+        let far = far.advance(dt, 5e6, 0.8, 25_000.0, &mut b);
+        assert!(far.voltage < near.voltage - 500.0);
+    }
+}
