@@ -58,13 +58,13 @@ pub const DEVICE_OFFLINE: &str = "device_offline";
 
 impl Alert {
     /// The alert for a device that went offline at `at`: deciding it twice is one alert.
-    pub fn device_offline(device_id: &DeviceId, at: Timestamp, why: &str) -> Self {
+    pub fn device_offline(device_id: &DeviceId, at: Timestamp) -> Self {
         Self {
             alert_id: event_id(at, DEVICE_OFFLINE, device_id.as_str()),
             device_id: device_id.clone(),
             alert_type: DEVICE_OFFLINE.to_owned(),
             severity: Severity::Warning,
-            message: format!("{device_id} is offline: {why}"),
+            message: format!("{device_id} went offline at {at}"),
             acknowledged: false,
             acknowledged_at: None,
             resolved_at: None,

@@ -33,6 +33,11 @@ impl MetricName {
         &self.0
     }
 
+    /// The last name in the order of names.
+    pub fn greatest() -> Self {
+        Self("z".repeat(64))
+    }
+
     /// What the platform knows of this name: its unit and its plausible range, both ends included.
     pub fn known(&self) -> Option<&'static Known> {
         KNOWN.iter().find(|known| known.name == self.0)

@@ -1,7 +1,172 @@
-//! Sessions and sequence numbers.
+//! Sessions and sequence numbers (protocol.md, Identity).
+//!
+//! This serves counters and the gap alert and nothing else: the verdict on a number **never** decides
+//! whether a message is kept. Clocks reset, devices reboot to 0, backlogs arrive after live data, and
+//! whoever trusts a sequence number loses what a rebooted device says.
+
+mod ranges;
 
 use serde::{Deserialize, Serialize};
 
-/// The last sessions of a device.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sequence {}
+use self::ranges::Ranges;
+use crate::time::Timestamp;
+
+/// Power-ons that are remembered.
+const MAX_SESSIONS: usize = 4;
+
+/// How far behind the highest number one may come late. More is a restart, when the device does not
+/// say which power-on it speaks from.
+const MAX_BEHIND: i64 = 1_024;
+
+/// The last power-ons of a device, and what its numbers amounted to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// Oldest first; the last one is the current one.
+    sessions: Vec<Session>,
+    /// Numbers seen again in their session.
+    pub repeats: u64,
+    /// Numbers that came after a higher one.
+    pub late: u64,
+    /// Sessions after the first.
+    pub restarts: u64,
+}
+
+/// One power-on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Session {
+    /// What the device calls it, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
+    /// The least and the greatest device time in it.
+    first_ts: Timestamp,
+    last_ts: Timestamp,
+    /// The numbers seen, unwrapped: where a device's counter wraps, these go on.
+    seen: Ranges,
+}
+
+/// What a number amounted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The first of a session; not the first session: a restart.
+    First {
+        /// Whether another session came before.
+        restart: bool,
+    },
+    /// Higher than all before in its session.
+    Ahead,
+    /// Below the highest and not seen: it closes a gap, or a part of one.
+    Late,
+    /// Seen before in its session.
+    Repeat,
+}
+
+impl Sequence {
+    /// Notes a number. `boot` is what the device calls its power-on, `ts` its own clock.
+    pub fn note(&mut self, seq: u32, boot: Option<&str>, ts: Timestamp) -> Verdict {
+        let session = match boot {
+            Some(boot) => self
+                .sessions
+                .iter()
+                .rposition(|s| s.boot.as_deref() == Some(boot)),
+            None => self.session_without_boot(seq, ts),
+        };
+        let verdict = match session {
+            Some(index) => self.sessions[index].note(seq, ts),
+            None => {
+                let restart = !self.sessions.is_empty();
+                self.begin(seq, boot, ts);
+                Verdict::First { restart }
+            }
+        };
+        match verdict {
+            Verdict::First { restart } => self.restarts += u64::from(restart),
+            Verdict::Late => self.late += 1,
+            Verdict::Repeat => self.repeats += 1,
+            Verdict::Ahead => {}
+        }
+        verdict
+    }
+
+    /// The numbers missing behind the highest of each remembered session, as inclusive ranges of the
+    /// device's own numbers; one that crosses the wrap has its end before its start.
+    pub fn missing(&self) -> Vec<(u32, u32)> {
+        self.sessions
+            .iter()
+            .flat_map(|s| s.seen.gaps())
+            .map(|(a, b)| (wrapped(a), wrapped(b)))
+            .collect()
+    }
+
+    fn begin(&mut self, seq: u32, boot: Option<&str>, ts: Timestamp) {
+        if self.sessions.len() == MAX_SESSIONS {
+            self.sessions.remove(0);
+        }
+        self.sessions.push(Session {
+            boot: boot.map(str::to_owned),
+            first_ts: ts,
+            last_ts: ts,
+            seen: Ranges::of(i64::from(seq)),
+        });
+    }
+
+    /// Without a name for the power-on the numbers and the device's clock have to tell. None: a new one.
+    fn session_without_boot(&self, seq: u32, ts: Timestamp) -> Option<usize> {
+        let unnamed = |s: &Session| s.boot.is_none();
+        let current = self.sessions.iter().rposition(unnamed)?;
+        let session = &self.sessions[current];
+        let number = session.unwrap(seq);
+        let ahead = number - session.seen.highest();
+
+        // A straggler of the power-on before: made before this one began, or far from this one's numbers
+        // and close to the other's.
+        if ts < session.first_ts || ahead.abs() > MAX_BEHIND {
+            let previous = self.sessions[..current].iter().rposition(|s| {
+                let distance = s.unwrap(seq) - s.seen.highest();
+                unnamed(s) && distance.abs() <= MAX_BEHIND && (ts <= s.last_ts || distance > 0)
+            });
+            if previous.is_some() {
+                return previous;
+            }
+        }
+        let counted_again = session.seen.contains(number) && ts > session.last_ts;
+        if counted_again || ahead < -MAX_BEHIND {
+            None
+        } else {
+            Some(current)
+        }
+    }
+}
+
+impl Session {
+    fn note(&mut self, seq: u32, ts: Timestamp) -> Verdict {
+        let number = self.unwrap(seq);
+        self.first_ts = self.first_ts.min(ts);
+        self.last_ts = self.last_ts.max(ts);
+        let highest = self.seen.highest();
+        if self.seen.insert(number) {
+            if number > highest {
+                Verdict::Ahead
+            } else {
+                Verdict::Late
+            }
+        } else {
+            Verdict::Repeat
+        }
+    }
+
+    /// The number nearest to the highest that wraps to `seq` (RFC 1982, serial number arithmetic).
+    fn unwrap(&self, seq: u32) -> i64 {
+        let highest = self.seen.highest();
+        let distance = seq.wrapping_sub(wrapped(highest)).cast_signed();
+        highest + i64::from(distance)
+    }
+}
+
+/// The device's own number of an unwrapped one.
+fn wrapped(number: i64) -> u32 {
+    // The remainder is below 2^32.
+    u32::try_from(number.rem_euclid(1 << 32)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,12 +11,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::presence::Change;
 pub use self::presence::{Connection, Presence};
 use crate::alert::Alert;
-use crate::command::{AckResult, Ota};
+use crate::command::{AckResult, Ota, OtaState};
 use crate::id::DeviceId;
-use crate::message::Hello;
-use crate::metric::{MetricName, Point};
+use crate::message::{Body, Hello, Measurement, Message};
+use crate::metric::{Claim, MetricName, Point, PointKey};
 use crate::sequence::Sequence;
 use crate::time::Timestamp;
 
@@ -47,9 +48,23 @@ pub struct DeviceState {
     /// Samples that were not stored as metrics because the device has too many different ones.
     #[serde(default)]
     pub metrics_refused: u64,
+    /// The firmware upgrade that the device told of last.
+    #[serde(default)]
+    pub upgrade: Option<Upgrade>,
     /// What must still be done elsewhere because of this state, in order.
     #[serde(default)]
     pub outbox: Vec<Effect>,
+}
+
+/// A firmware upgrade that is under way, or that ended and waits for its heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// By which command.
+    pub cmd_id: Uuid,
+    /// Where to, as soon as the device said so.
+    pub target: Option<String>,
+    /// The device said `success`; a heartbeat from the target completes it.
+    pub succeeded: bool,
 }
 
 /// Something that must happen elsewhere, any number of times to the same end.
@@ -86,13 +101,6 @@ pub enum Effect {
         /// How far.
         ota: Ota,
     },
-    /// A heartbeat told of firmware: an upgrade to it that said `success` is complete.
-    ConfirmFirmware {
-        /// The firmware that runs.
-        fw_version: String,
-        /// When that was received.
-        at: Timestamp,
-    },
 }
 
 impl DeviceState {
@@ -108,7 +116,210 @@ impl DeviceState {
             fw_version: None,
             latest: BTreeMap::new(),
             metrics_refused: 0,
+            upgrade: None,
             outbox: Vec::new(),
         }
     }
+
+    /// Takes in messages in the order of their receipt. `max_metrics` is how many different metrics that
+    /// are not known by name the device may have; see [`DeviceState::has_metric`].
+    pub fn apply(&mut self, messages: &[&Message], max_metrics: usize) {
+        for message in messages {
+            self.take_in(message, max_metrics);
+        }
+    }
+
+    /// Whether samples of this metric are stored.
+    pub fn has_metric(&self, metric: &MetricName) -> bool {
+        self.latest.contains_key(metric)
+    }
+
+    /// Any sign of life at `at`, the time of receipt.
+    pub fn heard(&mut self, at: Timestamp) {
+        if let Some(change) = self.presence.heard(at) {
+            self.follow(change);
+        }
+    }
+
+    /// What an operator says of the connection, over REST.
+    pub fn override_connection(
+        &mut self,
+        connection: Connection,
+        fw_version: Option<String>,
+        at: Timestamp,
+    ) {
+        let change = match connection {
+            Connection::Online => self.presence.online(at, None),
+            Connection::Offline => self.presence.offline(at, None),
+            Connection::Unknown => self.presence.forget(at),
+        };
+        if let Some(change) = change {
+            self.follow(change);
+        }
+        if fw_version.is_some() {
+            self.fw_version = fw_version;
+        }
+    }
+
+    fn take_in(&mut self, message: &Message, max_metrics: usize) {
+        let at = message.received.received_at;
+        if let Some(seq) = message.seq {
+            self.sequence.note(seq, message.boot.as_deref(), message.ts);
+        }
+        let change = match &message.body {
+            Body::Status {
+                online: true,
+                conn_id,
+            } => self.presence.online(at, conn_id.as_deref()),
+            Body::Status {
+                online: false,
+                conn_id,
+            } => self.presence.offline(at, conn_id.as_deref()),
+            _ => self.presence.heard(at),
+        };
+        if let Some(change) = change {
+            self.follow(change);
+        }
+        match &message.body {
+            Body::Telemetry(measurements) => {
+                for m in measurements {
+                    self.take_in_sample(message, m, max_metrics);
+                }
+            }
+            Body::Hello(hello) => self.take_in_hello(hello, at),
+            Body::Status { .. } => {}
+            Body::CommandAck {
+                cmd_id,
+                result,
+                detail,
+            } => self.leave(Effect::FinishCommand {
+                cmd_id: *cmd_id,
+                result: *result,
+                detail: detail.clone(),
+                at,
+            }),
+            Body::OtaStatus {
+                cmd_id,
+                ota_state,
+                progress_pct,
+                fw_version_target,
+                detail,
+            } => {
+                let ota = Ota {
+                    state: *ota_state,
+                    progress_pct: *progress_pct,
+                    fw_version_target: fw_version_target.clone(),
+                    detail: detail.clone(),
+                    updated_at: at,
+                };
+                self.take_in_ota(*cmd_id, ota);
+            }
+        }
+    }
+
+    fn take_in_sample(&mut self, message: &Message, m: &Measurement, max_metrics: usize) {
+        if !self.has_metric(&m.metric) && m.metric.known().is_none() {
+            let unknown = self
+                .latest
+                .keys()
+                .filter(|metric| metric.known().is_none())
+                .count();
+            if unknown >= max_metrics {
+                self.metrics_refused += 1;
+                return;
+            }
+        }
+        let point = Point {
+            key: PointKey {
+                time: m.ts,
+                metric: m.metric.clone(),
+                ordinal: m.ordinal,
+            },
+            value: m.value,
+            unit: m.unit.clone(),
+            claim: Claim {
+                ts: message.ts,
+                mid: message.mid,
+            },
+        };
+        let rank = |p: &Point| (p.key.time, p.key.ordinal, p.claim);
+        match self.latest.get_mut(&m.metric) {
+            Some(held) if rank(held) >= rank(&point) => {}
+            Some(held) => *held = point,
+            None => {
+                self.latest.insert(m.metric.clone(), point);
+            }
+        }
+    }
+
+    fn take_in_hello(&mut self, hello: &Hello, at: Timestamp) {
+        if self.hello.as_ref().is_some_and(|(newest, _)| *newest > at) {
+            return;
+        }
+        self.hello = Some((at, hello.clone()));
+        self.fw_version = Some(hello.fw_version.clone());
+        let complete = |upgrade: &Upgrade| {
+            upgrade.succeeded && upgrade.target.as_ref() == Some(&hello.fw_version)
+        };
+        if let Some(done) = self.upgrade.take_if(|upgrade| complete(upgrade)) {
+            let ota = Ota {
+                state: OtaState::Completed,
+                progress_pct: Some(100.0),
+                fw_version_target: done.target,
+                detail: None,
+                updated_at: at,
+            };
+            self.leave(Effect::AdvanceOta {
+                cmd_id: done.cmd_id,
+                ota,
+            });
+        }
+    }
+
+    fn take_in_ota(&mut self, cmd_id: Uuid, ota: Ota) {
+        let upgrade = match &mut self.upgrade {
+            Some(upgrade) if upgrade.cmd_id == cmd_id => upgrade,
+            // Ids of commands sort by time: what an older upgrade still says is not the current one.
+            Some(upgrade) if upgrade.cmd_id > cmd_id => {
+                return self.leave(Effect::AdvanceOta { cmd_id, ota });
+            }
+            other => other.insert(Upgrade {
+                cmd_id,
+                target: None,
+                succeeded: false,
+            }),
+        };
+        if ota.fw_version_target.is_some() {
+            upgrade.target.clone_from(&ota.fw_version_target);
+        }
+        upgrade.succeeded |= ota.state == OtaState::Success;
+        self.leave(Effect::AdvanceOta { cmd_id, ota });
+    }
+
+    fn follow(&mut self, change: Change) {
+        match change {
+            Change::WentOffline(at) => {
+                if self.registered {
+                    let alert = Alert::device_offline(&self.device_id, at);
+                    self.presence.open_alert = Some(alert.alert_id);
+                    self.leave(Effect::OpenAlert { alert });
+                }
+            }
+            Change::CameBack(at) => {
+                if let Some(alert_id) = self.presence.open_alert.take() {
+                    self.leave(Effect::ResolveAlert { alert_id, at });
+                }
+            }
+        }
+    }
+
+    /// Puts an effect in the outbox, once. Only a registered device has alerts and commands.
+    fn leave(&mut self, effect: Effect) {
+        if self.registered && !self.outbox.contains(&effect) {
+            self.outbox.push(effect);
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -213,6 +213,12 @@ pub enum Unreadable {
     /// JSON, but no object.
     #[error("payload: is not a JSON object")]
     NotAnObject,
+    /// Not what an IoT rule hands over, so there is no telling what it was.
+    #[error("delivery: {0}")]
+    Delivery(String),
+    /// Readable, but from a device that is not in the registry, where that is required.
+    #[error("device_id: is not registered")]
+    NotRegistered,
     /// A field that is wrong or missing.
     #[error("{field}: {reason}")]
     Field {

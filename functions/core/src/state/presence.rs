@@ -58,3 +58,70 @@ pub struct Presence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_alert: Option<Uuid>,
 }
+
+/// What a signal changed that others must hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It was there, and is gone since.
+    WentOffline(Timestamp),
+    /// It was gone, and is back since.
+    CameBack(Timestamp),
+}
+
+impl Presence {
+    /// Any message: a device that speaks after it went is back.
+    pub(super) fn heard(&mut self, at: Timestamp) -> Option<Change> {
+        self.seen(at);
+        if self.connection == Connection::Online || self.since.is_some_and(|since| at <= since) {
+            return None;
+        }
+        self.turn(Connection::Online, at)
+    }
+
+    /// `status: online`, of a connection that may have a name.
+    pub(super) fn online(&mut self, at: Timestamp, conn_id: Option<&str>) -> Option<Change> {
+        self.seen(at);
+        // Two signals of one millisecond: the later one handled is the later one sent.
+        if self.since.is_some_and(|since| at < since) {
+            return None;
+        }
+        self.conn_id = conn_id.map(str::to_owned);
+        self.turn(Connection::Online, at)
+    }
+
+    /// `status: offline`: a goodbye, or the last will of a connection that may have a name.
+    pub(super) fn offline(&mut self, at: Timestamp, conn_id: Option<&str>) -> Option<Change> {
+        // Not a sign of life: the broker publishes a last will long after the device is gone.
+        if self.since.is_some_and(|since| at < since) {
+            return None;
+        }
+        let another = |(theirs, ours): (&str, &str)| theirs != ours;
+        if self.connection == Connection::Online
+            && conn_id.zip(self.conn_id.as_deref()).is_some_and(another)
+        {
+            return None;
+        }
+        self.turn(Connection::Offline, at)
+    }
+
+    /// Nobody knows any more.
+    pub(super) fn forget(&mut self, at: Timestamp) -> Option<Change> {
+        self.conn_id = None;
+        self.turn(Connection::Unknown, at)
+    }
+
+    fn seen(&mut self, at: Timestamp) {
+        self.last_seen = self.last_seen.max(Some(at));
+    }
+
+    fn turn(&mut self, to: Connection, at: Timestamp) -> Option<Change> {
+        let from = std::mem::replace(&mut self.connection, to);
+        self.since = Some(at);
+        match (from, to) {
+            (Connection::Offline, Connection::Offline) => None,
+            (_, Connection::Offline) => Some(Change::WentOffline(at)),
+            (Connection::Offline, _) => Some(Change::CameBack(at)),
+            _ => None,
+        }
+    }
+}

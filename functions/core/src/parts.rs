@@ -1,0 +1,112 @@
+//! Cutting a message into the parts that are stored of it. A function of the message and of where its
+//! bytes are, and of nothing else, so that storing it twice is storing it once.
+
+use std::collections::BTreeMap;
+
+use crate::archive::Location;
+use crate::message::{Body, Measurement, Message};
+use crate::store::{Head, PART_SECONDS, Part, Sample};
+use crate::time::Timestamp;
+
+/// The parts of a message: its head first, then a tail for each other interval with samples in it, also
+/// where `keep` leaves none of them, so that a decision made again replaces the first one entirely.
+pub fn cut(
+    message: &Message,
+    location: Location,
+    ttl: Option<i64>,
+    keep: impl Fn(&Measurement) -> bool,
+) -> Vec<Part> {
+    let head_interval = message.ts.floor(PART_SECONDS);
+    let mut intervals: BTreeMap<Timestamp, Vec<Sample>> = BTreeMap::new();
+    if let Body::Telemetry(measurements) = &message.body {
+        for m in measurements {
+            let samples = intervals.entry(m.ts.floor(PART_SECONDS)).or_default();
+            if keep(m) {
+                samples.push(Sample {
+                    metric: m.metric.clone(),
+                    time: m.ts,
+                    ordinal: m.ordinal,
+                    value: m.value,
+                    unit: m.unit.clone(),
+                });
+            }
+        }
+    }
+    let part = |ts, head, samples| Part {
+        device_id: message.device_id.clone(),
+        mid: message.mid,
+        ts,
+        head,
+        claim_ts: message.ts,
+        samples,
+        ttl,
+    };
+    let head = Head {
+        category: message.category,
+        received_at: message.received.received_at,
+        size: message.received.payload.len() as u64,
+        location,
+    };
+    let in_head = intervals.remove(&head_interval).unwrap_or_default();
+    let mut parts = vec![part(message.ts, Some(head), in_head)];
+    parts.extend(
+        intervals
+            .into_iter()
+            .map(|(start, samples)| part(start, None, samples)),
+    );
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::message::{Received, parse};
+
+    #[test]
+    fn a_message_is_cut_where_the_clock_says_and_no_sample_is_lost() {
+        let payload = json!({"v": 2, "device_id": "m", "seq": 1, "msg_type": "telemetry", "ts": "2026-01-01T00:05:01Z",
+            "measurements": [
+                {"type": "pf", "val": 1, "ts": "2026-01-01T00:04:59.999Z"},
+                {"type": "pf", "val": 2, "ts": "2026-01-01T00:05:00Z"},
+                {"type": "pf", "val": 3},
+                {"type": "pf", "val": 4, "ts": "1970-01-01T00:00:00Z"}]});
+        let message = parse(&Received {
+            topic: "iot/m/telemetry".to_owned(),
+            payload: payload.to_string().into(),
+            received_at: Timestamp::parse("2026-01-01T00:05:02Z").unwrap(),
+        })
+        .unwrap();
+        let location = Location {
+            object: "o".to_owned(),
+            member: None,
+        };
+        let parts = cut(&message, location, None, |_| true);
+        let seen: Vec<_> = parts
+            .iter()
+            .map(|p| {
+                (
+                    p.ts.to_string(),
+                    p.head.is_some(),
+                    p.samples.iter().map(|s| s.value).collect(),
+                )
+            })
+            .collect::<Vec<(_, _, Vec<f64>)>>();
+        assert_eq!(
+            seen,
+            [
+                ("2026-01-01T00:05:01Z".to_owned(), true, vec![2.0, 3.0]),
+                ("1970-01-01T00:00:00Z".to_owned(), false, vec![4.0]),
+                ("2026-01-01T00:00:00Z".to_owned(), false, vec![1.0]),
+            ]
+        );
+        for part in &parts {
+            assert!(
+                part.samples
+                    .iter()
+                    .all(|s| s.time.floor(PART_SECONDS) == part.ts.floor(PART_SECONDS))
+            );
+        }
+    }
+}

@@ -1,0 +1,159 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn second(s: i64) -> Timestamp {
+    Timestamp::from_millis(s * 1_000).unwrap()
+}
+
+/// Notes (number, second of the device's clock) pairs without a boot.
+fn note_all(sequence: &mut Sequence, numbers: &[(u32, i64)]) -> Vec<Verdict> {
+    numbers
+        .iter()
+        .map(|(seq, s)| sequence.note(*seq, None, second(*s)))
+        .collect()
+}
+
+#[test]
+fn a_gap_opens_and_closes() {
+    let mut sequence = Sequence::default();
+    note_all(&mut sequence, &[(10, 10), (11, 11), (15, 15)]);
+    assert_eq!(sequence.missing(), [(12, 14)]);
+    let verdicts = note_all(&mut sequence, &[(13, 13), (13, 13)]);
+    assert_eq!(verdicts, [Verdict::Late, Verdict::Repeat]);
+    assert_eq!(sequence.missing(), [(12, 12), (14, 14)]);
+    note_all(&mut sequence, &[(14, 14), (12, 12)]);
+    assert!(sequence.missing().is_empty());
+    assert_eq!(
+        (sequence.late, sequence.repeats, sequence.restarts),
+        (3, 1, 0)
+    );
+}
+
+#[test]
+fn the_wrap_at_2_to_the_32_is_no_gap() {
+    let mut sequence = Sequence::default();
+    note_all(&mut sequence, &[(u32::MAX - 1, 1), (1, 4)]);
+    assert_eq!(sequence.missing(), [(u32::MAX, 0)]);
+    note_all(&mut sequence, &[(u32::MAX, 2), (0, 3), (2, 5)]);
+    assert!(sequence.missing().is_empty());
+    assert_eq!(sequence.restarts, 0);
+}
+
+#[test]
+fn a_new_boot_is_a_restart_and_stragglers_of_the_old_one_count_there() {
+    let mut sequence = Sequence::default();
+    for (seq, boot) in [(0, "a"), (2, "a"), (0, "b"), (1, "b")] {
+        sequence.note(seq, Some(boot), second(0));
+    }
+    assert_eq!(sequence.note(1, Some("a"), second(0)), Verdict::Late);
+    assert_eq!(sequence.note(0, Some("b"), second(0)), Verdict::Repeat);
+    assert!(sequence.missing().is_empty());
+    assert_eq!(sequence.restarts, 1);
+}
+
+#[test]
+fn without_boot_a_number_counted_again_later_is_a_restart_and_the_same_message_again_is_not() {
+    let mut sequence = Sequence::default();
+    note_all(&mut sequence, &[(0, 100), (1, 101), (2, 102)]);
+    assert_eq!(sequence.note(1, None, second(101)), Verdict::Repeat);
+    assert_eq!(
+        sequence.note(0, None, second(200)),
+        Verdict::First { restart: true }
+    );
+    assert_eq!(sequence.note(1, None, second(201)), Verdict::Ahead);
+    assert_eq!(sequence.restarts, 1);
+}
+
+#[test]
+fn without_boot_a_number_far_behind_is_a_restart_even_when_the_clock_stands_at_1970() {
+    let mut sequence = Sequence::default();
+    note_all(&mut sequence, &[(5_000, 1_700_000_000)]);
+    assert_eq!(
+        sequence.note(0, None, second(3)),
+        Verdict::First { restart: true }
+    );
+    assert_eq!(
+        sequence.note(3_976, None, second(1_699_999_999)),
+        Verdict::Late,
+        "1,024 behind"
+    );
+}
+
+#[test]
+fn a_number_of_four_billion_in_between_leaves_the_others_in_their_session() {
+    let mut sequence = Sequence::default();
+    note_all(&mut sequence, &[(5, 5), (4_000_000_000, 6), (6, 7), (7, 8)]);
+    assert!(sequence.missing().is_empty(), "{:?}", sequence.missing());
+    assert_eq!(sequence.restarts, 1);
+}
+
+#[test]
+fn it_is_stored_and_read_back() {
+    let mut sequence = Sequence::default();
+    note_all(&mut sequence, &[(1, 1), (9, 2)]);
+    let text = serde_json::to_string(&sequence).unwrap();
+    assert_eq!(serde_json::from_str::<Sequence>(&text).unwrap(), sequence);
+    let damaged = text.replace("[9,9]", "[0,0]");
+    assert!(serde_json::from_str::<Sequence>(&damaged).is_err());
+}
+
+proptest! {
+    #[test]
+    fn in_any_order_what_is_missing_is_what_never_came(
+        start in any::<u32>(),
+        offsets in prop::collection::vec(0_u32..100, 1..150),
+    ) {
+        let mut sequence = Sequence::default();
+        for offset in &offsets {
+            sequence.note(start.wrapping_add(*offset), Some("b"), second(i64::from(*offset)));
+        }
+        let seen: BTreeSet<u32> = offsets.iter().copied().collect();
+        let (least, greatest) = (*seen.first().unwrap(), *seen.last().unwrap());
+        let expected: Vec<u32> =
+            (least..greatest).filter(|n| !seen.contains(n)).map(|n| start.wrapping_add(n)).collect();
+        let mut missing = Vec::new();
+        for (from, to) in sequence.missing() {
+            let length = to.wrapping_sub(from);
+            missing.extend((0..=length).map(|n| from.wrapping_add(n)));
+        }
+        prop_assert_eq!(missing, expected);
+        prop_assert_eq!(sequence.repeats, (offsets.len() - seen.len()) as u64);
+        prop_assert_eq!(sequence.restarts, 0);
+    }
+
+    #[test]
+    fn a_device_without_boot_that_restarts_in_order_is_counted_exactly(
+        runs in prop::collection::vec(1_u32..50, 1..8),
+    ) {
+        let mut sequence = Sequence::default();
+        let mut clock = 0;
+        for run in &runs {
+            for seq in 0..*run {
+                clock += 1;
+                sequence.note(seq, None, second(clock));
+            }
+        }
+        prop_assert_eq!(sequence.restarts, runs.len() as u64 - 1);
+        prop_assert_eq!((sequence.repeats, sequence.late), (0, 0));
+    }
+
+    #[test]
+    fn whatever_comes_the_memory_is_bounded_and_every_note_is_counted(
+        notes in prop::collection::vec((any::<u32>(), prop::option::of("[ab]"), any::<i32>()), 0..300),
+    ) {
+        let mut sequence = Sequence::default();
+        let mut counted = 0;
+        for (seq, boot, s) in &notes {
+            let verdict = sequence.note(*seq, boot.as_deref(), second(i64::from(*s)));
+            counted += u64::from(matches!(verdict, Verdict::Repeat));
+        }
+        prop_assert!(sequence.sessions.len() <= MAX_SESSIONS);
+        prop_assert!(sequence.missing().len() <= 4 * 63);
+        prop_assert_eq!(sequence.repeats, counted);
+        let text = serde_json::to_string(&sequence).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Sequence>(&text).unwrap(), sequence);
+    }
+}
