@@ -48,17 +48,11 @@ pub struct PointPage {
 
 /// Reads a page of points.
 pub async fn read<S: MessageStore>(store: &S, query: &PointQuery) -> Result<PointPage, StoreError> {
-    let begin = query
-        .after
-        .as_ref()
-        .map_or(query.start, |after| after.time.max(query.start));
+    let begin = query.after.as_ref().map_or(query.start, |after| after.time.max(query.start));
     let from = begin.floor(PART_SECONDS);
     // The last interval may begin before `stop` and hold heads stamped after it.
     let to = interval_end(query.stop);
-    let mut page = PointPage {
-        points: Vec::new(),
-        next: None,
-    };
+    let mut page = PointPage { points: Vec::new(), next: None };
     let mut interval = Interval::new(from);
     let mut read = 0;
 
@@ -104,20 +98,12 @@ pub async fn read<S: MessageStore>(store: &S, query: &PointQuery) -> Result<Poin
 }
 
 fn position(part: &Part) -> PartPosition {
-    PartPosition {
-        ts: part.ts,
-        mid: part.mid,
-        tail: part.head.is_none(),
-    }
+    PartPosition { ts: part.ts, mid: part.mid, tail: part.head.is_none() }
 }
 
 fn interval_end(t: Timestamp) -> Timestamp {
     let floor = t.floor(PART_SECONDS);
-    if floor == t {
-        t
-    } else {
-        floor.plus_seconds(i64::from(PART_SECONDS))
-    }
+    if floor == t { t } else { floor.plus_seconds(i64::from(PART_SECONDS)) }
 }
 
 /// The greatest key that an interval can hold.
@@ -138,27 +124,16 @@ struct Interval {
 
 impl Interval {
     fn new(start: Timestamp) -> Self {
-        Self {
-            start,
-            points: BTreeMap::new(),
-        }
+        Self { start, points: BTreeMap::new() }
     }
 
     fn take(&mut self, part: &Part, query: &PointQuery, room: usize) {
         let wanted = |point: &Point| {
             (query.start..query.stop).contains(&point.key.time)
-                && query
-                    .metric
-                    .as_ref()
-                    .is_none_or(|metric| *metric == point.key.metric)
+                && query.metric.as_ref().is_none_or(|metric| *metric == point.key.metric)
                 && query.after.as_ref().is_none_or(|after| point.key > *after)
         };
-        for point in part
-            .samples
-            .iter()
-            .map(|sample| Point::of(part, sample))
-            .filter(wanted)
-        {
+        for point in part.samples.iter().map(|sample| Point::of(part, sample)).filter(wanted) {
             match self.points.entry(point.key.clone()) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(point);
@@ -180,21 +155,15 @@ impl Interval {
     fn flush_into(&mut self, page: &mut PointPage, query: &PointQuery) -> Option<PointPage> {
         for (_, point) in std::mem::take(&mut self.points) {
             if page.points.len() == query.limit {
-                page.next = page
-                    .points
-                    .last()
-                    .map(|last| last.key.clone())
-                    .or_else(|| query.after.clone());
-                return Some(std::mem::replace(
-                    page,
-                    PointPage {
-                        points: Vec::new(),
-                        next: None,
-                    },
-                ));
+                page.next =
+                    page.points.last().map(|last| last.key.clone()).or_else(|| query.after.clone());
+                return Some(std::mem::replace(page, PointPage { points: Vec::new(), next: None }));
             }
             page.points.push(point);
         }
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,53 @@
+//! MQTT messages to archive, metrics, state and alerts (architecture.md, decisions 1 to 3).
+//!
+//! [`event`] reads what the queue or the rule hands over, [`batch`] does the work, and [`respond`] says
+//! which messages must come again.
 
+pub mod batch;
+pub mod event;
+
+use meter_core::observe::Metrics;
+use meter_core::time::Timestamp;
+use serde_json::{Value, json};
+
+use self::batch::{Counts, Ingest, Stores};
+use self::event::Source;
+
+/// Something in a message that was handed over alone could not be stored: the caller tries again.
+#[derive(Debug, thiserror::Error)]
+#[error("the message was not stored; the reason is in the log")]
+pub struct NotStored;
+
+/// Handles one invocation and answers what Lambda expects of an SQS event source that reports failures
+/// one by one.
+pub async fn respond<S: Stores>(
+    ingest: &Ingest<S>,
+    event: &Value,
+    now: Timestamp,
+) -> Result<Value, NotStored> {
+    let started = std::time::Instant::now();
+    let (source, deliveries) = event::read(event, now);
+    let outcome = ingest.handle(&deliveries).await;
+    report(&outcome.counts, started.elapsed().as_secs_f64() * 1_000.0, now);
+    match source {
+        Source::Queue => {
+            let failures: Vec<Value> = outcome
+                .failed
+                .iter()
+                .map(|index| json!({"itemIdentifier": deliveries[*index].id}))
+                .collect();
+            Ok(json!({"batchItemFailures": failures}))
+        }
+        Source::Rule if outcome.failed.is_empty() => Ok(json!({})),
+        Source::Rule => Err(NotStored),
+    }
+}
+
+fn report(counts: &Counts, duration_ms: f64, now: Timestamp) {
+    let mut metrics = Metrics::new("ingest");
+    for (name, n) in counts.named() {
+        metrics.count(name, n);
+    }
+    metrics.add("BatchDuration", meter_core::observe::Unit::Milliseconds, duration_ms);
+    metrics.emit(now);
+}

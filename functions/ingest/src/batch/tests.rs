@@ -1,0 +1,281 @@
+use bytes::Bytes;
+use meter_core::metric::MetricName;
+use meter_core::points::{self, PointQuery};
+use meter_core::store::DeviceStore;
+use meter_core::store::memory::{Fault, Memory, Operation};
+use meter_core::time::Timestamp;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn second(s: i64) -> Timestamp {
+    Timestamp::from_millis(s * 1_000).unwrap()
+}
+
+fn id(device: &str) -> DeviceId {
+    DeviceId::parse(device).unwrap()
+}
+
+fn delivery(topic: &str, payload: impl Into<Bytes>, received_s: i64) -> Delivery {
+    let received = Received {
+        topic: topic.to_owned(),
+        payload: payload.into(),
+        received_at: second(received_s),
+    };
+    Delivery { id: String::new(), received, damage: None }
+}
+
+/// A reading of device `device` made at second `s` and received a second later.
+fn reading(device: &str, s: i64, metric: &str, value: f64) -> Delivery {
+    let payload = json!({"v": 2, "device_id": device, "ts": second(s), "seq": s, "msg_type": "telemetry",
+        "measurements": [{"type": metric, "val": value}]});
+    delivery(&format!("iot/{device}/telemetry"), payload.to_string(), s + 1)
+}
+
+fn choices() -> Choices {
+    Choices { layout: Layout::Batch, max_metrics: 2, ttl_days: None, require_registration: false }
+}
+
+fn ingest(memory: &Memory) -> Ingest<Memory> {
+    Ingest::new(memory.clone(), choices())
+}
+
+async fn register(memory: &Memory, device: &str) {
+    let device = meter_core::device::Device {
+        id: meter_core::id::new_id(second(0)),
+        device_id: id(device),
+        device_name: device.to_owned(),
+        device_type: None,
+        location: None,
+        status: meter_core::device::DeviceStatus::Active,
+        metadata: serde_json::Map::new(),
+        config: serde_json::Map::new(),
+        created_at: second(0),
+        updated_at: second(0),
+        revision: 1,
+    };
+    let state = lock::read_state(memory, &device.device_id).await.unwrap();
+    DeviceStore::create(memory, &device, &state).await.unwrap();
+}
+
+async fn values(memory: &Memory, device: &str) -> Vec<f64> {
+    let query = PointQuery {
+        device_id: id(device),
+        start: Timestamp::min(),
+        stop: Timestamp::max(),
+        metric: None,
+        after: None,
+        limit: 100_000,
+    };
+    let page = points::read(memory, &query).await.unwrap();
+    assert_eq!(page.next, None);
+    page.points.iter().map(|point| point.value).collect()
+}
+
+/// Every message of the index is where the index says.
+async fn archived(memory: &Memory, device: &str) -> usize {
+    let heads: Vec<_> =
+        memory.parts(&id(device)).into_iter().filter_map(|p| Some((p.mid, p.head?))).collect();
+    for (mid, head) in &heads {
+        let bytes = Archive::get(memory, &head.location).await.unwrap().unwrap();
+        archive::find_line(&bytes, &head.location, *mid).unwrap();
+    }
+    heads.len()
+}
+
+#[tokio::test]
+async fn a_message_is_archived_indexed_and_in_the_metrics() {
+    let memory = Memory::new();
+    let outcome =
+        ingest(&memory).handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)]).await;
+    assert_eq!(outcome.failed, BTreeSet::new());
+    assert_eq!((outcome.counts.stored, outcome.counts.unregistered), (2, 2));
+    assert_eq!(memory.objects().len(), 1);
+    assert_eq!((archived(&memory, "a").await, values(&memory, "a").await), (1, vec![0.5]));
+    assert_eq!(memory.state(&id("a")).unwrap().presence.connection, Connection::Online);
+}
+
+#[tokio::test]
+async fn the_same_messages_again_in_other_groups_store_nothing_new() {
+    let memory = Memory::new();
+    let ingest = ingest(&memory);
+    let all: Vec<_> = (0..20).map(|s| reading("a", s, "pf", s as f64)).collect();
+    ingest.handle(&all).await;
+    for group in all.chunks(3) {
+        let mut group = group.to_vec();
+        group.push(group[0].clone());
+        let outcome = ingest.handle(&group).await;
+        assert_eq!((outcome.failed.len(), outcome.counts.doubled), (0, 1));
+    }
+    assert_eq!(archived(&memory, "a").await, 20);
+    assert_eq!(values(&memory, "a").await, (0..20).map(f64::from).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_in_quarantine_with_its_reason_and_holds_nobody_up() {
+    let memory = Memory::new();
+    let batch = [
+        delivery("iot/a/telemetry", "nonsense", 1),
+        reading("a", 5, "pf", 0.5),
+        delivery("other", "{}", 2),
+    ];
+    let outcome = ingest(&memory).handle(&batch).await;
+    assert_eq!(
+        (outcome.failed.len(), outcome.counts.quarantined, outcome.counts.stored),
+        (0, 2, 1)
+    );
+    let entries = memory.quarantined();
+    assert!(entries[0].reason.starts_with("payload: is not JSON"), "{}", entries[0].reason);
+    let bytes = Archive::get(&memory, &entries[0].location).await.unwrap().unwrap();
+    let found = archive::find_quarantined(&bytes, &entries[0].location, entries[0].mid).unwrap();
+    assert_eq!(found, "nonsense");
+}
+
+#[tokio::test]
+async fn where_registration_is_required_strangers_go_to_quarantine() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    let ingest = Ingest::new(memory.clone(), Choices { require_registration: true, ..choices() });
+    let outcome = ingest.handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)]).await;
+    assert_eq!((outcome.counts.stored, outcome.counts.quarantined), (1, 1));
+    assert_eq!(memory.quarantined()[0].reason, "device_id: is not registered");
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_stored_fails_alone_and_is_complete_when_it_comes_again() {
+    let memory = Memory::new();
+    let batch =
+        [reading("a", 1, "pf", 0.1), reading("a", 2, "pf", 0.2), reading("b", 1, "pf", 0.3)];
+    memory.refuse_messages([Mid::of(&batch[1].received.topic, &batch[1].received.payload)]);
+    let outcome = ingest(&memory).handle(&batch).await;
+    assert_eq!(outcome.failed, BTreeSet::from([1]));
+    let latest = |memory: &Memory| {
+        memory.state(&id("a")).unwrap().latest[&MetricName::parse("pf").unwrap()].value
+    };
+    assert_eq!(latest(&memory), 0.1, "the state knows only what is stored");
+    memory.heal();
+    assert_eq!(ingest(&memory).handle(&batch[1..2]).await.failed, BTreeSet::new());
+    assert_eq!((values(&memory, "a").await, latest(&memory)), (vec![0.1, 0.2], 0.2));
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_fails_the_messages_and_not_the_quarantine() {
+    for operation in
+        [Operation::PutObject, Operation::PutParts, Operation::GetStates, Operation::SaveStates]
+    {
+        let memory = Memory::new();
+        memory.fail_always(operation);
+        let batch = [reading("a", 1, "pf", 0.1), delivery("other", "{}", 2)];
+        let outcome = ingest(&memory).handle(&batch).await;
+        assert!(outcome.failed.contains(&0), "{operation:?}");
+        assert_eq!(outcome.failed.contains(&1), operation == Operation::PutObject, "{operation:?}");
+        memory.heal();
+        assert!(ingest(&memory).handle(&batch).await.failed.is_empty());
+        assert_eq!((archived(&memory, "a").await, memory.quarantined().len()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn who_loses_the_lock_decides_again() {
+    let memory = Memory::new();
+    memory.conflict_next(&id("a"));
+    let outcome = ingest(&memory).handle(&[reading("a", 1, "pf", 0.1)]).await;
+    assert_eq!((outcome.failed.len(), outcome.counts.conflicts, outcome.counts.stored), (0, 1, 1));
+    assert_eq!(values(&memory, "a").await, [0.1]);
+}
+
+#[tokio::test]
+async fn metrics_beyond_the_limit_are_refused_and_the_message_is_kept() {
+    let memory = Memory::new();
+    let batch = [reading("a", 1, "x", 1.0), reading("a", 2, "y", 2.0), reading("a", 3, "z", 3.0)];
+    let outcome = ingest(&memory).handle(&batch).await;
+    assert_eq!(outcome.counts.metrics_refused, 1);
+    assert_eq!(values(&memory, "a").await, [1.0, 2.0]);
+    assert_eq!(archived(&memory, "a").await, 3);
+}
+
+#[tokio::test]
+async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    let status = |status: &str, s: i64| {
+        let payload = json!({"v": 2, "device_id": "a", "ts": second(s), "status": status});
+        delivery("iot/a/status", payload.to_string(), s)
+    };
+    let batches =
+        [vec![status("online", 1)], vec![status("offline", 2)], vec![reading("a", 3, "pf", 1.0)]];
+    for batch in batches.iter().chain(&batches) {
+        assert!(ingest(&memory).handle(batch).await.failed.is_empty());
+    }
+    let alerts = memory.alerts(&id("a"));
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!(alerts[0].resolved_at, Some(second(4)));
+    assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
+    let counts = memory.counts().await.unwrap();
+    assert_eq!(counts.by_connection.get(&Connection::Online), Some(&1));
+}
+
+#[tokio::test]
+async fn plain_objects_are_under_the_names_that_the_api_gives_them() {
+    let memory = Memory::new();
+    let ingest = Ingest::new(memory.clone(), Choices { layout: Layout::Message, ..choices() });
+    ingest.handle(&[reading("a", 1, "pf", 0.1)]).await;
+    let key = memory.objects().into_keys().next().unwrap();
+    assert!(key.starts_with("a/telemetry/19700101T000001.000000000Z-"), "{key}");
+    assert_eq!(archived(&memory, "a").await, 1);
+}
+
+/// What a run of the property test does to the stores.
+fn faults() -> impl Strategy<Value = Vec<(usize, bool)>> {
+    prop::collection::vec((1_usize..12, any::<bool>()), 0..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// The function dies after any call, or a call's answer is lost; what failed comes again, grouped
+    /// in another way, and in the end everything is there once.
+    #[test]
+    fn whatever_fails_in_between_the_end_is_the_same(
+        readings in prop::collection::vec((0_u8..3, 0_i64..2_000), 1..40),
+        faults in faults(),
+        sizes in prop::collection::vec(1_usize..10, 1..10),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let memory = Memory::new();
+            register(&memory, "d0").await;
+            let all: Vec<_> = readings.iter().map(|(d, s)| reading(&format!("d{d}"), *s, "pf", *s as f64)).collect();
+            let mut queue = all.clone();
+            let mut faults = faults.into_iter();
+            let mut sizes = sizes.into_iter().cycle();
+            let mut rounds = 0;
+            while !queue.is_empty() {
+                rounds += 1;
+                prop_assert!(rounds < 1_000, "it never ends");
+                let size = sizes.next().unwrap().min(queue.len());
+                let batch: Vec<_> = queue.drain(..size).collect();
+                match faults.next() {
+                    Some((calls, true)) => memory.fail_all_after(calls),
+                    Some((nth, false)) => {
+                        memory.fail_nth(Operation::PutParts, nth, Fault::LoseAnswer);
+                        memory.fail_nth(Operation::SaveStates, nth, Fault::LoseAnswer);
+                    }
+                    None => memory.heal(),
+                }
+                let outcome = ingest(&memory).handle(&batch).await;
+                memory.heal();
+                queue.extend(outcome.failed.iter().map(|index| batch[*index].clone()));
+            }
+            for device in ["d0", "d1", "d2"] {
+                let mut expected: Vec<_> = readings.iter().filter(|(d, _)| format!("d{d}") == device).map(|(_, s)| *s as f64).collect();
+                expected.sort_by(f64::total_cmp);
+                expected.dedup();
+                prop_assert_eq!(archived(&memory, device).await, expected.len());
+                prop_assert_eq!(values(&memory, device).await, expected);
+            }
+            Ok(())
+        })?;
+    }
+}
