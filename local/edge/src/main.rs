@@ -1,1 +1,60 @@
-fn main() {}
+//! The edge as a process.
+
+use clap::Parser;
+use edge::{Config, Ready};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// Between Mosquitto and the functions, what AWS IoT Core, SQS and EventBridge do in the cloud
+///
+/// Subscribes to the topics of template.yaml's IoT rules and puts what arrives into their queue; invokes
+/// the functions that consume the queue, and those with a schedule; publishes for them over MQTT.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    config: Config,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Cli { config } = Cli::parse();
+    start_log();
+    let shutdown = CancellationToken::new();
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let asked = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping");
+        asked.cancel();
+    });
+    edge::run(config, shutdown, announce).await
+}
+
+/// Whoever has started the edge may wait for this line, so it does not depend on the log's level.
+fn announce(ready: Ready) {
+    println!(
+        "ready: {} topic filters, {} consumers, {} schedules, iot-data at http://{}",
+        ready.wiring.topic_filters.len(),
+        ready.wiring.event_sources.len(),
+        ready.wiring.schedules.len(),
+        ready.iot_data
+    );
+}
+
+/// `RUST_LOG` chooses the level (default `info`), `LOG_FORMAT=json` the form.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    if std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json") {
+        log.json().init();
+    } else {
+        log.init();
+    }
+}

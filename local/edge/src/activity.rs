@@ -1,0 +1,151 @@
+//! What passes through the edge, counted.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, amount: usize) {
+        self.0.fetch_add(amount as u64, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters of a running edge.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    /// Messages that came from the broker and concern a rule.
+    pub(crate) received: Counter,
+    /// Messages that the edge did not pass on: too large, or QoS 0 while the queue was away.
+    pub(crate) dropped: Counter,
+    /// Messages that the queue accepted.
+    pub(crate) queued: Counter,
+    /// Records that a function has worked on.
+    pub(crate) consumed: Counter,
+    /// Records that stay in the queue, as a function failed on them.
+    pub(crate) failed: Counter,
+    /// Invocations from a queue.
+    pub(crate) invocations: Counter,
+    /// Invocations by a schedule.
+    pub(crate) scheduled: Counter,
+    /// Messages published through iot-data.
+    pub(crate) published: Counter,
+}
+
+/// The counters at one instant, since the edge started.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Counts {
+    received: u64,
+    dropped: u64,
+    queued: u64,
+    consumed: u64,
+    failed: u64,
+    invocations: u64,
+    scheduled: u64,
+    published: u64,
+}
+
+impl Activity {
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            received: self.received.get(),
+            dropped: self.dropped.get(),
+            queued: self.queued.get(),
+            consumed: self.consumed.get(),
+            failed: self.failed.get(),
+            invocations: self.invocations.get(),
+            scheduled: self.scheduled.get(),
+            published: self.published.get(),
+        }
+    }
+}
+
+/// Logs a line every ten seconds in which something happened.
+pub(crate) async fn report(
+    activity: Arc<Activity>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut ticks = interval(REPORT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut before, mut since) = (Counts::default(), Instant::now());
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        let after = activity.counts();
+        if let Some(line) = line(before, after, since.elapsed()) {
+            info!("{line}");
+        }
+        (before, since) = (after, Instant::now());
+    }
+    Ok(())
+}
+
+fn line(before: Counts, after: Counts, elapsed: Duration) -> Option<String> {
+    if after == before {
+        return None;
+    }
+    let seconds = elapsed.as_secs_f64().max(0.001);
+    let rate = |before: u64, after: u64| (after - before) as f64 / seconds;
+    let invocations = after.invocations - before.invocations;
+    let mut line = format!(
+        "in {:.1}/s, queued {:.1}/s, consumed {:.1}/s in {invocations} invocations",
+        rate(before.received, after.received),
+        rate(before.queued, after.queued),
+        rate(before.consumed, after.consumed),
+    );
+    for (what, before, after) in [
+        ("published", before.published, after.published),
+        ("scheduled", before.scheduled, after.scheduled),
+        ("FAILED", before.failed, after.failed),
+        ("DROPPED", before.dropped, after.dropped),
+    ] {
+        if after > before {
+            line.push_str(&format!(", {what} {}", after - before));
+        }
+    }
+    Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_not_reported() {
+        let counts = Counts { received: 5, ..Counts::default() };
+        assert_eq!(line(counts, counts, REPORT_EVERY), None);
+    }
+
+    #[test]
+    fn a_report_tells_rates_and_names_only_what_happened() {
+        let before = Counts { received: 100, failed: 7, ..Counts::default() };
+        let after = Counts {
+            received: 1_100,
+            queued: 990,
+            consumed: 500,
+            invocations: 4,
+            failed: 9,
+            ..before
+        };
+        assert_eq!(
+            line(before, after, REPORT_EVERY).unwrap(),
+            "in 100.0/s, queued 99.0/s, consumed 50.0/s in 4 invocations, FAILED 2"
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! iot-data's Publish over HTTP, as aws-sdk-iotdataplane calls it: 200 means that the broker has the
+//! message.
+
+mod pending;
+mod publisher;
+mod request;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{
+        DefaultBodyLimit, Path, Query, State,
+        rejection::{BytesRejection, PathRejection, QueryRejection},
+    },
+    http::StatusCode,
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    select,
+    sync::oneshot,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use self::{
+    publisher::{Publication, Publisher},
+    request::{MAX_PAYLOAD_BYTES, Parameters, Refusal, check_topic},
+};
+use crate::{DISCONNECT_GRACE, SHUTDOWN_GRACE, activity::Activity, mqtt::BrokerAddress};
+
+#[derive(Clone)]
+struct Service {
+    publisher: Publisher,
+    activity: Arc<Activity>,
+}
+
+/// The server, bound and not yet serving.
+pub(crate) struct IotData {
+    listener: TcpListener,
+    service: Service,
+    connection: JoinSet<()>,
+}
+
+impl IotData {
+    /// Binds to `address`, and begins to connect to the broker.
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken.
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        broker: &BrokerAddress,
+        activity: Arc<Activity>,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let (publisher, connection) = Publisher::to(broker);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connection);
+        Ok(Self { listener, service: Service { publisher, activity }, connection: tasks })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`, and then until open requests are answered, for a few seconds at most.
+    /// `connected` is told when the broker can be reached for the first time.
+    pub(crate) async fn serve(
+        mut self,
+        connected: oneshot::Sender<()>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut publisher = self.service.publisher.clone();
+        self.connection.spawn(async move {
+            if publisher.connected().await {
+                // Whoever waited may have been told to stop.
+                let _ = connected.send(());
+            }
+        });
+        let stopped = shutdown.clone().cancelled_owned();
+        let server =
+            axum::serve(self.listener, routes(self.service)).with_graceful_shutdown(stopped);
+        let too_late = async {
+            shutdown.cancelled().await;
+            sleep(SHUTDOWN_GRACE).await;
+        };
+        select! {
+            result = server => result.context("iot-data's server failed")?,
+            () = too_late => warn!("iot-data requests did not finish in time"),
+        }
+        // The last publisher is gone with the routes, which ends the connection.
+        let gone = async { while self.connection.join_next().await.is_some() {} };
+        let _ = timeout(DISCONNECT_GRACE, gone).await;
+        Ok(())
+    }
+}
+
+fn routes(service: Service) -> Router {
+    Router::new()
+        .route("/topics/{*topic}", post(publish))
+        .route("/topics/", post(publish_nowhere))
+        .route("/ping", get(ping))
+        .method_not_allowed_fallback(async || Refusal::unknown_method())
+        .fallback(async || Refusal::unknown_path())
+        .layer(DefaultBodyLimit::max(MAX_PAYLOAD_BYTES))
+        .with_state(service)
+}
+
+async fn publish(
+    State(service): State<Service>,
+    topic: Result<Path<String>, PathRejection>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+    payload: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Path(topic) = topic.map_err(|rejection| Refusal::invalid(rejection.body_text()))?;
+    check_topic(&topic)?;
+    let Query(parameters) =
+        parameters.map_err(|rejection| Refusal::invalid(rejection.body_text()))?;
+    let payload = payload.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large(),
+        _ => Refusal::invalid(rejection.body_text()),
+    })?;
+    let publication =
+        Publication { qos: parameters.qos()?, retain: parameters.retain, payload, topic };
+    debug!(topic = publication.topic, "publish");
+    service.publisher.publish(publication).await.map_err(|error| {
+        warn!(%error, "a message is not published");
+        Refusal::from(error)
+    })?;
+    service.activity.published.add(1);
+    Ok(Json(json!({ "message": "OK", "traceId": Uuid::new_v4() })))
+}
+
+async fn publish_nowhere() -> Refusal {
+    check_topic("").err().unwrap_or_else(Refusal::unknown_path)
+}
+
+/// Health, and what has passed through the edge since it started.
+async fn ping(State(service): State<Service>) -> Json<Value> {
+    Json(json!({
+        "status": "ok",
+        "broker_connected": service.publisher.is_connected(),
+        "counts": service.activity.counts(),
+    }))
+}

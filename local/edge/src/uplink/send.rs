@@ -1,0 +1,230 @@
+//! Sending a batch until the queue has all of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc::UnboundedSender, time::sleep};
+
+use super::{
+    batch::Message,
+    window::{Horizon, Place},
+};
+use crate::{
+    activity::Activity,
+    backoff::Backoff,
+    outage::Outage,
+    queue::{Queue, QueueError, Refused},
+};
+
+/// The messages that need nothing any more, one entry each.
+pub(super) type Settled = Vec<Option<Place>>;
+
+/// The queue, as far as sending goes.
+pub(super) trait SendBatch {
+    /// Sends these bodies in one call; returns the refused ones.
+    fn send(
+        &self,
+        bodies: &[&str],
+    ) -> impl Future<Output = Result<Vec<Refused>, QueueError>> + Send;
+}
+
+impl SendBatch for Queue {
+    async fn send(&self, bodies: &[&str]) -> Result<Vec<Refused>, QueueError> {
+        Queue::send(self, bodies).await
+    }
+}
+
+/// Sends batches; one for all that are in flight.
+pub(super) struct Sender<Q> {
+    queue: Q,
+    horizon: Horizon,
+    outage: Outage,
+    settled: UnboundedSender<Settled>,
+    retry: Backoff,
+    activity: Arc<Activity>,
+}
+
+impl<Q: SendBatch> Sender<Q> {
+    /// A sender that waits up to five seconds between attempts.
+    pub(super) fn to(
+        queue: Q,
+        horizon: Horizon,
+        settled: UnboundedSender<Settled>,
+        activity: Arc<Activity>,
+    ) -> Self {
+        Self {
+            queue,
+            horizon,
+            outage: Outage::of("sending to the queue"),
+            settled,
+            retry: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            activity,
+        }
+    }
+
+    /// Tries until each message is accepted, or is about to come again: then the broker still has it.
+    pub(super) async fn send(&self, mut batch: Vec<Message>) {
+        let mut retry = self.retry.clone();
+        loop {
+            let past = |message: &mut Message| {
+                message.place.is_some_and(|place| self.horizon.is_past(place))
+            };
+            self.settle(batch.extract_if(.., past).collect());
+            if batch.is_empty() {
+                return;
+            }
+            let bodies: Vec<&str> = batch.iter().map(|message| message.body.as_str()).collect();
+            match self.queue.send(&bodies).await {
+                Ok(refused) => {
+                    let (accepted, again) = part(batch, &refused);
+                    self.activity.queued.add(accepted.len());
+                    self.settle(accepted);
+                    match refused.first() {
+                        Some(refused) => self.outage.failed(&refused.reason),
+                        None => self.outage.worked(),
+                    }
+                    batch = again;
+                }
+                Err(error) => self.outage.failed(&error),
+            }
+            if batch.is_empty() {
+                return;
+            }
+            sleep(retry.next_delay()).await;
+        }
+    }
+
+    fn settle(&self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let places = messages.iter().map(|message| message.place).collect();
+        // Nobody listens when the edge has already given up waiting at its end; the broker keeps the
+        // messages then.
+        let _ = self.settled.send(places);
+    }
+}
+
+/// Parts a batch into what was accepted and what was refused.
+fn part(batch: Vec<Message>, refused: &[Refused]) -> (Vec<Message>, Vec<Message>) {
+    let (mut accepted, mut again) = (Vec::new(), Vec::new());
+    for (index, message) in batch.into_iter().enumerate() {
+        if refused.iter().any(|refused| refused.index == index) {
+            again.push(message);
+        } else {
+            accepted.push(message);
+        }
+    }
+    (accepted, again)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, sync::Mutex};
+
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::uplink::window::AckWindow;
+
+    /// A queue that follows a script: for each call the positions to refuse, or a failure of the call.
+    /// Once the script is over it accepts everything.
+    #[derive(Default)]
+    struct ScriptedQueue {
+        script: Mutex<VecDeque<Option<Vec<usize>>>>,
+        calls: Mutex<Vec<Vec<String>>>,
+    }
+
+    impl SendBatch for &ScriptedQueue {
+        async fn send(&self, bodies: &[&str]) -> Result<Vec<Refused>, QueueError> {
+            let bodies = bodies.iter().map(|&body| body.to_owned()).collect();
+            self.calls.lock().unwrap().push(bodies);
+            match self.script.lock().unwrap().pop_front() {
+                None => Ok(Vec::new()),
+                Some(None) => Err(QueueError::TimedOut { operation: "test" }),
+                Some(Some(refused)) => Ok(refused
+                    .into_iter()
+                    .map(|index| Refused { index, reason: "InternalError".to_owned() })
+                    .collect()),
+            }
+        }
+    }
+
+    fn queue(script: impl IntoIterator<Item = Option<Vec<usize>>>) -> ScriptedQueue {
+        ScriptedQueue {
+            script: Mutex::new(script.into_iter().collect()),
+            ..ScriptedQueue::default()
+        }
+    }
+
+    fn sender<'a>(
+        queue: &'a ScriptedQueue,
+        window: &AckWindow,
+    ) -> (Sender<&'a ScriptedQueue>, UnboundedReceiver<Settled>) {
+        let (settled, receiver) = unbounded_channel();
+        let mut sender = Sender::to(queue, window.horizon(), settled, Arc::default());
+        sender.retry = Backoff::new(Duration::ZERO, Duration::ZERO);
+        (sender, receiver)
+    }
+
+    fn batch(window: &mut AckWindow, bodies: &[&str]) -> Vec<Message> {
+        bodies
+            .iter()
+            .zip(1..)
+            .map(|(body, packet_id)| Message {
+                body: (*body).to_owned(),
+                place: Some(window.receive(packet_id)),
+                _share: None,
+            })
+            .collect()
+    }
+
+    fn places(batch: &[Message]) -> Settled {
+        batch.iter().map(|message| message.place).collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_sent_again_until_the_queue_takes_it() {
+        let mut window = AckWindow::default();
+        let queue = queue([None, None, None]);
+        let (sender, mut settled) = sender(&queue, &window);
+        let batch = batch(&mut window, &["a", "b"]);
+        let places = places(&batch);
+        sender.send(batch).await;
+        assert_eq!(*queue.calls.lock().unwrap(), [["a", "b"]; 4]);
+        assert_eq!(settled.try_recv().unwrap(), places);
+        assert!(settled.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn only_what_was_refused_is_sent_again() {
+        let mut window = AckWindow::default();
+        let queue = queue([Some(vec![1, 2]), Some(vec![0])]);
+        let (sender, mut settled) = sender(&queue, &window);
+        let batch = batch(&mut window, &["a", "b", "c", "d"]);
+        let places = places(&batch);
+        sender.send(batch).await;
+        assert_eq!(
+            *queue.calls.lock().unwrap(),
+            [vec!["a", "b", "c", "d"], vec!["b", "c"], vec!["b"]]
+        );
+        assert_eq!(settled.try_recv().unwrap(), [places[0], places[3]]);
+        assert_eq!(settled.try_recv().unwrap(), [places[2]]);
+        assert_eq!(settled.try_recv().unwrap(), [places[1]]);
+    }
+
+    #[tokio::test]
+    async fn what_a_lost_connection_brought_is_left_to_the_next() {
+        let mut window = AckWindow::default();
+        let queue = queue([]);
+        let (sender, mut settled) = sender(&queue, &window);
+        let mut old = batch(&mut window, &["old"]);
+        window.reset();
+        let new = batch(&mut window, &["new"]);
+        let expected = [places(&old), places(&new)];
+        old.extend(new);
+        sender.send(old).await;
+        assert_eq!(*queue.calls.lock().unwrap(), [["new"]]);
+        assert_eq!(settled.try_recv().unwrap(), expected[0]);
+        assert_eq!(settled.try_recv().unwrap(), expected[1]);
+    }
+}
