@@ -35,7 +35,7 @@ async fn main() -> Result<ExitCode> {
         .with_target(false)
         .init();
 
-    let seed = arguments.seed.unwrap_or_else(rand::random);
+    let seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let plan = arguments.plan(seed)?;
     let devices = plan.devices.len();
     allow_connections(devices)?;

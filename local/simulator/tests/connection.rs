@@ -1,0 +1,279 @@
+//! A device against a broker that does exactly what the test says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+use rumqttc::mqttbytes::Error;
+use rumqttc::{ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use simulator::config::{Broker, Configuration};
+use simulator::connection::{Surroundings, run};
+use simulator::counters::Counters;
+use simulator::device::{Device, Specification};
+use simulator::faults::FaultRates;
+use simulator::train::TractionSystem;
+
+/// Nothing here takes longer unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct ScriptedBroker {
+    listener: TcpListener,
+}
+
+/// The broker's end of one connection.
+struct Caller {
+    stream: TcpStream,
+    buffer: BytesMut,
+    connect: Connect,
+}
+
+impl ScriptedBroker {
+    async fn open() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+    }
+
+    fn address(&self) -> Broker {
+        self.listener.local_addr().unwrap().to_string().parse().unwrap()
+    }
+
+    /// The next connection, accepted.
+    async fn caller(&self) -> Caller {
+        let accepted = tokio::time::timeout(PATIENCE, self.listener.accept()).await;
+        let (stream, _) = accepted.expect("nobody called").unwrap();
+        let connect = Connect::new("");
+        let mut caller = Caller { stream, buffer: BytesMut::new(), connect };
+        let Some(Packet::Connect(connect)) = caller.next().await else {
+            panic!("the first packet is no CONNECT")
+        };
+        caller.connect = connect;
+        caller.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false))).await;
+        caller
+    }
+}
+
+impl Caller {
+    /// The next packet, pings left out; `None` when the connection has been closed.
+    async fn next(&mut self) -> Option<Packet> {
+        loop {
+            match Packet::read(&mut self.buffer, 1 << 20) {
+                Ok(Packet::PingReq) => {}
+                Ok(packet) => return Some(packet),
+                Err(Error::InsufficientBytes(_)) => {
+                    let read = self.stream.read_buf(&mut self.buffer);
+                    let read = tokio::time::timeout(PATIENCE, read).await.expect("silence");
+                    if read.unwrap_or(0) == 0 {
+                        return None;
+                    }
+                }
+                Err(error) => panic!("not MQTT: {error}"),
+            }
+        }
+    }
+
+    async fn send(&mut self, packet: Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, 1 << 20).unwrap();
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    /// The next publish, not acknowledged.
+    async fn publish(&mut self) -> Publish {
+        match self.next().await {
+            Some(Packet::Publish(publish)) => publish,
+            other => panic!("no publish but {other:?}"),
+        }
+    }
+
+    async fn acknowledge(&mut self, publish: &Publish) {
+        self.send(Packet::PubAck(PubAck::new(publish.pkid))).await;
+    }
+
+    /// What every connection begins with, acknowledged: the subscription, then `status`, then what
+    /// the buffer held (a slow machine fills it before the device is connected) up to the hello.
+    async fn welcome(&mut self) -> Vec<Publish> {
+        let Some(Packet::Subscribe(subscribe)) = self.next().await else {
+            panic!("no subscription")
+        };
+        assert_eq!(subscribe.filters[0].path, "iot/dc-meter-001/command");
+        assert_eq!(subscribe.filters[0].qos, QoS::AtLeastOnce);
+        let granted = vec![rumqttc::SubscribeReasonCode::Success(QoS::AtLeastOnce)];
+        self.send(Packet::SubAck(SubAck::new(subscribe.pkid, granted))).await;
+        let mut said = Vec::new();
+        loop {
+            let publish = self.publish().await;
+            self.acknowledge(&publish).await;
+            let is_hello = publish.topic == "iot/dc-meter-001/hello";
+            said.push(publish);
+            if is_hello {
+                return said;
+            }
+        }
+    }
+
+    /// Acknowledges all that comes until the device closes the connection, and answers it.
+    async fn until_closed(&mut self) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        while let Some(packet) = self.next().await {
+            if let Packet::Publish(publish) = &packet {
+                self.acknowledge(publish).await;
+            }
+            packets.push(packet);
+        }
+        packets
+    }
+}
+
+fn value(payload: &[u8]) -> Value {
+    serde_json::from_slice(payload).unwrap()
+}
+
+struct Running {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<usize>,
+    counters: Arc<Counters>,
+}
+
+fn start(broker: Broker, restart_every: Option<Duration>) -> Running {
+    let counters = Arc::new(Counters::default());
+    let surroundings = Arc::new(Surroundings::new(Arc::clone(&counters), restart_every));
+    let mut config = Configuration::with_broker(broker);
+    config.send_interval_s = 1;
+    config.sampling_cadence_ms = 250;
+    let spec = Specification {
+        device_id: "dc-meter-001".to_owned(),
+        system: TractionSystem::Dc1500V,
+        fw_version: semver::Version::new(1, 0, 0),
+        config,
+        faults: FaultRates::default(),
+        buffer: 100,
+        seed: 1,
+        count: None,
+    };
+    let now = surroundings.clock.now();
+    let device = Device::new(spec, "boot-1".to_owned(), 0.1, now, Arc::clone(&counters));
+    let (stop, stopped) = watch::channel(false);
+    let chance = Xoshiro256PlusPlus::seed_from_u64(1);
+    let task = tokio::spawn(run(device, surroundings, stopped, chance));
+    Running { stop, task, counters }
+}
+
+#[tokio::test]
+async fn a_device_comes_with_a_last_will_and_leaves_with_a_goodbye() {
+    let broker = ScriptedBroker::open().await;
+    let device = start(broker.address(), None);
+    let mut caller = broker.caller().await;
+    assert_eq!(caller.connect.client_id, "dc-meter-001");
+    let will = caller.connect.last_will.clone().expect("no last will");
+    assert_eq!((will.topic.as_str(), will.qos), ("iot/dc-meter-001/status", QoS::AtLeastOnce));
+    assert!(will.retain);
+
+    let said = caller.welcome().await;
+    assert!(said[0].retain && !said[1].retain);
+    let (will, online) = (value(&will.message), value(&said[0].payload));
+    assert_eq!((&will["status"], &online["status"]), (&json!("offline"), &json!("online")));
+    assert_eq!(will["conn_id"], online["conn_id"]);
+
+    device.stop.send(true).unwrap();
+    let last = caller.until_closed().await;
+    let [.., Packet::Publish(offline), Packet::Disconnect] = last.as_slice() else {
+        panic!("no goodbye: {last:?}")
+    };
+    assert!(offline.retain);
+    assert_eq!(value(&offline.payload)["status"], "offline");
+    assert_eq!(device.task.await.unwrap(), 0);
+    assert_eq!(device.counters.waiting(), 0);
+}
+
+#[tokio::test]
+async fn what_a_lost_connection_had_on_the_way_comes_again_first_and_unchanged() {
+    let broker = ScriptedBroker::open().await;
+    let device = start(broker.address(), None);
+    let mut caller = broker.caller().await;
+    let first_will = caller.connect.last_will.clone().unwrap();
+    caller.welcome().await;
+    let lost = [caller.publish().await.payload, caller.publish().await.payload];
+    drop(caller);
+
+    let mut caller = broker.caller().await;
+    let will = caller.connect.last_will.clone().unwrap();
+    assert_ne!(value(&will.message)["conn_id"], value(&first_will.message)["conn_id"]);
+    let Some(Packet::Subscribe(_)) = caller.next().await else { panic!("no subscription") };
+    caller.publish().await;
+    let again = [caller.publish().await.payload, caller.publish().await.payload];
+    assert_eq!(again, lost);
+
+    device.stop.send(true).unwrap();
+    drop(caller);
+    let mut caller = broker.caller().await;
+    let packets = caller.until_closed().await;
+    let numbers: Vec<_> = packets
+        .iter()
+        .filter_map(|packet| match packet {
+            Packet::Publish(publish) => value(&publish.payload)["seq"].as_u64(),
+            _ => None,
+        })
+        .collect();
+    assert!(numbers.is_sorted() && numbers[0] == value(&lost[0])["seq"], "{numbers:?}");
+    assert_eq!(device.task.await.unwrap(), 0);
+    assert!(device.counters.resent.get() >= 4);
+}
+
+#[tokio::test]
+async fn a_command_is_answered_and_a_reboot_says_goodbye_first() {
+    let broker = ScriptedBroker::open().await;
+    let device = start(broker.address(), None);
+    let mut caller = broker.caller().await;
+    caller.welcome().await;
+    let cmd_id = "0190c9a0-0000-7000-8000-000000000001";
+    let reboot = json!({"v": 2, "cmd_id": cmd_id, "cmd": "reboot"}).to_string();
+    let mut publish = Publish::new("iot/dc-meter-001/command", QoS::AtLeastOnce, reboot);
+    publish.pkid = 7;
+    caller.send(Packet::Publish(publish)).await;
+    let packets = caller.until_closed().await;
+    assert!(packets.iter().any(|p| matches!(p, Packet::PubAck(ack) if ack.pkid == 7)));
+    let acks: Vec<_> = packets
+        .iter()
+        .filter_map(|packet| match packet {
+            Packet::Publish(p) if p.topic == "iot/dc-meter-001/command/ack" => {
+                Some(value(&p.payload))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(acks.len(), 1);
+    assert_eq!((&acks[0]["cmd_id"], &acks[0]["result"]), (&json!(cmd_id), &json!("accepted")));
+    assert_eq!(packets.last(), Some(&Packet::Disconnect));
+
+    let mut caller = broker.caller().await;
+    let first = value(&caller.welcome().await[1].payload);
+    assert_eq!(first["seq"], 0);
+    assert_ne!(first["boot"], "boot-1");
+    device.stop.send(true).unwrap();
+    caller.until_closed().await;
+    assert_eq!(device.task.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_power_cut_says_nothing() {
+    let broker = ScriptedBroker::open().await;
+    let device = start(broker.address(), Some(Duration::from_secs(1)));
+    let mut caller = broker.caller().await;
+    caller.welcome().await;
+    let packets = caller.until_closed().await;
+    assert!(!packets.contains(&Packet::Disconnect));
+    assert!(packets.iter().all(|p| matches!(p, Packet::Publish(p) if !p.retain)), "{packets:?}");
+
+    // Stopped while it has no power, it comes back to deliver what is left.
+    device.stop.send(true).unwrap();
+    let mut caller = broker.caller().await;
+    assert_eq!(caller.until_closed().await.last(), Some(&Packet::Disconnect));
+    assert_eq!(device.task.await.unwrap(), 0);
+}
