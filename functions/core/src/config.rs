@@ -1,1 +1,371 @@
-//! (being written)
+//! Settings from the environment, read and checked once, at start.
+//!
+//! One small struct a concern, so that a function asks for no more than it uses:
+//! `let (api, tables): (Api, Tables) = config::load()?;`. Every problem is named at once, since a
+//! setting a start is a long evening.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use crate::archive::Layout;
+
+/// The environment as it is read, and what was wrong with it so far.
+pub struct Environment<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<String>,
+}
+
+/// A concern's settings.
+pub trait Settings: Sized {
+    /// Reads them. A problem is noted in the environment and a stand-in returned, so that the rest is
+    /// read too; [`load`] never lets a stand-in out.
+    fn read(environment: &mut Environment<'_>) -> Self;
+}
+
+/// What is wrong with the environment, all of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct BadSettings(Vec<String>);
+
+impl fmt::Display for BadSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "settings: {}", self.0.join("; "))
+    }
+}
+
+/// Reads settings from the process's environment.
+pub fn load<S: Settings>() -> Result<S, BadSettings> {
+    load_from(&|name| std::env::var(name).ok())
+}
+
+/// Reads settings from any lookup.
+pub fn load_from<S: Settings>(lookup: &dyn Fn(&str) -> Option<String>) -> Result<S, BadSettings> {
+    let mut environment = Environment { lookup, problems: Vec::new() };
+    let settings = S::read(&mut environment);
+    match environment.problems {
+        problems if problems.is_empty() => Ok(settings),
+        problems => Err(BadSettings(problems)),
+    }
+}
+
+impl Environment<'_> {
+    /// A variable's value. An empty one is as if it were not set: CloudFormation cannot leave a
+    /// variable out, only empty.
+    fn get(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).filter(|value| !value.is_empty())
+    }
+
+    fn required(&mut self, name: &str) -> String {
+        self.get(name).unwrap_or_else(|| {
+            self.problems.push(format!("{name} is missing"));
+            String::new()
+        })
+    }
+
+    /// One of a few words.
+    fn word<T: Copy>(&mut self, name: &str, default: T, words: &[(&str, T)]) -> T {
+        let Some(value) = self.get(name) else {
+            return default;
+        };
+        let found = words.iter().find(|(word, _)| *word == value);
+        found.map_or_else(
+            || {
+                let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+                let words = words.join(" or ");
+                self.problems.push(format!("{name} must be {words}, not {value:?}"));
+                default
+            },
+            |(_, meaning)| *meaning,
+        )
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        self.word(name, false, &[("true", true), ("false", false)])
+    }
+
+    fn integer(&mut self, name: &str, default: u32, range: RangeInclusive<u32>) -> u32 {
+        let Some(value) = self.get(name) else {
+            return default;
+        };
+        match value.parse() {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                self.problems.push(format!(
+                    "{name} must be an integer from {} to {}, not {value:?}",
+                    range.start(),
+                    range.end()
+                ));
+                default
+            }
+        }
+    }
+}
+
+/// Names of the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    /// `DEVICES_TABLE`: the registry.
+    pub devices: String,
+    /// `STATE_TABLE`: what is known of each device from what it said.
+    pub state: String,
+    /// `MESSAGES_TABLE`: the archive's index and the measurements.
+    pub messages: String,
+    /// `ALERTS_TABLE`.
+    pub alerts: String,
+    /// `COMMANDS_TABLE`.
+    pub commands: String,
+}
+
+impl Settings for Tables {
+    fn read(environment: &mut Environment<'_>) -> Self {
+        Self {
+            devices: environment.required("DEVICES_TABLE"),
+            state: environment.required("STATE_TABLE"),
+            messages: environment.required("MESSAGES_TABLE"),
+            alerts: environment.required("ALERTS_TABLE"),
+            commands: environment.required("COMMANDS_TABLE"),
+        }
+    }
+}
+
+/// Where messages are archived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveBucket {
+    /// `ARCHIVE_BUCKET`: the bucket's name.
+    pub name: String,
+}
+
+impl Settings for ArchiveBucket {
+    fn read(environment: &mut Environment<'_>) -> Self {
+        Self { name: environment.required("ARCHIVE_BUCKET") }
+    }
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingest {
+    /// `ARCHIVE_LAYOUT`: `batch` (default) or `message`, see [`Layout`].
+    pub archive_layout: Layout,
+    /// `REQUIRE_REGISTRATION`: `true` quarantines messages of devices that are not registered;
+    /// `false` (default) stores them, so that registering later finds them.
+    pub require_registration: bool,
+    /// `MESSAGE_TTL_DAYS`: days after receipt when the index entry and the measurements of a message
+    /// are forgotten, up to 36,500. The archive's objects are not (that is the bucket's lifecycle).
+    /// 0 (default) is never: data goes only when somebody said so.
+    pub message_ttl_days: u32,
+    /// `MAX_METRICS_PER_DEVICE`: different metrics that a device may have, 1 to 1,000, default 64.
+    /// Each costs some 150 bytes in the device's state, which every batch of it reads and writes.
+    pub max_metrics_per_device: u32,
+}
+
+impl Settings for Ingest {
+    fn read(environment: &mut Environment<'_>) -> Self {
+        Self {
+            archive_layout: environment.word(
+                "ARCHIVE_LAYOUT",
+                Layout::Batch,
+                &[("batch", Layout::Batch), ("message", Layout::Message)],
+            ),
+            require_registration: environment.flag("REQUIRE_REGISTRATION"),
+            message_ttl_days: environment.integer("MESSAGE_TTL_DAYS", 0, 0..=36_500),
+            max_metrics_per_device: environment.integer("MAX_METRICS_PER_DEVICE", 64, 1..=1_000),
+        }
+    }
+}
+
+/// When a silent device is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    /// `OFFLINE_AFTER_S`: seconds of silence, at least, before a device counts as offline: 1 to
+    /// 86,400, default 60. A device that sends rarely gets three of its intervals (protocol.md,
+    /// Presence).
+    pub offline_after_s: u32,
+}
+
+impl Settings for Presence {
+    fn read(environment: &mut Environment<'_>) -> Self {
+        Self { offline_after_s: environment.integer("OFFLINE_AFTER_S", 60, 1..=86_400) }
+    }
+}
+
+/// How long a command lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commands {
+    /// `COMMAND_TIMEOUT_S`: seconds from a command's making until it expires and counts as
+    /// unanswered: 1 to 604,800, default 300.
+    pub timeout_s: u32,
+}
+
+impl Settings for Commands {
+    fn read(environment: &mut Environment<'_>) -> Self {
+        Self { timeout_s: environment.integer("COMMAND_TIMEOUT_S", 300, 1..=604_800) }
+    }
+}
+
+/// Who may use the REST API, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// `API_AUTH`: `jwt` (default) or `none`.
+    pub auth: Auth,
+    /// `CORS_ALLOW_ORIGIN`: origins whose pages may call the API: `*`, or origins separated by
+    /// commas. Not set (default): none, and no CORS header is sent.
+    pub cors: Origins,
+}
+
+/// Whether callers prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// By a token that API Gateway has checked; without its claims the answer is 401.
+    Jwt,
+    /// They do not. Only for the local profile, which listens on loopback alone.
+    None,
+}
+
+/// Origins of pages (RFC 6454) that may call the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// No page.
+    None,
+    /// Every page.
+    Any,
+    /// Pages of these.
+    These(Vec<String>),
+}
+
+impl Settings for Api {
+    fn read(environment: &mut Environment<'_>) -> Self {
+        Self {
+            auth: environment.word(
+                "API_AUTH",
+                Auth::Jwt,
+                &[("jwt", Auth::Jwt), ("none", Auth::None)],
+            ),
+            cors: read_origins(environment, "CORS_ALLOW_ORIGIN"),
+        }
+    }
+}
+
+fn read_origins(environment: &mut Environment<'_>, name: &str) -> Origins {
+    let Some(value) = environment.get(name) else {
+        return Origins::None;
+    };
+    if value == "*" {
+        return Origins::Any;
+    }
+    let origins: Vec<_> = value.split(',').map(|o| o.trim().to_owned()).collect();
+    if !origins.iter().all(|origin| is_origin(origin)) {
+        environment.problems.push(format!(
+            "{name} must be * or origins like https://example.com separated by commas, not {value:?}"
+        ));
+    }
+    Origins::These(origins)
+}
+
+/// Scheme, host and perhaps a port; no path, not even a slash, or it would never equal what browsers
+/// send.
+fn is_origin(text: &str) -> bool {
+    let rest = text.split_once("://").map(|(scheme, rest)| {
+        matches!(scheme, "http" | "https")
+            && !rest.is_empty()
+            && rest
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'))
+    });
+    rest == Some(true)
+}
+
+macro_rules! several {
+    ($($concern:ident),+) => {
+        impl<$($concern: Settings),+> Settings for ($($concern,)+) {
+            fn read(environment: &mut Environment<'_>) -> Self {
+                ($($concern::read(environment),)+)
+            }
+        }
+    };
+}
+
+several!(A, B);
+several!(A, B, C);
+several!(A, B, C, D);
+several!(A, B, C, D, E);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn read<S: Settings>(variables: &[(&str, &str)]) -> Result<S, BadSettings> {
+        let variables: HashMap<_, _> = variables.iter().copied().collect();
+        load_from(&|name| variables.get(name).map(|value| (*value).to_owned()))
+    }
+
+    #[test]
+    fn everything_that_is_missing_or_wrong_is_named_in_one_line() {
+        let bad = read::<(Api, ArchiveBucket, Ingest, Presence)>(&[
+            ("API_AUTH", "off"),
+            ("CORS_ALLOW_ORIGIN", "https://a.example/"),
+            ("ARCHIVE_BUCKET", ""),
+            ("ARCHIVE_LAYOUT", "flat"),
+            ("REQUIRE_REGISTRATION", "yes"),
+            ("MAX_METRICS_PER_DEVICE", "0"),
+            ("OFFLINE_AFTER_S", "1m"),
+        ])
+        .unwrap_err()
+        .to_string();
+        assert_eq!(
+            bad,
+            "settings: API_AUTH must be jwt or none, not \"off\"; \
+             CORS_ALLOW_ORIGIN must be * or origins like https://example.com separated by commas, not \"https://a.example/\"; \
+             ARCHIVE_BUCKET is missing; \
+             ARCHIVE_LAYOUT must be batch or message, not \"flat\"; \
+             REQUIRE_REGISTRATION must be true or false, not \"yes\"; \
+             MAX_METRICS_PER_DEVICE must be an integer from 1 to 1000, not \"0\"; \
+             OFFLINE_AFTER_S must be an integer from 1 to 86400, not \"1m\""
+        );
+    }
+
+    #[test]
+    fn what_has_a_default_may_be_left_out_and_the_api_is_closed_by_default() {
+        let (api, ingest, presence, commands) =
+            read::<(Api, Ingest, Presence, Commands)>(&[("API_AUTH", "")]).unwrap();
+        assert_eq!(api, Api { auth: Auth::Jwt, cors: Origins::None });
+        assert_eq!(
+            ingest,
+            Ingest {
+                archive_layout: Layout::Batch,
+                require_registration: false,
+                message_ttl_days: 0,
+                max_metrics_per_device: 64
+            }
+        );
+        assert_eq!((presence.offline_after_s, commands.timeout_s), (60, 300));
+    }
+
+    #[test]
+    fn a_function_asks_only_for_what_it_uses() {
+        assert_eq!(
+            read::<ArchiveBucket>(&[("ARCHIVE_BUCKET", "b")]),
+            Ok(ArchiveBucket { name: "b".to_owned() })
+        );
+        let missing = read::<Tables>(&[("DEVICES_TABLE", "d"), ("ALERTS_TABLE", "a")]);
+        assert_eq!(
+            missing.unwrap_err().to_string(),
+            "settings: STATE_TABLE is missing; MESSAGES_TABLE is missing; COMMANDS_TABLE is missing"
+        );
+    }
+
+    #[test]
+    fn origins_are_separated_by_commas() {
+        let api: Api =
+            read(&[("CORS_ALLOW_ORIGIN", "https://a.example, http://127.0.0.1:3000")]).unwrap();
+        assert_eq!(
+            api.cors,
+            Origins::These(vec![
+                "https://a.example".to_owned(),
+                "http://127.0.0.1:3000".to_owned()
+            ])
+        );
+        let api: Api = read(&[("CORS_ALLOW_ORIGIN", "*")]).unwrap();
+        assert_eq!(api.cors, Origins::Any);
+    }
+}
