@@ -39,10 +39,7 @@ pub(crate) fn program(port: u16, folder: &Folder) -> Result<Program> {
 fn find_in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        .chain([
-            Path::new("/usr/sbin").to_owned(),
-            Path::new("/usr/local/sbin").to_owned(),
-        ])
+        .chain([Path::new("/usr/sbin").to_owned(), Path::new("/usr/local/sbin").to_owned()])
         .map(|folder| folder.join(program))
         .find(|candidate| candidate.is_file())
 }

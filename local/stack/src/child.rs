@@ -64,25 +64,13 @@ impl Child {
         let file = fresh_log(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let (wanted, orders) = watch::channel(Wanted::Running);
         let (report, mut pid) = watch::channel(None);
-        let supervision = Supervision {
-            program,
-            log: log.clone(),
-            output: file,
-            guard,
-            orders,
-            report,
-        };
+        let supervision =
+            Supervision { program, log: log.clone(), output: file, guard, orders, report };
         let supervision = tokio::spawn(supervision.run());
         if pid.wait_for(Option::is_some).await.is_err() {
             bail!("{name} cannot be started");
         }
-        Ok(Self {
-            name,
-            log,
-            wanted,
-            pid,
-            supervision,
-        })
+        Ok(Self { name, log, wanted, pid, supervision })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -122,11 +110,7 @@ impl Child {
     pub(crate) async fn resume(&mut self) -> Result<()> {
         self.wanted.send_replace(Wanted::Running);
         self.pid.wait_for(Option::is_some).await.with_context(|| {
-            format!(
-                "{} could not be started; its log: {}",
-                self.name,
-                self.log.display()
-            )
+            format!("{} could not be started; its log: {}", self.name, self.log.display())
         })?;
         Ok(())
     }
@@ -308,9 +292,8 @@ mod tests {
     #[test]
     fn who_keeps_dying_is_started_ever_more_slowly_and_at_least_every_ten_seconds() {
         let mut backoff = Backoff::default();
-        let pauses: Vec<_> = (0..9)
-            .map(|_| backoff.after_a_life_of(Duration::from_millis(5)).0)
-            .collect();
+        let pauses: Vec<_> =
+            (0..9).map(|_| backoff.after_a_life_of(Duration::from_millis(5)).0).collect();
         assert_eq!(pauses[0], Duration::from_millis(100));
         assert!(pauses.is_sorted());
         assert_eq!(pauses[8], Duration::from_secs(10));

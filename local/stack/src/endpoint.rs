@@ -29,9 +29,7 @@ pub(crate) fn program(tools: &Path, port: u16, folder: &Folder) -> Program {
         name: NAME.to_owned(),
         executable: tools.join("ministack"),
         arguments: Vec::new(),
-        environment: environment
-            .map(|(name, value)| (name.to_owned(), value))
-            .to_vec(),
+        environment: environment.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         folder: folder.root().to_owned(),
         stop_within: TIME_TO_PERSIST,
         // Started again it would have forgotten the tables: the whole system has to start again.

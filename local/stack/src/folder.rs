@@ -12,8 +12,18 @@ use tempfile::TempDir;
 /// The lock is the kernel's: it goes with the process, so a killed run leaves no stale one.
 pub(crate) struct Folder {
     root: PathBuf,
-    lock: File,
-    _temporary: Option<TempDir>,
+    temporary: Option<TempDir>,
+    _lock: File,
+}
+
+/// Removes a data folder, with all that is in it.
+///
+/// # Errors
+/// When the system runs in it.
+pub fn remove_data(root: &Path) -> Result<()> {
+    let folder = Folder::open(root)?;
+    std::fs::remove_dir_all(&folder.root)
+        .with_context(|| format!("cannot remove {}", folder.root.display()))
 }
 
 impl Folder {
@@ -23,11 +33,7 @@ impl Folder {
         // Children run in other folders.
         let root = root.canonicalize()?;
         let lock = lock(&root)?;
-        let folder = Self {
-            root,
-            lock,
-            _temporary: None,
-        };
+        let folder = Self { root, temporary: None, _lock: lock };
         folder.make_subfolders()?;
         Ok(folder)
     }
@@ -35,17 +41,12 @@ impl Folder {
     pub(crate) fn temporary() -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("iot-meter-").tempdir()?;
         let mut folder = Self::open(temporary.path())?;
-        folder._temporary = Some(temporary);
+        folder.temporary = Some(temporary);
         Ok(folder)
     }
 
     fn make_subfolders(&self) -> Result<()> {
-        for path in [
-            self.logs(),
-            self.endpoint_state(),
-            self.buckets(),
-            self.broker(),
-        ] {
+        for path in [self.logs(), self.endpoint_state(), self.buckets(), self.broker()] {
             std::fs::create_dir_all(&path)
                 .with_context(|| format!("cannot create {}", path.display()))?;
         }
@@ -78,12 +79,11 @@ impl Folder {
         self.root.join("outputs.json")
     }
 
-    /// Removes the folder and all that is in it.
-    pub(crate) fn remove(self) -> Result<()> {
-        std::fs::remove_dir_all(&self.root)
-            .with_context(|| format!("cannot remove {}", self.root.display()))?;
-        drop(self.lock);
-        Ok(())
+    /// A temporary folder stays: something went wrong, and the logs say what.
+    pub(crate) fn keep(&mut self) {
+        if let Some(temporary) = &mut self.temporary {
+            temporary.disable_cleanup(true);
+        }
     }
 }
 

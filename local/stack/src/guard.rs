@@ -37,9 +37,7 @@ impl Guard {
             .spawn()
             .context("cannot start the guard (/bin/sh)")?;
         let input = child.stdin.take();
-        Ok(Self {
-            process: Arc::new(Mutex::new(Process { child, input })),
-        })
+        Ok(Self { process: Arc::new(Mutex::new(Process { child, input })) })
     }
 
     pub(crate) fn started(&self, group: u32) {

@@ -6,8 +6,8 @@
 //!
 //! ```no_run
 //! # async fn test() -> anyhow::Result<()> {
-//! let stack = stack::Stack::start(stack::Options::endpoint()).await?;
-//! println!("{} {:?}", stack.endpoint_url(), stack.outputs());
+//! let stack = stack::Stack::start(stack::Options::default()).await?;
+//! println!("{}/api/devices, logs in {}", stack.rest_url(), stack.logs().display());
 //! stack.stop().await;
 //! # Ok(())
 //! # }
@@ -16,15 +16,20 @@
 mod aws;
 mod broker;
 mod child;
+mod edge;
 mod endpoint;
 mod folder;
+mod functions;
 mod guard;
 mod options;
 mod ports;
 mod ready;
+mod sample;
+mod settings;
 mod stack;
 mod stores;
 
+pub use folder::remove_data;
 pub use options::{Options, Parts};
 pub use ports::Ports;
 pub use stack::Stack;

@@ -1,1 +1,214 @@
-fn main() {}
+//! `stack run` starts the whole system and stays until Ctrl-C; `stack reset` removes its data.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+use stack::{Options, Parts, Ports, Stack};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// The whole system on one machine
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// Where tables, objects, queued messages and logs are kept
+    #[arg(long, global = true, env = "DATA", value_name = "FOLDER", default_value = ".local")]
+    data: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything, and stop it in order at Ctrl-C
+    Run(Run),
+    /// Remove all data and logs
+    Reset,
+}
+
+#[derive(Args)]
+struct Run {
+    /// Port of the REST API
+    #[arg(long, env = "PORT", default_value_t = Ports::default().rest)]
+    port: u16,
+    /// Port of the MQTT broker
+    #[arg(long, env = "MQTT_PORT", default_value_t = Ports::default().mqtt)]
+    mqtt_port: u16,
+    /// Port of the AWS endpoint
+    #[arg(long, env = "ENDPOINT_PORT", default_value_t = Ports::default().endpoint)]
+    endpoint_port: u16,
+    /// Port of the edge's iot-data API
+    #[arg(long, env = "IOT_DATA_PORT", default_value_t = Ports::default().iot_data)]
+    iot_data_port: u16,
+    /// Port where ingest and watchdog are invoked
+    #[arg(long, env = "RUNTIME_PORT", default_value_t = Ports::default().functions)]
+    runtime_port: u16,
+    /// How many devices are simulated; with 0 the sample devices are not registered either
+    #[arg(long, env = "DEVICES", default_value_t = 3)]
+    devices: u32,
+    /// Processes of each function
+    #[arg(long, env = "INSTANCES", default_value_t = Options::default().instances)]
+    instances: usize,
+    /// A setting of the functions that differs from template.yaml (repeatable)
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+impl Run {
+    fn options(&self, data: &Path) -> Options {
+        Options {
+            parts: Parts::System,
+            ports: Some(Ports {
+                rest: self.port,
+                mqtt: self.mqtt_port,
+                endpoint: self.endpoint_port,
+                iot_data: self.iot_data_port,
+                functions: self.runtime_port,
+            }),
+            data: Some(data.to_owned()),
+            instances: self.instances,
+            devices: self.devices,
+            settings: self.settings.clone(),
+            ..Options::default()
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let result = match cli.command {
+        Command::Run(run) => run_until_asked_to_stop(run.options(&cli.data)).await,
+        Command::Reset => reset(&cli.data),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Progress is for a person: the bare lines.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("stack=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .without_time()
+        .with_level(false)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn reset(data: &Path) -> Result<()> {
+    if !data.exists() {
+        info!("nothing to remove: there is no {}", data.display());
+        return Ok(());
+    }
+    stack::remove_data(data)?;
+    info!("removed {}", data.display());
+    Ok(())
+}
+
+async fn run_until_asked_to_stop(options: Options) -> Result<()> {
+    let mut stop = StopSignals::listen()?;
+    loop {
+        let begin = Instant::now();
+        let stack = tokio::select! {
+            stack = Stack::start(options.clone()) => stack?,
+            // Dropped half started: what runs already is killed. There is nothing yet that could be lost.
+            () = stop.next() => return Ok(()),
+        };
+        println!("{}", welcome(&stack, begin.elapsed().as_secs_f64(), options.devices));
+        let broken = tokio::select! {
+            name = stack.broken() => Some(name.to_owned()),
+            () = stop.next() => None,
+        };
+        let begin = Instant::now();
+        info!(
+            "stopping; Ctrl-C again kills everything at once, and what is not on disk yet is lost"
+        );
+        tokio::select! {
+            () = stack.stop() => {}
+            () = stop.next() => {
+                warn!("killed");
+                return Ok(());
+            }
+        }
+        info!("stopped in {:.1} s", begin.elapsed().as_secs_f64());
+        match broken {
+            None => return Ok(()),
+            Some(name) => warn!(
+                "{name} has died, so everything starts again; tables and queues are as they were at the last clean stop"
+            ),
+        }
+    }
+}
+
+/// Ctrl-C and SIGTERM.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?,
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn welcome(stack: &Stack, seconds: f64, devices: u32) -> String {
+    let Ports { mqtt, .. } = stack.ports();
+    let rest = stack.rest_url();
+    format!(
+        r#"
+IoT Meter runs; it took {seconds:.1} s to start.
+
+  REST API      {rest}
+  MQTT          127.0.0.1:{mqtt}
+  AWS endpoint  {endpoint}  (bucket {bucket})
+  iot-data      {iot_data}
+  functions     {functions}
+  devices       {devices} simulated
+  data          {data}
+  logs          {logs}
+
+Publish a message and read it back:
+
+  mosquitto_pub -p {mqtt} -q 1 -t iot/dc-meter-001/telemetry -m '{{"device_id":"dc-meter-001","temperature":23.5,"unit":"celsius"}}'
+  curl -s '{rest}/api/devices/dc-meter-001/metrics?metric=temperature'
+
+Ctrl-C stops everything and keeps the data, `make reset` removes it.
+"#,
+        endpoint = stack.endpoint_url(),
+        bucket = stack.outputs().get("ArchiveBucketName").map_or("", String::as_str),
+        iot_data = stack.iot_data_url(),
+        functions = stack.functions_url(),
+        data = stack.data().display(),
+        logs = stack.logs().display(),
+    )
+}

@@ -55,10 +55,7 @@ impl Options {
     /// A stack that is the AWS endpoint with the stores in it, and nothing else.
     #[must_use]
     pub fn endpoint() -> Self {
-        Self {
-            parts: Parts::Endpoint,
-            ..Self::default()
-        }
+        Self { parts: Parts::Endpoint, ..Self::default() }
     }
 }
 
@@ -66,11 +63,7 @@ impl Options {
 fn binaries_beside_this_one() -> PathBuf {
     let executable = std::env::current_exe().unwrap_or_default();
     let folder = executable.parent().unwrap_or(Path::new("."));
-    let folder = if folder.ends_with("deps") {
-        folder.parent().unwrap_or(folder)
-    } else {
-        folder
-    };
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     folder.to_owned()
 }
 

@@ -22,13 +22,7 @@ pub struct Ports {
 
 impl Default for Ports {
     fn default() -> Self {
-        Self {
-            rest: 8080,
-            mqtt: 1883,
-            endpoint: 4566,
-            iot_data: 4568,
-            functions: 9000,
-        }
+        Self { rest: 8080, mqtt: 1883, endpoint: 4566, iot_data: 4568, functions: 9000 }
     }
 }
 
@@ -101,10 +95,7 @@ impl PortBlock {
                 functions: first + 4,
             };
             if ports.check_free().is_ok() {
-                return Ok(Self {
-                    ports,
-                    _claim: claim,
-                });
+                return Ok(Self { ports, _claim: claim });
             }
         }
         bail!("no free ports from {} on", Self::FIRST_PORT)

@@ -25,11 +25,7 @@ where
             return Ok(());
         }
         if child.has_ended() || Instant::now() >= deadline {
-            bail!(
-                "{} does not answer; its log: {}",
-                child.name(),
-                child.log().display()
-            );
+            bail!("{} does not answer; its log: {}", child.name(), child.log().display());
         }
         sleep(Duration::from_millis(20)).await;
     }
@@ -37,9 +33,7 @@ where
 
 /// Whether something listens on the port.
 pub(crate) async fn listens(port: u16) -> bool {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-        .await
-        .is_ok()
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()
 }
 
 /// Whether a GET of `url` is answered with 200.

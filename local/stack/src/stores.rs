@@ -1,6 +1,5 @@
 //! Bucket, queues and tables, made in the endpoint by CloudFormation from the template that AWS gets.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use aws_sdk_cloudformation::types::{Parameter, Stack};
 use tokio::time::{Instant, sleep};
 
 use crate::aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY};
+use crate::settings::Outputs;
 
 const STACK: &str = "iot-meter-stores";
 /// The bucket's name locally; on AWS CloudFormation makes one up.
@@ -19,7 +19,7 @@ const BUCKET: &str = "iot-data";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Creates the stack, or brings it to what the template says now, and returns its outputs.
-pub(crate) async fn deploy(endpoint: &str, template: &Path) -> Result<BTreeMap<String, String>> {
+pub(crate) async fn deploy(endpoint: &str, template: &Path) -> Result<Outputs> {
     let body = tokio::fs::read_to_string(template)
         .await
         .with_context(|| format!("cannot read {}", template.display()))?;
@@ -73,34 +73,21 @@ async fn update(client: &Client, body: String) -> Result<()> {
     match answer {
         Ok(_) => Ok(()),
         // CloudFormation calls it an error that there is nothing to do.
-        Err(error)
-            if error
-                .message()
-                .is_some_and(|text| text.contains("No updates")) =>
-        {
-            Ok(())
-        }
+        Err(error) if error.message().is_some_and(|text| text.contains("No updates")) => Ok(()),
         Err(error) => Err(failed("UpdateStack", error)),
     }
 }
 
 fn bucket_name() -> Parameter {
-    Parameter::builder()
-        .parameter_key("BucketName")
-        .parameter_value(BUCKET)
-        .build()
+    Parameter::builder().parameter_key("BucketName").parameter_value(BUCKET).build()
 }
 
 /// The stack as it is once nothing is in progress any more.
 async fn settled(client: &Client) -> Result<Stack> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let stack = describe(client)
-            .await?
-            .context("the stack of the stores is gone")?;
-        let status = stack
-            .stack_status()
-            .map_or("unknown", |status| status.as_str());
+        let stack = describe(client).await?.context("the stack of the stores is gone")?;
+        let status = stack.stack_status().map_or("unknown", |status| status.as_str());
         match status {
             "CREATE_COMPLETE" | "UPDATE_COMPLETE" => return Ok(stack),
             waiting if waiting.ends_with("_IN_PROGRESS") && Instant::now() < deadline => {
@@ -117,18 +104,14 @@ async fn settled(client: &Client) -> Result<Stack> {
 async fn describe(client: &Client) -> Result<Option<Stack>> {
     match client.describe_stacks().stack_name(STACK).send().await {
         Ok(answer) => Ok(answer.stacks.unwrap_or_default().into_iter().next()),
-        Err(error)
-            if error
-                .message()
-                .is_some_and(|text| text.contains("does not exist")) =>
-        {
+        Err(error) if error.message().is_some_and(|text| text.contains("does not exist")) => {
             Ok(None)
         }
         Err(error) => Err(failed("DescribeStacks", error)),
     }
 }
 
-fn outputs(stack: &Stack) -> BTreeMap<String, String> {
+fn outputs(stack: &Stack) -> Outputs {
     stack
         .outputs()
         .iter()
@@ -140,8 +123,5 @@ fn failed<E: std::error::Error + Send + Sync + 'static>(
     operation: &str,
     error: E,
 ) -> anyhow::Error {
-    anyhow::anyhow!(
-        "CloudFormation {operation} failed: {}",
-        DisplayErrorContext(error)
-    )
+    anyhow::anyhow!("CloudFormation {operation} failed: {}", DisplayErrorContext(error))
 }

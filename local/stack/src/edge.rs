@@ -1,0 +1,58 @@
+//! The edge, and the devices on the other side of the broker.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::aws;
+use crate::child::Program;
+use crate::endpoint;
+use crate::folder::Folder;
+use crate::ports::Ports;
+
+/// The edge's name as a child.
+pub(crate) const EDGE: &str = "edge";
+/// The simulator's name as a child.
+pub(crate) const SIMULATOR: &str = "simulator";
+
+pub(crate) fn edge(binaries: &Path, checkout: &Path, ports: Ports, folder: &Folder) -> Program {
+    let arguments = [
+        "--template".to_owned(),
+        checkout.join("template.yaml").display().to_string(),
+        "--outputs".to_owned(),
+        folder.outputs().display().to_string(),
+        "--mqtt".to_owned(),
+        format!("127.0.0.1:{}", ports.mqtt),
+        "--functions".to_owned(),
+        endpoint::url(ports.functions),
+        "--iot-data".to_owned(),
+        format!("127.0.0.1:{}", ports.iot_data),
+    ];
+    Program {
+        name: EDGE.to_owned(),
+        executable: binaries.join(EDGE),
+        arguments: arguments.to_vec(),
+        environment: aws::environment(&endpoint::url(ports.endpoint)),
+        folder: folder.root().to_owned(),
+        // It hands over what it holds; what it cannot hand over stays in the broker or the queue.
+        stop_within: Duration::from_secs(20),
+        restarts: true,
+    }
+}
+
+pub(crate) fn simulator(binaries: &Path, devices: u32, ports: Ports, folder: &Folder) -> Program {
+    let arguments = [
+        "--broker".to_owned(),
+        format!("127.0.0.1:{}", ports.mqtt),
+        "--devices".to_owned(),
+        devices.to_string(),
+    ];
+    Program {
+        name: SIMULATOR.to_owned(),
+        executable: binaries.join(SIMULATOR),
+        arguments: arguments.to_vec(),
+        environment: Vec::new(),
+        folder: folder.root().to_owned(),
+        stop_within: Duration::from_secs(10),
+        restarts: true,
+    }
+}
