@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -102,8 +103,13 @@ impl Arguments {
         } else {
             sample_fleet(self.devices)
         };
+        let mut ids = HashSet::new();
         for member in &devices {
             let id = &member.device_id;
+            ensure!(
+                ids.insert(id),
+                "{id} is named twice: two clients of one id would displace each other"
+            );
             let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_:-".contains(&b);
             ensure!(
                 (1..=128).contains(&id.len()) && id.bytes().all(allowed),
@@ -215,6 +221,7 @@ mod tests {
             (&["--sampling", "50ms"], "--sampling"),
             (&["--hello-interval", "4"], "--hello-interval"),
             (&["--device-id", "a/b"], "a/b"),
+            (&["--device-id", "x", "--device-id", "x"], "x is named twice"),
             (&["--loss", "1.5"], "--loss"),
             (&["--broker", "nowhere"], "--broker"),
         ] {

@@ -3,10 +3,11 @@
 //! Everything is a function of the state and the [`Moment`] passed in; what is to be published piles
 //! up in the [`Outbox`], and [`crate::connection`] carries it to a broker.
 
+mod sampler;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use semver::Version;
 use tracing::info;
 use uuid::Uuid;
@@ -16,10 +17,12 @@ use crate::command::{Answer, Command, CommandLog, Deed, judge};
 use crate::config::Configuration;
 use crate::counters::Counters;
 use crate::faults::{FaultInjector, FaultRates};
-use crate::message::{Body, Hello, MAX_MEASUREMENTS, Measurement, Message, Presence, seal};
+use crate::message::{Body, Hello, Message, Presence, seal};
 use crate::ota::{Outcome, Upgrade};
 use crate::outbox::Outbox;
 use crate::train::{Meter, TractionSystem};
+
+use sampler::Sampler;
 
 /// How a device leaves the factory.
 #[derive(Debug, Clone)]
@@ -79,9 +82,7 @@ struct PowerOn {
     next_seq: u32,
     connections: u64,
     connected: bool,
-    samples: Vec<Measurement>,
-    last_sample_at: Duration,
-    next_sample_at: Duration,
+    sampler: Sampler,
     next_send_at: Duration,
     last_hello_at: Duration,
 }
@@ -159,13 +160,15 @@ impl Device {
     }
 
     /// A `status` message for the connection `conn_id`: as the last will, and at both ends of a connection.
-    pub fn status(&self, status: Presence, conn_id: &str, ts: Timestamp) -> Message {
+    pub fn status(&self, status: Presence, conn_id: &str, now: Moment) -> Message {
+        let ts = now.wall_at(now.elapsed);
         seal(self.id(), &self.power.boot, None, ts, Body::Status { status, conn_id })
     }
 
     /// When [`Device::tick`] has something to do next (monotonic).
     pub fn next_tick(&self) -> Duration {
-        let mut next = self.power.next_send_at.min(self.buffer_full_at());
+        let full_at = self.power.sampler.full_at(&self.meter, self.config.sampling_cadence());
+        let mut next = self.power.next_send_at.min(full_at);
         if let Some(heartbeat) = self.heartbeat_at() {
             next = next.min(heartbeat);
         }
@@ -189,7 +192,7 @@ impl Device {
         if self.heartbeat_at().is_some_and(|due| now.elapsed >= due) {
             self.say_hello(now);
         }
-        if self.spec.count.is_some_and(|count| self.telemetry_made >= count) {
+        if self.is_done() {
             return Some(Need::Rest);
         }
         self.advance_upgrade(now)
@@ -265,10 +268,8 @@ impl Device {
         self.take_samples(now);
         let moves = next.brokers != self.config.brokers;
         self.config = next;
-        let power = &mut self.power;
-        power.next_sample_at =
-            power.next_sample_at.min(power.last_sample_at + self.config.sampling_cadence());
-        power.next_send_at = now.elapsed + self.config.send_interval();
+        self.power.sampler.change_cadence(self.config.sampling_cadence(), now);
+        self.power.next_send_at = now.elapsed + self.config.send_interval();
         moves.then_some(Need::Reconnect)
     }
 
@@ -336,46 +337,25 @@ impl Device {
         Some(self.power.last_hello_at + interval)
     }
 
-    /// Takes the samples that have become due. Nobody can tell samples taken on time from samples
-    /// computed when they are sent, and so a device wakes once a message rather than once a sample.
     fn take_samples(&mut self, now: Moment) {
-        while self.power.next_sample_at <= now.elapsed {
-            let at = self.power.next_sample_at;
-            let dt = at.saturating_sub(self.power.last_sample_at);
-            self.power.last_sample_at = at;
-            self.power.next_sample_at = at + self.config.sampling_cadence();
-            let ts = now.wall_at(at);
-            let readings = self.meter.sample(dt);
-            self.power.samples.extend(readings.into_iter().map(|r| Measurement::new(ts, r)));
-            if self.room() == 0 {
-                self.send_telemetry(now);
-            }
+        let cadence = self.config.sampling_cadence();
+        self.power.sampler.take(&mut self.meter, cadence, now);
+        while self.power.sampler.is_full(&self.meter) {
+            self.send_telemetry(now);
+            self.power.sampler.take(&mut self.meter, cadence, now);
         }
-    }
-
-    /// How many more samples fit into the message; the temperature needs a place, too.
-    fn room(&self) -> usize {
-        (MAX_MEASUREMENTS - 1 - self.power.samples.len()) / self.meter.readings_per_sample()
-    }
-
-    /// When the message will be full before it is due.
-    fn buffer_full_at(&self) -> Duration {
-        let more = u32::try_from(self.room().saturating_sub(1)).unwrap_or(u32::MAX);
-        self.power.next_sample_at + self.config.sampling_cadence() * more
     }
 
     fn send_telemetry(&mut self, now: Moment) {
-        if self.spec.count == Some(self.telemetry_made) {
-            self.power.samples.clear();
+        let measurements = self.power.sampler.drain(&mut self.meter, now);
+        if !measurements.is_empty() && !self.is_done() {
+            self.telemetry_made += 1;
+            self.say(Body::Telemetry { measurements: &measurements }, now);
         }
-        if self.power.samples.is_empty() {
-            return;
-        }
-        let ts = now.wall_at(self.power.last_sample_at);
-        self.power.samples.push(Measurement::new(ts, self.meter.temperature()));
-        self.telemetry_made += 1;
-        let measurements = std::mem::take(&mut self.power.samples);
-        self.say(Body::Telemetry { measurements: &measurements }, now);
+    }
+
+    fn is_done(&self) -> bool {
+        self.spec.count.is_some_and(|count| self.telemetry_made >= count)
     }
 
     fn say(&mut self, body: Body<'_>, now: Moment) {
@@ -406,9 +386,7 @@ impl PowerOn {
             next_seq: 0,
             connections: 0,
             connected: false,
-            samples: Vec::new(),
-            last_sample_at: now.elapsed,
-            next_sample_at: now.elapsed,
+            sampler: Sampler::new(now),
             next_send_at: now.elapsed + first_send,
             last_hello_at: now.elapsed,
         }

@@ -10,10 +10,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::error;
 
+use crate::call::fresh_id;
 use crate::config::Configuration;
-use crate::connection::{Surroundings, fresh_id, run};
+use crate::connection::run;
 use crate::device::{Device, Specification};
 use crate::faults::FaultRates;
+use crate::surroundings::Surroundings;
 use crate::train::TractionSystem;
 
 /// A fleet before it is switched on.

@@ -2,9 +2,11 @@
 //!
 //! From pure to outside: [`train`] is the physics, [`config`], [`command`], [`ota`], [`message`],
 //! [`faults`] and [`outbox`] are the parts of a [`device`], which is a state machine without a
-//! network. [`link`] is one MQTT connection, [`connection`] brings a device and its links together,
-//! [`fleet`] runs many, and [`cli`] and [`report`] face the person.
+//! network. [`link`] is one MQTT connection that counts acknowledgements, [`call`] is one of a device,
+//! [`connection`] places one call after the other, [`fleet`] runs many devices, and [`cli`] and
+//! [`report`] face the person.
 
+pub mod call;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -20,4 +22,5 @@ pub mod message;
 pub mod ota;
 pub mod outbox;
 pub mod report;
+pub mod surroundings;
 pub mod train;

@@ -13,11 +13,11 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use simulator::cli::Arguments;
-use simulator::connection::Surroundings;
 use simulator::counters::Counters;
 use simulator::fleet::operate;
 use simulator::limits::allow_connections;
 use simulator::report::{Progress, summary};
+use simulator::surroundings::Surroundings;
 
 /// From one progress line to the next.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);

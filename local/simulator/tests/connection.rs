@@ -18,10 +18,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use simulator::config::{Broker, Configuration};
-use simulator::connection::{Surroundings, run};
+use simulator::connection::run;
 use simulator::counters::Counters;
 use simulator::device::{Device, Specification};
 use simulator::faults::FaultRates;
+use simulator::surroundings::Surroundings;
 use simulator::train::TractionSystem;
 
 /// Nothing here takes longer unless it hangs.

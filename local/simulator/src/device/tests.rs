@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::message::Kind;
+use crate::message::{Kind, MAX_MEASUREMENTS};
 
 /// A device under test, its clock, and what it has said so far.
 struct Bench {
@@ -224,7 +224,7 @@ fn the_sequence_wraps_at_two_to_the_32() {
 #[test]
 fn the_last_will_names_the_boot_and_the_connection() {
     let bench = Bench::new(|_| {});
-    let will = value(&bench.device.status(Presence::Offline, "conn-1", bench.now.wall));
+    let will = value(&bench.device.status(Presence::Offline, "conn-1", bench.now));
     assert_eq!(will["boot"], "boot-1");
     assert_eq!(will["conn_id"], "conn-1");
     assert_eq!(will["status"], "offline");

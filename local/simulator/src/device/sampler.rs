@@ -1,0 +1,67 @@
+//! Samples between two messages.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::message::{MAX_MEASUREMENTS, Measurement};
+use crate::train::Meter;
+
+/// What a meter has measured since the last message.
+///
+/// Nobody can tell samples taken on time from samples computed when they are sent, and so a device
+/// wakes once a message rather than once a sample.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    samples: Vec<Measurement>,
+    last_at: Duration,
+    next_at: Duration,
+}
+
+impl Sampler {
+    /// The first sample is due now.
+    pub(super) fn new(now: Moment) -> Self {
+        Self { samples: Vec::new(), last_at: now.elapsed, next_at: now.elapsed }
+    }
+
+    /// Takes samples that have become due, until there are none or no more fit into a message.
+    pub(super) fn take(&mut self, meter: &mut Meter, cadence: Duration, now: Moment) {
+        while self.next_at <= now.elapsed && self.room(meter) > 0 {
+            let readings = meter.sample(self.next_at.saturating_sub(self.last_at));
+            self.last_at = self.next_at;
+            self.next_at += cadence;
+            let ts = now.wall_at(self.last_at);
+            self.samples.extend(readings.into_iter().map(|r| Measurement::new(ts, r)));
+        }
+    }
+
+    /// The next sample follows the last one after the new time, but not in the past.
+    pub(super) fn change_cadence(&mut self, cadence: Duration, now: Moment) {
+        self.next_at = (self.last_at + cadence).max(now.elapsed);
+    }
+
+    /// Whether no more samples fit into a message.
+    pub(super) fn is_full(&self, meter: &Meter) -> bool {
+        self.room(meter) == 0
+    }
+
+    /// When no more samples will fit into a message.
+    pub(super) fn full_at(&self, meter: &Meter, cadence: Duration) -> Duration {
+        let more = u32::try_from(self.room(meter).saturating_sub(1)).unwrap_or(u32::MAX);
+        self.next_at + cadence * more
+    }
+
+    /// Hands over what there is, with the temperature at the end: slow, so once a message is enough.
+    pub(super) fn drain(&mut self, meter: &mut Meter, now: Moment) -> Vec<Measurement> {
+        let mut measurements = std::mem::take(&mut self.samples);
+        if !measurements.is_empty() {
+            let temperature = meter.temperature();
+            measurements.push(Measurement::new(now.wall_at(self.last_at), temperature));
+        }
+        measurements
+    }
+
+    /// How many more samples fit; the temperature needs a place, too.
+    fn room(&self, meter: &Meter) -> usize {
+        (MAX_MEASUREMENTS - 1 - self.samples.len()) / meter.readings_per_sample()
+    }
+}
