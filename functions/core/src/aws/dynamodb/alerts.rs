@@ -1,0 +1,325 @@
+//! Alerts, in the table `alerts`, a partition a device; the index `by-time` holds the fleet's, and finds
+//! one by its id alone. Also the count of those that nobody has seen, in `#stats#NN`, and clients' keys.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{AttributeValue, Update};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::conditional::{self, Failure};
+use super::item::{Item, decode, encode, text};
+use super::listing::{self, Budget, Listing, Rows};
+use super::making::Making;
+use super::table::{Table, built, names, values};
+use super::transaction::{self, Action, Canceled};
+use super::{counters, devices, idempotency};
+use crate::alert::{Alert, Severity};
+use crate::aws::{Clients, unavailable};
+use crate::config::Tables;
+use crate::id::{DeviceId, Shard};
+use crate::store::{
+    AlertFilter, AlertStore, IdempotencyKey, Made, Order, Page, PageRequest, StoreError,
+};
+use crate::time::Timestamp;
+
+/// The sort key, and the attribute, of the counts.
+const UNACKNOWLEDGED: &str = "unacknowledged";
+
+/// An index is behind its table by some milliseconds: who asks for what was made just now asks again.
+const INDEX_LAG: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
+
+/// Alerts that one sweep removes at most; a transaction takes 100 items.
+const SWEPT_AT_ONCE: i32 = 50;
+
+/// The tables `alerts` and, to see whether a device is registered, `devices`: an [`AlertStore`].
+#[derive(Debug, Clone)]
+pub struct Alerts {
+    table: Table,
+    devices: Table,
+}
+
+impl Alerts {
+    /// The tables of these names.
+    pub fn new(clients: &Clients, tables: &Tables) -> Self {
+        Self {
+            table: Table::sorted(clients, &tables.alerts, "device_id", "alert_id"),
+            devices: devices::table(clients, tables),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    device_id: DeviceId,
+    alert_id: Uuid,
+    shard: String,
+    alert_type: String,
+    severity: Severity,
+    message: String,
+    acknowledged: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acknowledged_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resolved_at: Option<Timestamp>,
+    created_at: Timestamp,
+}
+
+fn to_item(alert: &Alert) -> Result<Item, StoreError> {
+    encode(&Row {
+        device_id: alert.device_id.clone(),
+        alert_id: alert.alert_id,
+        shard: Alert::shard(alert.alert_id).to_string(),
+        alert_type: alert.alert_type.clone(),
+        severity: alert.severity,
+        message: alert.message.clone(),
+        acknowledged: alert.acknowledged,
+        acknowledged_at: alert.acknowledged_at,
+        resolved_at: alert.resolved_at,
+        created_at: alert.created_at,
+    })
+}
+
+fn from_item(item: Item) -> Result<Alert, StoreError> {
+    let row: Row = decode(item)?;
+    Ok(Alert {
+        alert_id: row.alert_id,
+        device_id: row.device_id,
+        alert_type: row.alert_type,
+        severity: row.severity,
+        message: row.message,
+        acknowledged: row.acknowledged,
+        acknowledged_at: row.acknowledged_at,
+        resolved_at: row.resolved_at,
+        created_at: row.created_at,
+    })
+}
+
+/// Alerts that a filter lets through, newest first: of one device, or of the fleet by shards.
+struct Newest<'a> {
+    table: &'a Table,
+    filter: &'a AlertFilter,
+}
+
+/// A partition of the table or of its index.
+#[derive(Debug, Clone, Copy)]
+enum Stream<'a> {
+    Device(&'a DeviceId),
+    Fleet(Shard),
+}
+
+impl<'a> Listing for Newest<'a> {
+    type Stream = Stream<'a>;
+    type Row = Alert;
+
+    fn order(&self) -> Order {
+        Order::Descending
+    }
+
+    fn position(&self, alert: &Alert) -> String {
+        alert.alert_id.to_string()
+    }
+
+    fn keeps(&self, alert: &Alert) -> bool {
+        let filter = self.filter;
+        (filter.acknowledged).is_none_or(|wanted| alert.acknowledged == wanted)
+            && (filter.severity).is_none_or(|wanted| alert.severity == wanted)
+    }
+
+    async fn read(
+        &self,
+        stream: Stream<'a>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Rows<Alert>, StoreError> {
+        let query = self.table.client.query().table_name(&self.table.name);
+        let (query, partition, name) = match stream {
+            Stream::Device(id) => (query, "device_id", id.to_string()),
+            Stream::Fleet(shard) => (query.index_name("by-time"), "shard", shard.to_string()),
+        };
+        let name = text(name);
+        let query = match after {
+            None => query
+                .key_condition_expression(format!("{partition} = :name"))
+                .set_expression_attribute_values(values([("name", name)])),
+            Some(after) => query
+                .key_condition_expression(format!("{partition} = :name AND alert_id < :after"))
+                .set_expression_attribute_values(values([("name", name), ("after", text(after))])),
+        };
+        listing::rows(query.scan_index_forward(false), limit, from_item).await
+    }
+}
+
+impl Alerts {
+    async fn get(&self, device_id: &DeviceId, id: Uuid) -> Result<Option<Alert>, StoreError> {
+        let item = self.table.get(device_id.as_str(), &id.to_string()).await?;
+        item.map(from_item).transpose()
+    }
+
+    /// Whose alert this is.
+    async fn device_of(&self, alert_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
+        let mut lag = INDEX_LAG.into_iter();
+        loop {
+            let found = self
+                .table
+                .client
+                .query()
+                .table_name(&self.table.name)
+                .index_name("by-time")
+                .key_condition_expression("shard = :shard AND alert_id = :id")
+                .set_expression_attribute_values(values([
+                    ("shard", text(Alert::shard(alert_id).to_string())),
+                    ("id", text(alert_id.to_string())),
+                ]))
+                .send()
+                .await
+                .map_err(unavailable("dynamodb:Query"))?;
+            if let Some(item) = found.items.unwrap_or_default().pop() {
+                return from_item(item).map(|alert| Some(alert.device_id));
+            }
+            match lag.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn count(&self, change: i64) -> Result<Option<Update>, StoreError> {
+        counters::add(&self.table, UNACKNOWLEDGED, &[(UNACKNOWLEDGED, change)])
+    }
+
+    /// Removes these alerts, unless one of them was acknowledged or removed meanwhile.
+    async fn remove(&self, alerts: &[Alert]) -> Result<(), Canceled> {
+        let mut actions = Vec::with_capacity(alerts.len() + 1);
+        for alert in alerts {
+            let (device, id) = (alert.device_id.as_str(), alert.alert_id.to_string());
+            let delete = self
+                .table
+                .delete(device, &id)
+                .condition_expression("#acknowledged = :read")
+                .set_expression_attribute_names(names(["acknowledged"]))
+                .set_expression_attribute_values(values([(
+                    "read",
+                    AttributeValue::Bool(alert.acknowledged),
+                )]));
+            actions.push(built(delete.build())?.action());
+        }
+        let unseen = alerts.iter().filter(|alert| !alert.acknowledged).count();
+        let change = i64::try_from(unseen).unwrap_or(i64::MAX);
+        actions.extend(self.count(-change)?.map(Action::action));
+        transaction::write(&self.table.client, actions).await
+    }
+}
+
+impl AlertStore for Alerts {
+    async fn open(
+        &self,
+        alert: &Alert,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Made<Alert>, StoreError> {
+        let making = Making {
+            table: &self.table,
+            devices: &self.devices,
+            device_id: &alert.device_id,
+            id: alert.alert_id,
+            item: to_item(alert)?,
+            key,
+            at: alert.created_at,
+            count: self.count(i64::from(!alert.acknowledged))?,
+        };
+        making.make(|id| self.get(&alert.device_id, id)).await
+    }
+
+    async fn list(
+        &self,
+        filter: &AlertFilter,
+        request: &PageRequest,
+    ) -> Result<Page<Alert>, StoreError> {
+        let newest = Newest { table: &self.table, filter };
+        let streams: Vec<Stream<'_>> = match &filter.device_id {
+            Some(id) => vec![Stream::Device(id)],
+            None => Shard::all().map(Stream::Fleet).collect(),
+        };
+        let (after, limit) = (request.after.as_deref(), request.limit);
+        listing::page(&newest, streams, after, limit, &mut Budget::default()).await
+    }
+
+    async fn acknowledge(
+        &self,
+        alert_id: Uuid,
+        at: Timestamp,
+    ) -> Result<Option<Alert>, StoreError> {
+        let Some(device_id) = self.device_of(alert_id).await? else {
+            return Ok(None);
+        };
+        let mark = self
+            .table
+            .update(device_id.as_str(), &alert_id.to_string())
+            .update_expression("SET #acknowledged = :yes, #acknowledged_at = :at")
+            .condition_expression("#acknowledged = :no")
+            .set_expression_attribute_names(names(["acknowledged", "acknowledged_at"]))
+            .set_expression_attribute_values(values([
+                ("yes", AttributeValue::Bool(true)),
+                ("no", AttributeValue::Bool(false)),
+                ("at", text(at.to_string())),
+            ]));
+        let mut actions = vec![built(mark.build())?.action()];
+        actions.extend(self.count(-1)?.map(Action::action));
+        match transaction::write(&self.table.client, actions).await {
+            // Refused: it is acknowledged or gone already.
+            Ok(()) | Err(Canceled::Refused(_)) => self.get(&device_id, alert_id).await,
+            Err(Canceled::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn resolve(
+        &self,
+        device_id: &DeviceId,
+        alert_id: Uuid,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let exists = self.table.exists();
+        let mark = self
+            .table
+            .update(device_id.as_str(), &alert_id.to_string())
+            .update_expression("SET #resolved_at = :at")
+            .condition_expression(format!("{exists} AND attribute_not_exists(#resolved_at)"))
+            .set_expression_attribute_names(names(["resolved_at"]))
+            .set_expression_attribute_values(values([("at", text(at.to_string()))]));
+        match conditional::update(&self.table.client, built(mark.build())?).await {
+            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
+            Err(Failure::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn sweep(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+        let answer = self
+            .table
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .key_condition_expression("device_id = :id")
+            .set_expression_attribute_values(values([("id", text(device_id.as_str()))]))
+            .consistent_read(true)
+            .limit(SWEPT_AT_ONCE)
+            .send()
+            .await
+            .map_err(unavailable("dynamodb:Query"))?;
+        let items = answer.items.unwrap_or_default().into_iter();
+        let alerts = items.map(from_item).collect::<Result<Vec<_>, _>>()?;
+        if alerts.is_empty() {
+            return idempotency::sweep(&self.table, device_id).await;
+        }
+        match self.remove(&alerts).await {
+            // Some were acknowledged meanwhile; or the keys are left, which are swept when there are no
+            // alerts any more.
+            Ok(()) | Err(Canceled::Refused(_)) => Ok(true),
+            Err(Canceled::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn unacknowledged(&self) -> Result<u64, StoreError> {
+        let sums = counters::sums(&self.table, UNACKNOWLEDGED).await?;
+        Ok(sums.get(UNACKNOWLEDGED).copied().unwrap_or(0))
+    }
+}

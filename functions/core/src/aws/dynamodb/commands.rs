@@ -1,0 +1,391 @@
+//! Commands, in the table `commands`, a partition a device; the index `by-id` says whose one is. Also
+//! clients' keys. What people and devices made up (parameters, progress) is JSON text.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::Update;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::conditional::{self, Failure};
+use super::item::{Item, attribute, decode, encode, from_json, text, to_json};
+use super::listing::{self, Budget, Listing, Rows};
+use super::making::Making;
+use super::table::{Table, built, names, values};
+use super::transaction::{self, Action, Canceled};
+use super::{batch, devices, idempotency};
+use crate::aws::{Clients, unavailable};
+use crate::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
+use crate::config::Tables;
+use crate::device::Device;
+use crate::id::DeviceId;
+use crate::retry;
+use crate::store::{
+    CommandStore, Finished, IdempotencyKey, Made, Order, Page, PageRequest, StoreError,
+};
+use crate::time::Timestamp;
+
+/// An index is behind its table by some milliseconds: who asks for what was made just now asks again.
+const INDEX_LAG: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
+
+/// Commands that one sweep removes at most.
+const SWEPT_AT_ONCE: i32 = 100;
+
+/// The tables `commands` and, for registrations and configurations, `devices`: a [`CommandStore`].
+#[derive(Debug, Clone)]
+pub struct Commands {
+    table: Table,
+    devices: Table,
+}
+
+impl Commands {
+    /// The tables of these names.
+    pub fn new(clients: &Clients, tables: &Tables) -> Self {
+        Self {
+            table: Table::sorted(clients, &tables.commands, "device_id", "cmd_id"),
+            devices: devices::table(clients, tables),
+        }
+    }
+}
+
+/// Status and kind are words of their own, so that conditions can name them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    device_id: DeviceId,
+    cmd_id: Uuid,
+    cmd: CommandKind,
+    params: String,
+    status: CommandStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ack_detail: Option<String>,
+    created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    published_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acked_at: Option<Timestamp>,
+    expires_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ota: Option<String>,
+}
+
+fn to_item(command: &Command) -> Result<Item, StoreError> {
+    encode(&Row {
+        device_id: command.device_id.clone(),
+        cmd_id: command.cmd_id,
+        cmd: command.cmd,
+        params: to_json(&command.params)?,
+        status: command.status,
+        ack_detail: command.ack_detail.clone(),
+        created_at: command.created_at,
+        published_at: command.published_at,
+        acked_at: command.acked_at,
+        expires_at: command.expires_at,
+        ota: command.ota.as_ref().map(to_json).transpose()?,
+    })
+}
+
+fn from_item(item: Item) -> Result<Command, StoreError> {
+    let row: Row = decode(item)?;
+    let name = row.cmd_id.to_string();
+    let ota = row.ota.as_deref().map(|json| from_json(&name, json));
+    Ok(Command {
+        params: from_json(&name, &row.params)?,
+        ota: ota.transpose()?,
+        cmd_id: row.cmd_id,
+        device_id: row.device_id,
+        cmd: row.cmd,
+        status: row.status,
+        ack_detail: row.ack_detail,
+        created_at: row.created_at,
+        published_at: row.published_at,
+        acked_at: row.acked_at,
+        expires_at: row.expires_at,
+    })
+}
+
+/// A device's commands with a status, newest first.
+struct Newest<'a> {
+    table: &'a Table,
+    status: Option<CommandStatus>,
+}
+
+impl<'a> Listing for Newest<'a> {
+    type Stream = &'a DeviceId;
+    type Row = Command;
+
+    fn order(&self) -> Order {
+        Order::Descending
+    }
+
+    fn position(&self, command: &Command) -> String {
+        command.cmd_id.to_string()
+    }
+
+    fn keeps(&self, command: &Command) -> bool {
+        self.status.is_none_or(|status| command.status == status)
+    }
+
+    async fn read(
+        &self,
+        device_id: &'a DeviceId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Rows<Command>, StoreError> {
+        let query = self.table.client.query().table_name(&self.table.name);
+        let id = text(device_id.as_str());
+        let query = match after {
+            None => query
+                .key_condition_expression("device_id = :id")
+                .set_expression_attribute_values(values([("id", id)])),
+            Some(after) => query
+                .key_condition_expression("device_id = :id AND cmd_id < :after")
+                .set_expression_attribute_values(values([("id", id), ("after", text(after))])),
+        };
+        listing::rows(query.scan_index_forward(false), limit, from_item).await
+    }
+}
+
+impl Commands {
+    async fn get(&self, device_id: &DeviceId, id: Uuid) -> Result<Option<Command>, StoreError> {
+        let item = self.table.get(device_id.as_str(), &id.to_string()).await?;
+        item.map(from_item).transpose()
+    }
+
+    /// Puts an answered command in place of one that is open.
+    fn answer(&self, command: &Command, answered: &Command) -> Result<Update, StoreError> {
+        let at = answered.acked_at.unwrap_or(command.created_at);
+        let (detail, set_detail) = match &answered.ack_detail {
+            Some(detail) => (Some(text(detail)), ", #ack_detail = :detail"),
+            None => (None, ""),
+        };
+        let mut update = self
+            .table
+            .update(command.device_id.as_str(), &command.cmd_id.to_string())
+            .update_expression(format!("SET #status = :status, #acked_at = :at{set_detail}"))
+            .condition_expression("#status = :read")
+            .set_expression_attribute_names(names(["status", "acked_at"]))
+            .set_expression_attribute_values(values([
+                ("status", attribute(&answered.status)?),
+                ("at", text(at.to_string())),
+                ("read", attribute(&command.status)?),
+            ]));
+        if let Some(detail) = detail {
+            update = update
+                .expression_attribute_names("#ack_detail", "ack_detail")
+                .expression_attribute_values(":detail", detail);
+        }
+        built(update.build())
+    }
+
+    /// Stores an answer, and the configuration that it brings into force. False: something of it was
+    /// written by somebody else since it was read.
+    async fn store_answer(
+        &self,
+        command: &Command,
+        answered: &Command,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let update = self.answer(command, answered)?;
+        let brings_config =
+            answered.status == CommandStatus::Accepted && answered.cmd == CommandKind::UpdateConfig;
+        let device = match brings_config {
+            true => devices::get(&self.devices, &command.device_id).await?,
+            false => None,
+        };
+        // A device that is deleted meanwhile has no configuration any more.
+        let Some(device) = device else {
+            return match conditional::update(&self.table.client, update).await {
+                Ok(_) => Ok(true),
+                Err(Failure::Refused(_)) => Ok(false),
+                Err(Failure::Failed(error)) => Err(error),
+            };
+        };
+        let mut configured = Device { updated_at: at, ..device.clone() };
+        configured.config.extend(command.params.clone());
+        let configure = devices::replace_row(&self.devices, &device, &configured)?;
+        let actions = vec![update.action(), configure.action()];
+        match transaction::write(&self.table.client, actions).await {
+            Ok(()) => Ok(true),
+            Err(Canceled::Refused(_)) => Ok(false),
+            Err(Canceled::Failed(error)) => Err(error),
+        }
+    }
+}
+
+impl CommandStore for Commands {
+    async fn create(
+        &self,
+        command: &Command,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Made<Command>, StoreError> {
+        let making = Making {
+            table: &self.table,
+            devices: &self.devices,
+            device_id: &command.device_id,
+            id: command.cmd_id,
+            item: to_item(command)?,
+            key,
+            at: command.created_at,
+            count: None,
+        };
+        making.make(|id| self.get(&command.device_id, id)).await
+    }
+
+    async fn published(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let exists = self.table.exists();
+        let mark = self
+            .table
+            .update(device_id.as_str(), &cmd_id.to_string())
+            .update_expression("SET #published_at = :at")
+            .condition_expression(format!("{exists} AND attribute_not_exists(#published_at)"))
+            .set_expression_attribute_names(names(["published_at"]))
+            .set_expression_attribute_values(values([("at", text(at.to_string()))]));
+        match conditional::update(&self.table.client, built(mark.build())?).await {
+            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
+            Err(Failure::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn device_of(&self, cmd_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
+        let mut lag = INDEX_LAG.into_iter();
+        loop {
+            let found = self
+                .table
+                .client
+                .query()
+                .table_name(&self.table.name)
+                .index_name("by-id")
+                .key_condition_expression("cmd_id = :id")
+                .set_expression_attribute_values(values([("id", text(cmd_id.to_string()))]))
+                .send()
+                .await
+                .map_err(unavailable("dynamodb:Query"))?;
+            if let Some(item) = found.items.unwrap_or_default().pop() {
+                let (device_id, _) = self.table.key_of(&item);
+                let parsed = DeviceId::parse(&device_id).map_err(|error| StoreError::Corrupt {
+                    what: format!("command {cmd_id} of {device_id}"),
+                    reason: error.to_string(),
+                });
+                return parsed.map(Some);
+            }
+            match lag.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    async fn list(
+        &self,
+        device_id: &DeviceId,
+        status: Option<CommandStatus>,
+        request: &PageRequest,
+    ) -> Result<Page<Command>, StoreError> {
+        let newest = Newest { table: &self.table, status };
+        let (after, limit) = (request.after.as_deref(), request.limit);
+        listing::page(&newest, [device_id], after, limit, &mut Budget::default()).await
+    }
+
+    async fn finish(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        result: AckResult,
+        detail: Option<&str>,
+        at: Timestamp,
+    ) -> Result<Finished, StoreError> {
+        for attempt in 0..retry::ATTEMPTS {
+            let Some(command) = self.get(device_id, cmd_id).await? else {
+                return Ok(Finished::Unknown);
+            };
+            if !command.status.is_open() {
+                return Ok(Finished::Before(command));
+            }
+            let answered = Command {
+                status: result.into(),
+                ack_detail: detail.map(str::to_owned),
+                acked_at: Some(at),
+                ..command.clone()
+            };
+            if self.store_answer(&command, &answered, at).await? {
+                return Ok(Finished::Now(answered));
+            }
+            retry::pause(attempt).await;
+        }
+        Err(contended())
+    }
+
+    async fn advance_ota(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        ota: &Ota,
+    ) -> Result<(), StoreError> {
+        let key = cmd_id.to_string();
+        let next = text(to_json(ota)?);
+        for attempt in 0..retry::ATTEMPTS {
+            let Some(item) = self.table.get(device_id.as_str(), &key).await? else {
+                return Ok(());
+            };
+            let read = item.get("ota").cloned();
+            let command = from_item(item)?;
+            let is_further = (command.ota.as_ref()).is_none_or(|before| before.is_advanced_by(ota));
+            if command.cmd != CommandKind::StartOta || !is_further {
+                return Ok(());
+            }
+            let update = self
+                .table
+                .update(device_id.as_str(), &key)
+                .update_expression("SET #ota = :next")
+                .set_expression_attribute_names(names(["ota"]))
+                .expression_attribute_values(":next", next.clone());
+            let update = match read {
+                Some(read) => update
+                    .condition_expression("#ota = :read")
+                    .expression_attribute_values(":read", read),
+                None => {
+                    let exists = self.table.exists();
+                    update.condition_expression(format!("{exists} AND attribute_not_exists(#ota)"))
+                }
+            };
+            match conditional::update(&self.table.client, built(update.build())?).await {
+                Ok(_) => return Ok(()),
+                Err(Failure::Refused(_)) => retry::pause(attempt).await,
+                Err(Failure::Failed(error)) => return Err(error),
+            }
+        }
+        Err(contended())
+    }
+
+    async fn sweep(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+        let answer = self
+            .table
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .key_condition_expression("device_id = :id")
+            .set_expression_attribute_values(values([("id", text(device_id.as_str()))]))
+            .consistent_read(true)
+            .limit(SWEPT_AT_ONCE)
+            .send()
+            .await
+            .map_err(unavailable("dynamodb:Query"))?;
+        let keys: Vec<_> = answer.items().iter().map(|item| self.table.key_of(item)).collect();
+        if keys.is_empty() {
+            return idempotency::sweep(&self.table, device_id).await;
+        }
+        batch::delete_all(&self.table, keys).await?;
+        // The keys are swept when there are no commands any more.
+        Ok(true)
+    }
+}
+
+fn contended() -> StoreError {
+    let reason = format!("written by others {} times in a row", retry::ATTEMPTS);
+    unavailable("change of a command")(reason)
+}

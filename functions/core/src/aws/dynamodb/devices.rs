@@ -1,0 +1,343 @@
+//! The registry, in the table `devices`. A deleted device leaves a tombstone there (a row with
+//! `deleted_at` and without the attributes of the indexes) until all that hangs on it is swept. Also
+//! the counts of devices by status, in `#stats#NN`.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure as OnFailure};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::conditional::{self, Failure};
+use super::item::{Item, decode, encode, from_json, number, text, to_json};
+use super::listing::{self, Budget, Listing, Rows};
+use super::table::{Table, built, names, values};
+use super::transaction::{self, Action, Canceled};
+use super::{counters, state};
+use crate::aws::{Clients, unavailable};
+use crate::config::Tables;
+use crate::device::{Device, DeviceStatus};
+use crate::id::{DeviceId, Shard};
+use crate::state::{Connection, DeviceState};
+use crate::store::{
+    CreateError, DeviceFilter, DeviceStore, FleetCounts, Order, Page, PageRequest, StoreError,
+    WriteError,
+};
+use crate::time::Timestamp;
+
+/// The attribute that makes a row a tombstone.
+const DELETED_AT: &str = "deleted_at";
+
+/// The tables `devices` and, for the transactions over both, `device-state`: a [`DeviceStore`].
+#[derive(Debug, Clone)]
+pub struct Devices {
+    table: Table,
+    states: Table,
+}
+
+impl Devices {
+    /// The tables of these names.
+    pub fn new(clients: &Clients, tables: &Tables) -> Self {
+        Self { table: table(clients, tables), states: state::table(clients, tables) }
+    }
+}
+
+/// The table that [`Devices`] is an adapter of.
+pub(super) fn table(clients: &Clients, tables: &Tables) -> Table {
+    Table::keyed(clients, &tables.devices, "device_id")
+}
+
+/// The expression that is true of a registered device, and false of a tombstone.
+pub(super) const IS_REGISTERED: &str = "attribute_exists(id)";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    device_id: DeviceId,
+    shard: String,
+    id: Uuid,
+    device_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
+    status: DeviceStatus,
+    metadata: String,
+    config: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    revision: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Tombstone<'a> {
+    device_id: &'a DeviceId,
+    deleted_at: Timestamp,
+}
+
+fn to_item(device: &Device) -> Result<Item, StoreError> {
+    encode(&Row {
+        device_id: device.device_id.clone(),
+        shard: device.device_id.shard().to_string(),
+        id: device.id,
+        device_name: device.device_name.clone(),
+        device_type: device.device_type.clone(),
+        location: device.location.clone(),
+        status: device.status,
+        metadata: to_json(&device.metadata)?,
+        config: to_json(&device.config)?,
+        created_at: device.created_at,
+        updated_at: device.updated_at,
+        revision: device.revision,
+    })
+}
+
+fn from_item(item: Item) -> Result<Device, StoreError> {
+    let row: Row = decode(item)?;
+    let object = |json: &str| from_json::<Map<String, Value>>(row.device_id.as_str(), json);
+    Ok(Device {
+        metadata: object(&row.metadata)?,
+        config: object(&row.config)?,
+        id: row.id,
+        device_id: row.device_id,
+        device_name: row.device_name,
+        device_type: row.device_type,
+        location: row.location,
+        status: row.status,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        revision: row.revision,
+    })
+}
+
+/// Puts an item in place of a row, if that is still the registration and the revision that was read.
+fn replace(table: &Table, read: &Device, item: Item) -> Result<Put, StoreError> {
+    let put = table
+        .put(item)
+        .condition_expression("#id = :id AND #revision = :revision")
+        .set_expression_attribute_names(names(["id", "revision"]))
+        .set_expression_attribute_values(values([
+            ("id", text(read.id.to_string())),
+            ("revision", number(read.revision)),
+        ]));
+    built(put.build())
+}
+
+/// Puts a changed row in place of the one that was read, with the revision after it.
+pub(super) fn replace_row(
+    table: &Table,
+    read: &Device,
+    changed: &Device,
+) -> Result<Put, StoreError> {
+    let changed = Device { revision: read.revision + 1, ..changed.clone() };
+    replace(table, read, to_item(&changed)?)
+}
+
+/// A registered device.
+pub(super) async fn get(table: &Table, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+    let item = table.get(id.as_str(), "").await?;
+    let row = item.filter(|item| !item.contains_key(DELETED_AT));
+    row.map(from_item).transpose()
+}
+
+/// Any condition that is false is a conflict.
+fn conflict(canceled: Canceled) -> WriteError {
+    match canceled {
+        Canceled::Refused(_) => WriteError::Conflict,
+        Canceled::Failed(error) => error.into(),
+    }
+}
+
+/// The fleet's devices that a filter lets through, newest first or by id.
+struct Fleet<'a> {
+    table: &'a Table,
+    filter: &'a DeviceFilter,
+}
+
+/// Below and above every character of a device id.
+const LOWEST: char = ' ';
+const HIGHEST: char = '~';
+
+impl Listing for Fleet<'_> {
+    type Stream = Shard;
+    type Row = Device;
+
+    fn order(&self) -> Order {
+        match self.filter.id_prefix {
+            Some(_) => Order::Ascending,
+            None => Order::Descending,
+        }
+    }
+
+    fn position(&self, device: &Device) -> String {
+        match self.filter.id_prefix {
+            Some(_) => device.device_id.to_string(),
+            None => device.id.to_string(),
+        }
+    }
+
+    fn keeps(&self, device: &Device) -> bool {
+        let filter = self.filter;
+        (filter.status).is_none_or(|status| device.status == status)
+            && (filter.device_type.is_none() || device.device_type == filter.device_type)
+    }
+
+    async fn read(
+        &self,
+        shard: Shard,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Rows<Device>, StoreError> {
+        let query = self.table.client.query().table_name(&self.table.name);
+        let shard = text(shard.to_string());
+        let query = match (&self.filter.id_prefix, after) {
+            (None, None) => query
+                .index_name("by-created")
+                .key_condition_expression("shard = :shard")
+                .set_expression_attribute_values(values([("shard", shard)])),
+            (None, Some(after)) => query
+                .index_name("by-created")
+                .key_condition_expression("shard = :shard AND id < :after")
+                .set_expression_attribute_values(values([
+                    ("shard", shard),
+                    ("after", text(after)),
+                ])),
+            (Some(prefix), after) => {
+                // Behind a position is from the least text that goes on after it.
+                let low = after.map_or_else(|| prefix.clone(), |after| format!("{after}{LOWEST}"));
+                let low = if low.is_empty() { LOWEST.to_string() } else { low };
+                query
+                    .index_name("by-device-id")
+                    .key_condition_expression("shard = :shard AND device_id BETWEEN :low AND :high")
+                    .set_expression_attribute_values(values([
+                        ("shard", shard),
+                        ("low", text(low)),
+                        ("high", text(format!("{prefix}{HIGHEST}"))),
+                    ]))
+            }
+        };
+        let query = query.scan_index_forward(self.order() == Order::Ascending);
+        listing::rows(query, limit, from_item).await
+    }
+}
+
+impl DeviceStore for Devices {
+    async fn create(&self, device: &Device, state: &DeviceState) -> Result<(), CreateError> {
+        let row = self
+            .table
+            .put(to_item(device)?)
+            .condition_expression(self.table.is_free())
+            .return_values_on_condition_check_failure(OnFailure::AllOld);
+        let registered = DeviceState { registered: true, ..state.clone() };
+        let by_status = [(device.status.as_str(), 1)];
+        let by_connection = [(state.presence.connection.as_str(), 1)];
+        let mut actions =
+            vec![built(row.build())?.action(), state::put(&self.states, &registered)?.action()];
+        actions.extend(counters::add(&self.table, "", &by_status)?.map(Action::action));
+        actions.extend(counters::add(&self.states, "", &by_connection)?.map(Action::action));
+        match transaction::write(&self.table.client, actions).await {
+            Ok(()) => Ok(()),
+            Err(Canceled::Failed(error)) => Err(error.into()),
+            Err(Canceled::Refused(refused)) if refused.at(0) => {
+                let stored = refused.stored(0).unwrap_or_default();
+                Err(match stored.contains_key(DELETED_AT) {
+                    true => CreateError::BeingDeleted,
+                    false => CreateError::Exists,
+                })
+            }
+            Err(Canceled::Refused(_)) => Err(CreateError::Conflict),
+        }
+    }
+
+    async fn get(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+        get(&self.table, id).await
+    }
+
+    async fn update(&self, before: &Device, after: &Device) -> Result<(), WriteError> {
+        let put = replace_row(&self.table, before, after)?;
+        let changes = [(before.status.as_str(), -1), (after.status.as_str(), 1)];
+        if let Some(counts) = counters::add(&self.table, "", &changes)? {
+            let actions = vec![put.action(), counts.action()];
+            let written = transaction::write(&self.table.client, actions).await;
+            return written.map_err(conflict);
+        }
+        match conditional::put(&self.table.client, put).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Refused(_)) => Err(WriteError::Conflict),
+            Err(Failure::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    async fn list(
+        &self,
+        filter: &DeviceFilter,
+        request: &PageRequest,
+    ) -> Result<Page<Device>, StoreError> {
+        // No device's id begins so; and as a key it might be longer than DynamoDB takes.
+        let prefix = filter.id_prefix.as_deref().unwrap_or_default();
+        if !prefix.is_empty() && DeviceId::parse(prefix).is_err() {
+            return Ok(Page { items: Vec::new(), next: None });
+        }
+        let fleet = Fleet { table: &self.table, filter };
+        let (after, limit) = (request.after.as_deref(), request.limit);
+        listing::page(&fleet, Shard::all(), after, limit, &mut Budget::default()).await
+    }
+
+    async fn bury(&self, device: &Device, state: &DeviceState) -> Result<(), WriteError> {
+        let tombstone =
+            encode(&Tombstone { device_id: &device.device_id, deleted_at: Timestamp::now() })?;
+        let silenced = DeviceState { registered: false, outbox: Vec::new(), ..state.clone() };
+        let by_status = [(device.status.as_str(), -1)];
+        let by_connection = [(state.presence.connection.as_str(), -1)];
+        let mut actions = vec![
+            replace(&self.table, device, tombstone)?.action(),
+            state::put(&self.states, &silenced)?.action(),
+        ];
+        actions.extend(counters::add(&self.table, "", &by_status)?.map(Action::action));
+        actions.extend(counters::add(&self.states, "", &by_connection)?.map(Action::action));
+        let written = transaction::write(&self.table.client, actions).await;
+        written.map_err(conflict)
+    }
+
+    async fn is_buried(&self, id: &DeviceId) -> Result<bool, StoreError> {
+        let item = self.table.get(id.as_str(), "").await?;
+        Ok(item.is_some_and(|item| item.contains_key(DELETED_AT)))
+    }
+
+    async fn forget(&self, id: &DeviceId) -> Result<(), StoreError> {
+        let sent = self
+            .table
+            .client
+            .delete_item()
+            .table_name(&self.table.name)
+            .set_key(Some(self.table.key(id.as_str(), "")))
+            .condition_expression("attribute_exists(#deleted_at)")
+            .set_expression_attribute_names(names([DELETED_AT]))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                // It is gone already, or registered again.
+                Some(DeleteItemError::ConditionalCheckFailedException(_)) => Ok(()),
+                _ => Err(unavailable("dynamodb:DeleteItem")(error)),
+            },
+        }
+    }
+
+    async fn counts(&self) -> Result<FleetCounts, StoreError> {
+        let by_status = counters::sums(&self.table, "");
+        let by_connection = counters::sums(&self.states, "");
+        let (by_status, by_connection) = futures::try_join!(by_status, by_connection)?;
+        let positive = |count: &u64| *count > 0;
+        let status =
+            |s: DeviceStatus| Some((s, *by_status.get(s.as_str()).filter(|c| positive(c))?));
+        let connection =
+            |c: Connection| Some((c, *by_connection.get(c.as_str()).filter(|c| positive(c))?));
+        Ok(FleetCounts {
+            by_status: DeviceStatus::ALL.into_iter().filter_map(status).collect::<BTreeMap<_, _>>(),
+            by_connection: Connection::ALL.into_iter().filter_map(connection).collect(),
+        })
+    }
+}

@@ -1,0 +1,297 @@
+//! What is known of each device, in the table `device-state`: `device_id`, the `version` of the lock, and
+//! the state as one JSON text, which nobody but this code has to understand. Also the counts of devices
+//! by connection, in `#stats#NN`.
+
+use std::collections::{HashMap, HashSet};
+
+use aws_sdk_dynamodb::types::{
+    BatchStatementRequest, Put, ReturnValuesOnConditionCheckFailure as OnFailure,
+};
+use futures::future::{join, join_all};
+use futures::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use super::batch::{self, CONCURRENCY};
+use super::conditional::{self, Failure};
+use super::counters;
+use super::item::{Item, decode, encode, from_json, number, size, to_json};
+use super::statements::{self, copies};
+use super::table::{Table, built, names, values};
+use super::transaction::{self, Action, Canceled};
+use crate::aws::Clients;
+use crate::config::Tables;
+use crate::id::DeviceId;
+use crate::state::DeviceState;
+use crate::store::{StateStore, StateWrite, StoreError, WriteError};
+
+/// States that share a transaction, and one count, when their connections change. When a whole fleet
+/// comes back after an outage, that is a twentieth of the writes to the counts.
+const COUNTED_AT_ONCE: usize = 20;
+
+/// What such a transaction may weigh; DynamoDB takes 4 MB.
+const COUNTED_BYTES: usize = 3 * 1024 * 1024;
+
+/// The table `device-state`: a [`StateStore`].
+#[derive(Debug, Clone)]
+pub struct States {
+    table: Table,
+}
+
+impl States {
+    /// The table of this name.
+    pub fn new(clients: &Clients, tables: &Tables) -> Self {
+        Self { table: table(clients, tables) }
+    }
+}
+
+/// The table that [`States`] is an adapter of.
+pub(super) fn table(clients: &Clients, tables: &Tables) -> Table {
+    Table::keyed(clients, &tables.state, "device_id")
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StateItem {
+    device_id: DeviceId,
+    version: u64,
+    /// For people, and for whatever looks at items and not into documents.
+    registered: bool,
+    document: String,
+}
+
+fn to_item(state: &DeviceState) -> Result<Item, StoreError> {
+    encode(&StateItem {
+        device_id: state.device_id.clone(),
+        version: state.version + 1,
+        registered: state.registered,
+        document: to_json(state)?,
+    })
+}
+
+fn from_item(item: Item) -> Result<DeviceState, StoreError> {
+    let item: StateItem = decode(item)?;
+    let mut state: DeviceState = from_json(item.device_id.as_str(), &item.document)?;
+    state.version = item.version;
+    Ok(state)
+}
+
+/// Puts a state, with the version after its own, where its own is the stored one.
+pub(super) fn put(table: &Table, state: &DeviceState) -> Result<Put, StoreError> {
+    let put =
+        table.put(to_item(state)?).return_values_on_condition_check_failure(OnFailure::AllOld);
+    let put = match state.version {
+        0 => put.condition_expression(table.is_free()),
+        version => put
+            .condition_expression("#version = :read")
+            .set_expression_attribute_names(names(["version"]))
+            .set_expression_attribute_values(values([("read", number(version))])),
+    };
+    built(put.build())
+}
+
+/// The same as [`put`], as a statement.
+fn statement(table: &Table, put: &Put, read: u64) -> Result<BatchStatementRequest, StoreError> {
+    let name = &table.name;
+    let attributes = ["version", "registered", "document", "v", "device_id"];
+    let mut parameters = attributes.map(|attribute| put.item.get(attribute).cloned()).to_vec();
+    let text = if read == 0 {
+        let fields = attributes.map(|attribute| format!("'{attribute}': ?")).join(", ");
+        format!("INSERT INTO \"{name}\" VALUE {{{fields}}}")
+    } else {
+        let (key, others) = ("device_id", &attributes[..attributes.len() - 1]);
+        let sets: String =
+            others.iter().map(|attribute| format!(" SET \"{attribute}\" = ?")).collect();
+        parameters.push(Some(number(read)));
+        format!("UPDATE \"{name}\"{sets} WHERE \"{key}\" = ? AND \"version\" = ?")
+    };
+    let request = BatchStatementRequest::builder()
+        .statement(text)
+        .set_parameters(parameters.into_iter().collect())
+        .return_values_on_condition_check_failure(OnFailure::AllOld)
+        .build();
+    built(request)
+}
+
+/// What a condition that is false means. When what was found is what was to be written, a try before
+/// this one was done and only its answer was lost: that is no conflict.
+fn refused(stored: Option<&Item>, wanted: &Item) -> Result<(), WriteError> {
+    let is_same = |stored: &Item| {
+        let mut attributes = ["version", "document"].iter();
+        attributes.all(|attribute| stored.get(*attribute) == wanted.get(*attribute))
+    };
+    match stored.is_some_and(is_same) {
+        true => Ok(()),
+        false => Err(WriteError::Conflict),
+    }
+}
+
+fn answer(result: Result<(), Failure>, wanted: &Item) -> Result<(), WriteError> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(Failure::Refused(stored)) => refused(stored.as_ref(), wanted),
+        Err(Failure::Failed(error)) => Err(error.into()),
+    }
+}
+
+/// A write of a call.
+struct Planned {
+    /// Its place in the call.
+    place: usize,
+    /// The version that was read.
+    read: u64,
+    put: Put,
+    /// How the counts change.
+    changes: Vec<(&'static str, i64)>,
+}
+
+/// The place of a write, and what became of it.
+type Answer = (usize, Result<(), WriteError>);
+
+impl States {
+    /// One write needs no batch.
+    async fn save_one(&self, write: Planned) -> Answer {
+        let wanted = write.put.item.clone();
+        let result = conditional::put(&self.table.client, write.put).await;
+        (write.place, answer(result, &wanted))
+    }
+
+    async fn save_plain(&self, mut writes: Vec<Planned>) -> Vec<Answer> {
+        if writes.len() <= 1 {
+            return join_all(writes.pop().map(|write| self.save_one(write))).await;
+        }
+        let mut answers = Vec::with_capacity(writes.len());
+        let mut sent = Vec::with_capacity(writes.len());
+        let mut requests = Vec::with_capacity(writes.len());
+        for write in writes {
+            match statement(&self.table, &write.put, write.read) {
+                Ok(request) => {
+                    requests.push(request);
+                    sent.push(write);
+                }
+                Err(error) => answers.push((write.place, Err(error.into()))),
+            }
+        }
+        let results = statements::execute(&self.table.client, requests).await;
+        answers.extend(
+            sent.into_iter()
+                .zip(results)
+                .map(|(write, result)| (write.place, answer(result, &write.put.item))),
+        );
+        answers
+    }
+
+    /// Writes states and the counts that they change in one transaction. Those whose versions are old
+    /// are taken out, and the others tried again.
+    async fn save_counted(&self, mut writes: Vec<Planned>) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(writes.len());
+        while !writes.is_empty() {
+            let canceled = match self.save_together(&writes).await {
+                Ok(()) => {
+                    answers.extend(writes.iter().map(|write| (write.place, Ok(()))));
+                    return answers;
+                }
+                Err(canceled) => canceled,
+            };
+            let refusals = match canceled {
+                Canceled::Refused(refusals) => refusals,
+                Canceled::Failed(error) => {
+                    let error = copies(error);
+                    answers.extend(writes.iter().map(|w| (w.place, Err(error().into()))));
+                    return answers;
+                }
+            };
+            let mut others = Vec::with_capacity(writes.len());
+            for (i, write) in writes.into_iter().enumerate() {
+                if refusals.at(i) {
+                    let answer = refused(refusals.stored(i).as_ref(), &write.put.item);
+                    answers.push((write.place, answer));
+                } else {
+                    others.push(write);
+                }
+            }
+            writes = others;
+        }
+        answers
+    }
+
+    async fn save_together(&self, writes: &[Planned]) -> Result<(), Canceled> {
+        let changes: Vec<_> = writes.iter().flat_map(|write| write.changes.clone()).collect();
+        let counts = counters::add(&self.table, "", &changes)?;
+        let puts = writes.iter().map(|write| write.put.clone().action());
+        let actions = puts.chain(counts.map(Action::action)).collect();
+        transaction::write(&self.table.client, actions).await
+    }
+}
+
+/// Groups for one transaction each.
+fn groups(writes: Vec<Planned>) -> Vec<Vec<Planned>> {
+    let mut groups: Vec<Vec<Planned>> = Vec::new();
+    let mut bytes = 0;
+    for write in writes {
+        let of_this = size(&write.put.item);
+        match groups.last_mut() {
+            Some(group) if group.len() < COUNTED_AT_ONCE && bytes + of_this <= COUNTED_BYTES => {
+                bytes += of_this;
+                group.push(write);
+            }
+            _ => {
+                bytes = of_this;
+                groups.push(vec![write]);
+            }
+        }
+    }
+    groups
+}
+
+/// How the counts by connection follow a write. A device that is not registered is not counted.
+fn count_changes(write: &StateWrite) -> Vec<(&'static str, i64)> {
+    let (before, now) = (write.connection_before, write.state.presence.connection);
+    if write.state.registered && before != now {
+        vec![(before.as_str(), -1), (now.as_str(), 1)]
+    } else {
+        Vec::new()
+    }
+}
+
+impl StateStore for States {
+    async fn get_many(
+        &self,
+        ids: &[DeviceId],
+    ) -> Result<HashMap<DeviceId, DeviceState>, StoreError> {
+        let keys = ids.iter().map(|id| (id.to_string(), String::new()));
+        let items = batch::get_all(&self.table, keys).await?;
+        let states = items.into_iter().map(|item| {
+            let state = from_item(item)?;
+            Ok((state.device_id.clone(), state))
+        });
+        states.collect()
+    }
+
+    async fn save_many(&self, writes: &[StateWrite]) -> Vec<Result<(), WriteError>> {
+        let (mut plain, mut counted, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ids = HashSet::new();
+        for (place, write) in writes.iter().enumerate() {
+            // A batch must not hold a key twice; and after the first write the second has read an old
+            // version.
+            if !ids.insert(&write.state.device_id) {
+                answers.push((place, Err(WriteError::Conflict)));
+                continue;
+            }
+            let changes = count_changes(write);
+            match put(&self.table, &write.state) {
+                Err(error) => answers.push((place, Err(error.into()))),
+                Ok(put) => {
+                    let list = if changes.is_empty() { &mut plain } else { &mut counted };
+                    list.push(Planned { place, read: write.state.version, put, changes });
+                }
+            }
+        }
+        let counted = stream::iter(groups(counted))
+            .map(|group| self.save_counted(group))
+            .buffer_unordered(CONCURRENCY)
+            .concat();
+        let (plain, counted) = join(self.save_plain(plain), counted).await;
+        answers.extend(plain.into_iter().chain(counted));
+        answers.sort_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+}
