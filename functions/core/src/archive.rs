@@ -64,11 +64,7 @@ pub fn file_name(category: Category, ts: Timestamp, mid: Mid) -> String {
 pub fn parse_file_name(name: &str) -> Option<(Category, Timestamp, Mid)> {
     let (category, file) = name.split_once('/')?;
     let (stem, mid) = file.strip_suffix(".json")?.split_once('-')?;
-    Some((
-        Category::parse(category)?,
-        Timestamp::from_file_stem(stem).ok()?,
-        Mid::parse(mid)?,
-    ))
+    Some((Category::parse(category)?, Timestamp::from_file_stem(stem).ok()?, Mid::parse(mid)?))
 }
 
 /// A line of the archive.
@@ -95,10 +91,7 @@ struct QuarantineLine {
 /// Lays messages out in objects. Repeats of a message (by `mid`) must have been taken out.
 pub fn pack(layout: Layout, messages: &[&Message]) -> Vec<Object> {
     match layout {
-        Layout::Message => messages
-            .iter()
-            .map(|message| plain_object(message))
-            .collect(),
+        Layout::Message => messages.iter().map(|message| plain_object(message)).collect(),
         Layout::Batch => {
             let items = messages.iter().map(|m| Item {
                 mid: m.mid,
@@ -139,10 +132,7 @@ fn pack_batches<'a>(prefix: &str, items: impl Iterator<Item = Item<'a>>) -> Vec<
     let mut hours: BTreeMap<String, Vec<Item<'a>>> = BTreeMap::new();
     for item in items {
         let at = item.received_at;
-        hours
-            .entry(format!("dt={}/hh={:02}", at.day(), at.hour()))
-            .or_default()
-            .push(item);
+        hours.entry(format!("dt={}/hh={:02}", at.day(), at.hour())).or_default().push(item);
     }
     hours
         .into_iter()
@@ -166,12 +156,7 @@ fn pack_batches<'a>(prefix: &str, items: impl Iterator<Item = Item<'a>>) -> Vec<
                 };
                 entries.extend(member.iter().map(|item| (item.mid, location.clone())));
             }
-            Object {
-                key,
-                content_type: "application/gzip",
-                body: body.into(),
-                entries,
-            }
+            Object { key, content_type: "application/gzip", body: body.into(), entries }
         })
         .collect()
 }
@@ -180,9 +165,7 @@ fn gzip_into<'a>(body: &mut Vec<u8>, lines: impl Iterator<Item = &'a [u8]>) {
     // The fastest level: telemetry shrinks fivefold with it, and the best level takes ten times as
     // long for another tenth. The header has no time in it, so equal lines are equal bytes.
     let mut encoder = GzEncoder::new(&mut *body, Compression::fast());
-    let written = lines
-        .map(|line| encoder.write_all(line))
-        .collect::<Result<(), _>>();
+    let written = lines.map(|line| encoder.write_all(line)).collect::<Result<(), _>>();
     let written = written.and_then(|()| encoder.finish().map(drop));
     debug_assert!(written.is_ok(), "writing to memory does not fail");
 }
@@ -190,19 +173,8 @@ fn gzip_into<'a>(body: &mut Vec<u8>, lines: impl Iterator<Item = &'a [u8]>) {
 fn plain_object(message: &Message) -> Object {
     let name = file_name(message.category, message.ts, message.mid);
     let key = format!("{}/{name}", message.device_id);
-    let entries = vec![(
-        message.mid,
-        Location {
-            object: key.clone(),
-            member: None,
-        },
-    )];
-    Object {
-        key,
-        content_type: "application/json",
-        body: line(message).into(),
-        entries,
-    }
+    let entries = vec![(message.mid, Location { object: key.clone(), member: None })];
+    Object { key, content_type: "application/json", body: line(message).into(), entries }
 }
 
 fn line(message: &Message) -> Vec<u8> {
@@ -277,9 +249,7 @@ pub fn find_quarantined(bytes: &[u8], location: &Location, mid: Mid) -> Result<B
     let line = find_line(bytes, location, mid)?;
     let line: QuarantineLine =
         serde_json::from_slice(&line).map_err(|_| UnpackError::Missing(mid))?;
-    let payload = BASE64
-        .decode(line.payload_base64)
-        .map_err(|_| UnpackError::Missing(mid))?;
+    let payload = BASE64.decode(line.payload_base64).map_err(|_| UnpackError::Missing(mid))?;
     Ok(payload.into())
 }
 
@@ -323,23 +293,15 @@ mod tests {
             }
         }
         // The whole object is one valid gzip file of NDJSON.
-        let whole = Location {
-            object: objects[0].key.clone(),
-            member: Some((0, 0)),
-        };
+        let whole = Location { object: objects[0].key.clone(), member: Some((0, 0)) };
         assert_eq!(lines(&objects[0].body, &whole).unwrap().len(), 3);
     }
 
     #[test]
     fn the_same_batch_in_another_order_is_the_same_object() {
-        let (a, b) = (
-            message("a", 1, "2026-03-01T12:00:00Z"),
-            message("b", 2, "2026-03-01T12:00:00Z"),
-        );
-        assert_eq!(
-            pack(Layout::Batch, &[&a, &b]),
-            pack(Layout::Batch, &[&b, &a])
-        );
+        let (a, b) =
+            (message("a", 1, "2026-03-01T12:00:00Z"), message("b", 2, "2026-03-01T12:00:00Z"));
+        assert_eq!(pack(Layout::Batch, &[&a, &b]), pack(Layout::Batch, &[&b, &a]));
     }
 
     #[test]
@@ -349,16 +311,10 @@ mod tests {
         let stem = "20260301T120000.000000000Z";
         assert_eq!(object.key, format!("a/telemetry/{stem}-{}.json", m.mid));
         let text = std::str::from_utf8(&object.body).unwrap();
-        assert!(
-            text.ends_with("\"payload\":{\"temperature\":  1.50 }}\n"),
-            "{text}"
-        );
+        assert!(text.ends_with("\"payload\":{\"temperature\":  1.50 }}\n"), "{text}");
         assert_eq!(text.matches('\n').count(), 1);
         let name = object.key.strip_prefix("a/").unwrap();
-        assert_eq!(
-            parse_file_name(name),
-            Some((Category::Telemetry, m.ts, m.mid))
-        );
+        assert_eq!(parse_file_name(name), Some((Category::Telemetry, m.ts, m.mid)));
     }
 
     #[test]

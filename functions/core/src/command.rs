@@ -25,13 +25,8 @@ pub enum CommandKind {
 
 impl CommandKind {
     /// Every command, in the order of protocol.md.
-    pub const ALL: [Self; 5] = [
-        Self::UpdateConfig,
-        Self::StartOta,
-        Self::Reboot,
-        Self::FactoryReset,
-        Self::RequestStatus,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::UpdateConfig, Self::StartOta, Self::Reboot, Self::FactoryReset, Self::RequestStatus];
 
     /// The word in messages and in the API.
     pub fn as_str(self) -> &'static str {

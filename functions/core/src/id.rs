@@ -101,13 +101,7 @@ impl Mid {
     /// The identity of a reading that carries no time of its own: two equal ones are two messages,
     /// and what tells them apart is when they were received.
     pub fn of_untimed(topic: &str, payload: &[u8], received_at: Timestamp) -> Self {
-        Self::digest(&[
-            topic.as_bytes(),
-            b"\0",
-            payload,
-            b"\0",
-            received_at.key().as_bytes(),
-        ])
+        Self::digest(&[topic.as_bytes(), b"\0", payload, b"\0", received_at.key().as_bytes()])
     }
 
     fn digest(parts: &[&[u8]]) -> Self {
@@ -160,13 +154,8 @@ impl fmt::Debug for Mid {
 /// a UUID of version 8 (RFC 9562, section 5.8) laid out like version 7.
 pub fn event_id(at: Timestamp, kind: &str, subject: &str) -> Uuid {
     let at_key = at.key();
-    let mut bytes = first_128_bits(&[
-        kind.as_bytes(),
-        b"\0",
-        subject.as_bytes(),
-        b"\0",
-        at_key.as_bytes(),
-    ]);
+    let mut bytes =
+        first_128_bits(&[kind.as_bytes(), b"\0", subject.as_bytes(), b"\0", at_key.as_bytes()]);
     let millis = u64::try_from(at.as_millis()).unwrap_or(0).to_be_bytes();
     bytes[..6].copy_from_slice(&millis[2..]);
     Uuid::new_v8(bytes)
@@ -197,17 +186,7 @@ mod tests {
         for good in ["a", "dc-meter-001", "urn:x:Y_9", &"z".repeat(128)] {
             assert!(DeviceId::parse(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "a b",
-            "a/b",
-            "#",
-            "a+b",
-            "é",
-            "a\0",
-            "a.b",
-            &"z".repeat(129),
-        ] {
+        for bad in ["", "a b", "a/b", "#", "a+b", "é", "a\0", "a.b", &"z".repeat(129)] {
             assert_eq!(DeviceId::parse(bad), Err(BadDeviceId), "{bad}");
         }
     }
@@ -215,18 +194,13 @@ mod tests {
     #[test]
     fn topic_and_payload_do_not_run_into_each_other() {
         assert_ne!(Mid::of("iot/a/hello", b"x"), Mid::of("iot/a/hell", b"ox"));
-        assert_eq!(
-            Mid::of("t", b"p"),
-            Mid::parse(&Mid::of("t", b"p").to_string()).unwrap()
-        );
+        assert_eq!(Mid::of("t", b"p"), Mid::parse(&Mid::of("t", b"p").to_string()).unwrap());
     }
 
     #[test]
     fn ids_of_events_sort_by_time_and_repeat_for_the_same_cause() {
-        let (t1, t2) = (
-            Timestamp::from_millis(1_000).unwrap(),
-            Timestamp::from_millis(2_000).unwrap(),
-        );
+        let (t1, t2) =
+            (Timestamp::from_millis(1_000).unwrap(), Timestamp::from_millis(2_000).unwrap());
         assert_eq!(event_id(t1, "k", "x"), event_id(t1, "k", "x"));
         assert_ne!(event_id(t1, "k", "x"), event_id(t1, "k", "y"));
         assert!(event_id(t1, "k", "x").to_string() < event_id(t2, "k", "a").to_string());

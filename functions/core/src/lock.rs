@@ -17,15 +17,7 @@ pub async fn change_state<S: StateStore>(
         let mut state = read_state(states, id).await?;
         let connection_before = state.presence.connection;
         change(&mut state);
-        match save(
-            states,
-            StateWrite {
-                state,
-                connection_before,
-            },
-        )
-        .await
-        {
+        match save(states, StateWrite { state, connection_before }).await {
             Ok(state) => return Ok(state),
             Err(WriteError::Conflict) => retry::pause(attempt).await,
             Err(WriteError::Store(error)) => return Err(error),
@@ -40,18 +32,13 @@ pub async fn read_state<S: StateStore>(
     id: &DeviceId,
 ) -> Result<DeviceState, StoreError> {
     let mut found = states.get_many(std::slice::from_ref(id)).await?;
-    Ok(found
-        .remove(id)
-        .unwrap_or_else(|| DeviceState::new(id.clone())))
+    Ok(found.remove(id).unwrap_or_else(|| DeviceState::new(id.clone())))
 }
 
 /// Stores one state; returns it with its new version.
 pub async fn save<S: StateStore>(states: &S, write: StateWrite) -> Result<DeviceState, WriteError> {
     let answers = states.save_many(std::slice::from_ref(&write)).await;
-    answers
-        .into_iter()
-        .next()
-        .unwrap_or(Err(WriteError::Conflict))?;
+    answers.into_iter().next().unwrap_or(Err(WriteError::Conflict))?;
     let mut state = write.state;
     state.version += 1;
     Ok(state)

@@ -78,12 +78,7 @@ pub struct Known {
 }
 
 const fn known(name: &'static str, unit: &'static str, low: f64, high: f64) -> Known {
-    Known {
-        name,
-        unit,
-        low,
-        high,
-    }
+    Known { name, unit, low, high }
 }
 
 /// A value outside its range is stored all the same and marked; see [`Quality`].
@@ -169,10 +164,7 @@ mod tests {
         let name = |n| MetricName::parse(n).unwrap();
         assert_eq!(Quality::of(&name("pf"), 1.0), None);
         assert_eq!(Quality::of(&name("pf"), 1.01), Some(Quality::OutOfRange));
-        assert_eq!(
-            Quality::of(&name("current_dc"), -5_000.5),
-            Some(Quality::OutOfRange)
-        );
+        assert_eq!(Quality::of(&name("current_dc"), -5_000.5), Some(Quality::OutOfRange));
         assert_eq!(Quality::of(&name("humidity"), 1e300), None);
     }
 

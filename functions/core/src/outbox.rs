@@ -22,15 +22,7 @@ pub async fn settle<S: StateStore, A: AlertStore, C: CommandStore>(
     let done = std::mem::take(&mut state.outbox);
     let id = state.device_id.clone();
     let connection_before = state.presence.connection;
-    match lock::save(
-        states,
-        StateWrite {
-            state,
-            connection_before,
-        },
-    )
-    .await
-    {
+    match lock::save(states, StateWrite { state, connection_before }).await {
         Ok(_) => Ok(()),
         // Somebody wrote meanwhile, perhaps with effects of his own: take out only what is done.
         Err(WriteError::Conflict) => {
@@ -51,15 +43,9 @@ async fn carry_out<A: AlertStore, C: CommandStore>(
     match effect {
         Effect::OpenAlert { alert } => alerts.open(alert, None).await.map(drop),
         Effect::ResolveAlert { alert_id, at } => alerts.resolve(device_id, *alert_id, *at).await,
-        Effect::FinishCommand {
-            cmd_id,
-            result,
-            detail,
-            at,
-        } => commands
-            .finish(device_id, *cmd_id, *result, detail.as_deref(), *at)
-            .await
-            .map(drop),
+        Effect::FinishCommand { cmd_id, result, detail, at } => {
+            commands.finish(device_id, *cmd_id, *result, detail.as_deref(), *at).await.map(drop)
+        }
         Effect::AdvanceOta { cmd_id, ota } => commands.advance_ota(device_id, *cmd_id, ota).await,
     }
 }

@@ -49,11 +49,7 @@ pub fn cut(
     };
     let in_head = intervals.remove(&head_interval).unwrap_or_default();
     let mut parts = vec![part(message.ts, Some(head), in_head)];
-    parts.extend(
-        intervals
-            .into_iter()
-            .map(|(start, samples)| part(start, None, samples)),
-    );
+    parts.extend(intervals.into_iter().map(|(start, samples)| part(start, None, samples)));
     parts
 }
 
@@ -78,19 +74,12 @@ mod tests {
             received_at: Timestamp::parse("2026-01-01T00:05:02Z").unwrap(),
         })
         .unwrap();
-        let location = Location {
-            object: "o".to_owned(),
-            member: None,
-        };
+        let location = Location { object: "o".to_owned(), member: None };
         let parts = cut(&message, location, None, |_| true);
         let seen: Vec<_> = parts
             .iter()
             .map(|p| {
-                (
-                    p.ts.to_string(),
-                    p.head.is_some(),
-                    p.samples.iter().map(|s| s.value).collect(),
-                )
+                (p.ts.to_string(), p.head.is_some(), p.samples.iter().map(|s| s.value).collect())
             })
             .collect::<Vec<(_, _, Vec<f64>)>>();
         assert_eq!(

@@ -64,10 +64,7 @@ impl Sequence {
     /// Notes a number. `boot` is what the device calls its power-on, `ts` its own clock.
     pub fn note(&mut self, seq: u32, boot: Option<&str>, ts: Timestamp) -> Verdict {
         let session = match boot {
-            Some(boot) => self
-                .sessions
-                .iter()
-                .rposition(|s| s.boot.as_deref() == Some(boot)),
+            Some(boot) => self.sessions.iter().rposition(|s| s.boot.as_deref() == Some(boot)),
             None => self.session_without_boot(seq, ts),
         };
         let verdict = match session {
@@ -129,11 +126,7 @@ impl Sequence {
             }
         }
         let counted_again = session.seen.contains(number) && ts > session.last_ts;
-        if counted_again || ahead < -MAX_BEHIND {
-            None
-        } else {
-            Some(current)
-        }
+        if counted_again || ahead < -MAX_BEHIND { None } else { Some(current) }
     }
 }
 
@@ -144,11 +137,7 @@ impl Session {
         self.last_ts = self.last_ts.max(ts);
         let highest = self.seen.highest();
         if self.seen.insert(number) {
-            if number > highest {
-                Verdict::Ahead
-            } else {
-                Verdict::Late
-            }
+            if number > highest { Verdict::Ahead } else { Verdict::Late }
         } else {
             Verdict::Repeat
         }

@@ -167,14 +167,10 @@ impl DeviceState {
             self.sequence.note(seq, message.boot.as_deref(), message.ts);
         }
         let change = match &message.body {
-            Body::Status {
-                online: true,
-                conn_id,
-            } => self.presence.online(at, conn_id.as_deref()),
-            Body::Status {
-                online: false,
-                conn_id,
-            } => self.presence.offline(at, conn_id.as_deref()),
+            Body::Status { online: true, conn_id } => self.presence.online(at, conn_id.as_deref()),
+            Body::Status { online: false, conn_id } => {
+                self.presence.offline(at, conn_id.as_deref())
+            }
             _ => self.presence.heard(at),
         };
         if let Some(change) = change {
@@ -188,23 +184,13 @@ impl DeviceState {
             }
             Body::Hello(hello) => self.take_in_hello(hello, at),
             Body::Status { .. } => {}
-            Body::CommandAck {
-                cmd_id,
-                result,
-                detail,
-            } => self.leave(Effect::FinishCommand {
+            Body::CommandAck { cmd_id, result, detail } => self.leave(Effect::FinishCommand {
                 cmd_id: *cmd_id,
                 result: *result,
                 detail: detail.clone(),
                 at,
             }),
-            Body::OtaStatus {
-                cmd_id,
-                ota_state,
-                progress_pct,
-                fw_version_target,
-                detail,
-            } => {
+            Body::OtaStatus { cmd_id, ota_state, progress_pct, fw_version_target, detail } => {
                 let ota = Ota {
                     state: *ota_state,
                     progress_pct: *progress_pct,
@@ -219,28 +205,17 @@ impl DeviceState {
 
     fn take_in_sample(&mut self, message: &Message, m: &Measurement, max_metrics: usize) {
         if !self.has_metric(&m.metric) && m.metric.known().is_none() {
-            let unknown = self
-                .latest
-                .keys()
-                .filter(|metric| metric.known().is_none())
-                .count();
+            let unknown = self.latest.keys().filter(|metric| metric.known().is_none()).count();
             if unknown >= max_metrics {
                 self.metrics_refused += 1;
                 return;
             }
         }
         let point = Point {
-            key: PointKey {
-                time: m.ts,
-                metric: m.metric.clone(),
-                ordinal: m.ordinal,
-            },
+            key: PointKey { time: m.ts, metric: m.metric.clone(), ordinal: m.ordinal },
             value: m.value,
             unit: m.unit.clone(),
-            claim: Claim {
-                ts: message.ts,
-                mid: message.mid,
-            },
+            claim: Claim { ts: message.ts, mid: message.mid },
         };
         let rank = |p: &Point| (p.key.time, p.key.ordinal, p.claim);
         match self.latest.get_mut(&m.metric) {
@@ -269,10 +244,7 @@ impl DeviceState {
                 detail: None,
                 updated_at: at,
             };
-            self.leave(Effect::AdvanceOta {
-                cmd_id: done.cmd_id,
-                ota,
-            });
+            self.leave(Effect::AdvanceOta { cmd_id: done.cmd_id, ota });
         }
     }
 
@@ -283,11 +255,7 @@ impl DeviceState {
             Some(upgrade) if upgrade.cmd_id > cmd_id => {
                 return self.leave(Effect::AdvanceOta { cmd_id, ota });
             }
-            other => other.insert(Upgrade {
-                cmd_id,
-                target: None,
-                succeeded: false,
-            }),
+            other => other.insert(Upgrade { cmd_id, target: None, succeeded: false }),
         };
         if ota.fw_version_target.is_some() {
             upgrade.target.clone_from(&ota.fw_version_target);

@@ -28,11 +28,7 @@ impl TryFrom<jiff::Timestamp> for Timestamp {
 
     fn try_from(instant: jiff::Timestamp) -> Result<Self, BadTimestamp> {
         let year = Offset::UTC.to_datetime(instant).year();
-        if (1..=9999).contains(&year) {
-            Ok(Self(instant))
-        } else {
-            Err(BadTimestamp)
-        }
+        if (1..=9999).contains(&year) { Ok(Self(instant)) } else { Err(BadTimestamp) }
     }
 }
 
@@ -57,9 +53,7 @@ impl Timestamp {
         if text.contains('[') {
             return Err(BadTimestamp);
         }
-        text.parse::<jiff::Timestamp>()
-            .map_err(|_| BadTimestamp)?
-            .try_into()
+        text.parse::<jiff::Timestamp>().map_err(|_| BadTimestamp)?.try_into()
     }
 
     /// RFC 3339 where a missing offset means UTC, as protocol.md asks of version 1.
@@ -80,16 +74,12 @@ impl Timestamp {
 
     /// Milliseconds since the epoch, as IoT Core's `timestamp()` gives them.
     pub fn from_millis(ms: i64) -> Result<Self, BadTimestamp> {
-        jiff::Timestamp::from_millisecond(ms)
-            .map_err(|_| BadTimestamp)?
-            .try_into()
+        jiff::Timestamp::from_millisecond(ms).map_err(|_| BadTimestamp)?.try_into()
     }
 
     /// Nanoseconds since the epoch.
     pub fn from_nanos(ns: i128) -> Result<Self, BadTimestamp> {
-        jiff::Timestamp::from_nanosecond(ns)
-            .map_err(|_| BadTimestamp)?
-            .try_into()
+        jiff::Timestamp::from_nanosecond(ns).map_err(|_| BadTimestamp)?.try_into()
     }
 
     /// Milliseconds since the epoch, rounded towards it.
@@ -109,14 +99,8 @@ impl Timestamp {
 
     /// This instant moved by `seconds`, or the end of the representable range.
     pub fn plus_seconds(self, seconds: i64) -> Self {
-        let ns = self
-            .as_nanos()
-            .saturating_add(i128::from(seconds) * NANOS_PER_SECOND);
-        Self::from_nanos(ns).unwrap_or(if seconds < 0 {
-            Self::min()
-        } else {
-            Self::max()
-        })
+        let ns = self.as_nanos().saturating_add(i128::from(seconds) * NANOS_PER_SECOND);
+        Self::from_nanos(ns).unwrap_or(if seconds < 0 { Self::min() } else { Self::max() })
     }
 
     /// The instant one nanosecond later.
@@ -137,9 +121,7 @@ impl Timestamp {
     /// Midnight in UTC at which `day` begins.
     pub fn start_of(day: Date) -> Self {
         // Every civil date of the years 1 to 9999 has a midnight in UTC; EPOCH is never taken.
-        Offset::UTC
-            .to_timestamp(day.at(0, 0, 0, 0))
-            .map_or(Self::EPOCH, Self)
+        Offset::UTC.to_timestamp(day.at(0, 0, 0, 0)).map_or(Self::EPOCH, Self)
     }
 
     /// The day in UTC.
@@ -172,9 +154,7 @@ impl Timestamp {
     /// The reverse of [`Timestamp::file_stem`].
     pub fn from_file_stem(text: &str) -> Result<Self, BadTimestamp> {
         let digits = |range: std::ops::Range<usize>| {
-            text.get(range)
-                .filter(|t| t.bytes().all(|b| b.is_ascii_digit()))
-                .ok_or(BadTimestamp)
+            text.get(range).filter(|t| t.bytes().all(|b| b.is_ascii_digit())).ok_or(BadTimestamp)
         };
         if text.len() != "20260101T120000.000000000Z".len() || !text.is_ascii() {
             return Err(BadTimestamp);
@@ -224,13 +204,7 @@ mod tests {
             Timestamp::parse_or_utc("2026-01-01T01:00:00+01:00"),
             Timestamp::parse("2026-01-01T00:00:00Z")
         );
-        for bad in [
-            "",
-            "now",
-            "2026-01-01",
-            "2026-13-01T00:00:00Z",
-            "2026-01-01T00:00:00+99:00",
-        ] {
+        for bad in ["", "now", "2026-01-01", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00+99:00"] {
             assert_eq!(Timestamp::parse_or_utc(bad), Err(BadTimestamp), "{bad}");
         }
     }

@@ -19,20 +19,14 @@ const MAX_TEXT_BYTES: usize = 1_024;
 
 impl<'a> Fields<'a> {
     pub(super) fn new(object: &'a Map<String, Value>) -> Self {
-        Self {
-            object,
-            path: String::new(),
-        }
+        Self { object, path: String::new() }
     }
 
     /// The object at `list[index]`.
     pub(super) fn item(list: &str, index: usize, value: &'a Value) -> Result<Self, Unreadable> {
         let path = format!("{list}[{index}]");
         match value {
-            Value::Object(object) => Ok(Self {
-                object,
-                path: format!("{path}."),
-            }),
+            Value::Object(object) => Ok(Self { object, path: format!("{path}.") }),
             _ => Err(Unreadable::field(path, "must be an object")),
         }
     }
@@ -55,15 +49,11 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn text_or_none(&self, name: &str) -> Result<Option<String>, Unreadable> {
-        self.get(name)
-            .map(|value| self.as_text(name, value).map(str::to_owned))
-            .transpose()
+        self.get(name).map(|value| self.as_text(name, value).map(str::to_owned)).transpose()
     }
 
     fn as_text(&self, name: &str, value: &'a Value) -> Result<&'a str, Unreadable> {
-        let text = value
-            .as_str()
-            .ok_or_else(|| self.wrong(name, "must be text"))?;
+        let text = value.as_str().ok_or_else(|| self.wrong(name, "must be text"))?;
         if text.len() > MAX_TEXT_BYTES {
             return Err(self.wrong(name, format!("is longer than {MAX_TEXT_BYTES} bytes")));
         }
@@ -89,19 +79,12 @@ impl<'a> Fields<'a> {
         name: &str,
         range: RangeInclusive<u64>,
     ) -> Result<u64, Unreadable> {
-        self.required(name)?
-            .as_u64()
-            .filter(|n| range.contains(n))
-            .ok_or_else(|| {
-                self.wrong(
-                    name,
-                    format!(
-                        "must be an integer from {} to {}",
-                        range.start(),
-                        range.end()
-                    ),
-                )
-            })
+        self.required(name)?.as_u64().filter(|n| range.contains(n)).ok_or_else(|| {
+            self.wrong(
+                name,
+                format!("must be an integer from {} to {}", range.start(), range.end()),
+            )
+        })
     }
 
     /// A finite number. JSON has no others, but 1e999 would be one.
@@ -122,10 +105,7 @@ impl<'a> Fields<'a> {
             return Ok(n);
         }
         Err(if range.end().is_finite() {
-            self.wrong(
-                name,
-                format!("must be from {} to {}", range.start(), range.end()),
-            )
+            self.wrong(name, format!("must be from {} to {}", range.start(), range.end()))
         } else {
             self.wrong(name, format!("must be at least {}", range.start()))
         })
@@ -136,8 +116,6 @@ impl<'a> Fields<'a> {
         name: &str,
         range: RangeInclusive<f64>,
     ) -> Result<Option<f64>, Unreadable> {
-        self.get(name)
-            .map(|_| self.number_in(name, range))
-            .transpose()
+        self.get(name).map(|_| self.number_in(name, range)).transpose()
     }
 }

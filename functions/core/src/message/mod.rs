@@ -61,13 +61,8 @@ pub enum Category {
 
 impl Category {
     /// Every category.
-    pub const ALL: [Self; 5] = [
-        Self::Telemetry,
-        Self::Hello,
-        Self::Status,
-        Self::CommandAck,
-        Self::OtaStatus,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Telemetry, Self::Hello, Self::Status, Self::CommandAck, Self::OtaStatus];
 
     /// The word in `msg_type` and in file names.
     pub fn as_str(self) -> &'static str {
@@ -82,9 +77,7 @@ impl Category {
 
     /// Reads the word.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|category| category.as_str() == text)
+        Self::ALL.into_iter().find(|category| category.as_str() == text)
     }
 
     /// What follows the device id in the topic.
@@ -231,10 +224,7 @@ pub enum Unreadable {
 
 impl Unreadable {
     fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Field {
-            field: field.into(),
-            reason: reason.into(),
-        }
+        Self::Field { field: field.into(), reason: reason.into() }
     }
 }
 
@@ -242,10 +232,8 @@ impl Unreadable {
 pub fn parse_topic(topic: &str) -> Result<(DeviceId, Category), Unreadable> {
     let rest = topic.strip_prefix("iot/").ok_or(Unreadable::Topic)?;
     let (device, suffix) = rest.split_once('/').ok_or(Unreadable::Topic)?;
-    let category = Category::ALL
-        .into_iter()
-        .find(|c| c.topic_suffix() == suffix)
-        .ok_or(Unreadable::Topic)?;
+    let category =
+        Category::ALL.into_iter().find(|c| c.topic_suffix() == suffix).ok_or(Unreadable::Topic)?;
     Ok((DeviceId::parse(device)?, category))
 }
 
@@ -295,10 +283,7 @@ fn check_not_ahead(
 /// The unit of a measurement: a short text.
 fn unit(fields: &Fields<'_>) -> Result<Option<String>, Unreadable> {
     let unit = fields.text_or_none("unit")?;
-    if unit
-        .as_ref()
-        .is_some_and(|unit| unit.len() > MAX_UNIT_BYTES)
-    {
+    if unit.as_ref().is_some_and(|unit| unit.len() > MAX_UNIT_BYTES) {
         return Err(fields.wrong("unit", format!("is longer than {MAX_UNIT_BYTES} bytes")));
     }
     Ok(unit)

@@ -42,9 +42,7 @@ fn telemetry_of_version_2_is_read_in_the_order_of_the_message() {
         ])),
     )
     .unwrap();
-    let Body::Telemetry(list) = &message.body else {
-        panic!("{message:?}")
-    };
+    let Body::Telemetry(list) = &message.body else { panic!("{message:?}") };
     let seen: Vec<_> = list.iter().map(|m| (m.ts, m.ordinal, m.value)).collect();
     assert_eq!(
         seen,
@@ -60,11 +58,7 @@ fn telemetry_of_version_2_is_read_in_the_order_of_the_message() {
 #[test]
 fn the_topic_is_the_authority() {
     assert_eq!(
-        read(
-            "iot/m2/telemetry",
-            telemetry(json!([{"type": "pf", "val": 1}]))
-        )
-        .unwrap_err(),
+        read("iot/m2/telemetry", telemetry(json!([{"type": "pf", "val": 1}]))).unwrap_err(),
         "device_id: is not the topic's"
     );
     for topic in [
@@ -77,19 +71,10 @@ fn the_topic_is_the_authority() {
         "iot/m1/command",
         "iot/m1/hello/x",
     ] {
-        assert_eq!(
-            parse(&received(topic, "{}")),
-            Err(Unreadable::Topic),
-            "{topic}"
-        );
+        assert_eq!(parse(&received(topic, "{}")), Err(Unreadable::Topic), "{topic}");
     }
-    let error = parse(&received("iot/a b/hello", "{}"))
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        error,
-        "topic: the device id must be 1 to 128 of A-Z a-z 0-9 _ : -"
-    );
+    let error = parse(&received("iot/a b/hello", "{}")).unwrap_err().to_string();
+    assert_eq!(error, "topic: the device id must be 1 to 128 of A-Z a-z 0-9 _ : -");
 }
 
 #[test]
@@ -100,16 +85,10 @@ fn what_is_no_json_object_says_so() {
         assert!(matches!(error, Unreadable::NotJson(_)), "{error}");
     }
     for payload in ["[]", "1", "null", "\"x\""] {
-        assert_eq!(
-            parse(&received("iot/m1/telemetry", payload)),
-            Err(Unreadable::NotAnObject)
-        );
+        assert_eq!(parse(&received("iot/m1/telemetry", payload)), Err(Unreadable::NotAnObject));
     }
     let nested = "[".repeat(100_000);
-    assert!(matches!(
-        parse(&received("iot/m1/telemetry", nested)),
-        Err(Unreadable::NotJson(_))
-    ));
+    assert!(matches!(parse(&received("iot/m1/telemetry", nested)), Err(Unreadable::NotJson(_))));
     let large = vec![b' '; MAX_PAYLOAD_BYTES + 1];
     assert_eq!(
         parse(&received("iot/m1/telemetry", large)),
@@ -135,55 +114,19 @@ fn each_wrong_field_of_the_envelope_is_named() {
             json!("2026-03-01T12:00:00"),
             "ts: is not an RFC 3339 date and time in the years 0001 to 9999",
         ),
-        (
-            "ts",
-            json!("2026-03-02T12:00:01Z"),
-            "ts: is more than 24 h ahead of the time of receipt",
-        ),
+        ("ts", json!("2026-03-02T12:00:01Z"), "ts: is more than 24 h ahead of the time of receipt"),
         ("seq", json!(null), "seq: is missing"),
-        (
-            "seq",
-            json!(-1),
-            "seq: must be an integer from 0 to 4294967295",
-        ),
-        (
-            "seq",
-            json!(4_294_967_296_u64),
-            "seq: must be an integer from 0 to 4294967295",
-        ),
-        (
-            "seq",
-            json!(1.5),
-            "seq: must be an integer from 0 to 4294967295",
-        ),
-        (
-            "boot",
-            json!(true),
-            "boot: must be an integer or a text of 1 to 64 bytes",
-        ),
+        ("seq", json!(-1), "seq: must be an integer from 0 to 4294967295"),
+        ("seq", json!(4_294_967_296_u64), "seq: must be an integer from 0 to 4294967295"),
+        ("seq", json!(1.5), "seq: must be an integer from 0 to 4294967295"),
+        ("boot", json!(true), "boot: must be an integer or a text of 1 to 64 bytes"),
         ("msg_type", json!(null), "msg_type: is missing"),
-        (
-            "msg_type",
-            json!("hello"),
-            "msg_type: must be telemetry on this topic",
-        ),
+        ("msg_type", json!("hello"), "msg_type: must be telemetry on this topic"),
         ("measurements", json!(null), "measurements: is missing"),
         ("measurements", json!({}), "measurements: must be an array"),
-        (
-            "measurements",
-            json!([]),
-            "measurements: must have 1 to 200 entries, not 0",
-        ),
-        (
-            "measurements",
-            json!([1]),
-            "measurements[0]: must be an object",
-        ),
-        (
-            "measurements",
-            json!([{"val": 1}]),
-            "measurements[0].type: is missing",
-        ),
+        ("measurements", json!([]), "measurements: must have 1 to 200 entries, not 0"),
+        ("measurements", json!([1]), "measurements[0]: must be an object"),
+        ("measurements", json!([{"val": 1}]), "measurements[0].type: is missing"),
         (
             "measurements",
             json!([{"type": "a b", "val": 1}]),
@@ -221,10 +164,7 @@ fn each_wrong_field_of_the_envelope_is_named() {
         ),
     ];
     for (field, value, expected) in cases {
-        assert_eq!(
-            read("iot/m1/telemetry", with(field, value)).unwrap_err(),
-            expected
-        );
+        assert_eq!(read("iot/m1/telemetry", with(field, value)).unwrap_err(), expected);
     }
     let many: Vec<_> = (0..201).map(|_| json!({"type": "pf", "val": 1})).collect();
     let error = read("iot/m1/telemetry", with("measurements", json!(many))).unwrap_err();
@@ -234,32 +174,17 @@ fn each_wrong_field_of_the_envelope_is_named() {
 #[test]
 fn unknown_fields_and_times_long_past_are_welcome() {
     assert!(read("iot/m1/telemetry", with("future", json!({"a": [1]}))).is_ok());
-    assert!(
-        read(
-            "iot/m1/telemetry",
-            with("ts", json!("1970-01-01T00:00:00Z"))
-        )
-        .is_ok()
-    );
+    assert!(read("iot/m1/telemetry", with("ts", json!("1970-01-01T00:00:00Z"))).is_ok());
 }
 
 #[test]
 fn a_last_will_needs_no_number_and_no_type() {
     let will = json!({"v": 2, "device_id": "m1", "ts": "2026-03-01T12:00:00Z", "status": "offline", "conn_id": "c1"});
     let message = read("iot/m1/status", will).unwrap();
-    assert_eq!(
-        message.body,
-        Body::Status {
-            online: false,
-            conn_id: Some("c1".to_owned())
-        }
-    );
+    assert_eq!(message.body, Body::Status { online: false, conn_id: Some("c1".to_owned()) });
     assert_eq!(message.seq, None);
     let bad = json!({"v": 2, "device_id": "m1", "ts": "2026-03-01T12:00:00Z", "status": "away"});
-    assert_eq!(
-        read("iot/m1/status", bad).unwrap_err(),
-        "status: must be one of online, offline"
-    );
+    assert_eq!(read("iot/m1/status", bad).unwrap_err(), "status: must be one of online, offline");
 }
 
 #[test]
@@ -283,18 +208,9 @@ fn hello_acks_and_ota_states_are_checked_field_by_field() {
     assert!(
         bad_hello("fw_version", json!("one")).starts_with("fw_version: must be a semantic version")
     );
-    assert_eq!(
-        bad_hello("uptime_s", json!(-1)),
-        "uptime_s: must be at least 0"
-    );
-    assert_eq!(
-        bad_hello("buf_usage_pct", json!(101)),
-        "buf_usage_pct: must be from 0 to 100"
-    );
-    assert_eq!(
-        bad_hello("temp_internal", json!("hot")),
-        "temp_internal: must be a finite number"
-    );
+    assert_eq!(bad_hello("uptime_s", json!(-1)), "uptime_s: must be at least 0");
+    assert_eq!(bad_hello("buf_usage_pct", json!(101)), "buf_usage_pct: must be from 0 to 100");
+    assert_eq!(bad_hello("temp_internal", json!("hot")), "temp_internal: must be a finite number");
 
     let ack = |cmd_id: &str, result: &str| {
         read(
@@ -313,15 +229,8 @@ fn hello_acks_and_ota_states_are_checked_field_by_field() {
         read("iot/m1/ota/status", envelope("ota_status", body))
     };
     assert!(ota("verifying", 50.0).is_ok());
-    assert!(
-        ota("completed", 50.0)
-            .unwrap_err()
-            .starts_with("ota_state: must be one of")
-    );
-    assert_eq!(
-        ota("verifying", -0.5).unwrap_err(),
-        "progress_pct: must be from 0 to 100"
-    );
+    assert!(ota("completed", 50.0).unwrap_err().starts_with("ota_state: must be one of"));
+    assert_eq!(ota("verifying", -0.5).unwrap_err(), "progress_pct: must be from 0 to 100");
 }
 
 #[test]
@@ -332,37 +241,22 @@ fn version_1_is_a_flat_object_of_readings() {
                "humidity": 40, "seq": 9, "unit": "celsius", "note": "x"}),
     )
     .unwrap();
-    let Body::Telemetry(list) = &message.body else {
-        panic!("{message:?}")
-    };
-    let mut seen: Vec<_> = list
-        .iter()
-        .map(|m| (m.metric.as_str(), m.value, m.ts))
-        .collect();
+    let Body::Telemetry(list) = &message.body else { panic!("{message:?}") };
+    let mut seen: Vec<_> = list.iter().map(|m| (m.metric.as_str(), m.value, m.ts)).collect();
     seen.sort_by_key(|m| m.0);
     let ts = at("2026-03-01T11:59:59Z");
     assert_eq!(seen, [("humidity", 40.0, ts), ("temperature", 23.5, ts)]);
     assert_eq!(message.seq, None);
 
-    let none = read(
-        "iot/m1/telemetry",
-        json!({"timestamp": "2026-03-01T11:59:59Z", "device_id": "m1"}),
-    );
+    let none =
+        read("iot/m1/telemetry", json!({"timestamp": "2026-03-01T11:59:59Z", "device_id": "m1"}));
     assert_eq!(none.unwrap().body, Body::Telemetry(vec![]));
     assert_eq!(
-        read(
-            "iot/m1/telemetry",
-            json!({"timestamp": 5, "temperature": 1})
-        )
-        .unwrap_err(),
+        read("iot/m1/telemetry", json!({"timestamp": 5, "temperature": 1})).unwrap_err(),
         "timestamp: must be text"
     );
     assert_eq!(
-        read(
-            "iot/m1/telemetry",
-            json!({"device_id": "m2", "temperature": 1})
-        )
-        .unwrap_err(),
+        read("iot/m1/telemetry", json!({"device_id": "m2", "temperature": 1})).unwrap_err(),
         "device_id: is not the topic's"
     );
     assert_eq!(
@@ -379,10 +273,8 @@ fn two_equal_readings_without_a_time_are_two_messages_and_one_with_a_time_is_one
     first.received_at = at("2026-03-01T12:00:01Z");
     assert_ne!(parse(&first).unwrap().mid, again.mid);
 
-    let mut timed = received(
-        "iot/m1/telemetry",
-        r#"{"timestamp":"2026-03-01T12:00:00Z","temperature": 1}"#,
-    );
+    let mut timed =
+        received("iot/m1/telemetry", r#"{"timestamp":"2026-03-01T12:00:00Z","temperature": 1}"#);
     let mid = parse(&timed).unwrap().mid;
     timed.received_at = at("2026-03-01T12:00:01Z");
     assert_eq!(parse(&timed).unwrap().mid, mid);

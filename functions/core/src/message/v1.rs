@@ -53,10 +53,7 @@ pub(super) fn read(
         });
     }
     if measurements.len() > MAX_MEASUREMENTS {
-        let reason = format!(
-            "{} numeric fields, more than {MAX_MEASUREMENTS}",
-            measurements.len()
-        );
+        let reason = format!("{} numeric fields, more than {MAX_MEASUREMENTS}", measurements.len());
         return Err(Unreadable::field("payload", reason));
     }
     Ok(Message {

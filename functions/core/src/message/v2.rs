@@ -124,10 +124,7 @@ fn measurements(
         .as_array()
         .ok_or_else(|| fields.wrong("measurements", "must be an array"))?;
     if !(1..=MAX_MEASUREMENTS).contains(&list.len()) {
-        let reason = format!(
-            "must have 1 to {MAX_MEASUREMENTS} entries, not {}",
-            list.len()
-        );
+        let reason = format!("must have 1 to {MAX_MEASUREMENTS} entries, not {}", list.len());
         return Err(fields.wrong("measurements", reason));
     }
     let mut measurements = Vec::with_capacity(list.len());
@@ -135,11 +132,7 @@ fn measurements(
         let entry = Fields::item("measurements", index, value)?;
         let metric = MetricName::parse(entry.text("type")?)
             .map_err(|bad| entry.wrong("type", bad.to_string()))?;
-        let ts = if entry.get("ts").is_some() {
-            entry.timestamp("ts")?
-        } else {
-            envelope_ts
-        };
+        let ts = if entry.get("ts").is_some() { entry.timestamp("ts")? } else { envelope_ts };
         super::check_not_ahead(&entry, "ts", ts, received_at)?;
         measurements.push(Measurement {
             metric,

@@ -10,10 +10,7 @@ fn second(s: i64) -> Timestamp {
 
 /// Notes (number, second of the device's clock) pairs without a boot.
 fn note_all(sequence: &mut Sequence, numbers: &[(u32, i64)]) -> Vec<Verdict> {
-    numbers
-        .iter()
-        .map(|(seq, s)| sequence.note(*seq, None, second(*s)))
-        .collect()
+    numbers.iter().map(|(seq, s)| sequence.note(*seq, None, second(*s))).collect()
 }
 
 #[test]
@@ -26,10 +23,7 @@ fn a_gap_opens_and_closes() {
     assert_eq!(sequence.missing(), [(12, 12), (14, 14)]);
     note_all(&mut sequence, &[(14, 14), (12, 12)]);
     assert!(sequence.missing().is_empty());
-    assert_eq!(
-        (sequence.late, sequence.repeats, sequence.restarts),
-        (3, 1, 0)
-    );
+    assert_eq!((sequence.late, sequence.repeats, sequence.restarts), (3, 1, 0));
 }
 
 #[test]
@@ -59,10 +53,7 @@ fn without_boot_a_number_counted_again_later_is_a_restart_and_the_same_message_a
     let mut sequence = Sequence::default();
     note_all(&mut sequence, &[(0, 100), (1, 101), (2, 102)]);
     assert_eq!(sequence.note(1, None, second(101)), Verdict::Repeat);
-    assert_eq!(
-        sequence.note(0, None, second(200)),
-        Verdict::First { restart: true }
-    );
+    assert_eq!(sequence.note(0, None, second(200)), Verdict::First { restart: true });
     assert_eq!(sequence.note(1, None, second(201)), Verdict::Ahead);
     assert_eq!(sequence.restarts, 1);
 }
@@ -71,15 +62,8 @@ fn without_boot_a_number_counted_again_later_is_a_restart_and_the_same_message_a
 fn without_boot_a_number_far_behind_is_a_restart_even_when_the_clock_stands_at_1970() {
     let mut sequence = Sequence::default();
     note_all(&mut sequence, &[(5_000, 1_700_000_000)]);
-    assert_eq!(
-        sequence.note(0, None, second(3)),
-        Verdict::First { restart: true }
-    );
-    assert_eq!(
-        sequence.note(3_976, None, second(1_699_999_999)),
-        Verdict::Late,
-        "1,024 behind"
-    );
+    assert_eq!(sequence.note(0, None, second(3)), Verdict::First { restart: true });
+    assert_eq!(sequence.note(3_976, None, second(1_699_999_999)), Verdict::Late, "1,024 behind");
 }
 
 #[test]

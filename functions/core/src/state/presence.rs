@@ -36,9 +36,7 @@ impl Connection {
 
     /// Reads the API's word.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|connection| connection.as_str() == text)
+        Self::ALL.into_iter().find(|connection| connection.as_str() == text)
     }
 }
 

@@ -31,11 +31,7 @@ fn status(s: i64, status: &str, conn_id: Option<&str>) -> Message {
 }
 
 fn telemetry(s: i64, metric: &str, value: f64) -> Message {
-    message(
-        s,
-        "telemetry",
-        json!({"measurements": [{"type": metric, "val": value}]}),
-    )
+    message(s, "telemetry", json!({"measurements": [{"type": metric, "val": value}]}))
 }
 
 fn hello(s: i64, fw: &str) -> Message {
@@ -82,18 +78,9 @@ fn a_device_that_speaks_is_online_and_its_goodbye_takes_it_offline() {
 #[test]
 fn any_later_message_revives_and_an_earlier_one_that_comes_late_does_not() {
     let gone = status(5, "offline", None);
-    assert_eq!(
-        connection(&[gone.clone(), telemetry(6, "pf", 1.0)]),
-        Connection::Online
-    );
-    assert_eq!(
-        connection(&[gone.clone(), telemetry(4, "pf", 1.0)]),
-        Connection::Offline
-    );
-    assert_eq!(
-        connection(&[gone, status(4, "online", None)]),
-        Connection::Offline
-    );
+    assert_eq!(connection(&[gone.clone(), telemetry(6, "pf", 1.0)]), Connection::Online);
+    assert_eq!(connection(&[gone.clone(), telemetry(4, "pf", 1.0)]), Connection::Offline);
+    assert_eq!(connection(&[gone, status(4, "online", None)]), Connection::Offline);
 }
 
 #[test]
@@ -107,10 +94,7 @@ fn the_will_of_another_connection_is_ignored() {
         connection(&[online.clone(), status(2, "offline", Some("new"))]),
         Connection::Offline
     );
-    assert_eq!(
-        connection(&[online, status(2, "offline", None)]),
-        Connection::Offline
-    );
+    assert_eq!(connection(&[online, status(2, "offline", None)]), Connection::Offline);
 }
 
 #[test]
@@ -121,10 +105,7 @@ fn going_offline_raises_one_alert_and_coming_back_resolves_it() {
         status(3, "offline", None),
         telemetry(4, "pf", 1.0),
     ]);
-    let [
-        Effect::OpenAlert { alert },
-        Effect::ResolveAlert { alert_id, at },
-    ] = &state.outbox[..]
+    let [Effect::OpenAlert { alert }, Effect::ResolveAlert { alert_id, at }] = &state.outbox[..]
     else {
         panic!("{:?}", state.outbox)
     };
@@ -132,10 +113,7 @@ fn going_offline_raises_one_alert_and_coming_back_resolves_it() {
     assert_eq!(*at, second(4));
     assert_eq!(state.presence.open_alert, None);
     // Decided again from the same messages, it is the same alert.
-    assert_eq!(
-        after(&[status(2, "offline", None)]).outbox[0],
-        state.outbox[0]
-    );
+    assert_eq!(after(&[status(2, "offline", None)]).outbox[0], state.outbox[0]);
 }
 
 #[test]
@@ -149,11 +127,8 @@ fn a_device_that_is_not_registered_leaves_no_effects() {
 
 #[test]
 fn an_answer_leaves_through_the_outbox_once() {
-    let ack = message(
-        2,
-        "command/ack",
-        json!({"cmd_id": CMD, "result": "rejected", "detail": "busy"}),
-    );
+    let ack =
+        message(2, "command/ack", json!({"cmd_id": CMD, "result": "rejected", "detail": "busy"}));
     let state = after(&[ack.clone(), ack]);
     let [Effect::FinishCommand { result, detail, .. }] = &state.outbox[..] else {
         panic!("{:?}", state.outbox)
@@ -172,12 +147,7 @@ fn an_upgrade_is_complete_when_a_hello_from_the_target_follows_success() {
     assert!(completed(&after(&[ota(1, "success"), hello(2, "2.0.0")])));
     assert!(!completed(&after(&[ota(1, "success"), hello(2, "1.0.0")])));
     assert!(!completed(&after(&[ota(1, "applying"), hello(2, "2.0.0")])));
-    assert_eq!(
-        after(&[hello(2, "2.0.0"), hello(1, "1.0.0")])
-            .fw_version
-            .as_deref(),
-        Some("2.0.0")
-    );
+    assert_eq!(after(&[hello(2, "2.0.0"), hello(1, "1.0.0")]).fw_version.as_deref(), Some("2.0.0"));
 }
 
 #[test]
@@ -218,11 +188,8 @@ fn a_word_over_rest_counts_as_a_signal() {
 
 #[test]
 fn a_state_is_small_and_reads_back_as_it_was() {
-    let state = after(&[
-        status(1, "online", Some("c")),
-        hello(2, "1.0.0"),
-        telemetry(3, "pf", 1.0),
-    ]);
+    let state =
+        after(&[status(1, "online", Some("c")), hello(2, "1.0.0"), telemetry(3, "pf", 1.0)]);
     let text = serde_json::to_string(&state).unwrap();
     assert!(text.len() < 1_000, "{} bytes", text.len());
     assert_eq!(serde_json::from_str::<DeviceState>(&text).unwrap(), state);
