@@ -24,17 +24,6 @@ const CONCURRENCY: usize = 16;
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
-/// The ports that ingest needs, of one type.
-pub trait Stores:
-    Archive + MessageStore + QuarantineStore + StateStore + AlertStore + CommandStore
-{
-}
-
-impl<T: Archive + MessageStore + QuarantineStore + StateStore + AlertStore + CommandStore> Stores
-    for T
-{
-}
-
 /// What an operator may choose.
 #[derive(Debug, Clone)]
 pub struct Choices {
@@ -48,11 +37,21 @@ pub struct Choices {
     pub require_registration: bool,
 }
 
-/// The handler of batches.
+/// The handler of batches, over the ports that it needs.
 #[derive(Debug)]
-pub struct Ingest<S> {
-    stores: S,
-    choices: Choices,
+pub struct Ingest<O, M, S, A, C> {
+    /// Where the bytes go.
+    pub archive: O,
+    /// Where their index and the measurements go, and the index of what could not be read.
+    pub messages: M,
+    /// Where what is known of each device is.
+    pub states: S,
+    /// Where effects on alerts go.
+    pub alerts: A,
+    /// Where effects on commands go.
+    pub commands: C,
+    /// What the operator chose.
+    pub choices: Choices,
 }
 
 /// What became of a batch.
@@ -158,12 +157,14 @@ impl Batch {
     }
 }
 
-impl<S: Stores> Ingest<S> {
-    /// A handler over these stores.
-    pub fn new(stores: S, choices: Choices) -> Self {
-        Self { stores, choices }
-    }
-
+impl<O, M, S, A, C> Ingest<O, M, S, A, C>
+where
+    O: Archive,
+    M: MessageStore + QuarantineStore,
+    S: StateStore,
+    A: AlertStore,
+    C: CommandStore,
+{
     /// Handles a batch.
     pub async fn handle(&self, deliveries: &[Delivery]) -> Outcome {
         let mut batch = Batch::read(deliveries);
@@ -171,7 +172,7 @@ impl<S: Stores> Ingest<S> {
         run.counts.received = deliveries.len();
         run.counts.doubled = deliveries.len() - batch.readable.len() - batch.unreadable.len();
 
-        let states = match self.stores.get_many(&batch.devices()).await {
+        let states = match self.states.get_many(&batch.devices()).await {
             Ok(states) => states,
             Err(error) => {
                 run.fail("reading device states", batch.readable.keys().copied(), &error);
@@ -229,7 +230,7 @@ impl<S: Stores> Ingest<S> {
                 })
             })
             .collect();
-        if let Err(error) = self.stores.put_quarantined(&entries).await {
+        if let Err(error) = self.messages.put_quarantined(&entries).await {
             run.fail("indexing the quarantine", error.failed.iter().copied(), &error);
         }
         run.counts.quarantined = unreadable.len() - run.failed.len();
@@ -290,8 +291,7 @@ impl<S: Stores> Ingest<S> {
     /// Writes objects; where each message is whose object was written. The others have failed.
     async fn put_objects(&self, objects: Vec<Object>, run: &mut Run) -> HashMap<Mid, Location> {
         let puts = objects.into_iter().map(|object| async move {
-            let put =
-                Archive::put(&self.stores, &object.key, object.content_type, object.body).await;
+            let put = self.archive.put(&object.key, object.content_type, object.body).await;
             (object.entries, put)
         });
         let answers: Vec<_> =
@@ -329,7 +329,7 @@ impl<S: Stores> Ingest<S> {
         if all.is_empty() {
             return;
         }
-        let failed = match MessageStore::put(&self.stores, &all).await {
+        let failed = match self.messages.put(&all).await {
             Ok(()) => BTreeSet::new(),
             Err(error) => {
                 run.fail("writing messages", error.failed.iter().copied(), &error);
@@ -357,7 +357,7 @@ impl<S: Stores> Ingest<S> {
             return work;
         }
         let writes: Vec<_> = work.iter().map(DeviceWork::write).collect();
-        let answers = self.stores.save_many(&writes).await;
+        let answers = self.states.save_many(&writes).await;
         let mut lost = Vec::new();
         let mut saved = Vec::new();
         for (device, answer) in work.into_iter().zip(answers) {
@@ -376,7 +376,7 @@ impl<S: Stores> Ingest<S> {
             |device| async move {
                 let mut state = device.after.clone();
                 state.version += 1;
-                (device, outbox::settle(&self.stores, &self.stores, &self.stores, state).await)
+                (device, outbox::settle(&self.states, &self.alerts, &self.commands, state).await)
             },
         );
         let settled: Vec<_> =
@@ -395,7 +395,7 @@ impl<S: Stores> Ingest<S> {
         run: &mut Run,
     ) -> Vec<DeviceWork<'a>> {
         let ids: Vec<_> = lost.iter().map(|device| device.before.device_id.clone()).collect();
-        match self.stores.get_many(&ids).await {
+        match self.states.get_many(&ids).await {
             Ok(states) => lost
                 .into_iter()
                 .map(|device| {

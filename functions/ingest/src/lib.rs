@@ -6,11 +6,14 @@
 pub mod batch;
 pub mod event;
 
-use meter_core::observe::Metrics;
+use meter_core::observe::{Metrics, Unit};
+use meter_core::store::{
+    AlertStore, Archive, CommandStore, MessageStore, QuarantineStore, StateStore,
+};
 use meter_core::time::Timestamp;
 use serde_json::{Value, json};
 
-use self::batch::{Counts, Ingest, Stores};
+use self::batch::{Counts, Ingest};
 use self::event::Source;
 
 /// Something in a message that was handed over alone could not be stored: the caller tries again.
@@ -20,11 +23,18 @@ pub struct NotStored;
 
 /// Handles one invocation and answers what Lambda expects of an SQS event source that reports failures
 /// one by one.
-pub async fn respond<S: Stores>(
-    ingest: &Ingest<S>,
+pub async fn respond<O, M, S, A, C>(
+    ingest: &Ingest<O, M, S, A, C>,
     event: &Value,
     now: Timestamp,
-) -> Result<Value, NotStored> {
+) -> Result<Value, NotStored>
+where
+    O: Archive,
+    M: MessageStore + QuarantineStore,
+    S: StateStore,
+    A: AlertStore,
+    C: CommandStore,
+{
     let started = std::time::Instant::now();
     let (source, deliveries) = event::read(event, now);
     let outcome = ingest.handle(&deliveries).await;
@@ -48,6 +58,6 @@ fn report(counts: &Counts, duration_ms: f64, now: Timestamp) {
     for (name, n) in counts.named() {
         metrics.count(name, n);
     }
-    metrics.add("BatchDuration", meter_core::observe::Unit::Milliseconds, duration_ms);
+    metrics.add("BatchDuration", Unit::Milliseconds, duration_ms);
     metrics.emit(now);
 }

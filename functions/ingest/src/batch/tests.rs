@@ -37,8 +37,22 @@ fn choices() -> Choices {
     Choices { layout: Layout::Batch, max_metrics: 2, ttl_days: None, require_registration: false }
 }
 
-fn ingest(memory: &Memory) -> Ingest<Memory> {
-    Ingest::new(memory.clone(), choices())
+fn ingest(memory: &Memory) -> Ingest<Memory, Memory, Memory, Memory, Memory> {
+    ingest_with(memory, choices())
+}
+
+fn ingest_with(
+    memory: &Memory,
+    choices: Choices,
+) -> Ingest<Memory, Memory, Memory, Memory, Memory> {
+    Ingest {
+        archive: memory.clone(),
+        messages: memory.clone(),
+        states: memory.clone(),
+        alerts: memory.clone(),
+        commands: memory.clone(),
+        choices,
+    }
 }
 
 async fn register(memory: &Memory, device: &str) {
@@ -136,7 +150,7 @@ async fn what_cannot_be_read_is_in_quarantine_with_its_reason_and_holds_nobody_u
 async fn where_registration_is_required_strangers_go_to_quarantine() {
     let memory = Memory::new();
     register(&memory, "a").await;
-    let ingest = Ingest::new(memory.clone(), Choices { require_registration: true, ..choices() });
+    let ingest = ingest_with(&memory, Choices { require_registration: true, ..choices() });
     let outcome = ingest.handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)]).await;
     assert_eq!((outcome.counts.stored, outcome.counts.quarantined), (1, 1));
     assert_eq!(memory.quarantined()[0].reason, "device_id: is not registered");
@@ -219,7 +233,7 @@ async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
 #[tokio::test]
 async fn plain_objects_are_under_the_names_that_the_api_gives_them() {
     let memory = Memory::new();
-    let ingest = Ingest::new(memory.clone(), Choices { layout: Layout::Message, ..choices() });
+    let ingest = ingest_with(&memory, Choices { layout: Layout::Message, ..choices() });
     ingest.handle(&[reading("a", 1, "pf", 0.1)]).await;
     let key = memory.objects().into_keys().next().unwrap();
     assert!(key.starts_with("a/telemetry/19700101T000001.000000000Z-"), "{key}");
