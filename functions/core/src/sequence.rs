@@ -6,9 +6,11 @@
 
 mod ranges;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use self::ranges::Ranges;
+use self::ranges::{Gap, Ranges};
 use crate::time::Timestamp;
 
 /// Power-ons that are remembered.
@@ -44,6 +46,31 @@ struct Session {
     seen: Ranges,
 }
 
+/// An inclusive range of the device's own numbers; across the wrap its end is below its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// The first number that is missing.
+    pub start: u32,
+    /// The last one.
+    pub end: u32,
+}
+
+impl From<Gap> for Missing {
+    fn from(gap: Gap) -> Self {
+        Self { start: wrapped(gap.start), end: wrapped(gap.end) }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.start == self.end {
+            write!(f, "{}", self.start)
+        } else {
+            write!(f, "{} to {}", self.start, self.end)
+        }
+    }
+}
+
 /// What a number amounted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -61,17 +88,18 @@ pub enum Verdict {
 }
 
 impl Sequence {
-    /// Notes a number. `boot` is what the device calls its power-on, `ts` its own clock.
-    pub fn note(&mut self, seq: u32, boot: Option<&str>, ts: Timestamp) -> Verdict {
+    /// Notes a number received at `at`. `boot` is what the device calls its power-on, `ts` its own clock.
+    pub fn note(&mut self, seq: u32, boot: Option<&str>, ts: Timestamp, at: Timestamp) -> Verdict {
+        let at = at.as_seconds();
         let session = match boot {
             Some(boot) => self.sessions.iter().rposition(|s| s.boot.as_deref() == Some(boot)),
             None => self.session_without_boot(seq, ts),
         };
         let verdict = match session {
-            Some(index) => self.sessions[index].note(seq, ts),
+            Some(index) => self.sessions[index].note(seq, ts, at),
             None => {
                 let restart = !self.sessions.is_empty();
-                self.begin(seq, boot, ts);
+                self.begin(seq, boot, ts, at);
                 Verdict::First { restart }
             }
         };
@@ -84,17 +112,29 @@ impl Sequence {
         verdict
     }
 
-    /// The numbers missing behind the highest of each remembered session, as inclusive ranges of the
-    /// device's own numbers; one that crosses the wrap has its end before its start.
-    pub fn missing(&self) -> Vec<(u32, u32)> {
-        self.sessions
-            .iter()
-            .flat_map(|s| s.seen.gaps())
-            .map(|(a, b)| (wrapped(a), wrapped(b)))
-            .collect()
+    /// The numbers missing behind the highest of each remembered session.
+    pub fn missing(&self) -> Vec<Missing> {
+        self.gaps().map(Missing::from).collect()
     }
 
-    fn begin(&mut self, seq: u32, boot: Option<&str>, ts: Timestamp) {
+    /// Those that have been missing for `grace_s` seconds at `now`.
+    pub fn overdue(&self, now: Timestamp, grace_s: u32) -> Vec<Missing> {
+        let latest = now.as_seconds() - i64::from(grace_s);
+        self.gaps().filter(|gap| gap.since <= latest).map(Missing::from).collect()
+    }
+
+    /// When the oldest gap that was not overdue at `now` will be.
+    pub fn next_overdue(&self, now: Timestamp, grace_s: u32) -> Option<Timestamp> {
+        let latest = now.as_seconds() - i64::from(grace_s);
+        let oldest = self.gaps().map(|gap| gap.since).filter(|since| *since > latest).min()?;
+        Timestamp::from_millis((oldest + i64::from(grace_s)) * 1_000).ok()
+    }
+
+    fn gaps(&self) -> impl Iterator<Item = Gap> {
+        self.sessions.iter().flat_map(|session| session.seen.gaps())
+    }
+
+    fn begin(&mut self, seq: u32, boot: Option<&str>, ts: Timestamp, at: i64) {
         if self.sessions.len() == MAX_SESSIONS {
             self.sessions.remove(0);
         }
@@ -102,7 +142,7 @@ impl Sequence {
             boot: boot.map(str::to_owned),
             first_ts: ts,
             last_ts: ts,
-            seen: Ranges::of(i64::from(seq)),
+            seen: Ranges::of(i64::from(seq), at),
         });
     }
 
@@ -131,12 +171,12 @@ impl Sequence {
 }
 
 impl Session {
-    fn note(&mut self, seq: u32, ts: Timestamp) -> Verdict {
+    fn note(&mut self, seq: u32, ts: Timestamp, at: i64) -> Verdict {
         let number = self.unwrap(seq);
         self.first_ts = self.first_ts.min(ts);
         self.last_ts = self.last_ts.max(ts);
         let highest = self.seen.highest();
-        if self.seen.insert(number) {
+        if self.seen.insert(number, at) {
             if number > highest { Verdict::Ahead } else { Verdict::Late }
         } else {
             Verdict::Repeat

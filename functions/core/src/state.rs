@@ -164,7 +164,7 @@ impl DeviceState {
     fn take_in(&mut self, message: &Message, max_metrics: usize) {
         let at = message.received.received_at;
         if let Some(seq) = message.seq {
-            self.sequence.note(seq, message.boot.as_deref(), message.ts);
+            self.sequence.note(seq, message.boot.as_deref(), message.ts, at);
         }
         let change = match &message.body {
             Body::Status { online: true, conn_id } => self.presence.online(at, conn_id.as_deref()),

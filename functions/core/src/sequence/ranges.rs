@@ -1,22 +1,50 @@
-//! A set of numbers as inclusive ranges, bounded in size.
+//! A set of numbers as inclusive ranges, bounded in size, which knows since when each gap is open.
 
 use serde::{Deserialize, Serialize};
 
 /// Ranges that are kept. Beyond it the lowest gap is forgotten: its numbers count as seen.
 const MAX_RANGES: usize = 64;
 
-/// Never empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<(i64, i64)>", into = "Vec<(i64, i64)>")]
-pub(super) struct Ranges(Vec<(i64, i64)>);
+/// Numbers seen, and when the gap in front of them was noticed, in seconds since the epoch (of receipt).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(i64, i64, i64)", into = "(i64, i64, i64)")]
+struct Range {
+    start: i64,
+    end: i64,
+    gap_since: i64,
+}
 
-impl TryFrom<Vec<(i64, i64)>> for Ranges {
+impl From<(i64, i64, i64)> for Range {
+    fn from((start, end, gap_since): (i64, i64, i64)) -> Self {
+        Self { start, end, gap_since }
+    }
+}
+
+impl From<Range> for (i64, i64, i64) {
+    fn from(range: Range) -> Self {
+        (range.start, range.end, range.gap_since)
+    }
+}
+
+/// Numbers that are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub(super) start: i64,
+    pub(super) end: i64,
+    pub(super) since: i64,
+}
+
+/// Never empty; ascending, and never touching.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Range>", into = "Vec<Range>")]
+pub(super) struct Ranges(Vec<Range>);
+
+impl TryFrom<Vec<Range>> for Ranges {
     type Error = &'static str;
 
-    fn try_from(ranges: Vec<(i64, i64)>) -> Result<Self, Self::Error> {
-        let ordered =
-            ranges.windows(2).all(|w| w[0].1 < w[1].0) && ranges.iter().all(|r| r.0 <= r.1);
-        if ordered && !ranges.is_empty() {
+    fn try_from(ranges: Vec<Range>) -> Result<Self, Self::Error> {
+        let ascending = ranges.windows(2).all(|w| w[0].end < w[1].start);
+        if ascending && ranges.iter().all(|r| r.start <= r.end) && !ranges.is_empty() {
             Ok(Self(ranges))
         } else {
             Err("ranges are not ascending")
@@ -24,50 +52,61 @@ impl TryFrom<Vec<(i64, i64)>> for Ranges {
     }
 }
 
-impl From<Ranges> for Vec<(i64, i64)> {
+impl From<Ranges> for Vec<Range> {
     fn from(ranges: Ranges) -> Self {
         ranges.0
     }
 }
 
 impl Ranges {
-    pub(super) fn of(number: i64) -> Self {
-        Self(vec![(number, number)])
+    pub(super) fn of(number: i64, at: i64) -> Self {
+        Self(vec![Range { start: number, end: number, gap_since: at }])
     }
 
     pub(super) fn highest(&self) -> i64 {
-        self.0.last().map_or(0, |range| range.1)
+        self.0.last().map_or(0, |range| range.end)
     }
 
     pub(super) fn contains(&self, number: i64) -> bool {
-        let index = self.0.partition_point(|range| range.1 < number);
-        self.0.get(index).is_some_and(|range| range.0 <= number)
+        let index = self.0.partition_point(|range| range.end < number);
+        self.0.get(index).is_some_and(|range| range.start <= number)
     }
 
-    /// Adds a number; whether it was new.
-    pub(super) fn insert(&mut self, number: i64) -> bool {
-        // The first range that does not end before the number or touches it from below.
-        let index = self.0.partition_point(|range| range.1 < number - 1);
+    /// Adds a number received at second `at`; whether it was new.
+    pub(super) fn insert(&mut self, number: i64, at: i64) -> bool {
+        // The first range that does not end before the number, or touches it from below.
+        let index = self.0.partition_point(|range| range.end < number - 1);
         match self.0.get_mut(index) {
-            Some(range) if range.0 <= number && number <= range.1 => return false,
-            Some(range) if range.1 == number - 1 => {
-                range.1 = number;
-                let end = self.0[index].1;
-                if self.0.get(index + 1).is_some_and(|next| next.0 == end + 1) {
-                    self.0[index].1 = self.0.remove(index + 1).1;
+            Some(range) if range.start <= number && number <= range.end => return false,
+            Some(range) if range.end == number - 1 => {
+                range.end = number;
+                if self.0.get(index + 1).is_some_and(|next| next.start == number + 1) {
+                    self.0[index].end = self.0.remove(index + 1).end;
                 }
             }
-            Some(range) if range.0 == number + 1 => range.0 = number,
-            _ => self.0.insert(index, (number, number)),
+            Some(range) if range.start == number + 1 => range.start = number,
+            Some(next) => {
+                // It splits the gap in front of `next`, whose halves are as old as the whole; below
+                // everything seen there was no gap until now.
+                let gap_since = if index == 0 {
+                    std::mem::replace(&mut next.gap_since, at)
+                } else {
+                    next.gap_since
+                };
+                self.0.insert(index, Range { start: number, end: number, gap_since });
+            }
+            None => self.0.push(Range { start: number, end: number, gap_since: at }),
         }
         if self.0.len() > MAX_RANGES {
             let lowest = self.0.remove(0);
-            self.0[0].0 = lowest.0;
+            self.0[0].start = lowest.start;
         }
         true
     }
 
-    pub(super) fn gaps(&self) -> impl Iterator<Item = (i64, i64)> {
-        self.0.windows(2).map(|w| (w[0].1 + 1, w[1].0 - 1))
+    pub(super) fn gaps(&self) -> impl Iterator<Item = Gap> {
+        let between =
+            |w: &[Range]| Gap { start: w[0].end + 1, end: w[1].start - 1, since: w[1].gap_since };
+        self.0.windows(2).map(between)
     }
 }

@@ -4,23 +4,27 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn missing(sequence: &Sequence) -> Vec<(u32, u32)> {
+    sequence.missing().iter().map(|m| (m.start, m.end)).collect()
+}
+
 fn second(s: i64) -> Timestamp {
     Timestamp::from_millis(s * 1_000).unwrap()
 }
 
 /// Notes (number, second of the device's clock) pairs without a boot.
 fn note_all(sequence: &mut Sequence, numbers: &[(u32, i64)]) -> Vec<Verdict> {
-    numbers.iter().map(|(seq, s)| sequence.note(*seq, None, second(*s))).collect()
+    numbers.iter().map(|(seq, s)| sequence.note(*seq, None, second(*s), second(*s))).collect()
 }
 
 #[test]
 fn a_gap_opens_and_closes() {
     let mut sequence = Sequence::default();
     note_all(&mut sequence, &[(10, 10), (11, 11), (15, 15)]);
-    assert_eq!(sequence.missing(), [(12, 14)]);
+    assert_eq!(missing(&sequence), [(12, 14)]);
     let verdicts = note_all(&mut sequence, &[(13, 13), (13, 13)]);
     assert_eq!(verdicts, [Verdict::Late, Verdict::Repeat]);
-    assert_eq!(sequence.missing(), [(12, 12), (14, 14)]);
+    assert_eq!(missing(&sequence), [(12, 12), (14, 14)]);
     note_all(&mut sequence, &[(14, 14), (12, 12)]);
     assert!(sequence.missing().is_empty());
     assert_eq!((sequence.late, sequence.repeats, sequence.restarts), (3, 1, 0));
@@ -30,7 +34,7 @@ fn a_gap_opens_and_closes() {
 fn the_wrap_at_2_to_the_32_is_no_gap() {
     let mut sequence = Sequence::default();
     note_all(&mut sequence, &[(u32::MAX - 1, 1), (1, 4)]);
-    assert_eq!(sequence.missing(), [(u32::MAX, 0)]);
+    assert_eq!(missing(&sequence), [(u32::MAX, 0)]);
     note_all(&mut sequence, &[(u32::MAX, 2), (0, 3), (2, 5)]);
     assert!(sequence.missing().is_empty());
     assert_eq!(sequence.restarts, 0);
@@ -40,10 +44,10 @@ fn the_wrap_at_2_to_the_32_is_no_gap() {
 fn a_new_boot_is_a_restart_and_stragglers_of_the_old_one_count_there() {
     let mut sequence = Sequence::default();
     for (seq, boot) in [(0, "a"), (2, "a"), (0, "b"), (1, "b")] {
-        sequence.note(seq, Some(boot), second(0));
+        sequence.note(seq, Some(boot), second(0), second(0));
     }
-    assert_eq!(sequence.note(1, Some("a"), second(0)), Verdict::Late);
-    assert_eq!(sequence.note(0, Some("b"), second(0)), Verdict::Repeat);
+    assert_eq!(sequence.note(1, Some("a"), second(0), second(0)), Verdict::Late);
+    assert_eq!(sequence.note(0, Some("b"), second(0), second(0)), Verdict::Repeat);
     assert!(sequence.missing().is_empty());
     assert_eq!(sequence.restarts, 1);
 }
@@ -52,9 +56,9 @@ fn a_new_boot_is_a_restart_and_stragglers_of_the_old_one_count_there() {
 fn without_boot_a_number_counted_again_later_is_a_restart_and_the_same_message_again_is_not() {
     let mut sequence = Sequence::default();
     note_all(&mut sequence, &[(0, 100), (1, 101), (2, 102)]);
-    assert_eq!(sequence.note(1, None, second(101)), Verdict::Repeat);
-    assert_eq!(sequence.note(0, None, second(200)), Verdict::First { restart: true });
-    assert_eq!(sequence.note(1, None, second(201)), Verdict::Ahead);
+    assert_eq!(sequence.note(1, None, second(101), second(0)), Verdict::Repeat);
+    assert_eq!(sequence.note(0, None, second(200), second(0)), Verdict::First { restart: true });
+    assert_eq!(sequence.note(1, None, second(201), second(0)), Verdict::Ahead);
     assert_eq!(sequence.restarts, 1);
 }
 
@@ -62,8 +66,12 @@ fn without_boot_a_number_counted_again_later_is_a_restart_and_the_same_message_a
 fn without_boot_a_number_far_behind_is_a_restart_even_when_the_clock_stands_at_1970() {
     let mut sequence = Sequence::default();
     note_all(&mut sequence, &[(5_000, 1_700_000_000)]);
-    assert_eq!(sequence.note(0, None, second(3)), Verdict::First { restart: true });
-    assert_eq!(sequence.note(3_976, None, second(1_699_999_999)), Verdict::Late, "1,024 behind");
+    assert_eq!(sequence.note(0, None, second(3), second(0)), Verdict::First { restart: true });
+    assert_eq!(
+        sequence.note(3_976, None, second(1_699_999_999), second(0)),
+        Verdict::Late,
+        "1,024 behind"
+    );
 }
 
 #[test]
@@ -75,12 +83,28 @@ fn a_number_of_four_billion_in_between_leaves_the_others_in_their_session() {
 }
 
 #[test]
+fn a_gap_is_overdue_when_it_was_open_for_the_grace_and_its_halves_are_as_old_as_the_whole() {
+    let mut sequence = Sequence::default();
+    note_all(&mut sequence, &[(1, 0), (5, 100), (3, 130), (9, 140)]);
+    let overdue = |now| {
+        let ranges = sequence.overdue(second(now), 60);
+        ranges.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(overdue(159), [""; 0]);
+    assert_eq!(overdue(160), ["2", "4"]);
+    assert_eq!(overdue(200), ["2", "4", "6 to 8"]);
+    assert_eq!(sequence.next_overdue(second(0), 60), Some(second(160)));
+    assert_eq!(sequence.next_overdue(second(160), 60), Some(second(200)));
+    assert_eq!(sequence.next_overdue(second(200), 60), None);
+}
+
+#[test]
 fn it_is_stored_and_read_back() {
     let mut sequence = Sequence::default();
     note_all(&mut sequence, &[(1, 1), (9, 2)]);
     let text = serde_json::to_string(&sequence).unwrap();
     assert_eq!(serde_json::from_str::<Sequence>(&text).unwrap(), sequence);
-    let damaged = text.replace("[9,9]", "[0,0]");
+    let damaged = text.replace("[9,9,2]", "[0,0,2]");
     assert!(serde_json::from_str::<Sequence>(&damaged).is_err());
 }
 
@@ -92,18 +116,18 @@ proptest! {
     ) {
         let mut sequence = Sequence::default();
         for offset in &offsets {
-            sequence.note(start.wrapping_add(*offset), Some("b"), second(i64::from(*offset)));
+            sequence.note(start.wrapping_add(*offset), Some("b"), second(i64::from(*offset)), second(0));
         }
         let seen: BTreeSet<u32> = offsets.iter().copied().collect();
         let (least, greatest) = (*seen.first().unwrap(), *seen.last().unwrap());
         let expected: Vec<u32> =
             (least..greatest).filter(|n| !seen.contains(n)).map(|n| start.wrapping_add(n)).collect();
-        let mut missing = Vec::new();
-        for (from, to) in sequence.missing() {
+        let mut never_came = Vec::new();
+        for (from, to) in missing(&sequence) {
             let length = to.wrapping_sub(from);
-            missing.extend((0..=length).map(|n| from.wrapping_add(n)));
+            never_came.extend((0..=length).map(|n| from.wrapping_add(n)));
         }
-        prop_assert_eq!(missing, expected);
+        prop_assert_eq!(never_came, expected);
         prop_assert_eq!(sequence.repeats, (offsets.len() - seen.len()) as u64);
         prop_assert_eq!(sequence.restarts, 0);
     }
@@ -117,7 +141,7 @@ proptest! {
         for run in &runs {
             for seq in 0..*run {
                 clock += 1;
-                sequence.note(seq, None, second(clock));
+                sequence.note(seq, None, second(clock), second(0));
             }
         }
         prop_assert_eq!(sequence.restarts, runs.len() as u64 - 1);
@@ -131,7 +155,7 @@ proptest! {
         let mut sequence = Sequence::default();
         let mut counted = 0;
         for (seq, boot, s) in &notes {
-            let verdict = sequence.note(*seq, boot.as_deref(), second(i64::from(*s)));
+            let verdict = sequence.note(*seq, boot.as_deref(), second(i64::from(*s)), second(0));
             counted += u64::from(matches!(verdict, Verdict::Repeat));
         }
         prop_assert!(sequence.sessions.len() <= MAX_SESSIONS);
