@@ -23,7 +23,7 @@ pub mod serve;
 pub mod size;
 pub mod testing;
 
-pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
 pub use self::answer::Answer;
 pub use self::problem::{Failure, Problem};

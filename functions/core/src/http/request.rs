@@ -139,7 +139,7 @@ impl Request {
     /// The device that the path names. A text that can be no device's name is answered like the name
     /// of a device that nobody knows, so it is none rather than an error.
     pub fn device_id(&self) -> Option<DeviceId> {
-        DeviceId::parse(self.params.get("id")).ok()
+        DeviceId::parse(self.params.get("device_id")).ok()
     }
 
     /// The body's bytes; empty when there is none.

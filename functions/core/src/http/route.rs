@@ -3,6 +3,8 @@
 
 use ::http::Method;
 
+pub use matchit::InsertError as RouteError;
+
 use super::request::Params;
 
 /// A method and a path, and what handles it. `E` is the function's own enum of endpoints.
@@ -65,7 +67,7 @@ pub enum Found<E: 'static> {
 
 impl<E> Router<E> {
     /// A router of these routes; fails when two patterns contradict each other.
-    pub fn new(routes: &'static [Route<E>]) -> Result<Self, matchit::InsertError> {
+    pub fn new(routes: &'static [Route<E>]) -> Result<Self, RouteError> {
         let mut router = Self { tree: matchit::Router::new(), entries: Vec::new() };
         for route in routes {
             router.entry(route.path)?.routes.push(route);
@@ -75,16 +77,12 @@ impl<E> Router<E> {
 
     /// Also knows of a route that another function has, for 405 instead of 404: the function that gets
     /// what no route of the gateway matches knows every route.
-    pub fn knowing(
-        mut self,
-        method: Method,
-        path: &'static str,
-    ) -> Result<Self, matchit::InsertError> {
+    pub fn knowing(mut self, method: Method, path: &'static str) -> Result<Self, RouteError> {
         self.entry(path)?.elsewhere.push(method);
         Ok(self)
     }
 
-    fn entry(&mut self, path: &'static str) -> Result<&mut Entry<E>, matchit::InsertError> {
+    fn entry(&mut self, path: &'static str) -> Result<&mut Entry<E>, RouteError> {
         let index = match self.entries.iter().position(|entry| entry.path == path) {
             Some(index) => index,
             None => {

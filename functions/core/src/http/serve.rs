@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use ::http::{HeaderValue, Method, StatusCode, header};
@@ -20,6 +21,7 @@ use super::problem::{self, Failure, Problem};
 use super::request::Request;
 use super::route::{Access, Found, Router};
 use crate::config::Api;
+use crate::observe;
 use crate::time::Timestamp;
 
 /// What a function does: it handles its endpoints.
@@ -42,13 +44,34 @@ pub struct Server<F: Function> {
     settings: Api,
 }
 
-/// Serves the Lambda runtime until the process is told to end.
-pub async fn run<F: Function>(server: Server<F>) -> Result<(), lambda_runtime::Error> {
+/// Anything that keeps a function from starting.
+pub type Error = lambda_runtime::Error;
+
+/// A function's `main`: starts logging, makes the server and serves the Lambda runtime until the process
+/// is told to end. What keeps it from starting is one line in the log.
+pub async fn start<F: Function>(
+    server: impl Future<Output = Result<Server<F>, Error>>,
+) -> ExitCode {
+    observe::init();
+    let outcome = match server.await {
+        Ok(server) => run(server).await,
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("cannot start: {}", problem::with_causes(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run<F: Function>(server: Server<F>) -> Result<(), Error> {
     let server = &server;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Event>| {
         let id = &event.context.request_id;
         let reply = server.reply(event.payload, id, Timestamp::now()).await;
-        Ok::<_, lambda_runtime::Error>(reply)
+        Ok::<_, Error>(reply)
     }))
     .await
 }
@@ -124,8 +147,10 @@ impl<F: Function> Server<F> {
         if route.access == Access::Scoped {
             access::check(self.settings.auth, request.caller.as_ref(), &request.method)?;
         }
-        let handled = AssertUnwindSafe(self.function.handle(route.endpoint, request));
-        match handled.catch_unwind().await {
+        // Boxed, because the futures of handlers, stores and SDK in one another are a type too deep for
+        // the compiler.
+        let handled = self.function.handle(route.endpoint, request).boxed();
+        match AssertUnwindSafe(handled).catch_unwind().await {
             Ok(outcome) => outcome,
             // What it said is in the log already, by the panic hook.
             Err(_) => Err(Failure::Internal("a handler panicked".into())),

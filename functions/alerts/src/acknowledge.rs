@@ -1,0 +1,17 @@
+use meter_core::http::{Answer, Failure, Problem, Request};
+use meter_core::store::AlertStore;
+use uuid::Uuid;
+
+use crate::view::View;
+
+/// Says that somebody has seen it; saying it twice is no error. A body is not looked at: older clients
+/// send one or none.
+pub(crate) async fn acknowledge<A: AlertStore>(
+    alerts: &A,
+    request: &Request,
+) -> Result<Answer, Failure> {
+    let none = || Problem::not_found("Alert");
+    let alert_id = Uuid::parse_str(request.params.get("alert_id")).map_err(|_| none())?;
+    let alert = alerts.acknowledge(alert_id, request.now).await?;
+    Answer::ok(&View::new(alert.ok_or_else(none)?))
+}

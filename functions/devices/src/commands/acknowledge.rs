@@ -1,0 +1,34 @@
+use meter_core::command::AckResult;
+use meter_core::http::body::{self, Fields};
+use meter_core::http::{Answer, Failure, Problem, Request};
+use meter_core::store::{CommandStore, Finished};
+use uuid::Uuid;
+
+use super::view::View;
+
+/// The longest `detail`, in characters.
+const MAX_DETAIL: usize = 1_024;
+
+/// A device's answer to a command, over HTTP. The first answer stands: a later one is told so by the
+/// command as it is.
+pub(crate) async fn acknowledge<C: CommandStore>(
+    commands: &C,
+    request: &Request,
+) -> Result<Answer, Failure> {
+    const RESULTS: &str = "accepted, rejected, error, unsupported";
+    let body = body::object(request)?;
+    let fields = Fields::of(&body);
+    let result = fields
+        .word("result", AckResult::parse, RESULTS)?
+        .ok_or_else(|| fields.wrong("result", "is missing"))?;
+    let detail = fields.text("detail", 0..=MAX_DETAIL)?;
+
+    let none = || Problem::not_found("Command");
+    let cmd_id = Uuid::parse_str(request.params.get("cmd_id")).map_err(|_| none())?;
+    let device_id = commands.device_of(cmd_id).await?.ok_or_else(none)?;
+    let finished = commands.finish(&device_id, cmd_id, result, detail, request.now).await?;
+    match finished {
+        Finished::Now(command) | Finished::Before(command) => Answer::ok(&View::new(command)),
+        Finished::Unknown => Err(none().into()),
+    }
+}

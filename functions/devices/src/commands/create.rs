@@ -1,0 +1,120 @@
+use meter_core::command::{Command, CommandKind, CommandStatus};
+use meter_core::http::body::{self, Fields};
+use meter_core::http::problem::with_causes;
+use meter_core::http::{Answer, Failure, Request, StatusCode, idempotency};
+use meter_core::id::{DeviceId, new_id};
+use meter_core::store::{CommandPublisher, CommandStore, Made};
+use meter_core::time::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::document::document;
+use super::params;
+use crate::{known, no_device};
+
+/// What the client gets: the command as it was made, whatever has become of it since.
+#[derive(Debug, Serialize)]
+struct Receipt {
+    cmd_id: Uuid,
+    device_id: DeviceId,
+    cmd: CommandKind,
+    status: CommandStatus,
+    message: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mqtt_error: Option<&'static str>,
+}
+
+/// Stores a command, then publishes it: one that is published but not stored could never be answered.
+pub(crate) async fn create<C, P>(
+    commands: &C,
+    publisher: &P,
+    timeout_s: u32,
+    request: &Request,
+) -> Result<Answer, Failure>
+where
+    C: CommandStore,
+    P: CommandPublisher,
+{
+    let device_id = known(request)?;
+    let (cmd, params) = read(request)?;
+    let key = idempotency::key(request)?;
+    let command = Command {
+        cmd_id: new_id(request.now),
+        device_id,
+        cmd,
+        params,
+        status: CommandStatus::Pending,
+        ack_detail: None,
+        created_at: request.now,
+        published_at: None,
+        acked_at: None,
+        expires_at: request.now.plus_seconds(i64::from(timeout_s)),
+        ota: None,
+    };
+    let command = match commands.create(&command, key.as_ref()).await? {
+        Made::New => command,
+        Made::NoDevice => return Err(no_device().into()),
+        Made::Already(first) if (first.cmd, &first.params) == (command.cmd, &command.params) => {
+            first
+        }
+        Made::Already(_) => return Err(idempotency::used_for_another().into()),
+    };
+    let mqtt_error = publish(commands, publisher, &command, request.now).await?;
+    let (status, message) = match mqtt_error {
+        None => (StatusCode::CREATED, "Command sent"),
+        Some(_) => (StatusCode::ACCEPTED, "Command stored but not sent"),
+    };
+    let receipt = Receipt {
+        cmd_id: command.cmd_id,
+        device_id: command.device_id,
+        cmd: command.cmd,
+        status: CommandStatus::Pending,
+        message,
+        mqtt_error,
+    };
+    Answer::json(status, &receipt)
+}
+
+fn read(request: &Request) -> Result<(CommandKind, Map<String, Value>), Failure> {
+    let body = body::object(request)?;
+    let fields = Fields::of(&body);
+    let known = CommandKind::ALL.map(CommandKind::as_str).join(", ");
+    let cmd = fields
+        .word("cmd", CommandKind::parse, &known)?
+        .ok_or_else(|| fields.wrong("cmd", "is missing"))?;
+    let params = fields.object("params")?.cloned().unwrap_or_default();
+    params::check(cmd, &params)?;
+    Ok((cmd, params))
+}
+
+/// Publishes a command unless the broker has it already; why that failed, in words for the client.
+async fn publish<C, P>(
+    commands: &C,
+    publisher: &P,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Option<&'static str>, Failure>
+where
+    C: CommandStore,
+    P: CommandPublisher,
+{
+    if command.published_at.is_some() {
+        return Ok(None);
+    }
+    if now >= command.expires_at {
+        return Ok(Some("it expired before it could be published"));
+    }
+    let payload = document(command).map_err(|error| Failure::Internal(Box::new(error)))?;
+    let (device_id, cmd_id) = (&command.device_id, command.cmd_id);
+    if let Err(error) = publisher.publish(device_id, payload).await {
+        tracing::warn!(%cmd_id, "not published: {}", with_causes(&error));
+        return Ok(Some("the broker did not take it"));
+    }
+    // The device has it: failing now would only make the client send another. Without the note it may
+    // be published again, which a device recognises by its id.
+    if let Err(error) = commands.published(device_id, cmd_id, now).await {
+        tracing::warn!(%cmd_id, "published, but not noted: {}", with_causes(&error));
+    }
+    Ok(None)
+}

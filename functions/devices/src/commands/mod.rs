@@ -1,0 +1,12 @@
+//! What the platform asks of devices.
+
+mod acknowledge;
+mod create;
+mod document;
+mod list;
+mod params;
+mod view;
+
+pub(crate) use self::acknowledge::acknowledge;
+pub(crate) use self::create::create;
+pub(crate) use self::list::list;

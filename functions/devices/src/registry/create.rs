@@ -1,0 +1,57 @@
+use meter_core::http::body;
+use meter_core::http::{Answer, Failure, HeaderValue, Problem, Request, StatusCode, header};
+use meter_core::store::{AlertStore, CommandStore, CreateError, DeviceStore, StateStore};
+use meter_core::{lock, retry};
+
+use super::View;
+use super::delete::sweep;
+use super::fields;
+
+/// Registers a device.
+pub(crate) async fn create<D, S, A, C>(
+    registry: &D,
+    states: &S,
+    alerts: &A,
+    commands: &C,
+    request: &Request,
+) -> Result<Answer, Failure>
+where
+    D: DeviceStore,
+    S: StateStore,
+    A: AlertStore,
+    C: CommandStore,
+{
+    let device = fields::new_device(&body::object(request)?, request.now)?;
+    let id = &device.device_id;
+    for attempt in 0..retry::ATTEMPTS {
+        // A device that sent before it was registered has a state already.
+        let state = lock::read_state(states, id).await?;
+        match registry.create(&device, &state).await {
+            Ok(()) => {}
+            Err(CreateError::Exists) => return Err(exists().into()),
+            Err(CreateError::BeingDeleted) => {
+                sweep(registry, alerts, commands, id).await?;
+                continue;
+            }
+            Err(CreateError::Conflict) => {
+                retry::pause(attempt).await;
+                continue;
+            }
+            Err(CreateError::Store(error)) => return Err(error.into()),
+        }
+        let location = HeaderValue::try_from(format!("/api/devices/{id}"));
+        let answer = Answer::created(&View::new(device, Some(&state)))?;
+        return Ok(match location {
+            Ok(location) => answer.with_header(header::LOCATION, location),
+            Err(_) => answer,
+        });
+    }
+    Err(lock::contended().into())
+}
+
+fn exists() -> Problem {
+    Problem {
+        field: Some("device_id".to_owned()),
+        ..Problem::new(StatusCode::CONFLICT, "device_id: a device with this id exists")
+    }
+}

@@ -1,0 +1,92 @@
+//! What a client may say of a device.
+
+use meter_core::device::{Device, DeviceStatus};
+use meter_core::http::Problem;
+use meter_core::http::body::Fields;
+use meter_core::id::{DeviceId, new_id};
+use meter_core::time::Timestamp;
+use serde_json::{Map, Value};
+
+/// The longest name, type and location, in characters.
+const MAX_TEXT: usize = 255;
+
+/// The largest `metadata`, in bytes of JSON.
+const MAX_METADATA_BYTES: usize = 100 * 1024;
+
+/// What an update may change.
+const CHANGEABLE: [&str; 5] = ["device_name", "device_type", "location", "status", "metadata"];
+
+/// Reads a device to register.
+pub(super) fn new_device(body: &Map<String, Value>, now: Timestamp) -> Result<Device, Problem> {
+    let fields = Fields::of(body);
+    let device_id = fields.required_text("device_id", 0..=usize::MAX)?;
+    let device_id =
+        DeviceId::parse(device_id).map_err(|bad| fields.wrong("device_id", bad.to_string()))?;
+    Ok(Device {
+        id: new_id(now),
+        device_id,
+        device_name: fields.required_text("device_name", 1..=MAX_TEXT)?.to_owned(),
+        device_type: text(&fields, "device_type")?,
+        location: text(&fields, "location")?,
+        status: status(&fields)?.unwrap_or(DeviceStatus::Active),
+        metadata: metadata(&fields)?,
+        config: Map::new(),
+        created_at: now,
+        updated_at: now,
+        revision: 0,
+    })
+}
+
+/// Changes what is given of a device; `null` takes a text away.
+pub(super) fn change_device(device: &mut Device, body: &Map<String, Value>) -> Result<(), Problem> {
+    let fields = Fields::of(body);
+    if !CHANGEABLE.iter().any(|name| fields.has(name)) {
+        let names = CHANGEABLE.join(", ");
+        return Err(Problem::field("body", format!("must have at least one of {names}")));
+    }
+    if fields.has("device_name") {
+        device.device_name = fields.required_text("device_name", 1..=MAX_TEXT)?.to_owned();
+    }
+    if fields.has("device_type") {
+        device.device_type = text(&fields, "device_type")?;
+    }
+    if fields.has("location") {
+        device.location = text(&fields, "location")?;
+    }
+    if fields.has("status") {
+        let none = || fields.wrong("status", "must be one of active, inactive");
+        device.status = status(&fields)?.ok_or_else(none)?;
+    }
+    if fields.has("metadata") {
+        device.metadata = metadata(&fields)?;
+    }
+    Ok(())
+}
+
+fn text(fields: &Fields<'_>, name: &str) -> Result<Option<String>, Problem> {
+    Ok(fields.text(name, 0..=MAX_TEXT)?.map(str::to_owned))
+}
+
+fn status(fields: &Fields<'_>) -> Result<Option<DeviceStatus>, Problem> {
+    fields.word("status", DeviceStatus::parse, "active, inactive")
+}
+
+/// An object, or a string that holds one, as older clients send it.
+fn metadata(fields: &Fields<'_>) -> Result<Map<String, Value>, Problem> {
+    const NAME: &str = "metadata";
+    let object = match fields.get(NAME) {
+        None => Map::new(),
+        Some(Value::Object(object)) => object.clone(),
+        Some(Value::String(text)) => match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => object,
+            _ => return Err(fields.wrong(NAME, "is a string that holds no JSON object")),
+        },
+        Some(_) => return Err(fields.wrong(NAME, "must be an object")),
+    };
+    let size = Value::Object(object.clone()).to_string().len();
+    if size > MAX_METADATA_BYTES {
+        let reason = format!("is {size} bytes of JSON, more than {MAX_METADATA_BYTES}");
+        return Err(fields.wrong(NAME, reason));
+    }
+    Ok(object)
+}

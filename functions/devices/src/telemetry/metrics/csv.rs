@@ -1,0 +1,39 @@
+//! Points as a table (RFC 4180).
+
+use csv::{Terminator, WriterBuilder};
+use meter_core::http::Failure;
+use meter_core::http::size::{Bounded, MAX_ESCAPED};
+use serde::Serialize;
+
+use super::view::View;
+
+/// What a client asks for.
+pub(super) const MEDIA_TYPE: &str = "text/csv";
+/// What it gets.
+pub(super) const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
+
+/// The table of the first points that fit into an answer, at least one, and how many these are.
+pub(super) fn table(points: &[View<'_>]) -> Result<(String, usize), Failure> {
+    let mut table = Bounded::new(MAX_ESCAPED);
+    table.push(&record(["time", "device_id", "metric", "value", "unit", "quality"])?);
+    let mut shown = 0;
+    for p in points {
+        // A column each, also where there is nothing to say.
+        if !table.push(&record((p.time, p.device_id, p.metric, p.value, p.unit, p.quality))?) {
+            break;
+        }
+        shown += 1;
+    }
+    Ok((table.into_text(), shown))
+}
+
+fn record(fields: impl Serialize) -> Result<String, Failure> {
+    let internal = |error: Box<dyn std::error::Error + Send + Sync>| Failure::Internal(error);
+    let mut writer = WriterBuilder::new()
+        .has_headers(false)
+        .terminator(Terminator::CRLF)
+        .from_writer(Vec::new());
+    writer.serialize(fields).map_err(|error| internal(error.into()))?;
+    let bytes = writer.into_inner().map_err(|error| internal(error.to_string().into()))?;
+    String::from_utf8(bytes).map_err(|error| internal(error.into()))
+}

@@ -1,0 +1,29 @@
+use meter_core::metric::{MetricName, Point, Quality};
+use meter_core::time::Timestamp;
+use serde::Serialize;
+
+/// A point as it is answered.
+#[derive(Debug, Serialize)]
+pub(super) struct View<'a> {
+    pub(super) time: Timestamp,
+    pub(super) device_id: &'a str,
+    pub(super) metric: &'a MetricName,
+    pub(super) value: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) quality: Option<Quality>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(device_id: &'a str, point: &'a Point) -> Self {
+        Self {
+            time: point.key.time,
+            device_id,
+            metric: &point.key.metric,
+            value: point.value,
+            unit: point.unit.as_deref(),
+            quality: point.quality(),
+        }
+    }
+}

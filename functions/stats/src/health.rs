@@ -1,0 +1,54 @@
+//! Whether the service works, for load balancers and people; open to everybody, so it says no more.
+
+use std::collections::BTreeMap;
+
+use meter_core::http::problem::with_causes;
+use meter_core::http::{Answer, Failure, StatusCode};
+use meter_core::store::Probe;
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+struct Health {
+    status: &'static str,
+    service: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    stores: BTreeMap<&'static str, &'static str>,
+}
+
+impl Health {
+    fn new(status: &'static str) -> Self {
+        Self { status, service: "iot-meter", stores: BTreeMap::new() }
+    }
+}
+
+/// That the service answers: this is the answer.
+pub(crate) fn answers() -> Result<Answer, Failure> {
+    Answer::ok(&Health::new("healthy"))
+}
+
+/// That the process runs.
+pub(crate) fn alive() -> Result<Answer, Failure> {
+    Answer::ok(&Health::new("alive"))
+}
+
+/// That the stores answer, each by name.
+pub(crate) async fn ready<P: Probe>(stores: &P) -> Result<Answer, Failure> {
+    let mut words = BTreeMap::new();
+    for (name, answer) in stores.probe().await {
+        let word = match answer {
+            Ok(()) => "ok",
+            Err(error) => {
+                tracing::error!(store = name, "does not answer: {}", with_causes(&error));
+                "unavailable"
+            }
+        };
+        words.insert(name, word);
+    }
+    let (status, word) = if words.values().all(|word| *word == "ok") {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    };
+    let health = Health { stores: words, ..Health::new(word) };
+    Answer::json(status, &health)
+}
