@@ -85,6 +85,7 @@ pub(crate) async fn report(
 ) -> anyhow::Result<()> {
     let mut ticks = interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.reset();
     let (mut before, mut since) = (Counts::default(), Instant::now());
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         let after = activity.counts();
@@ -97,29 +98,26 @@ pub(crate) async fn report(
 }
 
 fn line(before: Counts, after: Counts, elapsed: Duration) -> Option<String> {
-    if after == before {
-        return None;
-    }
     let seconds = elapsed.as_secs_f64().max(0.001);
-    let rate = |before: u64, after: u64| (after - before) as f64 / seconds;
-    let invocations = after.invocations - before.invocations;
-    let mut line = format!(
-        "in {:.1}/s, queued {:.1}/s, consumed {:.1}/s in {invocations} invocations",
-        rate(before.received, after.received),
-        rate(before.queued, after.queued),
-        rate(before.consumed, after.consumed),
-    );
-    for (what, before, after) in [
-        ("published", before.published, after.published),
-        ("scheduled", before.scheduled, after.scheduled),
-        ("FAILED", before.failed, after.failed),
-        ("DROPPED", before.dropped, after.dropped),
-    ] {
-        if after > before {
-            line.push_str(&format!(", {what} {}", after - before));
-        }
-    }
-    Some(line)
+    let rate = |what, before, after| {
+        (after > before).then(|| format!("{what} {:.1}/s", (after - before) as f64 / seconds))
+    };
+    let number =
+        |what, before, after| (after > before).then(|| format!("{what} {}", after - before));
+    let parts: Vec<_> = [
+        rate("received", before.received, after.received),
+        rate("queued", before.queued, after.queued),
+        rate("consumed", before.consumed, after.consumed),
+        number("invocations", before.invocations, after.invocations),
+        number("scheduled", before.scheduled, after.scheduled),
+        number("published", before.published, after.published),
+        number("FAILED", before.failed, after.failed),
+        number("DROPPED", before.dropped, after.dropped),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 #[cfg(test)]
@@ -145,7 +143,7 @@ mod tests {
         };
         assert_eq!(
             line(before, after, REPORT_EVERY).unwrap(),
-            "in 100.0/s, queued 99.0/s, consumed 50.0/s in 4 invocations, FAILED 2"
+            "received 100.0/s, queued 99.0/s, consumed 50.0/s, invocations 4, FAILED 2"
         );
     }
 }

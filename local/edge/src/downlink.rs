@@ -22,7 +22,7 @@ use tokio::{
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     },
     task::JoinSet,
-    time::{interval, sleep, timeout},
+    time::{interval, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -48,6 +48,9 @@ const WAIT: Duration = Duration::from_secs(20);
 
 /// How many calls to delete may be in flight.
 const DELETE_CALLS: usize = 4;
+
+/// How long an incomplete call to delete waits for more. Nobody waits for a deletion.
+const DELETE_LINGER: Duration = Duration::from_millis(100);
 
 /// How often a call to delete is tried. Later, the message comes again, which is only a repeat.
 const DELETE_ATTEMPTS: usize = 5;
@@ -287,6 +290,12 @@ impl Consumer {
             let mut ids = Vec::with_capacity(MAX_ENTRIES);
             if done.recv_many(&mut ids, MAX_ENTRIES).await == 0 {
                 break;
+            }
+            let deadline = tokio::time::Instant::now() + DELETE_LINGER;
+            while ids.len() < MAX_ENTRIES
+                && let Ok(Some(id)) = timeout_at(deadline, done.recv()).await
+            {
+                ids.push(id);
             }
             while calls.try_join_next().is_some() {}
             let consumer = Arc::clone(&self);

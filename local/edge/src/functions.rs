@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
 use serde::Deserialize;
 
-use crate::template::Function;
+use crate::{causes::with_causes, template::Function};
 
 /// How much of a function's error is worth a line of the log.
 const ERROR_EXCERPT_CHARS: usize = 300;
@@ -58,11 +58,11 @@ impl Functions {
         match tokio::time::timeout(function.timeout, exchange).await {
             Err(_) => Err(InvokeError::TimedOut { function: name(), timeout: function.timeout }),
             Ok(Err(error)) if error.is_connect() => {
-                Err(InvokeError::Unreachable { function: name(), url, cause: root_cause(&error) })
+                Err(InvokeError::Unreachable { function: name(), url, cause: with_causes(&error) })
             }
             Ok(Err(error)) => Err(InvokeError::Failed {
                 function: name(),
-                reason: format!("the connection broke: {}", root_cause(&error)),
+                reason: format!("the connection broke: {}", with_causes(&error)),
             }),
             Ok(Ok((StatusCode::TOO_MANY_REQUESTS, ..))) => Err(InvokeError::Unreachable {
                 function: name(),
@@ -97,15 +97,6 @@ fn failure(status: StatusCode, error_header: bool, body: &[u8]) -> Option<String
         None => format!("{status}: {}", String::from_utf8_lossy(body)),
     };
     Some(reason.chars().take(ERROR_EXCERPT_CHARS).collect())
-}
-
-/// The innermost error: reqwest's own text says only that there was one.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

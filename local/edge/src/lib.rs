@@ -13,6 +13,7 @@
 
 mod activity;
 mod backoff;
+mod causes;
 mod config;
 mod downlink;
 mod functions;

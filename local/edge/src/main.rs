@@ -1,5 +1,7 @@
 //! The edge as a process.
 
+use std::io::IsTerminal;
+
 use clap::Parser;
 use edge::{Config, Ready};
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,7 +53,10 @@ fn announce(ready: Ready) {
 /// `RUST_LOG` chooses the level (default `info`), `LOG_FORMAT=json` the form.
 fn start_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stdout().is_terminal());
     if std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json") {
         log.json().init();
     } else {

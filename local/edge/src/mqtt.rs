@@ -1,19 +1,30 @@
-//! A connection to the broker that comes back by itself and carries nothing over.
+//! A connection to the broker.
 //!
-//! MQTT 5, since it has what the edge needs from the broker and 3.1.1 has not: a receive maximum (the
-//! broker itself stops when too much is unacknowledged), subscribing without a replay of retained
-//! messages, and acknowledgements that say why a publish was refused.
+//! The packets are rumqttc's, the loop around them is not: its event loop reads up to ten packets for each
+//! acknowledgement that it writes, so under load acknowledgements fall behind without bound, and it cannot
+//! stop reading while it goes on writing, which is what an outage of the queue asks for. With the codec
+//! alone, all there is of a connection is one value, and nothing is carried from one to the next.
+//!
+//! MQTT 5, since it has what the edge needs from the broker and 3.1.1 has not: subscribing without a
+//! replay of retained messages, acknowledgements that say why a publish was refused, and a limit for what
+//! is unacknowledged.
 
-use std::time::Duration;
+use std::{fmt, io, str::FromStr, time::Duration};
 
-use rumqttc::{
-    Outgoing,
+use futures::{SinkExt, StreamExt};
+use rumqttc::v5::mqttbytes::{
+    self,
     v5::{
-        AsyncClient, ConnectionError, Event as RawEvent, EventLoop, Incoming, MqttOptions,
-        StateError, mqttbytes::v5::DisconnectReasonCode,
+        Codec, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode,
+        Packet, PingReq,
     },
 };
-use tokio::time::sleep;
+use tokio::{
+    net::TcpStream,
+    select,
+    time::{Interval, MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_util::codec::Framed;
 use tracing::{error, info};
 
 use crate::{backoff::Backoff, outage::Outage};
@@ -22,6 +33,11 @@ use crate::{backoff::Backoff, outage::Outage};
 /// on their way to the edge; so the edge takes all, and says so when it refuses one.
 const MAX_PACKET_BYTES: u32 = 268_435_455;
 
+/// How long the broker may take to answer a CONNECT, and to take what is sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
 /// Where the broker is: `HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerAddress {
@@ -29,7 +45,7 @@ pub struct BrokerAddress {
     port: u16,
 }
 
-impl std::str::FromStr for BrokerAddress {
+impl FromStr for BrokerAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -43,108 +59,191 @@ impl std::str::FromStr for BrokerAddress {
     }
 }
 
-impl std::fmt::Display for BrokerAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for BrokerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }
 }
 
-impl BrokerAddress {
-    /// Options for a client of this broker.
-    pub(crate) fn options(&self, client_id: &str, keep_alive: Duration) -> MqttOptions {
-        let mut options = MqttOptions::new(client_id, &self.host, self.port);
-        options.set_keep_alive(keep_alive).set_max_packet_size(Some(MAX_PACKET_BYTES));
-        options
-    }
+/// Why there is no connection, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MqttError {
+    #[error("cannot connect to {broker}: {source}")]
+    Connect { broker: BrokerAddress, source: io::Error },
+    #[error("the broker does not accept the connection: {0:?}")]
+    Refused(ConnectReturnCode),
+    #[error("the broker ended the connection: {0:?}")]
+    Ended(DisconnectReasonCode),
+    #[error("the broker closed the connection")]
+    Closed,
+    #[error("the broker did not answer in time")]
+    Silent,
+    #[error("the broker did not grant a subscription: {0}")]
+    NotSubscribed(String),
+    #[error("the broker sent what cannot be understood: {0}")]
+    Protocol(#[from] mqttbytes::Error),
 }
 
-/// What happens on a [`Session`].
+/// Makes connections, one after the other is lost.
 #[derive(Debug)]
-pub(crate) enum Event {
-    /// A new connection. What was on its way over an earlier one is void.
-    Connected,
-    Incoming(Incoming),
-    Outgoing(Outgoing),
-    /// The connection is gone; a new one will be tried.
-    Lost,
-}
-
-/// A client's connection to the broker.
-pub(crate) struct Session {
-    event_loop: EventLoop,
-    client_id: String,
-    backoff: Backoff,
-    delay: Option<Duration>,
+pub(crate) struct Connector {
+    broker: BrokerAddress,
+    connect: Connect,
     outage: Outage,
+    retry: Backoff,
+    delay: Option<Duration>,
 }
 
-impl Session {
-    /// A session that connects when [`Session::next`] is first awaited. `requests` is how many requests
-    /// may wait to be sent; the client's `try_` methods refuse more.
-    pub(crate) fn new(options: MqttOptions, requests: usize) -> (AsyncClient, Self) {
-        let client_id = options.client_id();
-        let (client, event_loop) = AsyncClient::new(options, requests);
-        let session = Self {
-            event_loop,
-            outage: Outage::of(format!("the connection of {client_id} to the MQTT broker")),
-            client_id,
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
-            delay: None,
+impl Connector {
+    /// Connects as `client_id` whose session the broker keeps for `session_expiry` seconds after the
+    /// connection ends, and to which it may send `receive_maximum` messages unacknowledged.
+    pub(crate) fn to(
+        broker: BrokerAddress,
+        client_id: String,
+        session_expiry: u32,
+        receive_maximum: u16,
+    ) -> Self {
+        let properties = ConnectProperties {
+            session_expiry_interval: Some(session_expiry),
+            receive_maximum: Some(receive_maximum),
+            max_packet_size: Some(MAX_PACKET_BYTES),
+            ..ConnectProperties::new()
         };
-        (client, session)
-    }
-
-    /// The next thing that happens. Not to be dropped before it is ready: the client library loses a
-    /// packet when it is cancelled in the middle of writing one.
-    pub(crate) async fn next(&mut self) -> Event {
-        if let Some(delay) = self.delay.take() {
-            sleep(delay).await;
-        }
-        match self.event_loop.poll().await {
-            Ok(RawEvent::Incoming(Incoming::ConnAck(connack))) => {
-                self.outage.worked();
-                self.backoff.reset();
-                info!(
-                    resumed = connack.session_present,
-                    "{} is connected to the MQTT broker", self.client_id
-                );
-                Event::Connected
-            }
-            Ok(RawEvent::Incoming(packet)) => Event::Incoming(packet),
-            Ok(RawEvent::Outgoing(packet)) => Event::Outgoing(packet),
-            Err(error) => {
-                self.failed(&error);
-                Event::Lost
-            }
+        Self {
+            outage: Outage::of(format!("the connection of {client_id} to the MQTT broker")),
+            broker,
+            connect: Connect {
+                keep_alive: KEEP_ALIVE.as_secs() as u16,
+                client_id,
+                clean_start: session_expiry == 0,
+                properties: Some(properties),
+            },
+            retry: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
+            delay: None,
         }
     }
 
-    /// Drops the connection, with everything that waits to be sent. [`Session::next`] makes a new one
-    /// after a while.
-    pub(crate) fn give_up(&mut self, reason: &dyn std::fmt::Display) {
-        self.outage.failed(reason);
-        self.delay = Some(self.backoff.next_delay());
-        self.event_loop.clean();
-        // The client library would hand out what it had read from the dead connection, and send again
-        // what it had not got through. The first carries packet ids that mean something else now; of the
-        // second, everybody concerned has been told that it failed.
-        self.event_loop.state.events.clear();
-        self.event_loop.state.collision = None;
-        self.event_loop.pending.clear();
+    /// A connection, as soon as the broker grants one.
+    pub(crate) async fn connect(&mut self) -> Connection {
+        loop {
+            if let Some(delay) = self.delay.take() {
+                sleep(delay).await;
+            }
+            match Connection::open(&self.broker, self.connect.clone()).await {
+                Ok(connection) => return connection,
+                Err(error) => self.lost(&error),
+            }
+        }
     }
 
-    fn failed(&mut self, error: &ConnectionError) {
-        if let ConnectionError::MqttState(StateError::ServerDisconnect {
-            reason_code: DisconnectReasonCode::SessionTakenOver,
-            ..
-        }) = error
-        {
+    /// Notes that a connection does what it is for.
+    pub(crate) fn works(&mut self) {
+        self.outage.worked();
+        self.retry.reset();
+    }
+
+    /// Notes that a connection is lost; the next one is made after a while.
+    pub(crate) fn lost(&mut self, error: &MqttError) {
+        if matches!(error, MqttError::Ended(DisconnectReasonCode::SessionTakenOver)) {
             error!(
-                "another client connected as {}: is a second edge running? They will push each other out",
-                self.client_id
+                "another client connected as {}: is a second edge running? They push each other out",
+                self.connect.client_id
             );
         }
-        self.give_up(error);
+        self.outage.failed(error);
+        self.delay = Some(self.retry.next_delay());
+    }
+}
+
+/// An open connection.
+pub(crate) struct Connection {
+    packets: Framed<TcpStream, Codec>,
+    pings: Interval,
+    /// Whether anything has come from the broker since the last ping.
+    heard: bool,
+}
+
+impl Connection {
+    async fn open(broker: &BrokerAddress, connect: Connect) -> Result<Self, MqttError> {
+        let client_id = connect.client_id.clone();
+        let io = |source| MqttError::Connect { broker: broker.clone(), source };
+        let opening = async {
+            let stream =
+                TcpStream::connect((broker.host.as_str(), broker.port)).await.map_err(io)?;
+            stream.set_nodelay(true).map_err(io)?;
+            let mut packets = Framed::new(
+                stream,
+                Codec { max_incoming_size: Some(MAX_PACKET_BYTES), max_outgoing_size: None },
+            );
+            packets.send(Packet::Connect(connect, None, None)).await?;
+            match packets.next().await.ok_or(MqttError::Closed)?? {
+                Packet::ConnAck(answer) if answer.code == ConnectReturnCode::Success => {
+                    info!(
+                        session = if answer.session_present { "resumed" } else { "new" },
+                        "{client_id} is connected to the MQTT broker"
+                    );
+                    Ok(packets)
+                }
+                Packet::ConnAck(answer) => Err(MqttError::Refused(answer.code)),
+                _ => Err(mqttbytes::Error::IncorrectPacketFormat.into()),
+            }
+        };
+        let packets = timeout(PATIENCE, opening).await.map_err(|_| MqttError::Silent)??;
+        let mut pings = interval(KEEP_ALIVE);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pings.reset();
+        Ok(Self { packets, pings, heard: true })
+    }
+
+    /// The next packet, if `listening`; otherwise this goes on for ever. Either way the broker is pinged
+    /// meanwhile. Dropping the future before it is ready loses nothing.
+    pub(crate) async fn next(&mut self, listening: bool) -> Result<Packet, MqttError> {
+        loop {
+            let packet = select! {
+                packet = self.packets.next(), if listening => packet.ok_or(MqttError::Closed)??,
+                _ = self.pings.tick() => {
+                    self.ping(listening).await?;
+                    continue;
+                }
+            };
+            self.heard = true;
+            match packet {
+                Packet::PingResp(_) => {}
+                Packet::Disconnect(reason) => return Err(MqttError::Ended(reason.reason_code)),
+                packet => return Ok(packet),
+            }
+        }
+    }
+
+    /// Keeps the broker from thinking that the edge is gone, and finds out whether the broker is, unless
+    /// nobody listens to what it says.
+    async fn ping(&mut self, listening: bool) -> Result<(), MqttError> {
+        if listening && !self.heard {
+            return Err(MqttError::Silent);
+        }
+        self.heard = !listening;
+        self.send([Packet::PingReq(PingReq)]).await
+    }
+
+    /// Sends packets together.
+    pub(crate) async fn send(
+        &mut self,
+        packets: impl IntoIterator<Item = Packet>,
+    ) -> Result<(), MqttError> {
+        let sending = async {
+            for packet in packets {
+                self.packets.feed(packet).await?;
+            }
+            self.packets.flush().await
+        };
+        Ok(timeout(PATIENCE, sending).await.map_err(|_| MqttError::Silent)??)
+    }
+
+    /// Says good-bye.
+    pub(crate) async fn disconnect(mut self) {
+        let reason = DisconnectReasonCode::NormalDisconnection;
+        // If the broker cannot be told, it sees the socket close, which comes to the same here.
+        let _ = self.send([Packet::Disconnect(Disconnect::new(reason))]).await;
     }
 }
 

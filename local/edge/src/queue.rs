@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use aws_sdk_sqs::{
     Client,
-    error::DisplayErrorContext,
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
         DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName,
@@ -12,6 +11,8 @@ use aws_sdk_sqs::{
     },
 };
 use tokio::time::timeout;
+
+use crate::causes::with_causes;
 
 /// The most entries of one call.
 pub(crate) const MAX_ENTRIES: usize = 10;
@@ -162,9 +163,7 @@ where
 {
     match timeout(limit, call).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => {
-            Err(QueueError::Call { operation, cause: DisplayErrorContext(error).to_string() })
-        }
+        Ok(Err(error)) => Err(QueueError::Call { operation, cause: with_causes(&error) }),
         Err(_) => Err(QueueError::TimedOut { operation }),
     }
 }

@@ -10,18 +10,14 @@ mod rule;
 mod send;
 mod window;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc};
 
-use anyhow::Context;
+use anyhow::bail;
 use jiff::Timestamp;
-use rumqttc::{
-    Outgoing,
+use rumqttc::v5::mqttbytes::{
+    QoS,
     v5::{
-        AsyncClient, Incoming, MqttOptions,
-        mqttbytes::{
-            QoS,
-            v5::{Filter, Publish, RetainForwardRule, SubAck, SubscribeReasonCode},
-        },
+        Filter, Packet, PubAck, Publish, RetainForwardRule, SubAck, Subscribe, SubscribeReasonCode,
     },
 };
 use tokio::{
@@ -32,7 +28,7 @@ use tokio::{
         oneshot,
     },
     task::JoinSet,
-    time::sleep,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -44,21 +40,20 @@ use self::{
     window::{AckWindow, Place},
 };
 use crate::{
-    DISCONNECT_GRACE, SHUTDOWN_GRACE,
+    SHUTDOWN_GRACE,
     activity::Activity,
-    mqtt::{BrokerAddress, Event, Session},
+    mqtt::{BrokerAddress, Connection, Connector, MqttError},
     queue::Queue,
 };
 
-/// The most messages that the broker may have sent without seeing them acknowledged (MQTT 5's receive
-/// maximum). It bounds the memory of an outage of the queue: the broker stops sending and keeps the rest.
+/// The most messages that the broker may have sent without seeing them acknowledged, as it is told
+/// (MQTT 5's receive maximum). Mosquitto 2.0 keeps to it until the first acknowledgement, and from then on
+/// sends up to as many again for each; hence [`MAX_HELD`].
 const RECEIVE_MAXIMUM: u16 = 1_000;
 
-/// The most QoS 0 messages that are held. Nothing makes the broker wait with those, so an outage of the
-/// queue loses what is beyond; that is what QoS 0 means.
-const MAX_HELD_AT_QOS_0: usize = 1_000;
-
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How much is held before nothing more is read from the broker: it bounds the memory that an outage of
+/// the queue takes.
+const MAX_HELD: Held = Held { messages: 2_000, bytes: 64 << 20 };
 
 /// MQTT 5's value for a session that does not expire.
 const NEVER: u32 = u32::MAX;
@@ -74,19 +69,6 @@ pub(crate) struct Settings {
     pub(crate) calls: usize,
 }
 
-impl Settings {
-    fn mqtt_options(&self) -> MqttOptions {
-        let mut options = self.broker.options(&self.client_id, KEEP_ALIVE);
-        options
-            .set_clean_start(false)
-            .set_session_expiry_interval(Some(NEVER))
-            .set_receive_maximum(Some(RECEIVE_MAXIMUM))
-            .set_outgoing_inflight_upper_limit(1)
-            .set_manual_acks(true);
-        options
-    }
-}
-
 /// Runs until `shutdown`, and then until what is on its way has arrived, for a few seconds at most.
 /// `subscribed` is told when the broker has taken the subscriptions for the first time.
 ///
@@ -99,40 +81,30 @@ pub(crate) async fn run(
     subscribed: oneshot::Sender<()>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    // There is room for an acknowledgement of all that the broker may have outstanding, so `try_ack`
-    // never fails for want of it.
-    let requests = usize::from(RECEIVE_MAXIMUM) + 8;
-    let (client, mut session) = Session::new(settings.mqtt_options(), requests);
+    let connector = Connector::to(settings.broker, settings.client_id, NEVER, RECEIVE_MAXIMUM);
     let window = AckWindow::default();
-    // Unbounded, but never long: see RECEIVE_MAXIMUM and MAX_HELD_AT_QOS_0.
+    // Unbounded, but never long: see MAX_HELD.
     let (messages, received) = unbounded_channel();
-    let (settled, mut settled_receiver) = unbounded_channel();
+    let (settled, settled_receiver) = unbounded_channel();
     let sender = Sender::to(settings.queue, window.horizon(), settled, Arc::clone(&activity));
     let mut sending = JoinSet::new();
     sending.spawn(send_all(received, sender, settings.calls));
-
-    let mut uplink = Uplink {
-        client,
+    let uplink = Uplink {
         filters: settings.topic_filters,
         window,
         messages,
-        on_their_way: 0,
-        qos_0: Arc::new(Semaphore::new(MAX_HELD_AT_QOS_0)),
+        settled: settled_receiver,
+        held: Held::default(),
         activity,
         subscribed: Some(subscribed),
-        connected: false,
-        draining: false,
     };
-    let (session, settled) = (&mut session, &mut settled_receiver);
-    uplink.drive(session, settled, shutdown.cancelled(), |_| false).await?;
-    uplink.draining = true;
-    let arrived = |uplink: &Uplink| uplink.on_their_way == 0;
-    uplink.drive(session, settled, sleep(SHUTDOWN_GRACE), arrived).await?;
-    if uplink.connected && uplink.client.try_disconnect().is_ok() {
-        let gone = |uplink: &Uplink| !uplink.connected;
-        uplink.drive(session, settled, sleep(DISCONNECT_GRACE), gone).await?;
+    select! {
+        () = uplink.run(connector, shutdown) => Ok(()),
+        Some(ended) = sending.join_next() => {
+            ended?;
+            bail!("the task that sends to the queue has ended");
+        }
     }
-    Ok(())
 }
 
 /// Forms batches and sends them, up to `calls` at a time.
@@ -156,64 +128,122 @@ async fn send_all(messages: UnboundedReceiver<Message>, sender: Sender<Queue>, c
     in_flight.join_all().await;
 }
 
+/// Messages that are neither in the queue nor given up.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.messages -= 1;
+        self.bytes -= bytes;
+    }
+
+    fn is_below(&self, limit: Self) -> bool {
+        self.messages < limit.messages && self.bytes < limit.bytes
+    }
+}
+
 struct Uplink {
-    client: AsyncClient,
     filters: Vec<String>,
     window: AckWindow,
     messages: UnboundedSender<Message>,
-    /// How many messages are neither in the queue nor given up.
-    on_their_way: usize,
-    qos_0: Arc<Semaphore>,
+    settled: UnboundedReceiver<Vec<Settled>>,
+    held: Held,
     activity: Arc<Activity>,
     subscribed: Option<oneshot::Sender<()>>,
-    connected: bool,
-    /// Nothing new is taken any more.
-    draining: bool,
 }
 
 impl Uplink {
-    /// Handles what comes from the broker and from the queue, until `stop` or until `done`.
-    async fn drive(
+    async fn run(mut self, mut connector: Connector, shutdown: CancellationToken) {
+        loop {
+            let connected = shutdown.run_until_cancelled(self.connect(&mut connector));
+            let Some(mut connection) = connected.await else {
+                // Without a connection nothing can be acknowledged: the broker sends all of it again.
+                return;
+            };
+            let exchange = self.exchange(&mut connection, &mut connector);
+            match shutdown.run_until_cancelled(exchange).await {
+                Some(error) => connector.lost(&error),
+                None => match timeout(SHUTDOWN_GRACE, self.drain(&mut connection)).await {
+                    Ok(Err(error)) => connector.lost(&error),
+                    Ok(Ok(())) | Err(_) => connection.disconnect().await,
+                },
+            }
+            self.window.reset();
+            if shutdown.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a connection.
+    async fn connect(&mut self, connector: &mut Connector) -> Connection {
+        let mut connecting = pin!(connector.connect());
+        loop {
+            select! {
+                connection = &mut connecting => return connection,
+                Some(messages) = self.settled.recv() => self.settle(messages),
+            }
+        }
+    }
+
+    /// Takes messages from the broker and acknowledges them, until the connection breaks. Dropped at
+    /// shutdown, which at worst leaves an acknowledgement unsent.
+    async fn exchange(
         &mut self,
-        session: &mut Session,
-        settled: &mut UnboundedReceiver<Settled>,
-        stop: impl Future<Output = ()>,
-        done: impl Fn(&Self) -> bool,
-    ) -> anyhow::Result<()> {
-        let mut stop = pin!(stop);
-        while !done(self) {
-            let event = {
-                let mut next = pin!(session.next());
-                loop {
-                    select! {
-                        event = &mut next => break event,
-                        Some(places) = settled.recv() => {
-                            self.settle(places)?;
-                            if done(self) {
-                                return Ok(());
-                            }
-                        }
-                        () = &mut stop => return Ok(()),
+        connection: &mut Connection,
+        connector: &mut Connector,
+    ) -> MqttError {
+        if let Err(error) = connection.send([self.subscription()]).await {
+            return error;
+        }
+        loop {
+            let has_room = self.held.is_below(MAX_HELD);
+            let result = select! {
+                packet = connection.next(has_room) => match packet {
+                    Ok(Packet::Publish(publish)) => {
+                        self.receive(&publish);
+                        Ok(())
                     }
+                    Ok(Packet::SubAck(answer)) => granted(&answer).map(|()| {
+                        connector.works();
+                        self.is_subscribed();
+                    }),
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(error),
+                },
+                Some(messages) = self.settled.recv() => {
+                    self.settle(messages);
+                    Ok(())
                 }
             };
-            match event {
-                Event::Connected => {
-                    self.connected = true;
-                    self.subscribe()?;
-                }
-                Event::Incoming(Incoming::Publish(publish)) => self.receive(&publish)?,
-                Event::Incoming(Incoming::SubAck(answer)) => match refusal(&answer) {
-                    None => self.is_subscribed(),
-                    Some(reason) => {
-                        session.give_up(&reason);
-                        self.lost();
-                    }
-                },
-                Event::Lost => self.lost(),
-                Event::Outgoing(Outgoing::Disconnect) => self.connected = false,
-                Event::Incoming(_) | Event::Outgoing(_) => {}
+            let acknowledged = match result {
+                Ok(()) => self.acknowledge(connection).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = acknowledged {
+                return error;
             }
+        }
+    }
+
+    /// Takes nothing more and acknowledges what is on its way. What has been read and not acknowledged
+    /// when time is up, the broker keeps for the next edge.
+    async fn drain(&mut self, connection: &mut Connection) -> Result<(), MqttError> {
+        while self.held.messages > 0 {
+            let Some(messages) = self.settled.recv().await else {
+                break;
+            };
+            self.settle(messages);
+            self.acknowledge(connection).await?;
         }
         Ok(())
     }
@@ -221,12 +251,14 @@ impl Uplink {
     /// Subscribes on every connection, as the template may have changed since the last. Nothing is
     /// replayed for it: what is retained, devices have said at another time, and a topic rule does not
     /// see it either.
-    fn subscribe(&self) -> anyhow::Result<()> {
+    fn subscription(&self) -> Packet {
         let filters = self.filters.iter().map(|filter| Filter {
             retain_forward_rule: RetainForwardRule::Never,
             ..Filter::new(filter, QoS::AtLeastOnce)
         });
-        self.client.try_subscribe_many(filters).context("no room for a SUBSCRIBE")
+        let mut subscribe = Subscribe::new_many(filters, None);
+        subscribe.pkid = 1;
+        Packet::Subscribe(subscribe)
     }
 
     fn is_subscribed(&mut self) {
@@ -236,75 +268,56 @@ impl Uplink {
         }
     }
 
-    fn lost(&mut self) {
-        self.connected = false;
-        self.window.reset();
-    }
-
-    fn receive(&mut self, publish: &Publish) -> anyhow::Result<()> {
-        if self.draining {
-            // Not acknowledged, so the broker has it for the next edge.
-            return Ok(());
-        }
+    fn receive(&mut self, publish: &Publish) {
         let place = (publish.qos != QoS::AtMostOnce).then(|| self.window.receive(publish.pkid));
         match rule::apply(publish, &self.filters, Timestamp::now().as_millisecond()) {
-            Verdict::Send(body) => self.pass_on(body, place),
+            Verdict::Send(body) => {
+                self.activity.received.add(1);
+                self.held.add(body.len());
+                // When the receiver is gone, so is this edge in a moment.
+                let _ = self.messages.send(Message { body, place });
+            }
             Verdict::Ignore => self.accept(place),
             Verdict::Refuse { topic, bytes } => {
                 warn!(topic, bytes, "dropped a message that is too large: IoT Core takes 128 KiB");
                 self.activity.dropped.add(1);
-                self.accept(place)
+                self.accept(place);
             }
         }
     }
 
-    fn pass_on(&mut self, body: String, place: Option<Place>) -> anyhow::Result<()> {
-        let share = match place {
-            Some(_) => None,
-            None => match Arc::clone(&self.qos_0).try_acquire_owned() {
-                Ok(share) => Some(share),
-                Err(_) => {
-                    self.activity.dropped.add(1);
-                    return Ok(());
-                }
-            },
-        };
-        self.activity.received.add(1);
-        self.on_their_way += 1;
-        self.messages
-            .send(Message { body, place, _share: share })
-            .context("the task that sends to the queue is gone")
-    }
-
     /// Notes what the senders are finished with.
-    fn settle(&mut self, places: Settled) -> anyhow::Result<()> {
-        self.on_their_way -= places.len();
-        for place in places.into_iter().flatten() {
-            self.window.accept(place);
+    fn settle(&mut self, messages: Vec<Settled>) {
+        for Settled { place, bytes } in messages {
+            self.held.remove(bytes);
+            self.accept(place);
         }
-        self.acknowledge()
     }
 
-    /// Notes that a message needs no sender.
-    fn accept(&mut self, place: Option<Place>) -> anyhow::Result<()> {
+    /// Notes that a message needs nothing any more but its acknowledgement.
+    fn accept(&mut self, place: Option<Place>) {
         if let Some(place) = place {
             self.window.accept(place);
         }
-        self.acknowledge()
     }
 
-    fn acknowledge(&mut self) -> anyhow::Result<()> {
-        while let Some(packet_id) = self.window.next_ack() {
-            let publish = Publish { qos: QoS::AtLeastOnce, pkid: packet_id, ..Publish::default() };
-            self.client.try_ack(&publish).context("no room for a PUBACK")?;
+    /// Sends the acknowledgements that are due.
+    async fn acknowledge(&mut self, connection: &mut Connection) -> Result<(), MqttError> {
+        let mut acks = std::iter::from_fn(|| self.window.next_ack())
+            .map(|packet_id| Packet::PubAck(PubAck::new(packet_id, None)))
+            .peekable();
+        if acks.peek().is_none() {
+            return Ok(());
         }
-        Ok(())
+        connection.send(acks).await
     }
 }
 
-/// Why the broker did not grant the subscriptions as asked.
-fn refusal(answer: &SubAck) -> Option<String> {
-    let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
-    let refused = answer.return_codes.iter().find(|code| **code != granted)?;
-    Some(format!("the broker did not grant a subscription: {refused:?}"))
+/// Whether the broker granted the subscriptions as asked.
+fn granted(answer: &SubAck) -> Result<(), MqttError> {
+    let wanted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+    match answer.return_codes.iter().find(|code| **code != wanted) {
+        None => Ok(()),
+        Some(code) => Err(MqttError::NotSubscribed(format!("{code:?}"))),
+    }
 }

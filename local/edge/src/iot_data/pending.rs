@@ -1,52 +1,44 @@
 //! Which publish an acknowledgement of the broker belongs to.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
-/// Publishes between being handed to the MQTT client and the broker's PUBACK.
-///
-/// The client assigns packet ids when it writes, in the order in which it was handed the messages, and
-/// tells each with an event; that is the only link between a message and its id.
+/// Publishes that the broker has not acknowledged, by packet id.
 #[derive(Debug)]
 pub(super) struct Pending<T> {
-    /// Handed over and not yet written.
-    unsent: VecDeque<T>,
-    /// Written and not yet acknowledged, by packet id.
-    sent: HashMap<u16, T>,
+    by_id: HashMap<u16, T>,
+    last_id: u16,
 }
 
 impl<T> Pending<T> {
     pub(super) fn new() -> Self {
-        Self { unsent: VecDeque::new(), sent: HashMap::new() }
+        Self { by_id: HashMap::new(), last_id: 0 }
     }
 
-    /// A message was handed to the client.
-    pub(super) fn submitted(&mut self, publish: T) {
-        self.unsent.push_back(publish);
-    }
-
-    /// The client wrote a message. At QoS 0 (packet id 0) it is finished by that and is returned.
-    pub(super) fn written(&mut self, packet_id: u16) -> Option<T> {
-        let publish = self.unsent.pop_front()?;
-        if packet_id == 0 {
-            return Some(publish);
+    /// Enters a publish and returns the packet id to send it with, which no other one has. There must be
+    /// a free one: fewer than 65,535 are pending.
+    pub(super) fn enter(&mut self, publish: T) -> u16 {
+        loop {
+            // 0 is no packet id ([MQTT-2.2.1-3]).
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if !self.by_id.contains_key(&self.last_id) {
+                self.by_id.insert(self.last_id, publish);
+                return self.last_id;
+            }
         }
-        self.sent.insert(packet_id, publish);
-        None
     }
 
-    /// The broker acknowledged a message.
+    /// The publish that the broker acknowledged.
     pub(super) fn acknowledged(&mut self, packet_id: u16) -> Option<T> {
-        self.sent.remove(&packet_id)
+        self.by_id.remove(&packet_id)
+    }
+
+    /// All of them: nothing will be acknowledged any more, as the connection is gone.
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = T> {
+        self.by_id.drain().map(|(_, publish)| publish)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.unsent.len() + self.sent.len()
-    }
-
-    /// The connection is gone: nothing will be acknowledged any more.
-    pub(super) fn abandon(&mut self) -> impl Iterator<Item = T> {
-        let sent: Vec<_> = self.sent.drain().map(|(_, publish)| publish).collect();
-        self.unsent.drain(..).chain(sent)
+        self.by_id.len()
     }
 }
 
@@ -57,40 +49,30 @@ mod tests {
     #[test]
     fn an_acknowledgement_finds_its_message_in_any_order() {
         let mut pending = Pending::new();
-        pending.submitted("a");
-        pending.submitted("b");
-        assert_eq!(pending.written(1), None);
-        assert_eq!(pending.written(2), None);
-        assert_eq!(pending.acknowledged(2), Some("b"));
-        assert_eq!(pending.acknowledged(1), Some("a"));
-        assert_eq!(pending.acknowledged(1), None);
+        let [a, b] = ["a", "b"].map(|publish| pending.enter(publish));
+        assert_eq!(pending.acknowledged(b), Some("b"));
+        assert_eq!(pending.acknowledged(a), Some("a"));
+        assert_eq!(pending.acknowledged(a), None);
     }
 
     #[test]
-    fn at_qos_0_a_message_is_finished_when_it_is_written() {
+    fn no_two_messages_have_one_id_however_many_come() {
         let mut pending = Pending::new();
-        for publish in ["qos 1", "qos 0", "qos 1 again"] {
-            pending.submitted(publish);
+        let slow = pending.enter("slow");
+        for _ in 0..200_000 {
+            let id = pending.enter("fast");
+            assert!(id != 0 && id != slow);
+            assert_eq!(pending.acknowledged(id), Some("fast"));
         }
-        assert_eq!(pending.written(1), None);
-        assert_eq!(pending.written(0), Some("qos 0"));
-        assert_eq!(pending.written(2), None);
-        assert_eq!(pending.acknowledged(2), Some("qos 1 again"));
+        assert_eq!(pending.acknowledged(slow), Some("slow"));
     }
 
     #[test]
-    fn a_lost_connection_abandons_what_was_written_and_what_was_not() {
+    fn a_lost_connection_abandons_what_is_pending() {
         let mut pending = Pending::new();
-        pending.submitted("written");
-        pending.written(1);
-        pending.submitted("unwritten");
-        let mut abandoned: Vec<_> = pending.abandon().collect();
-        abandoned.sort_unstable();
-        assert_eq!(abandoned, ["unwritten", "written"]);
-        assert_eq!(pending.acknowledged(1), None);
-
-        pending.submitted("next");
-        pending.written(1);
-        assert_eq!(pending.acknowledged(1), Some("next"));
+        let id = pending.enter("a");
+        assert_eq!(pending.abandon().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(pending.acknowledged(id), None);
+        assert_eq!(pending.len(), 0);
     }
 }

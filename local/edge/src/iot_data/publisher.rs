@@ -3,12 +3,9 @@
 use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
-use rumqttc::{
-    Outgoing,
-    v5::{
-        AsyncClient, Incoming,
-        mqttbytes::{QoS, v5::PubAckReason},
-    },
+use rumqttc::v5::mqttbytes::{
+    QoS,
+    v5::{Packet, PubAckReason, Publish},
 };
 use tokio::{
     select,
@@ -18,18 +15,13 @@ use tokio::{
 use uuid::Uuid;
 
 use super::pending::Pending;
-use crate::{
-    DISCONNECT_GRACE,
-    mqtt::{BrokerAddress, Event, Session},
-};
+use crate::mqtt::{BrokerAddress, Connection, Connector, MqttError};
 
 /// How long a publish may take. AWS's SDKs try again after 5xx, so sooner than their own patience ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most publishes that the broker has not acknowledged. Others wait, within their patience.
-const MAX_IN_FLIGHT: u16 = 100;
-
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const MAX_IN_FLIGHT: usize = 100;
 
 /// A message for the broker.
 #[derive(Debug)]
@@ -70,17 +62,14 @@ impl Publisher {
     /// A publisher, and the task that must run for it to work; it ends when the last clone is dropped.
     pub(super) fn to(broker: &BrokerAddress) -> (Self, impl Future<Output = ()> + Send + use<>) {
         // A session that ends with its connection: whoever is told that his message failed must not see
-        // it sent later behind his back.
+        // it sent later behind his back. Nothing is subscribed, so nothing has to be received.
         let client_id = format!("iot-data-{}", Uuid::new_v4().simple());
-        let mut options = broker.options(&client_id, KEEP_ALIVE);
-        options.set_clean_start(true).set_outgoing_inflight_upper_limit(MAX_IN_FLIGHT);
-        let (client, session) = Session::new(options, usize::from(MAX_IN_FLIGHT) + 8);
-        let (requests, receiver) = mpsc::channel(usize::from(MAX_IN_FLIGHT));
+        let connector = Connector::to(broker.clone(), client_id, 0, 1);
+        let (requests, receiver) = mpsc::channel(MAX_IN_FLIGHT);
         let (connected, connected_receiver) = watch::channel(false);
-        let connection =
-            Connection { client, requests: receiver, pending: Pending::new(), connected };
+        let exchange = Exchange { requests: receiver, pending: Pending::new(), connected };
         let publisher = Self { requests, connected: connected_receiver };
-        (publisher, connection.run(session))
+        (publisher, exchange.run(connector))
     }
 
     /// Publishes, and returns when the broker has the message: at QoS 1 when it says so, at QoS 0 when it
@@ -108,103 +97,98 @@ impl Publisher {
     }
 }
 
-struct Connection {
-    client: AsyncClient,
+/// The other end of the [`Publisher`]s.
+struct Exchange {
     requests: mpsc::Receiver<(Publication, Answer)>,
     pending: Pending<Answer>,
     connected: watch::Sender<bool>,
 }
 
-impl Connection {
+/// What came to an end.
+enum End {
+    Connection(MqttError),
+    /// No [`Publisher`] is left.
+    Publishers,
+}
+
+impl Exchange {
     /// Runs until no [`Publisher`] is left.
-    async fn run(mut self, mut session: Session) {
-        loop {
-            let event = {
-                let mut next = pin!(session.next());
-                loop {
-                    select! {
-                        event = &mut next => break Some(event),
-                        request = self.requests.recv(), if self.has_room() => match request {
-                            Some((publication, answer)) => self.submit(publication, answer),
-                            None => break None,
-                        },
-                    }
-                }
-            };
-            match event {
-                Some(event) => self.handle(event, &mut session),
-                None => break,
+    async fn run(mut self, mut connector: Connector) {
+        while let Some(mut connection) = self.connect(&mut connector).await {
+            connector.works();
+            self.connected.send_replace(true);
+            match self.serve(&mut connection).await {
+                End::Publishers => return connection.disconnect().await,
+                End::Connection(error) => connector.lost(&error),
+            }
+            self.connected.send_replace(false);
+            for answer in self.pending.abandon() {
+                reply(answer, Err(PublishError::Interrupted));
             }
         }
-        self.disconnect(session).await;
     }
 
-    /// Without a connection there always is: then the answer is immediate.
-    fn has_room(&self) -> bool {
-        !*self.connected.borrow() || self.pending.len() < usize::from(MAX_IN_FLIGHT)
+    /// Waits for a connection; who wants to publish meanwhile is told that there is none. None when no
+    /// [`Publisher`] is left.
+    async fn connect(&mut self, connector: &mut Connector) -> Option<Connection> {
+        let mut connecting = pin!(connector.connect());
+        loop {
+            select! {
+                connection = &mut connecting => return Some(connection),
+                request = self.requests.recv() => {
+                    let (_, answer) = request?;
+                    reply(answer, Err(PublishError::NotConnected));
+                }
+            }
+        }
     }
 
-    fn submit(&mut self, publication: Publication, answer: Answer) {
+    async fn serve(&mut self, connection: &mut Connection) -> End {
+        loop {
+            let has_room = self.pending.len() < MAX_IN_FLIGHT;
+            let result = select! {
+                packet = connection.next(true) => packet.map(|packet| self.receive(packet)),
+                request = self.requests.recv(), if has_room => match request {
+                    Some((publication, answer)) => {
+                        self.send(connection, publication, answer).await
+                    }
+                    None => return End::Publishers,
+                },
+            };
+            if let Err(error) = result {
+                return End::Connection(error);
+            }
+        }
+    }
+
+    fn receive(&mut self, packet: Packet) {
+        if let Packet::PubAck(ack) = packet
+            && let Some(answer) = self.pending.acknowledged(ack.pkid)
+        {
+            reply(answer, verdict(ack.reason));
+        }
+    }
+
+    async fn send(
+        &mut self,
+        connection: &mut Connection,
+        publication: Publication,
+        answer: Answer,
+    ) -> Result<(), MqttError> {
         if answer.is_closed() {
             // Its sender has lost patience and was told that it failed.
-            return;
+            return Ok(());
         }
-        if !*self.connected.borrow() {
-            reply(answer, Err(PublishError::NotConnected));
-            return;
+        let mut publish =
+            Publish::new(publication.topic, publication.qos, publication.payload, None);
+        publish.retain = publication.retain;
+        if publish.qos == QoS::AtMostOnce {
+            connection.send([Packet::Publish(publish)]).await?;
+            reply(answer, Ok(()));
+            return Ok(());
         }
-        let Publication { topic, payload, qos, retain } = publication;
-        match self.client.try_publish(topic, qos, retain, payload) {
-            Ok(()) => self.pending.submitted(answer),
-            Err(_) => reply(answer, Err(PublishError::NotConnected)),
-        }
-    }
-
-    fn handle(&mut self, event: Event, session: &mut Session) {
-        match event {
-            Event::Connected => {
-                self.connected.send_replace(true);
-            }
-            Event::Lost => self.lost(),
-            Event::Outgoing(Outgoing::Publish(packet_id)) => {
-                if let Some(answer) = self.pending.written(packet_id) {
-                    reply(answer, Ok(()));
-                }
-            }
-            Event::Outgoing(Outgoing::AwaitAck(_)) => {
-                // The client would reuse a packet id that is still in flight, which it does when a broker
-                // acknowledges far out of order. A new connection is simpler than to tell them apart.
-                session.give_up(&"packet ids ran out");
-                self.lost();
-            }
-            Event::Incoming(Incoming::PubAck(ack)) => {
-                if let Some(answer) = self.pending.acknowledged(ack.pkid) {
-                    reply(answer, verdict(ack.reason));
-                }
-            }
-            Event::Incoming(_) | Event::Outgoing(_) => {}
-        }
-    }
-
-    fn lost(&mut self) {
-        self.connected.send_replace(false);
-        for answer in self.pending.abandon() {
-            reply(answer, Err(PublishError::Interrupted));
-        }
-    }
-
-    async fn disconnect(self, mut session: Session) {
-        if !*self.connected.borrow() || self.client.try_disconnect().is_err() {
-            return;
-        }
-        let written = async {
-            while !matches!(
-                session.next().await,
-                Event::Outgoing(Outgoing::Disconnect) | Event::Lost
-            ) {}
-        };
-        // Otherwise the broker notices that the socket is closed, which for a session like this is as good.
-        let _ = timeout(DISCONNECT_GRACE, written).await;
+        publish.pkid = self.pending.enter(answer);
+        connection.send([Packet::Publish(publish)]).await
     }
 }
 

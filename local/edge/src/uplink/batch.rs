@@ -3,15 +3,15 @@
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc::UnboundedReceiver},
+    sync::mpsc::UnboundedReceiver,
     time::{Instant, timeout_at},
 };
 
 use super::window::Place;
 use crate::queue::MAX_ENTRIES;
 
-/// The most bytes of one call. SQS allowed 256 KiB for years (1 MiB since August 2025); this leaves room for what surrounds the bodies
-/// and works everywhere.
+/// The most bytes of one call. SQS took 256 KiB for years, and takes 1 MiB since August 2025; this works
+/// with both.
 const MAX_BYTES: usize = 250_000;
 
 /// How long an incomplete batch waits for company. Small against the second that a message may take from
@@ -24,8 +24,6 @@ pub(super) struct Message {
     pub(super) body: String,
     /// Its place among those that the broker waits to see acknowledged; none at QoS 0.
     pub(super) place: Option<Place>,
-    /// At QoS 0, its share of what may be held for messages that nobody waits for.
-    pub(super) _share: Option<OwnedSemaphorePermit>,
 }
 
 /// Takes messages from a channel and forms batches.
@@ -79,7 +77,7 @@ mod tests {
     use super::*;
 
     fn message(bytes: usize) -> Message {
-        Message { body: "x".repeat(bytes), place: None, _share: None }
+        Message { body: "x".repeat(bytes), place: None }
     }
 
     /// The sizes of the messages of each batch that these messages are sent in.

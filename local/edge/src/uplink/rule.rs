@@ -1,7 +1,7 @@
 //! What a topic rule makes of a message.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rumqttc::v5::mqttbytes::{matches, v5::Publish};
+use rumqttc::v5::mqttbytes::v5::Publish;
 use serde::Serialize;
 
 /// IoT Core's limit; a device that publishes more is disconnected there.
@@ -36,7 +36,7 @@ pub(super) enum Verdict {
 pub(super) fn apply(publish: &Publish, filters: &[String], received_at: i64) -> Verdict {
     // The broker has checked that topics are UTF-8 ([MQTT-1.5.4-1]).
     let topic = String::from_utf8_lossy(&publish.topic);
-    if publish.retain || !filters.iter().any(|filter| matches(&topic, filter)) {
+    if publish.retain || !filters.iter().any(|filter| selects(filter, &topic)) {
         return Verdict::Ignore;
     }
     if publish.payload.len() > MAX_PAYLOAD_BYTES {
@@ -53,6 +53,21 @@ pub(super) fn apply(publish: &Publish, filters: &[String], received_at: i64) -> 
         // Texts and a number always have a JSON form.
         Err(_) => Verdict::Ignore,
     }
+}
+
+/// Whether a topic filter selects a topic ([MQTT-4.7]; rumqttc's own `matches` panics on a topic that
+/// begins with a letter beyond ASCII).
+fn selects(filter: &str, topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    for part in filter.split('/') {
+        match (part, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (name, Some(level)) if name == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
 }
 
 #[cfg(test)]
@@ -101,8 +116,26 @@ mod tests {
 
     #[test]
     fn a_topic_without_a_rule_is_ignored() {
-        for topic in ["iot/a/command", "iot/a/b/telemetry", "iot/a/telemetry/x", "telemetry"] {
+        for topic in ["iot/a/command", "iot/a/b/telemetry", "iot/a/telemetry/x", "telemetry", "ö"]
+        {
             assert_eq!(verdict(&publish(topic, b"{}")), Verdict::Ignore, "{topic}");
+        }
+    }
+
+    #[test]
+    fn filters_select_as_mqtt_says() {
+        for (filter, topic, selected) in [
+            ("iot/+/telemetry", "iot/ö/telemetry", true),
+            ("iot/+/telemetry", "iot//telemetry", true),
+            ("iot/#", "iot/a/b/c", true),
+            ("iot/#", "iot", true),
+            ("#", "ö", true),
+            ("+", "a/b", false),
+            ("iot/+", "iot", false),
+            ("iot/a", "iot/a/b", false),
+            ("iot/a/b", "iot/a", false),
+        ] {
+            assert_eq!(selects(filter, topic), selected, "{filter} {topic}");
         }
     }
 

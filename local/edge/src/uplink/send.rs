@@ -15,8 +15,18 @@ use crate::{
     queue::{Queue, QueueError, Refused},
 };
 
-/// The messages that need nothing any more, one entry each.
-pub(super) type Settled = Vec<Option<Place>>;
+/// A message that needs no sending any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub(super) place: Option<Place>,
+    pub(super) bytes: usize,
+}
+
+impl From<&Message> for Settled {
+    fn from(message: &Message) -> Self {
+        Self { place: message.place, bytes: message.body.len() }
+    }
+}
 
 /// The queue, as far as sending goes.
 pub(super) trait SendBatch {
@@ -38,7 +48,7 @@ pub(super) struct Sender<Q> {
     queue: Q,
     horizon: Horizon,
     outage: Outage,
-    settled: UnboundedSender<Settled>,
+    settled: UnboundedSender<Vec<Settled>>,
     retry: Backoff,
     activity: Arc<Activity>,
 }
@@ -48,7 +58,7 @@ impl<Q: SendBatch> Sender<Q> {
     pub(super) fn to(
         queue: Q,
         horizon: Horizon,
-        settled: UnboundedSender<Settled>,
+        settled: UnboundedSender<Vec<Settled>>,
         activity: Arc<Activity>,
     ) -> Self {
         Self {
@@ -97,10 +107,10 @@ impl<Q: SendBatch> Sender<Q> {
         if messages.is_empty() {
             return;
         }
-        let places = messages.iter().map(|message| message.place).collect();
+        let settled = messages.iter().map(Settled::from).collect();
         // Nobody listens when the edge has already given up waiting at its end; the broker keeps the
         // messages then.
-        let _ = self.settled.send(places);
+        let _ = self.settled.send(settled);
     }
 }
 
@@ -159,7 +169,7 @@ mod tests {
     fn sender<'a>(
         queue: &'a ScriptedQueue,
         window: &AckWindow,
-    ) -> (Sender<&'a ScriptedQueue>, UnboundedReceiver<Settled>) {
+    ) -> (Sender<&'a ScriptedQueue>, UnboundedReceiver<Vec<Settled>>) {
         let (settled, receiver) = unbounded_channel();
         let mut sender = Sender::to(queue, window.horizon(), settled, Arc::default());
         sender.retry = Backoff::new(Duration::ZERO, Duration::ZERO);
@@ -173,58 +183,57 @@ mod tests {
             .map(|(body, packet_id)| Message {
                 body: (*body).to_owned(),
                 place: Some(window.receive(packet_id)),
-                _share: None,
             })
             .collect()
     }
 
-    fn places(batch: &[Message]) -> Settled {
-        batch.iter().map(|message| message.place).collect()
+    fn settled(batch: &[Message]) -> Vec<Settled> {
+        batch.iter().map(Settled::from).collect()
     }
 
     #[tokio::test]
     async fn a_batch_is_sent_again_until_the_queue_takes_it() {
         let mut window = AckWindow::default();
         let queue = queue([None, None, None]);
-        let (sender, mut settled) = sender(&queue, &window);
+        let (sender, mut received) = sender(&queue, &window);
         let batch = batch(&mut window, &["a", "b"]);
-        let places = places(&batch);
+        let all = settled(&batch);
         sender.send(batch).await;
         assert_eq!(*queue.calls.lock().unwrap(), [["a", "b"]; 4]);
-        assert_eq!(settled.try_recv().unwrap(), places);
-        assert!(settled.try_recv().is_err());
+        assert_eq!(received.try_recv().unwrap(), all);
+        assert!(received.try_recv().is_err());
     }
 
     #[tokio::test]
     async fn only_what_was_refused_is_sent_again() {
         let mut window = AckWindow::default();
         let queue = queue([Some(vec![1, 2]), Some(vec![0])]);
-        let (sender, mut settled) = sender(&queue, &window);
+        let (sender, mut received) = sender(&queue, &window);
         let batch = batch(&mut window, &["a", "b", "c", "d"]);
-        let places = places(&batch);
+        let all = settled(&batch);
         sender.send(batch).await;
         assert_eq!(
             *queue.calls.lock().unwrap(),
             [vec!["a", "b", "c", "d"], vec!["b", "c"], vec!["b"]]
         );
-        assert_eq!(settled.try_recv().unwrap(), [places[0], places[3]]);
-        assert_eq!(settled.try_recv().unwrap(), [places[2]]);
-        assert_eq!(settled.try_recv().unwrap(), [places[1]]);
+        assert_eq!(received.try_recv().unwrap(), [all[0], all[3]]);
+        assert_eq!(received.try_recv().unwrap(), [all[2]]);
+        assert_eq!(received.try_recv().unwrap(), [all[1]]);
     }
 
     #[tokio::test]
     async fn what_a_lost_connection_brought_is_left_to_the_next() {
         let mut window = AckWindow::default();
         let queue = queue([]);
-        let (sender, mut settled) = sender(&queue, &window);
+        let (sender, mut received) = sender(&queue, &window);
         let mut old = batch(&mut window, &["old"]);
         window.reset();
         let new = batch(&mut window, &["new"]);
-        let expected = [places(&old), places(&new)];
+        let expected = [settled(&old), settled(&new)];
         old.extend(new);
         sender.send(old).await;
         assert_eq!(*queue.calls.lock().unwrap(), [["new"]]);
-        assert_eq!(settled.try_recv().unwrap(), expected[0]);
-        assert_eq!(settled.try_recv().unwrap(), expected[1]);
+        assert_eq!(received.try_recv().unwrap(), expected[0]);
+        assert_eq!(received.try_recv().unwrap(), expected[1]);
     }
 }
