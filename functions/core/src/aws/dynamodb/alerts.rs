@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::conditional::{self, Failure};
 use super::item::{Item, decode, encode, text};
-use super::listing::{self, Budget, Listing, Rows};
+use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::making::Making;
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
@@ -22,6 +22,9 @@ use crate::store::{
     AlertFilter, AlertStore, IdempotencyKey, Made, Order, Page, PageRequest, StoreError,
 };
 use crate::time::Timestamp;
+
+/// The index over the fleet's alerts.
+const BY_TIME: &str = "by-time";
 
 /// The sort key, and the attribute, of the counts.
 const UNACKNOWLEDGED: &str = "unacknowledged";
@@ -132,21 +135,12 @@ impl<'a> Listing for Newest<'a> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Rows<Alert>, StoreError> {
-        let query = self.table.client.query().table_name(&self.table.name);
-        let (query, partition, name) = match stream {
-            Stream::Device(id) => (query, "device_id", id.to_string()),
-            Stream::Fleet(shard) => (query.index_name("by-time"), "shard", shard.to_string()),
+        let (index, hash, name) = match stream {
+            Stream::Device(id) => (None, "device_id", id.to_string()),
+            Stream::Fleet(shard) => (Some(BY_TIME), "shard", shard.to_string()),
         };
-        let name = text(name);
-        let query = match after {
-            None => query
-                .key_condition_expression(format!("{partition} = :name"))
-                .set_expression_attribute_values(values([("name", name)])),
-            Some(after) => query
-                .key_condition_expression(format!("{partition} = :name AND alert_id < :after"))
-                .set_expression_attribute_values(values([("name", name), ("after", text(after))])),
-        };
-        listing::rows(query.scan_index_forward(false), limit, from_item).await
+        let partition = Partition { index, hash, name, sort: "alert_id" };
+        listing::rows(partition.backwards(self.table, after), limit, from_item).await
     }
 }
 
@@ -165,8 +159,9 @@ impl Alerts {
                 .client
                 .query()
                 .table_name(&self.table.name)
-                .index_name("by-time")
-                .key_condition_expression("shard = :shard AND alert_id = :id")
+                .index_name(BY_TIME)
+                .key_condition_expression("#shard = :shard AND alert_id = :id")
+                .set_expression_attribute_names(names(["shard"]))
                 .set_expression_attribute_values(values([
                     ("shard", text(Alert::shard(alert_id).to_string())),
                     ("id", text(alert_id.to_string())),

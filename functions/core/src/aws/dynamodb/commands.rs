@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::conditional::{self, Failure};
 use super::item::{Item, attribute, decode, encode, from_json, text, to_json};
-use super::listing::{self, Budget, Listing, Rows};
+use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::making::Making;
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
@@ -131,17 +131,9 @@ impl<'a> Listing for Newest<'a> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Rows<Command>, StoreError> {
-        let query = self.table.client.query().table_name(&self.table.name);
-        let id = text(device_id.as_str());
-        let query = match after {
-            None => query
-                .key_condition_expression("device_id = :id")
-                .set_expression_attribute_values(values([("id", id)])),
-            Some(after) => query
-                .key_condition_expression("device_id = :id AND cmd_id < :after")
-                .set_expression_attribute_values(values([("id", id), ("after", text(after))])),
-        };
-        listing::rows(query.scan_index_forward(false), limit, from_item).await
+        let name = device_id.to_string();
+        let partition = Partition { index: None, hash: "device_id", name, sort: "cmd_id" };
+        listing::rows(partition.backwards(self.table, after), limit, from_item).await
     }
 }
 

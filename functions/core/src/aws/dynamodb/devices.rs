@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::conditional::{self, Failure};
 use super::item::{Item, decode, encode, from_json, number, text, to_json};
-use super::listing::{self, Budget, Listing, Rows};
+use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
 use super::{counters, state};
@@ -189,35 +189,33 @@ impl Listing for Fleet<'_> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Rows<Device>, StoreError> {
-        let query = self.table.client.query().table_name(&self.table.name);
-        let shard = text(shard.to_string());
-        let query = match (&self.filter.id_prefix, after) {
-            (None, None) => query
-                .index_name("by-created")
-                .key_condition_expression("shard = :shard")
-                .set_expression_attribute_values(values([("shard", shard)])),
-            (None, Some(after)) => query
-                .index_name("by-created")
-                .key_condition_expression("shard = :shard AND id < :after")
-                .set_expression_attribute_values(values([
-                    ("shard", shard),
-                    ("after", text(after)),
-                ])),
-            (Some(prefix), after) => {
+        let shard = shard.to_string();
+        let query = match &self.filter.id_prefix {
+            None => {
+                let index = Some("by-created");
+                let partition = Partition { index, hash: "shard", name: shard, sort: "id" };
+                partition.backwards(self.table, after)
+            }
+            Some(prefix) => {
                 // Behind a position is from the least text that goes on after it.
                 let low = after.map_or_else(|| prefix.clone(), |after| format!("{after}{LOWEST}"));
                 let low = if low.is_empty() { LOWEST.to_string() } else { low };
-                query
+                self.table
+                    .client
+                    .query()
+                    .table_name(&self.table.name)
                     .index_name("by-device-id")
-                    .key_condition_expression("shard = :shard AND device_id BETWEEN :low AND :high")
+                    .key_condition_expression(
+                        "#shard = :shard AND device_id BETWEEN :low AND :high",
+                    )
+                    .set_expression_attribute_names(names(["shard"]))
                     .set_expression_attribute_values(values([
-                        ("shard", shard),
+                        ("shard", text(shard)),
                         ("low", text(low)),
                         ("high", text(format!("{prefix}{HIGHEST}"))),
                     ]))
             }
         };
-        let query = query.scan_index_forward(self.order() == Order::Ascending);
         listing::rows(query, limit, from_item).await
     }
 }

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use futures::future::try_join_all;
 
-use super::item::Item;
+use super::item::{Item, text};
+use super::table::Table;
 use crate::aws::unavailable;
 use crate::store::{Order, Page, READ_BUDGET, StoreError};
 
@@ -46,6 +47,43 @@ pub(super) struct Rows<R> {
     rows: Vec<R>,
     /// Whether there may be more behind the last one.
     more: bool,
+}
+
+/// A partition of a table or of an index.
+#[derive(Debug)]
+pub(super) struct Partition {
+    /// None: the table's own.
+    pub(super) index: Option<&'static str>,
+    /// The attribute that names it.
+    pub(super) hash: &'static str,
+    /// Its name.
+    pub(super) name: String,
+    /// The attribute that it is sorted by.
+    pub(super) sort: &'static str,
+}
+
+impl Partition {
+    /// Its items from the last one on backwards, or from a sort key on without that.
+    pub(super) fn backwards(self, table: &Table, after: Option<&str>) -> QueryFluentBuilder {
+        let query = table
+            .client
+            .query()
+            .table_name(&table.name)
+            .set_index_name(self.index.map(str::to_owned))
+            .scan_index_forward(false);
+        match after {
+            None => query
+                .key_condition_expression("#hash = :name")
+                .expression_attribute_names("#hash", self.hash)
+                .expression_attribute_values(":name", text(self.name)),
+            Some(after) => query
+                .key_condition_expression("#hash = :name AND #sort < :after")
+                .expression_attribute_names("#hash", self.hash)
+                .expression_attribute_names("#sort", self.sort)
+                .expression_attribute_values(":name", text(self.name))
+                .expression_attribute_values(":after", text(after)),
+        }
+    }
 }
 
 /// Sends a query of a stream.

@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::item::{Item, decode, encode, text};
-use super::listing::{self, Budget, Listing, Rows};
+use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::messages::{IndexEntry, Messages};
 use super::table::{Table, values};
 use crate::archive::Location;
@@ -95,17 +95,9 @@ impl Listing for DayListing<'_> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Rows<Quarantined>, StoreError> {
-        let query =
-            self.table.client.query().table_name(&self.table.name).scan_index_forward(false);
-        let pk = text(partition(self.day, shard));
-        let query = match after {
-            None => query
-                .key_condition_expression("pk = :pk")
-                .set_expression_attribute_values(values([("pk", pk)])),
-            Some(after) => query
-                .key_condition_expression("pk = :pk AND sk < :after")
-                .set_expression_attribute_values(values([("pk", pk), ("after", text(after))])),
-        };
+        let name = partition(self.day, shard);
+        let partition = Partition { index: None, hash: "pk", name, sort: "sk" };
+        let query = partition.backwards(self.table, after);
         listing::rows(query, limit, from_item).await
     }
 }

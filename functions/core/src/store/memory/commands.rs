@@ -31,13 +31,7 @@ impl CommandStore for Memory {
             if let Some(already) = made.or_else(|| tables.commands.get(&command.cmd_id)) {
                 return Made::Already(already.clone());
             }
-            remember(
-                &mut tables.command_keys,
-                device_id,
-                key,
-                command.cmd_id,
-                now,
-            );
+            remember(&mut tables.command_keys, device_id, key, command.cmd_id, now);
             tables.commands.insert(command.cmd_id, command.clone());
             Made::New
         })

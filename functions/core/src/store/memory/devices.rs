@@ -46,10 +46,7 @@ impl DeviceStore for Memory {
             }
             tables.count_status(device.status, 1);
             tables.count_connection(state.presence.connection, 1);
-            tables.save(DeviceState {
-                registered: true,
-                ..state.clone()
-            });
+            tables.save(DeviceState { registered: true, ..state.clone() });
             let row = Row::Registered(Box::new(device.clone()));
             tables.devices.insert(device.device_id.clone(), row);
             Ok(())
@@ -58,10 +55,7 @@ impl DeviceStore for Memory {
     }
 
     async fn get(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
-        self.call(Operation::GetDevice, |tables| {
-            tables.registered(id).cloned()
-        })
-        .await
+        self.call(Operation::GetDevice, |tables| tables.registered(id).cloned()).await
     }
 
     async fn update(&self, before: &Device, after: &Device) -> Result<(), WriteError> {
@@ -122,11 +116,7 @@ impl DeviceStore for Memory {
             }
             tables.count_status(device.status, -1);
             tables.count_connection(state.presence.connection, -1);
-            tables.save(DeviceState {
-                registered: false,
-                outbox: Vec::new(),
-                ..state.clone()
-            });
+            tables.save(DeviceState { registered: false, outbox: Vec::new(), ..state.clone() });
             let id = device.device_id.clone();
             tables.devices.insert(id, Row::Tombstone);
             Ok(())

@@ -22,9 +22,8 @@ impl Memory {
         store: impl Fn(&mut super::Tables, &T),
     ) -> Result<(), NotStored> {
         let refused = self.faults().refused.clone();
-        let failed: BTreeSet<Mid> = (things.iter().map(&mid))
-            .filter(|mid| refused.contains(mid))
-            .collect();
+        let failed: BTreeSet<Mid> =
+            (things.iter().map(&mid)).filter(|mid| refused.contains(mid)).collect();
         let stored = self
             .call(operation, |tables| {
                 for thing in things {
@@ -35,15 +34,9 @@ impl Memory {
             })
             .await;
         match stored {
-            Err(source) => Err(NotStored {
-                failed: things.iter().map(mid).collect(),
-                source,
-            }),
+            Err(source) => Err(NotStored { failed: things.iter().map(mid).collect(), source }),
             Ok(()) if failed.is_empty() => Ok(()),
-            Ok(()) => Err(NotStored {
-                failed,
-                source: faults::error(operation),
-            }),
+            Ok(()) => Err(NotStored { failed, source: faults::error(operation) }),
         }
     }
 }
@@ -90,9 +83,7 @@ impl MessageStore for Memory {
                     take(&mut wanted.filter(|p| after.is_none_or(|after| position(p) > *after)))
                 }
                 Order::Descending => take(
-                    &mut wanted
-                        .rev()
-                        .filter(|p| after.is_none_or(|after| position(p) < *after)),
+                    &mut wanted.rev().filter(|p| after.is_none_or(|after| position(p) < *after)),
                 ),
             }
         })
@@ -115,11 +106,7 @@ impl MessageStore for Memory {
 }
 
 fn position(part: &Part) -> PartPosition {
-    PartPosition {
-        ts: part.ts,
-        mid: part.mid,
-        tail: part.head.is_none(),
-    }
+    PartPosition { ts: part.ts, mid: part.mid, tail: part.head.is_none() }
 }
 
 impl QuarantineStore for Memory {
@@ -140,10 +127,7 @@ impl QuarantineStore for Memory {
         request: &PageRequest,
     ) -> Result<Page<Quarantined>, StoreError> {
         self.call(Operation::ListQuarantined, |tables| {
-            let before = request
-                .after
-                .clone()
-                .map_or(Bound::Unbounded, Bound::Excluded);
+            let before = request.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
             let rows = tables.quarantine.range((Bound::Unbounded, before)).rev();
             page(
                 rows.map(|(_, entry)| entry),
@@ -163,9 +147,7 @@ impl QuarantineStore for Memory {
     ) -> Result<Option<Quarantined>, StoreError> {
         self.call(Operation::GetQuarantined, |tables| {
             let mut entries = tables.quarantine.values();
-            entries
-                .find(|entry| (entry.received_at, entry.mid) == (received_at, mid))
-                .cloned()
+            entries.find(|entry| (entry.received_at, entry.mid) == (received_at, mid)).cloned()
         })
         .await
     }

@@ -171,10 +171,7 @@ impl Memory {
     pub fn alerts(&self, device_id: &DeviceId) -> Vec<Alert> {
         let tables = self.tables();
         let alerts = tables.alerts.values();
-        alerts
-            .filter(|alert| alert.device_id == *device_id)
-            .cloned()
-            .collect()
+        alerts.filter(|alert| alert.device_id == *device_id).cloned().collect()
     }
 
     /// What was handed to the broker, in order.

@@ -1,0 +1,52 @@
+use bytes::Bytes;
+use meter_core::archive::Location;
+use meter_core::store::{Archive, StoreError};
+
+use super::promises;
+use crate::ports::Ports;
+
+promises! {
+    an_object_reads_back_whole_and_by_member
+    an_object_that_is_not_there_is_none
+    a_member_that_the_object_does_not_hold_is_corrupt_and_not_cut_short
+    an_object_put_again_is_replaced
+}
+
+const KEY: &str = "archive/dt=2026-01-01/hh=00/0a1b.ndjson.gz";
+
+fn at(member: Option<(u64, u64)>) -> Location {
+    Location { object: KEY.to_owned(), member }
+}
+
+async fn put(ports: &impl Ports, body: &'static [u8]) {
+    let body = Bytes::from_static(body);
+    ports.archive().put(KEY, "application/gzip", body).await.unwrap();
+}
+
+async fn an_object_reads_back_whole_and_by_member(ports: &impl Ports) {
+    put(ports, b"\0\x01abcdef\xff").await;
+    let get = async |member| ports.archive().get(&at(member)).await.unwrap().unwrap();
+    assert_eq!(&get(None).await[..], b"\0\x01abcdef\xff");
+    assert_eq!(&get(Some((2, 3))).await[..], b"abc");
+    assert_eq!(&get(Some((8, 1))).await[..], b"\xff");
+}
+
+async fn an_object_that_is_not_there_is_none(ports: &impl Ports) {
+    assert_eq!(ports.archive().get(&at(None)).await.unwrap(), None);
+    assert_eq!(ports.archive().get(&at(Some((0, 4)))).await.unwrap(), None);
+}
+
+async fn a_member_that_the_object_does_not_hold_is_corrupt_and_not_cut_short(ports: &impl Ports) {
+    put(ports, b"abcdef").await;
+    for member in [(4, 3), (6, 1), (100, 1), (0, 0)] {
+        let answer = ports.archive().get(&at(Some(member))).await;
+        assert!(matches!(answer, Err(StoreError::Corrupt { .. })), "{member:?}: {answer:?}");
+    }
+}
+
+async fn an_object_put_again_is_replaced(ports: &impl Ports) {
+    put(ports, b"first").await;
+    put(ports, b"").await;
+    let stored = ports.archive().get(&at(None)).await.unwrap().unwrap();
+    assert!(stored.is_empty());
+}

@@ -1,0 +1,46 @@
+//! What every adapter promises, a function a promise.
+
+mod alerts;
+mod archive;
+mod commands;
+mod devices;
+mod messages;
+mod quarantine;
+mod states;
+
+use futures::future::BoxFuture;
+
+use crate::ports::Ports;
+
+pub(crate) struct Promise<P> {
+    pub(crate) name: &'static str,
+    pub(crate) hold: fn(P) -> BoxFuture<'static, ()>,
+}
+
+/// Lists promises of a module.
+macro_rules! promises {
+    ($($name:ident)*) => {
+        pub(crate) fn all<P: $crate::ports::Ports>() -> Vec<$crate::promises::Promise<P>> {
+            vec![$($crate::promises::Promise {
+                name: stringify!($name),
+                hold: |ports| Box::pin(async move { $name(&ports).await }),
+            }),*]
+        }
+    };
+}
+pub(crate) use promises;
+
+pub(crate) fn all<P: Ports>() -> Vec<Promise<P>> {
+    [
+        archive::all(),
+        messages::all(),
+        quarantine::all(),
+        states::all(),
+        devices::all(),
+        alerts::all(),
+        commands::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
