@@ -17,13 +17,14 @@ while read -r event group; do
     esac
 done
 
+# `kill -s TERM` and not `kill -TERM`: after that, dash takes no `--`.
 for group in $groups; do
-    kill -TERM -- "-$group" 2>/dev/null || continue
+    kill -s TERM -- "-$group" 2>/dev/null || continue
     # Up to ten seconds: the AWS endpoint writes its tables to disk when it is asked to end.
     tenths=0
-    while [ "$tenths" -lt 100 ] && kill -0 -- "-$group" 2>/dev/null; do
+    while [ "$tenths" -lt 100 ] && kill -s 0 -- "-$group" 2>/dev/null; do
         sleep 0.1
         tenths=$((tenths + 1))
     done
-    kill -KILL -- "-$group" 2>/dev/null
+    kill -s KILL -- "-$group" 2>/dev/null
 done

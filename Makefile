@@ -1,0 +1,49 @@
+# `make` lists what there is. Variables are given after it, as in `make run PORT=8081 DEVICES=50`.
+
+PROFILE ?= dev
+
+# SAM's CLI asks for a region even to read a file, and would report its use.
+SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venv/bin/sam
+# nextest runs tests in parallel and isolates them; cargo's own runner does where it is not installed.
+TESTS := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --tests)
+
+.PHONY: help setup run reset test lint bench clean
+
+help:
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
+	@echo
+	@echo 'Variables of run, with their defaults:'
+	@echo '  PORT=8080  MQTT_PORT=1883  ENDPOINT_PORT=4566  IOT_DATA_PORT=4568  RUNTIME_PORT=9000'
+	@echo '  DEVICES=3 simulated  INSTANCES=2 of each function  DATA=.local  PROFILE=dev or release'
+
+setup: ## Install what is missing: Mosquitto (as root), Python tools into .venv, crates
+	@local/setup
+
+run: setup ## Build and start everything; Ctrl-C stops it and keeps the data
+	@cargo build --workspace --bins --profile $(PROFILE)
+	@cargo run --quiet --package stack --profile $(PROFILE) -- run
+
+reset: ## Remove all data of `make run`
+	@cargo run --quiet --package stack --profile $(PROFILE) -- reset
+
+test: ## Unit, property and black-box tests, which start stacks of their own; checks of the templates
+	@local/setup test
+	cargo build --workspace --bins
+	cargo $(TESTS) --workspace
+	cargo test --workspace --doc
+	$(SAM) validate --lint
+
+lint: ## Formatting, clippy, shell scripts
+	@local/setup test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+	.venv/bin/shellcheck local/setup .ci/run local/stack/src/guard.sh
+
+bench: setup ## Time from publish to answer, and messages a second, on a stack of its own
+	cargo build --workspace --bins --profile $(PROFILE)
+	cargo run --quiet --package blackbox --profile $(PROFILE)
+
+clean: ## Remove what was built and installed here; data stays, see reset
+	cargo clean
+	rm -rf .venv
