@@ -75,6 +75,15 @@ pub fn delete(path_and_query: &str) -> Call {
 }
 
 impl Call {
+    /// The same call to another path, which may hold a query.
+    #[must_use]
+    pub fn to_path(mut self, path_and_query: &str) -> Self {
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        self.event["rawPath"] = json!(path);
+        self.event["rawQueryString"] = json!(query);
+        self
+    }
+
     /// With a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {

@@ -22,8 +22,13 @@ impl<'a> View<'a> {
             device_id,
             metric: &point.key.metric,
             value: point.value,
-            unit: point.unit.as_deref(),
+            unit: point.unit.as_deref().or_else(|| known_unit(&point.key.metric)),
             quality: point.quality(),
         }
     }
+}
+
+/// The unit of a metric that is known by name, for a device that does not send it; a ratio has none.
+fn known_unit(metric: &MetricName) -> Option<&'static str> {
+    metric.known().map(|known| known.unit).filter(|unit| !unit.is_empty())
 }

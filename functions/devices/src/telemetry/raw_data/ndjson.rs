@@ -69,8 +69,15 @@ async fn fetch_one<O: Archive>(
     archive: &O,
     location: &Location,
 ) -> Result<Vec<(Mid, Bytes)>, StoreError> {
-    let object = archive.get(location).await?;
-    Ok(object.map_or_else(Vec::new, |object| unpack(&object, location)))
+    match archive.get(location).await {
+        Ok(object) => Ok(object.map_or_else(Vec::new, |object| unpack(&object, location))),
+        // One damaged object must not hide all the others.
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(object = location.object, "damaged: {error}");
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn unpack(object: &[u8], location: &Location) -> Vec<(Mid, Bytes)> {

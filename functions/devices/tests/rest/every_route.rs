@@ -1,0 +1,61 @@
+//! What holds for every route.
+
+use devices::ROUTES;
+use meter_core::config::Auth;
+use meter_core::http::testing::{Call, call};
+use meter_core::store::memory::Memory;
+use serde_json::json;
+
+use crate::system::System;
+
+/// A call of each route that a store must be asked for.
+fn calls() -> Vec<Call> {
+    let mid = "0".repeat(32);
+    let file = format!("telemetry/20260301T100000.000000000Z-{mid}.json");
+    let calls = ROUTES.iter().map(|route| {
+        let path = route
+            .path
+            .replace("{device_id}", "a")
+            .replace("{*filename}", &file)
+            .replace("{id}", &format!("20260301T100000.000000000Z-{mid}"))
+            .replace("{cmd_id}", "018f0000-0000-7000-8000-000000000000");
+        let body = json!({"device_id": "a", "device_name": "A", "connection_status": "online", "cmd": "reboot",
+            "result": "accepted"});
+        call(route.method.as_str(), &path).json(&body)
+    });
+    calls.collect()
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_a_token_or_with_the_wrong_scope() {
+    let system = System::over(Memory::new(), Auth::Jwt);
+    for (route, call) in ROUTES.iter().zip(calls()) {
+        let wrong = if route.method == "GET" { "meter/write" } else { "meter/read" };
+        let right = if route.method == "GET" { "meter/read" } else { "meter/write" };
+        assert_eq!(system.call(call.clone()).await.status, 401, "{}", route.path);
+        assert_eq!(system.call(call.clone().scope(wrong)).await.status, 403, "{}", route.path);
+        assert!(![401, 403].contains(&system.call(call.scope(right)).await.status));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_503_without_a_word_of_the_inside() {
+    for (route, call) in ROUTES.iter().zip(calls()) {
+        let system = System::new();
+        system.memory.fail_all_after(0);
+        let answered = system.call(call).await;
+        assert_eq!(answered.status, 503, "{} {}", route.method, route.path);
+        assert_eq!(answered.header("content-type"), Some("application/problem+json"));
+        assert_eq!(answered.json()["request_id"], "request-1");
+        assert!(answered.header("retry-after").is_some());
+        assert!(!answered.text().contains("memory") && !answered.text().contains("test wants"));
+    }
+}
+
+#[tokio::test]
+async fn every_answer_has_the_request_s_id() {
+    let system = System::new();
+    for call in calls() {
+        assert_eq!(system.call(call).await.header("x-request-id"), Some("request-1"));
+    }
+}

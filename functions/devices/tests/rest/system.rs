@@ -1,0 +1,145 @@
+//! The function under test and its surroundings.
+
+use devices::{Devices, ROUTES};
+use ingest::batch::{Choices, Ingest};
+use ingest::event::Delivery;
+use meter_core::archive::Layout;
+use meter_core::config::{Api, Auth, Origins};
+use meter_core::http::route::Router;
+use meter_core::http::serve::Server;
+use meter_core::http::testing::{Answered, Call, get, post};
+use meter_core::id::DeviceId;
+use meter_core::message::Received;
+use meter_core::store::memory::Memory;
+use meter_core::time::Timestamp;
+use serde_json::{Value, json};
+
+/// All seven ports are one memory.
+type Function = Devices<Memory, Memory, Memory, Memory, Memory, Memory, Memory>;
+
+pub(crate) struct System {
+    pub(crate) memory: Memory,
+    pub(crate) layout: Layout,
+    server: Server<Function>,
+}
+
+pub(crate) fn device_id(id: &str) -> DeviceId {
+    DeviceId::parse(id).unwrap()
+}
+
+pub(crate) fn t(text: &str) -> Timestamp {
+    Timestamp::parse(text).unwrap()
+}
+
+impl System {
+    pub(crate) fn new() -> Self {
+        Self::over(Memory::new(), Auth::None)
+    }
+
+    pub(crate) fn over(memory: Memory, auth: Auth) -> Self {
+        let function = Devices {
+            registry: memory.clone(),
+            states: memory.clone(),
+            messages: memory.clone(),
+            archive: memory.clone(),
+            alerts: memory.clone(),
+            commands: memory.clone(),
+            publisher: memory.clone(),
+            command_timeout_s: 300,
+        };
+        let api = Api { auth, cors: Origins::None };
+        let server = Server::new(function, Router::new(ROUTES).unwrap(), api);
+        Self { memory, layout: Layout::Batch, server }
+    }
+
+    pub(crate) async fn call(&self, call: Call) -> Answered {
+        call.to(&self.server).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answered {
+        self.call(get(path)).await
+    }
+
+    /// GET of what must be there.
+    pub(crate) async fn json(&self, path: &str) -> Value {
+        let answered = self.get(path).await;
+        assert_eq!(answered.status, 200, "{path}: {}", answered.text());
+        answered.json()
+    }
+
+    pub(crate) async fn register(&self, id: &str) -> Value {
+        let body = json!({"device_id": id, "device_name": format!("Meter {id}")});
+        let answered = self.call(post("/api/devices").json(&body)).await;
+        assert_eq!(answered.status, 201, "{}", answered.text());
+        answered.json()
+    }
+
+    /// What broker, queue and ingest do with messages that came in one batch.
+    pub(crate) async fn receive(&self, messages: &[(&str, Vec<u8>, &str)]) {
+        let memory = &self.memory;
+        let ingest = Ingest {
+            archive: memory.clone(),
+            messages: memory.clone(),
+            states: memory.clone(),
+            alerts: memory.clone(),
+            commands: memory.clone(),
+            choices: Choices {
+                layout: self.layout,
+                max_metrics: 64,
+                ttl_days: None,
+                require_registration: false,
+            },
+        };
+        let deliveries: Vec<_> = messages
+            .iter()
+            .map(|(topic, payload, received_at)| Delivery {
+                id: String::new(),
+                received: Received {
+                    topic: (*topic).to_owned(),
+                    payload: payload.clone().into(),
+                    received_at: t(received_at),
+                },
+                damage: None,
+            })
+            .collect();
+        let outcome = ingest.handle(&deliveries).await;
+        assert!(outcome.failed.is_empty());
+    }
+
+    /// One telemetry message of a device, sent and received at `ts`.
+    pub(crate) async fn telemetry(&self, id: &str, ts: &str, measurements: Value) {
+        let message = telemetry(id, ts, measurements);
+        self.receive(&[(&format!("iot/{id}/telemetry"), message, ts)]).await;
+    }
+
+    /// Every page of a list, from the first link to the last; fails if it never ends.
+    pub(crate) async fn pages(&self, first: Call) -> Vec<Answered> {
+        let mut pages = vec![self.call(first.clone()).await];
+        while let Some(next) = pages.last().and_then(Answered::next) {
+            let page = self.call(first.clone().to_path(next)).await;
+            assert_eq!(page.status, 200, "{}", page.text());
+            pages.push(page);
+            assert!(pages.len() < 1_000, "no end");
+        }
+        pages
+    }
+
+    /// The items of every page of a list.
+    pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
+        let pages = self.pages(get(path)).await;
+        pages.iter().flat_map(|page| page.json().as_array().unwrap().clone()).collect()
+    }
+}
+
+/// A telemetry message of version 2. Its sequence number is of no importance here.
+pub(crate) fn telemetry(id: &str, ts: &str, measurements: Value) -> Vec<u8> {
+    let message = json!({"v": 2, "device_id": id, "ts": ts, "seq": 1, "msg_type": "telemetry",
+        "measurements": measurements});
+    message.to_string().into_bytes()
+}
+
+/// A member of each item.
+pub(crate) fn field<'a>(items: impl IntoIterator<Item = &'a Value>, name: &str) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    items.into_iter().map(|item| text(&item[name])).collect()
+}
