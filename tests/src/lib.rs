@@ -1,1 +1,3 @@
-
+pub mod device;
+pub mod load;
+pub mod system;

@@ -22,16 +22,16 @@ pub struct Event {
     /// `cargo lambda watch` does not.
     pub raw_path: String,
     /// The query as the client wrote it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub raw_query_string: String,
     /// Header names in lower case; repeated ones joined by commas.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub headers: BTreeMap<String, String>,
     /// The body, if there is one.
     #[serde(default)]
     pub body: Option<String>,
     /// Whether `body` is base64.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub is_base64_encoded: bool,
     /// What the gateway knows.
     pub request_context: RequestContext,
@@ -74,11 +74,20 @@ pub struct Authorizer {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Jwt {
     /// What it says. AWS writes every claim as text, an array as `[a b]`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub claims: BTreeMap<String, Value>,
     /// The scopes that the route asks for, of which the token has one.
     #[serde(default)]
     pub scopes: Option<Vec<String>>,
+}
+
+/// `cargo lambda watch` writes `null` where API Gateway writes something empty, or nothing.
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
@@ -125,4 +134,20 @@ fn to_map(headers: &HeaderMap) -> BTreeMap<String, String> {
         .iter()
         .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_null_is_as_if_it_were_not_there() {
+        let event = json!({"rawPath": "/health", "rawQueryString": null, "headers": null, "body": null,
+            "isBase64Encoded": null, "requestContext": {"http": {"method": "GET"}, "authorizer": null}});
+        let event: Event = serde_json::from_value(event).unwrap();
+        assert_eq!((event.raw_query_string.as_str(), event.is_base64_encoded), ("", false));
+        assert!(event.headers.is_empty() && event.body.is_none());
+    }
 }

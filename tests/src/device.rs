@@ -1,0 +1,115 @@
+//! A device of the tests' own: it says exactly what a test tells it to.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rumqttc::{AsyncClient, Event, LastWill, MqttOptions, Outgoing, Packet, Publish, QoS};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// How long the broker may take to acknowledge.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection to the broker. Dropping it is a power failure: the broker publishes the last will.
+pub struct Device {
+    client: AsyncClient,
+    acks: UnboundedReceiver<()>,
+    messages: UnboundedReceiver<Publish>,
+    driver: JoinHandle<()>,
+}
+
+impl Device {
+    /// Connects under a client id.
+    pub async fn connect(mqtt_port: u16, client_id: &str) -> Result<Self> {
+        Self::connect_with(mqtt_port, client_id, None).await
+    }
+
+    /// Connects with a last will: topic and payload, QoS 1, retained.
+    pub async fn connect_with_will(
+        mqtt_port: u16,
+        client_id: &str,
+        topic: &str,
+        payload: &str,
+    ) -> Result<Self> {
+        let will = LastWill::new(topic, payload.to_owned(), QoS::AtLeastOnce, true);
+        Self::connect_with(mqtt_port, client_id, Some(will)).await
+    }
+
+    async fn connect_with(mqtt_port: u16, client_id: &str, will: Option<LastWill>) -> Result<Self> {
+        let mut options = MqttOptions::new(client_id, "127.0.0.1", mqtt_port);
+        options.set_keep_alive(Duration::from_secs(30));
+        options.set_max_packet_size(1 << 20, 1 << 20);
+        if let Some(will) = will {
+            options.set_last_will(will);
+        }
+        let (client, mut events) = AsyncClient::new(options, 100);
+        let (connected_tx, mut connected) = unbounded_channel();
+        let (ack_tx, acks) = unbounded_channel();
+        let (message_tx, messages) = unbounded_channel();
+        let driver = tokio::spawn(async move {
+            // Ends with the first error: a test's device does not reconnect behind its back.
+            while let Ok(event) = events.poll().await {
+                // The receivers are gone only when the device is.
+                let _ = match event {
+                    Event::Incoming(Packet::ConnAck(_)) => connected_tx.send(()),
+                    Event::Incoming(
+                        Packet::PubAck(_) | Packet::PubComp(_) | Packet::SubAck(_),
+                    ) => ack_tx.send(()),
+                    Event::Incoming(Packet::Publish(publish)) => {
+                        let _ = message_tx.send(publish);
+                        Ok(())
+                    }
+                    Event::Outgoing(Outgoing::Disconnect) => break,
+                    _ => Ok(()),
+                };
+            }
+        });
+        timeout(PATIENCE, connected.recv()).await?.context("the broker refused the connection")?;
+        Ok(Self { client, acks, messages, driver })
+    }
+
+    /// Publishes at QoS 1 and waits for the acknowledgement.
+    pub async fn publish(&mut self, topic: &str, payload: impl Into<Vec<u8>>) -> Result<()> {
+        self.publish_at(topic, payload, QoS::AtLeastOnce, false).await
+    }
+
+    /// Publishes at QoS 1 or 2 and waits for the end of the exchange.
+    pub async fn publish_at(
+        &mut self,
+        topic: &str,
+        payload: impl Into<Vec<u8>>,
+        qos: QoS,
+        retain: bool,
+    ) -> Result<()> {
+        self.client.publish(topic, qos, retain, payload).await?;
+        self.acknowledged().await
+    }
+
+    /// Subscribes at QoS 1.
+    pub async fn subscribe(&mut self, topic: &str) -> Result<()> {
+        self.client.subscribe(topic, QoS::AtLeastOnce).await?;
+        self.acknowledged().await
+    }
+
+    /// The next message on a subscribed topic.
+    pub async fn next(&mut self) -> Result<Publish> {
+        timeout(PATIENCE, self.messages.recv()).await?.context("the connection is gone")
+    }
+
+    /// Says goodbye properly: the broker forgets the last will.
+    pub async fn disconnect(self) -> Result<()> {
+        self.client.disconnect().await?;
+        // The driver ends with the disconnection; its connection is closed by then.
+        timeout(PATIENCE, self.driver).await?.context("the connection's driver panicked")
+    }
+
+    async fn acknowledged(&mut self) -> Result<()> {
+        timeout(PATIENCE, self.acks.recv()).await?.context("the connection is gone")
+    }
+
+    /// Loses power.
+    pub fn fail(self) {
+        self.driver.abort();
+    }
+}

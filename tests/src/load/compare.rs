@@ -1,0 +1,260 @@
+//! What was read, held against what was published.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::model::{DeviceLoad, Point};
+
+/// Something that is not as it was published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// Whose.
+    pub device_id: String,
+    /// Which message or point.
+    pub what: What,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// A message or a point.
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    /// The archived message with this `seq`.
+    Message(u64),
+    /// An archived message that cannot be told.
+    SomeMessage,
+    /// The list of the archived messages.
+    FileList,
+    /// The name of an archived message.
+    File(String),
+    /// The point at this instant.
+    Point(Timestamp),
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// It is not there.
+    Missing,
+    /// It is there so many times.
+    Doubled(usize),
+    /// Nobody published it.
+    Unknown,
+    /// It is there, but says something else.
+    Altered(String),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fault = match &self.fault {
+            Fault::Missing => "missing".to_owned(),
+            Fault::Doubled(times) => format!("{times} times"),
+            Fault::Unknown => "unknown".to_owned(),
+            Fault::Altered(_) => "altered".to_owned(),
+        };
+        write!(f, "{fault:<10}{}  ", self.device_id)?;
+        match &self.what {
+            What::Message(seq) => write!(f, "archived message with seq {seq}")?,
+            What::SomeMessage => write!(f, "archived message")?,
+            What::FileList => write!(f, "list of archived messages")?,
+            What::File(name) => write!(f, "archived message {name}")?,
+            What::Point(time) => write!(f, "point at {time}")?,
+        }
+        match &self.fault {
+            Fault::Altered(how) => write!(f, ": {how}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Every message in the archive exactly once, as it was published.
+pub fn compare_archive(load: &DeviceLoad, archived: &[Value]) -> Vec<Difference> {
+    let mut found: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
+    let mut differences = Differences::of(load);
+    for payload in archived {
+        match payload.get("seq").and_then(Value::as_u64) {
+            Some(seq) => found.entry(seq).or_default().push(payload),
+            None => differences.add(What::SomeMessage, Fault::Unknown),
+        }
+    }
+    for message in &load.messages {
+        let seq = u64::from(message.seq);
+        let what = What::Message(seq);
+        match found.remove(&seq).as_deref() {
+            None => differences.add(what, Fault::Missing),
+            Some([payload]) if **payload == message.json() => {}
+            Some([payload]) => differences.add(what, Fault::Altered(payload.to_string())),
+            Some(several) => differences.add(what, Fault::Doubled(several.len())),
+        }
+    }
+    for seq in found.into_keys() {
+        differences.add(What::Message(seq), Fault::Unknown);
+    }
+    differences.all
+}
+
+/// As many names as messages, no two the same.
+pub fn compare_file_names(load: &DeviceLoad, names: &[String]) -> Vec<Difference> {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in names {
+        *times.entry(name).or_default() += 1;
+    }
+    let mut differences = Differences::of(load);
+    for (name, times) in &times {
+        if *times > 1 {
+            differences.add(What::File((*name).to_owned()), Fault::Doubled(*times));
+        }
+    }
+    let (distinct, published) = (times.len(), load.messages.len());
+    if distinct != published {
+        let how = format!("{distinct} names for {published} messages");
+        differences.add(What::FileList, Fault::Altered(how));
+    }
+    differences.all
+}
+
+/// Every point exactly once, with its value.
+pub fn compare_points(load: &DeviceLoad, points: &[Point]) -> Vec<Difference> {
+    let mut found: BTreeMap<Timestamp, Vec<f64>> = BTreeMap::new();
+    for point in points {
+        found.entry(point.time).or_default().push(point.value);
+    }
+    let mut differences = Differences::of(load);
+    for point in load.points() {
+        let what = What::Point(point.time);
+        match found.remove(&point.time).as_deref() {
+            None => differences.add(what, Fault::Missing),
+            Some([value]) if *value == point.value => {}
+            Some([value]) => {
+                let how = format!("{value} instead of {}", point.value);
+                differences.add(what, Fault::Altered(how));
+            }
+            Some(several) => differences.add(what, Fault::Doubled(several.len())),
+        }
+    }
+    for time in found.into_keys() {
+        differences.add(What::Point(time), Fault::Unknown);
+    }
+    differences.all
+}
+
+struct Differences<'a> {
+    device_id: &'a str,
+    all: Vec<Difference>,
+}
+
+impl<'a> Differences<'a> {
+    fn of(load: &'a DeviceLoad) -> Self {
+        Self { device_id: &load.device_id, all: Vec::new() }
+    }
+
+    fn add(&mut self, what: What, fault: Fault) {
+        self.all.push(Difference { device_id: self.device_id.to_owned(), what, fault });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::Shape;
+    use super::*;
+
+    fn load() -> DeviceLoad {
+        let shape =
+            Shape { prefix: "load", run: 1_800_000_000, clients: 1, messages: 5, measurements: 2 };
+        shape.devices().remove(0)
+    }
+
+    fn archived() -> Vec<Value> {
+        load().messages.iter().map(|message| message.json()).collect()
+    }
+
+    fn points() -> Vec<Point> {
+        load().points().copied().collect()
+    }
+
+    fn names() -> Vec<String> {
+        (0..5).map(|n| format!("d/telemetry/{n}.json")).collect()
+    }
+
+    fn shown(differences: Vec<Difference>) -> Vec<String> {
+        differences.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_was_published_in_whatever_order_makes_no_difference() {
+        let (mut archived, mut points) = (archived(), points());
+        archived.reverse();
+        points.reverse();
+        assert_eq!(compare_archive(&load(), &archived), []);
+        assert_eq!(compare_points(&load(), &points), []);
+        assert_eq!(compare_file_names(&load(), &names()), []);
+    }
+
+    #[test]
+    fn a_missing_message_and_a_missing_point_are_named() {
+        let (mut archived, mut points) = (archived(), points());
+        archived.remove(3);
+        points.remove(9);
+        assert_eq!(
+            shown(compare_archive(&load(), &archived)),
+            ["missing   load-1800000000-0001  archived message with seq 3"]
+        );
+        assert_eq!(
+            shown(compare_points(&load(), &points)),
+            ["missing   load-1800000000-0001  point at 2027-01-15T07:59:59.999Z"]
+        );
+    }
+
+    #[test]
+    fn a_repeat_is_named_even_when_its_bytes_are_the_same() {
+        let (mut archived, mut points, mut names) = (archived(), points(), names());
+        archived.push(archived[1].clone());
+        points.extend([points[0], points[0]]);
+        names.push(names[4].clone());
+        assert_eq!(
+            shown(compare_archive(&load(), &archived)),
+            ["2 times   load-1800000000-0001  archived message with seq 1"]
+        );
+        assert_eq!(
+            shown(compare_points(&load(), &points)),
+            ["3 times   load-1800000000-0001  point at 2027-01-15T07:59:59.99Z"]
+        );
+        assert_eq!(
+            shown(compare_file_names(&load(), &names)),
+            ["2 times   load-1800000000-0001  archived message d/telemetry/4.json"]
+        );
+    }
+
+    #[test]
+    fn another_value_is_another_point() {
+        let (mut archived, mut points) = (archived(), points());
+        archived[0]["boot"] = "other".into();
+        points[2].value += 1.0;
+        assert!(matches!(compare_archive(&load(), &archived)[0].fault, Fault::Altered(_)));
+        assert_eq!(
+            shown(compare_points(&load(), &points)),
+            [
+                "altered   load-1800000000-0001  point at 2027-01-15T07:59:59.992Z: 1.25 instead of 0.25"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_nobody_published_is_named() {
+        let (mut archived, mut points, mut names) = (archived(), points(), names());
+        archived.extend([serde_json::json!({"seq": 77}), Value::Null]);
+        points.push(Point { time: Timestamp::UNIX_EPOCH, value: 0.0 });
+        names.push("d/telemetry/5.json".to_owned());
+        let faults: Vec<_> =
+            compare_archive(&load(), &archived).into_iter().map(|d| d.fault).collect();
+        assert_eq!(faults, [Fault::Unknown, Fault::Unknown]);
+        assert_eq!(compare_points(&load(), &points)[0].fault, Fault::Unknown);
+        assert_eq!(
+            shown(compare_file_names(&load(), &names)),
+            ["altered   load-1800000000-0001  list of archived messages: 6 names for 5 messages"]
+        );
+    }
+}

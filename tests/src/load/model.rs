@@ -1,0 +1,180 @@
+//! What is published, and so what must be readable afterwards: a function of the run's number, so
+//! that the very same bytes can be published again later.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// The metric of every measurement. None that the platform knows by name, or it would derive others.
+pub const METRIC: &str = "load";
+
+/// A run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// What the devices' names begin with.
+    pub prefix: &'static str,
+    /// Seconds since the epoch: part of the devices' names, and the end of the measurements' time.
+    pub run: u32,
+    /// Devices, each with its own connection.
+    pub clients: usize,
+    /// Messages of all devices together.
+    pub messages: usize,
+    /// Measurements in each message, 1 to 200.
+    pub measurements: usize,
+}
+
+/// What one device publishes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceLoad {
+    /// Its name and client id.
+    pub device_id: String,
+    /// In order.
+    pub messages: Vec<LoadMessage>,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadMessage {
+    /// Its number among those of its device.
+    pub seq: u32,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+    /// Its measurements.
+    pub points: Vec<Point>,
+}
+
+/// One value of [`METRIC`] at one instant of one device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// To the millisecond; no two of a device are the same.
+    pub time: Timestamp,
+    /// No two of a run are the same.
+    pub value: f64,
+}
+
+impl Shape {
+    /// What each device publishes.
+    pub fn devices(&self) -> Vec<DeviceLoad> {
+        (0..self.clients).map(|client| self.device(client)).collect()
+    }
+
+    /// Messages go to the devices in turn, so the first ones may have one more.
+    fn messages_of(&self, client: usize) -> usize {
+        (self.messages + self.clients - 1 - client) / self.clients
+    }
+
+    fn device(&self, client: usize) -> DeviceLoad {
+        let device_id = format!("{}-{}-{:04}", self.prefix, self.run, client + 1);
+        let messages =
+            (0..self.messages_of(client)).map(|n| self.message(&device_id, client, n)).collect();
+        DeviceLoad { device_id, messages }
+    }
+
+    fn message(&self, device_id: &str, client: usize, n: usize) -> LoadMessage {
+        let all = self.messages_of(client) * self.measurements;
+        let points: Vec<_> = (n * self.measurements..(n + 1) * self.measurements)
+            .map(|k| Point {
+                // The last one a millisecond before the run began: late data, and none from the future.
+                time: self.instant(all - k),
+                // Eighths have an exact binary form, and so survive any way of printing them.
+                value: (k * self.clients + client) as f64 / 8.0,
+            })
+            .collect();
+        let measurements: Vec<_> =
+            points.iter().map(|p| json!({"ts": p.time, "type": METRIC, "val": p.value})).collect();
+        let seq = u32::try_from(n).unwrap_or(u32::MAX);
+        let payload = json!({
+            "v": 2,
+            "device_id": device_id,
+            "ts": points.last().map(|p| p.time),
+            "seq": seq,
+            "boot": self.run,
+            "msg_type": "telemetry",
+            "measurements": measurements,
+        });
+        LoadMessage { seq, payload: payload.to_string().into_bytes(), points }
+    }
+
+    /// So many milliseconds before the run began.
+    fn instant(&self, before_ms: usize) -> Timestamp {
+        let before = i64::try_from(before_ms).unwrap_or(i64::MAX);
+        let ms = i64::from(self.run) * 1_000 - before;
+        Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MIN)
+    }
+}
+
+impl DeviceLoad {
+    /// Where it publishes.
+    pub fn topic(&self) -> String {
+        format!("iot/{}/telemetry", self.device_id)
+    }
+
+    /// All points, oldest first.
+    pub fn points(&self) -> impl Iterator<Item = &Point> {
+        self.messages.iter().flat_map(|message| &message.points)
+    }
+
+    /// `start` and `stop` of a query that finds all points and no more: [start, stop).
+    pub fn range(&self) -> Option<(Timestamp, Timestamp)> {
+        let (first, last) = (self.points().next()?, self.points().last()?);
+        Some((first.time, Timestamp::from_millisecond(last.time.as_millisecond() + 1).ok()?))
+    }
+}
+
+impl LoadMessage {
+    /// What the payload says.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.payload).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const SHAPE: Shape =
+        Shape { prefix: "load", run: 1_800_000_000, clients: 3, messages: 10, measurements: 4 };
+
+    #[test]
+    fn every_message_and_every_point_is_there_once() {
+        let devices = SHAPE.devices();
+        let counts: Vec<_> = devices.iter().map(|d| d.messages.len()).collect();
+        assert_eq!(counts, [4, 3, 3]);
+        let payloads: HashSet<_> =
+            devices.iter().flat_map(|d| &d.messages).map(|m| &m.payload).collect();
+        assert_eq!(payloads.len(), 10);
+        let points: HashSet<_> =
+            devices.iter().flat_map(|d| d.points().map(|p| (&d.device_id, p.time))).collect();
+        assert_eq!(points.len(), 40);
+        let values: HashSet<_> =
+            devices.iter().flat_map(DeviceLoad::points).map(|p| p.value.to_bits()).collect();
+        assert_eq!(values.len(), 40);
+    }
+
+    #[test]
+    fn the_range_of_a_device_begins_with_its_first_point_and_ends_after_its_last() {
+        let device = &SHAPE.devices()[0];
+        let (start, stop) = device.range().unwrap();
+        assert!(device.points().all(|p| start <= p.time && p.time < stop));
+        assert_eq!(stop.as_second(), 1_800_000_000);
+        assert_eq!(stop.as_millisecond() - start.as_millisecond(), 16);
+    }
+
+    #[test]
+    fn the_same_run_has_the_same_bytes_and_another_has_others() {
+        assert_eq!(SHAPE.devices(), SHAPE.devices());
+        let other = Shape { run: SHAPE.run + 1, ..SHAPE };
+        assert_ne!(SHAPE.devices()[0].messages[0].payload, other.devices()[0].messages[0].payload);
+    }
+
+    #[test]
+    fn a_message_is_of_the_protocol() {
+        let message = &SHAPE.devices()[1].messages[2];
+        let json = message.json();
+        assert_eq!(json["device_id"], "load-1800000000-0002");
+        assert_eq!(json["seq"], 2);
+        assert_eq!(json["measurements"].as_array().unwrap().len(), 4);
+        assert_eq!(json["ts"], json["measurements"][3]["ts"]);
+    }
+}

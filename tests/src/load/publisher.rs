@@ -1,0 +1,112 @@
+//! Publishes as fast as the broker acknowledges, and stops only when it has acknowledged all.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rumqttc::MqttOptions;
+use simulator::config::Broker;
+use simulator::link::{Link, LinkEvent};
+use tokio::time::{sleep, timeout};
+
+/// How long the broker may be silent while it owes an acknowledgement.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Attempts to connect in a row.
+const ATTEMPTS: usize = 20;
+/// From one attempt to the next.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A connection to the broker, made again when it is lost.
+pub struct Publisher {
+    broker: Broker,
+    client_id: String,
+    link: Link<Vec<u8>>,
+    reconnects: u64,
+}
+
+impl Publisher {
+    /// Connects under a client id.
+    ///
+    /// # Errors
+    ///
+    /// When the broker does not answer.
+    pub async fn connect(broker: &Broker, client_id: &str) -> Result<Self> {
+        let link = connect(broker, client_id).await?;
+        Ok(Self { broker: broker.clone(), client_id: client_id.to_owned(), link, reconnects: 0 })
+    }
+
+    /// Publishes with QoS 1, in order, and returns when the broker has acknowledged every message.
+    /// `acknowledged` rises with each, for whoever shows progress. What a lost connection had on the way
+    /// is published again, so that the broker may have it twice.
+    ///
+    /// # Errors
+    ///
+    /// When the broker stays away.
+    pub async fn publish_all(
+        &mut self,
+        topic: &str,
+        payloads: impl IntoIterator<Item = Vec<u8>>,
+        acknowledged: &AtomicU64,
+    ) -> Result<()> {
+        let mut payloads = payloads.into_iter();
+        let mut again = VecDeque::new();
+        loop {
+            while self.link.has_room()
+                && let Some(payload) = again.pop_front().or_else(|| payloads.next())
+            {
+                self.link.publish(topic.to_owned(), &payload, false, payload.clone())?;
+            }
+            if self.link.is_idle() {
+                return Ok(());
+            }
+            let event = timeout(PATIENCE, self.link.next()).await;
+            match event.with_context(|| format!("{} acknowledges nothing", self.broker))? {
+                Ok(LinkEvent::Acknowledged(_)) => {
+                    acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    self.reconnects += 1;
+                    let link = connect(&self.broker, &self.client_id).await?;
+                    let lost = std::mem::replace(&mut self.link, link);
+                    for payload in lost.unacknowledged().into_iter().rev() {
+                        again.push_front(payload);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How often the connection was lost.
+    pub fn reconnects(&self) -> u64 {
+        self.reconnects
+    }
+
+    /// Closes the connection properly.
+    pub async fn close(mut self) {
+        // It has nothing on the way, so a connection that breaks now loses nothing.
+        if self.link.disconnect().is_ok() {
+            let closed = async {
+                while !matches!(self.link.next().await, Ok(LinkEvent::Closed) | Err(_)) {}
+            };
+            let _ = timeout(PAUSE, closed).await;
+        }
+    }
+}
+
+async fn connect(broker: &Broker, client_id: &str) -> Result<Link<Vec<u8>>> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let options = MqttOptions::new(client_id, broker.host.clone(), broker.port);
+        let mut link = Link::open(options);
+        match timeout(PATIENCE, link.next()).await {
+            Ok(Ok(LinkEvent::Up)) => return Ok(link),
+            Ok(Err(error)) => last = Some(error),
+            Ok(Ok(_)) | Err(_) => {}
+        }
+        sleep(PAUSE).await;
+    }
+    let reason = last.map_or_else(|| "no answer".to_owned(), |error| error.to_string());
+    bail!("no connection to the MQTT broker at {broker} ({reason}): is it running?")
+}

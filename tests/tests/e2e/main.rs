@@ -1,0 +1,6 @@
+//! The running system from outside: MQTT client → Mosquitto → edge → queue → function → stores → REST.
+//!
+//! Each test starts a system of its own, on free ports, in a temporary folder.
+
+mod commands;
+mod telemetry;
