@@ -7,11 +7,14 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
+use tracing::info;
 
 use crate::child::Child;
 
 /// A debug build on a busy machine with two cores answers within this many times over.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// When a person begins to wonder.
+const LONG: Duration = Duration::from_secs(10);
 
 /// Returns once `probe` says yes. An error names the child and its log.
 pub(crate) async fn until<Probe, Answer>(child: &Child, probe: Probe) -> Result<()>
@@ -19,12 +22,17 @@ where
     Probe: Fn() -> Answer,
     Answer: Future<Output = bool>,
 {
-    let deadline = Instant::now() + PATIENCE;
+    let begin = Instant::now();
+    let mut said = false;
     loop {
         if probe().await {
             return Ok(());
         }
-        if child.has_ended() || Instant::now() >= deadline {
+        if begin.elapsed() >= LONG && !said {
+            info!("waiting for {}; its log: {}", child.name(), child.log().display());
+            said = true;
+        }
+        if child.has_ended() || begin.elapsed() >= PATIENCE {
             bail!("{} does not answer; its log: {}", child.name(), child.log().display());
         }
         sleep(Duration::from_millis(20)).await;

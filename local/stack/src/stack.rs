@@ -365,7 +365,9 @@ impl Stage {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        self.children.clear();
+        while let Some(child) = self.children.pop() {
+            drop(child); // who uses another first
+        }
         self.guard.dismiss();
         if std::thread::panicking() {
             self.folder.keep();
