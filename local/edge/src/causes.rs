@@ -2,6 +2,9 @@
 
 use std::error::Error;
 
+/// The SDK puts whole responses into the messages of some errors; this much of them is enough.
+const MAX_CHARS: usize = 300;
+
 /// The messages of an error and its causes: many of the outer ones only say that there is an inner one.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut message = error.to_string();
@@ -13,6 +16,10 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
             message.push_str(&text);
         }
         cause = inner.source();
+    }
+    if let Some((end, _)) = message.char_indices().nth(MAX_CHARS) {
+        message.truncate(end);
+        message.push('…');
     }
     message
 }
@@ -33,5 +40,11 @@ mod tests {
     fn every_cause_is_told_and_none_twice() {
         let error = Outer(Middle(std::io::Error::other("refused")));
         assert_eq!(with_causes(&error), "dispatch failure: connecting: refused");
+    }
+
+    #[test]
+    fn a_long_story_is_cut() {
+        let error = std::io::Error::other("ö".repeat(1_000));
+        assert_eq!(with_causes(&error).chars().count(), MAX_CHARS + 1);
     }
 }

@@ -39,21 +39,20 @@ use crate::{
     backoff::Backoff,
     functions::{Functions, InvokeError},
     outage::Outage,
-    queue::{MAX_ENTRIES, Queue},
+    queue::{MAX_ENTRIES, Queue, Refused},
     template::{EventSource, Function},
 };
 
-/// How long a call waits for messages; the most that SQS does.
-const WAIT: Duration = Duration::from_secs(20);
+/// How long a call waits for messages. SQS would do up to 20 s, but a queue goes on waiting for a caller
+/// that was killed, and hands it messages that then stay hidden for their visibility timeout; this is how
+/// long that can happen after a restart, and how long a shutdown waits for the last call.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// How many calls to delete may be in flight.
 const DELETE_CALLS: usize = 4;
 
 /// How long an incomplete call to delete waits for more. Nobody waits for a deletion.
 const DELETE_LINGER: Duration = Duration::from_millis(100);
-
-/// How often a call to delete is tried. Later, the message comes again, which is only a repeat.
-const DELETE_ATTEMPTS: usize = 5;
 
 /// What an event source mapping needs to know.
 pub(crate) struct Settings {
@@ -87,6 +86,7 @@ pub(crate) async fn run(
     let name = &settings.source.function.name;
     let (done, done_receiver) = unbounded_channel();
     let consumer = Arc::new(Consumer {
+        deleting: Outage::of(format!("deleting messages for {name}")),
         receiving: Outage::of(format!("receiving messages for {name}")),
         reaching: Outage::of(format!("reaching the function {name}")),
         function: settings.source.function.clone(),
@@ -157,6 +157,7 @@ struct Consumer {
     leases: Leases,
     backlog: Backlog,
     receiving: Outage,
+    deleting: Outage,
     reaching: Outage,
     activity: Arc<Activity>,
 }
@@ -165,27 +166,25 @@ impl Consumer {
     async fn receive(self: Arc<Self>, shutdown: CancellationToken) {
         let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
-            // Messages of an answer that is on its way at shutdown stay hidden for their visibility
-            // timeout. Waiting for it would delay the end by up to the whole of WAIT.
-            let received = shutdown.run_until_cancelled(async {
-                let room = Arc::clone(&self.room).acquire_many_owned(MAX_ENTRIES as u32).await;
-                (room, self.queue.receive(WAIT, self.visibility).await)
-            });
-            match received.await {
-                Some((Ok(room), Ok(messages))) => {
+            let room = Arc::clone(&self.room).acquire_many_owned(MAX_ENTRIES as u32);
+            // A semaphore that is closed, which this one never is, or the end.
+            let Some(Ok(room)) = shutdown.run_until_cancelled(room).await else {
+                return;
+            };
+            // Not cut short at shutdown: see WAIT.
+            match self.queue.receive(WAIT, self.visibility).await {
+                Ok(messages) => {
                     self.receiving.worked();
                     retry.reset();
                     self.enter(&messages, room);
                 }
-                Some((_, Err(error))) => {
+                Err(error) => {
                     self.receiving.failed(&error);
                     let delay = retry.next_delay();
                     if shutdown.run_until_cancelled(sleep(delay)).await.is_none() {
                         return;
                     }
                 }
-                // A semaphore that is closed, which this one never is, or the end.
-                Some((Err(_), _)) | None => return,
             }
         }
     }
@@ -307,26 +306,24 @@ impl Consumer {
         calls.join_all().await;
     }
 
+    /// Deletes messages, however long it takes: while they are held, those that the queue hands out again
+    /// are recognised, and the function is spared the repeat.
     async fn delete_batch(&self, ids: &[String]) {
-        let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-        for attempt in 1..=DELETE_ATTEMPTS {
+        let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        loop {
             // Looked up each time: a message that came again meanwhile has a new receipt.
             let receipts: Vec<_> = ids.iter().filter_map(|id| self.leases.receipt(id)).collect();
-            if receipts.is_empty() {
-                return;
-            }
             match self.queue.delete(&receipts).await {
                 Ok(refused) => {
-                    for refused in refused {
-                        debug!(reason = refused.reason, "a message is not deleted and comes again");
+                    self.deleting.worked();
+                    for Refused { reason, .. } in refused {
+                        debug!(reason, "a message is not deleted and comes again");
                     }
                     break;
                 }
-                Err(error) if attempt == DELETE_ATTEMPTS => {
-                    warn!(%error, "{} messages are not deleted and come again", ids.len());
-                }
-                Err(_) => sleep(retry.next_delay()).await,
+                Err(error) => self.deleting.failed(&error),
             }
+            sleep(retry.next_delay()).await;
         }
         self.leases.end(ids.iter().map(String::as_str));
     }

@@ -2,51 +2,71 @@
 
 use std::{
     fmt::Display,
-    sync::{Mutex, PoisonError},
-    time::Instant,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tracing::{debug, info, warn};
+
+/// How long something must fail before it is worth a warning. What fails and works in turn would fill the
+/// log otherwise.
+const TOLERANCE: Duration = Duration::from_secs(1);
 
 /// A thing that the edge depends on, and since when it fails. Retries come by the thousand in an outage;
 /// two lines of the log tell the same.
 #[derive(Debug)]
 pub(crate) struct Outage {
     what: String,
-    since: Mutex<Option<Instant>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    since: Option<Instant>,
+    announced: bool,
 }
 
 impl Outage {
     pub(crate) fn of(what: impl Into<String>) -> Self {
-        Self { what: what.into(), since: Mutex::new(None) }
+        Self { what: what.into(), state: Mutex::default() }
     }
 
-    /// Notes a failure; the first of an outage is a warning.
+    /// Notes a failure.
     pub(crate) fn failed(&self, error: &dyn Display) {
-        if self.begin() {
+        if self.state().failed(Instant::now()) {
             warn!(%error, "{} fails; trying again until it works", self.what);
         } else {
-            debug!(%error, "{} still fails", self.what);
+            debug!(%error, "{} fails", self.what);
         }
     }
 
     /// Notes a success, which ends the outage, if there was one.
     pub(crate) fn worked(&self) {
-        if let Some(since) = self.end() {
+        if let Some(since) = self.state().worked() {
             info!(outage_s = since.elapsed().as_secs(), "{} works again", self.what);
         }
     }
 
-    /// Whether this failure is the first.
-    fn begin(&self) -> bool {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = since.is_none();
-        since.get_or_insert_with(Instant::now);
-        first
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether this failure is to be announced.
+    fn failed(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        if self.announced || now - since < TOLERANCE {
+            return false;
+        }
+        self.announced = true;
+        true
     }
 
-    fn end(&self) -> Option<Instant> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Since when it has failed, if that was announced.
+    fn worked(&mut self) -> Option<Instant> {
+        let State { since, announced } = std::mem::take(self);
+        since.filter(|_| announced)
     }
 }
 
@@ -55,13 +75,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_begins_with_the_first_failure_and_ends_with_the_first_success() {
-        let outage = Outage::of("the queue");
-        assert!(outage.end().is_none());
-        assert!(outage.begin());
-        assert!(!outage.begin());
-        assert!(outage.end().is_some());
-        assert!(outage.end().is_none());
-        assert!(outage.begin());
+    fn an_outage_is_announced_once_and_so_is_its_end() {
+        let (mut state, start) = (State::default(), Instant::now());
+        assert!(!state.failed(start));
+        assert!(state.failed(start + TOLERANCE));
+        assert!(!state.failed(start + 100 * TOLERANCE));
+        assert_eq!(state.worked(), Some(start));
+        assert_eq!(state.worked(), None);
+    }
+
+    #[test]
+    fn a_failure_that_passes_is_not_announced() {
+        let (mut state, start) = (State::default(), Instant::now());
+        for round in 0..10 {
+            assert!(!state.failed(start + round * TOLERANCE));
+            assert_eq!(state.worked(), None);
+        }
     }
 }
