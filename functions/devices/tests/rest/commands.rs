@@ -237,7 +237,7 @@ async fn commands_are_listed_newest_first_by_status_and_in_pages() {
     assert_eq!(seconds(system.all(&format!("{COMMANDS}?limit=2")).await), "4Z3Z2Z1Z0Z");
     assert_eq!(seconds(system.all(&format!("{COMMANDS}?status=unsupported")).await), "4Z2Z0Z");
     assert_eq!(seconds(system.all(&format!("{COMMANDS}?status=pending&limit=1")).await), "3Z1Z");
-    assert_eq!(system.all(&format!("{COMMANDS}?status=timeout")).await, [json!({}); 0]);
+    assert!(system.all(&format!("{COMMANDS}?status=timeout")).await.is_empty());
     assert_eq!(system.call(get(&format!("{COMMANDS}?status=done"))).await.status, 400);
 }
 

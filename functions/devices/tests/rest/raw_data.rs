@@ -285,7 +285,7 @@ async fn a_damaged_or_missing_object_hides_no_other_message() {
     let key = system.memory.objects().keys().next().unwrap().clone();
     Archive::put(&system.memory, &key, "application/gzip", Bytes::from_static(b"?")).await.unwrap();
     let lost = lost("2026-03-04T00:00:00Z");
-    MessageStore::put(&system.memory, &[lost.clone()]).await.unwrap();
+    MessageStore::put(&system.memory, std::slice::from_ref(&lost)).await.unwrap();
 
     let answered = system.call(get(RAW).header("accept", "application/x-ndjson")).await;
     let left = answered.text().lines().count();
