@@ -17,12 +17,22 @@ while read -r event group; do
     esac
 done
 
+# Whether a group's leader runs. A zombie does not: with its parent gone, it is init that has to take
+# notice, which takes its time in a container.
+runs() {
+    stat=
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null
+    case $stat in
+        '' | *') Z '*) return 1 ;;
+    esac
+}
+
 # `kill -s TERM` and not `kill -TERM`: after that, dash takes no `--`.
 for group in $groups; do
-    kill -s TERM -- "-$group" 2>/dev/null || continue
+    kill -s TERM -- "-$group" 2>/dev/null
     # Up to ten seconds: the AWS endpoint writes its tables to disk when it is asked to end.
     tenths=0
-    while [ "$tenths" -lt 100 ] && kill -s 0 -- "-$group" 2>/dev/null; do
+    while [ "$tenths" -lt 100 ] && runs "$group"; do
         sleep 0.1
         tenths=$((tenths + 1))
     done
