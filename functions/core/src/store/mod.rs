@@ -118,7 +118,8 @@ pub struct Part {
     pub head: Option<Head>,
     /// The envelope's time, which decides between two messages that claim a point.
     pub claim_ts: Timestamp,
-    /// The samples whose times lie in the interval of `ts`, in the order of the message.
+    /// The samples whose times lie in the interval of `ts`. Their order means nothing: metric, time and
+    /// ordinal say which point each is.
     pub samples: Vec<Sample>,
     /// When the store may forget it, in seconds since the epoch.
     pub ttl: Option<i64>,
@@ -272,7 +273,7 @@ pub trait QuarantineStore: Send + Sync {
         entries: &[Quarantined],
     ) -> impl Future<Output = Result<(), NotStored>> + Send;
 
-    /// Newest receipt first, then by id.
+    /// By id, the newest first.
     fn list_quarantined(
         &self,
         page: &PageRequest,
@@ -366,7 +367,8 @@ pub trait DeviceStore: Send + Sync {
     fn get(&self, id: &DeviceId)
     -> impl Future<Output = Result<Option<Device>, StoreError>> + Send;
 
-    /// Replaces `before` by `after` if its revision is still the stored one; counts follow the status.
+    /// Replaces `before` by `after`, with the revision after that of `before`, if that is still the stored
+    /// one; counts follow the status.
     fn update(
         &self,
         before: &Device,
@@ -567,10 +569,7 @@ impl Point {
             },
             value: sample.value,
             unit: sample.unit.clone(),
-            claim: crate::metric::Claim {
-                ts: part.claim_ts,
-                mid: part.mid,
-            },
+            claim: crate::metric::Claim { ts: part.claim_ts, mid: part.mid },
         }
     }
 }

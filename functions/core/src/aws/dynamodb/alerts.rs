@@ -1,8 +1,6 @@
 //! Alerts, in the table `alerts`, a partition a device; the index `by-time` holds the fleet's, and finds
 //! one by its id alone. Also the count of those that nobody has seen, in `#stats#NN`, and clients' keys.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::types::{AttributeValue, Update};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,9 +11,9 @@ use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::making::Making;
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
-use super::{counters, devices, idempotency};
+use super::{counters, devices, idempotency, index};
 use crate::alert::{Alert, Severity};
-use crate::aws::{Clients, unavailable};
+use crate::aws::Clients;
 use crate::config::Tables;
 use crate::id::{DeviceId, Shard};
 use crate::store::{
@@ -28,9 +26,6 @@ const BY_TIME: &str = "by-time";
 
 /// The sort key, and the attribute, of the counts.
 const UNACKNOWLEDGED: &str = "unacknowledged";
-
-/// An index is behind its table by some milliseconds: who asks for what was made just now asks again.
-const INDEX_LAG: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
 
 /// Alerts that one sweep removes at most; a transaction takes 100 items.
 const SWEPT_AT_ONCE: i32 = 50;
@@ -152,31 +147,20 @@ impl Alerts {
 
     /// Whose alert this is.
     async fn device_of(&self, alert_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
-        let mut lag = INDEX_LAG.into_iter();
-        loop {
-            let found = self
-                .table
-                .client
-                .query()
-                .table_name(&self.table.name)
-                .index_name(BY_TIME)
-                .key_condition_expression("#shard = :shard AND alert_id = :id")
-                .set_expression_attribute_names(names(["shard"]))
-                .set_expression_attribute_values(values([
-                    ("shard", text(Alert::shard(alert_id).to_string())),
-                    ("id", text(alert_id.to_string())),
-                ]))
-                .send()
-                .await
-                .map_err(unavailable("dynamodb:Query"))?;
-            if let Some(item) = found.items.unwrap_or_default().pop() {
-                return from_item(item).map(|alert| Some(alert.device_id));
-            }
-            match lag.next() {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Ok(None),
-            }
-        }
+        let query = self
+            .table
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .index_name(BY_TIME)
+            .key_condition_expression("#shard = :shard AND alert_id = :id")
+            .set_expression_attribute_names(names(["shard"]))
+            .set_expression_attribute_values(values([
+                ("shard", text(Alert::shard(alert_id).to_string())),
+                ("id", text(alert_id.to_string())),
+            ]));
+        let alert = index::find(query).await?.map(from_item).transpose()?;
+        Ok(alert.map(|alert| alert.device_id))
     }
 
     fn count(&self, change: i64) -> Result<Option<Update>, StoreError> {
@@ -288,19 +272,8 @@ impl AlertStore for Alerts {
     }
 
     async fn sweep(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
-        let answer = self
-            .table
-            .client
-            .query()
-            .table_name(&self.table.name)
-            .key_condition_expression("device_id = :id")
-            .set_expression_attribute_values(values([("id", text(device_id.as_str()))]))
-            .consistent_read(true)
-            .limit(SWEPT_AT_ONCE)
-            .send()
-            .await
-            .map_err(unavailable("dynamodb:Query"))?;
-        let items = answer.items.unwrap_or_default().into_iter();
+        let (items, _) = self.table.first_of(device_id.as_str(), SWEPT_AT_ONCE).await?;
+        let items = items.into_iter();
         let alerts = items.map(from_item).collect::<Result<Vec<_>, _>>()?;
         if alerts.is_empty() {
             return idempotency::sweep(&self.table, device_id).await;

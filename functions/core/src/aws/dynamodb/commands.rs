@@ -1,8 +1,6 @@
 //! Commands, in the table `commands`, a partition a device; the index `by-id` says whose one is. Also
 //! clients' keys. What people and devices made up (parameters, progress) is JSON text.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::types::Update;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,7 +11,7 @@ use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::making::Making;
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
-use super::{batch, devices, idempotency};
+use super::{batch, devices, idempotency, index};
 use crate::aws::{Clients, unavailable};
 use crate::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
 use crate::config::Tables;
@@ -24,9 +22,6 @@ use crate::store::{
     CommandStore, Finished, IdempotencyKey, Made, Order, Page, PageRequest, StoreError,
 };
 use crate::time::Timestamp;
-
-/// An index is behind its table by some milliseconds: who asks for what was made just now asks again.
-const INDEX_LAG: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
 
 /// Commands that one sweep removes at most.
 const SWEPT_AT_ONCE: i32 = 100;
@@ -244,32 +239,23 @@ impl CommandStore for Commands {
     }
 
     async fn device_of(&self, cmd_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
-        let mut lag = INDEX_LAG.into_iter();
-        loop {
-            let found = self
-                .table
-                .client
-                .query()
-                .table_name(&self.table.name)
-                .index_name("by-id")
-                .key_condition_expression("cmd_id = :id")
-                .set_expression_attribute_values(values([("id", text(cmd_id.to_string()))]))
-                .send()
-                .await
-                .map_err(unavailable("dynamodb:Query"))?;
-            if let Some(item) = found.items.unwrap_or_default().pop() {
-                let (device_id, _) = self.table.key_of(&item);
-                let parsed = DeviceId::parse(&device_id).map_err(|error| StoreError::Corrupt {
-                    what: format!("command {cmd_id} of {device_id}"),
-                    reason: error.to_string(),
-                });
-                return parsed.map(Some);
-            }
-            match lag.next() {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Ok(None),
-            }
-        }
+        let query = self
+            .table
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .index_name("by-id")
+            .key_condition_expression("cmd_id = :id")
+            .set_expression_attribute_values(values([("id", text(cmd_id.to_string()))]));
+        let Some(item) = index::find(query).await? else {
+            return Ok(None);
+        };
+        let (device_id, _) = self.table.key_of(&item);
+        let parsed = DeviceId::parse(&device_id).map_err(|error| StoreError::Corrupt {
+            what: format!("command {cmd_id} of {device_id}"),
+            reason: error.to_string(),
+        });
+        parsed.map(Some)
     }
 
     async fn list(
@@ -355,19 +341,8 @@ impl CommandStore for Commands {
     }
 
     async fn sweep(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
-        let answer = self
-            .table
-            .client
-            .query()
-            .table_name(&self.table.name)
-            .key_condition_expression("device_id = :id")
-            .set_expression_attribute_values(values([("id", text(device_id.as_str()))]))
-            .consistent_read(true)
-            .limit(SWEPT_AT_ONCE)
-            .send()
-            .await
-            .map_err(unavailable("dynamodb:Query"))?;
-        let keys: Vec<_> = answer.items().iter().map(|item| self.table.key_of(item)).collect();
+        let (items, _) = self.table.first_of(device_id.as_str(), SWEPT_AT_ONCE).await?;
+        let keys: Vec<_> = items.iter().map(|item| self.table.key_of(item)).collect();
         if keys.is_empty() {
             return idempotency::sweep(&self.table, device_id).await;
         }

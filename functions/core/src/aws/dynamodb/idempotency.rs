@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::batch;
 use super::item::{Item, decode, encode, number, text};
 use super::table::{Table, built, names, values};
-use crate::aws::unavailable;
 use crate::id::DeviceId;
 use crate::store::{IDEMPOTENCY_SECONDS, IdempotencyKey, StoreError};
 use crate::time::Timestamp;
@@ -64,20 +63,8 @@ pub(super) fn made(item: Item) -> Result<Uuid, StoreError> {
 
 /// Removes some of the keys of a device; whether there may be more.
 pub(super) async fn sweep(table: &Table, device_id: &DeviceId) -> Result<bool, StoreError> {
-    let partition = partition(device_id);
-    let answer = table
-        .client
-        .query()
-        .table_name(&table.name)
-        .key_condition_expression("device_id = :partition")
-        .set_expression_attribute_values(values([("partition", text(partition))]))
-        .consistent_read(true)
-        .limit(SWEPT_AT_ONCE)
-        .send()
-        .await
-        .map_err(unavailable("dynamodb:Query"))?;
-    let more = answer.last_evaluated_key().is_some_and(|key| !key.is_empty());
-    let keys = answer.items().iter().map(|item| table.key_of(item));
+    let (memos, more) = table.first_of(&partition(device_id), SWEPT_AT_ONCE).await?;
+    let keys = memos.iter().map(|memo| table.key_of(memo));
     batch::delete_all(table, keys.collect()).await?;
     Ok(more)
 }

@@ -261,7 +261,7 @@ mod tests {
         }
 
         fn keeps(&self, row: &u32) -> bool {
-            row % self.of == 0
+            row.is_multiple_of(self.of)
         }
 
         async fn read(

@@ -70,10 +70,10 @@ impl Messages {
         let (mut failed, mut source) = unencoded.unzip();
         let failed = failed.get_or_insert_default();
         for entry in entries.values() {
-            // An entry without parts does no harm, parts without their entry are not found: entries
-            // are in the first batches, and a message of which anything is missing is reported.
+            // An entry without parts does no harm, and parts without their entry are not found: a message
+            // of which anything is missing is reported, and comes again.
             match encode(entry) {
-                Ok(item) => puts.insert(0, item),
+                Ok(item) => puts.push(item),
                 Err(error) => {
                     failed.extend(owners.get(&entry.key()).into_iter().flatten());
                     source.get_or_insert(error);

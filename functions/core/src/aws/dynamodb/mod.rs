@@ -1,6 +1,6 @@
 //! Adapters to DynamoDB, a file each, over a few pieces that they share: `item` (encoding), `table` (keys,
 //! reading one item, expressions); `conditional`, `batch`, `statements` and `transaction` (the four ways
-//! to write); `counters`, `listing` (pages merged from partitions), `making` and `idempotency`.
+//! to write); `counters`, `index`, `listing` (pages merged from partitions), `making` and `idempotency`.
 //!
 //! Tables and keys are those of infra/stores/template.yaml. Nothing here scans a table.
 
@@ -11,6 +11,7 @@ mod conditional;
 mod counters;
 mod devices;
 mod idempotency;
+mod index;
 mod item;
 mod listing;
 mod making;

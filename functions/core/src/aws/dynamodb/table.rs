@@ -81,6 +81,28 @@ impl Table {
         Ok(answer.item)
     }
 
+    /// The first items of a partition, read consistently, and whether there may be more.
+    pub(super) async fn first_of(
+        &self,
+        hash: &str,
+        limit: i32,
+    ) -> Result<(Vec<Item>, bool), StoreError> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression("#hash = :hash")
+            .expression_attribute_names("#hash", self.hash)
+            .expression_attribute_values(":hash", text(hash))
+            .consistent_read(true)
+            .limit(limit)
+            .send()
+            .await
+            .map_err(unavailable("dynamodb:Query"))?;
+        let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
+        Ok((answer.items.unwrap_or_default(), more))
+    }
+
     pub(super) fn put(&self, item: Item) -> PutBuilder {
         Put::builder().table_name(&self.name).set_item(Some(item))
     }

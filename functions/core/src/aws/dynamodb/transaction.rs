@@ -1,6 +1,8 @@
 //! All or nothing. A transaction that met another one is tried again; one whose condition is false says
 //! which, by the position of its item.
 
+use std::error::Error;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
@@ -87,11 +89,25 @@ pub(super) async fn write(
             return Err(Canceled::Refused(Refused(reasons.to_vec())));
         }
         if !reasons.iter().all(is_passing) {
-            return Err(unavailable(OPERATION)(error).into());
+            let reasons = reasons.iter().filter(|reason| !is_passing(reason)).map(told).collect();
+            let wrong = Wrong { reasons, source: error.into() };
+            return Err(unavailable(OPERATION)(wrong).into());
         }
     }
     let contended = format!("met other transactions {} times in a row", retry::ATTEMPTS);
     Err(unavailable(OPERATION)(contended).into())
+}
+
+/// A transaction that will not be taken the next time either. Its own text does not say why.
+#[derive(Debug, thiserror::Error)]
+#[error("canceled for {reasons:?}")]
+struct Wrong {
+    reasons: Vec<String>,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+fn told(reason: &CancellationReason) -> String {
+    format!("{}: {}", reason.code().unwrap_or_default(), reason.message().unwrap_or_default())
 }
 
 fn is_refusal(reason: &CancellationReason) -> bool {

@@ -224,3 +224,109 @@ impl Memory {
         self.faults().calls(operation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::archive::Location;
+    use crate::message::Category;
+    use crate::store::{
+        Archive, Head, MessageStore, Order, PartQuery, StateStore, StateWrite, WriteError,
+    };
+    use crate::time::Timestamp;
+
+    fn id() -> DeviceId {
+        DeviceId::parse("m").unwrap()
+    }
+
+    fn part(number: u8) -> Part {
+        let ts = Timestamp::EPOCH;
+        let location = Location { object: "o".to_owned(), member: None };
+        Part {
+            device_id: id(),
+            mid: Mid::of("t", &[number]),
+            ts,
+            head: Some(Head { category: Category::Hello, received_at: ts, size: 1, location }),
+            claim_ts: ts,
+            samples: Vec::new(),
+            ttl: None,
+        }
+    }
+
+    async fn put_object(memory: &Memory) -> Result<(), StoreError> {
+        Archive::put(memory, "k", "text/plain", Bytes::from_static(b"x")).await
+    }
+
+    #[tokio::test]
+    async fn the_nth_call_fails_and_no_other() {
+        let memory = Memory::new();
+        memory.fail_nth(Operation::PutObject, 2, Fault::Refuse);
+        assert!(put_object(&memory).await.is_ok());
+        assert!(put_object(&memory).await.is_err());
+        assert!(put_object(&memory).await.is_ok());
+        assert_eq!(memory.calls(Operation::PutObject), 3);
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_answer_is_lost_is_done_and_one_that_is_refused_is_not() {
+        let memory = Memory::new();
+        memory.fail_next(Operation::PutObject, Fault::Refuse);
+        assert!(put_object(&memory).await.is_err());
+        assert!(memory.objects().is_empty());
+        memory.fail_next(Operation::PutObject, Fault::LoseAnswer);
+        assert!(put_object(&memory).await.is_err());
+        assert_eq!(memory.objects().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_died_does_nothing_more_until_it_is_healed() {
+        let memory = Memory::new();
+        memory.fail_all_after(1);
+        assert!(put_object(&memory).await.is_ok());
+        assert!(put_object(&memory).await.is_err());
+        assert!(memory.get_many(&[id()]).await.is_err());
+        memory.heal();
+        assert!(put_object(&memory).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn messages_that_are_refused_do_not_hold_up_their_neighbours() {
+        let memory = Memory::new();
+        memory.refuse_messages([part(1).mid]);
+        let parts = [part(1), part(2)];
+        let not_stored = MessageStore::put(&memory, &parts).await.unwrap_err();
+        assert_eq!(not_stored.failed, BTreeSet::from([part(1).mid]));
+        assert_eq!(memory.parts(&id()), [part(2)]);
+    }
+
+    #[tokio::test]
+    async fn a_conflict_on_demand_comes_once() {
+        let memory = Memory::new();
+        memory.conflict_next(&id());
+        let state = DeviceState::new(id());
+        let write = StateWrite { connection_before: state.presence.connection, state };
+        let save = async || memory.save_many(std::slice::from_ref(&write)).await.remove(0);
+        assert!(matches!(save().await, Err(WriteError::Conflict)));
+        assert!(save().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_read_ends_before_its_limit_as_those_of_a_real_store_do() {
+        let memory = Memory::new();
+        let parts: Vec<Part> = (0..60).map(part).collect();
+        MessageStore::put(&memory, &parts).await.unwrap();
+        let query = PartQuery {
+            device_id: id(),
+            day: Timestamp::EPOCH.day(),
+            from: Timestamp::min(),
+            to: Timestamp::max(),
+            order: Order::Ascending,
+            after: None,
+            limit: 1_000,
+        };
+        let (found, more) = memory.read(&query).await.unwrap();
+        assert!(found.len() < 60 && more);
+    }
+}

@@ -9,6 +9,10 @@
 #[cfg(test)]
 mod emulator;
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod given;
 #[cfg(test)]
 mod ports;
@@ -23,9 +27,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{StreamExt, stream};
-use meter_core::aws::{Clients, Readiness};
-use meter_core::config::ArchiveBucket;
-use meter_core::store::Probe;
+use meter_core::aws::Clients;
 
 use self::emulator::Emulator;
 use self::ports::{InMemory, OnAws, Ports};
@@ -87,25 +89,4 @@ async fn aws_keeps_the_promises_of_the_ports_on_moto() {
     // Its PartiQL takes no parameter in an INSERT, and an UPDATE whose condition is false does not fail.
     let exceptions = ["states_of_one_call_are_saved_or_conflict_alone"];
     hold(|| fresh(&emulator.url), &exceptions).await;
-}
-
-#[tokio::test]
-async fn each_store_says_by_name_whether_it_answers() {
-    let emulator = Emulator::ministack().await;
-    let mut tables = tables::create(&emulator.url, "probe").await;
-    tables.alerts = "no-such-table".to_owned();
-    let name = tables::create_bucket(&emulator.url, "probe").await;
-    let clients = Clients::of_emulator(&emulator.url).await;
-    let answers = Readiness::new(&clients, &ArchiveBucket { name }, &tables).probe().await;
-    let answers: Vec<_> =
-        answers.into_iter().map(|(name, answer)| (name, answer.is_ok())).collect();
-    let expected = [
-        ("archive", true),
-        ("devices", true),
-        ("state", true),
-        ("messages", true),
-        ("alerts", false),
-        ("commands", true),
-    ];
-    assert_eq!(answers, expected);
 }
