@@ -162,7 +162,12 @@ fn in_range(
     Ok(ms / unit_ms)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a duration: a number of seconds, or one with a unit.
+///
+/// # Errors
+///
+/// When it is neither, or not positive; the text says how to write one.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => text.parse::<SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok()),

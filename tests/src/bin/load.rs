@@ -117,13 +117,12 @@ async fn main() -> Result<ExitCode> {
 async fn run_throughput(arguments: Throughput) -> Result<ExitCode> {
     let Throughput { target, messages, clients, measurements, repeat, .. } = arguments;
     let rest = Rest::new(&target.api)?;
+    rest.check().await?;
     let run = arguments.run.map_or_else(this_second, Ok)?;
     let clients = clients.min(messages.max(1));
     let devices = Shape { prefix: "load", run, clients, messages, measurements }.devices();
-    println!(
-        "Run {run}: {messages} messages of {measurements} measurements from {clients} clients, \
-         each published {repeat} times"
-    );
+    println!("Run {run}: {messages} messages from {clients} clients");
+    println!("           measurements in each: {measurements}, published: {repeat} x");
     if target.register {
         register(&rest, &devices).await?;
     }
@@ -180,6 +179,7 @@ fn conclude(run: u32, messages: usize, points: usize, differences: &[Difference]
 async fn run_latency(arguments: Latency) -> Result<ExitCode> {
     let Latency { target, samples, timeout } = arguments;
     let rest = Rest::new(&target.api)?;
+    rest.check().await?;
     let shape = Shape {
         prefix: "latency",
         run: this_second()?,

@@ -47,6 +47,18 @@ impl Rest {
         Ok(Self { http, base })
     }
 
+    /// Asks whether anybody is there, before it matters.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is.
+    pub async fn check(&self) -> Result<()> {
+        let answer = self.http.get(self.url("/health", &[])?).send().await;
+        let answer = answer.with_context(|| format!("no API at {}: is it running?", self.base))?;
+        ensure!(answer.status().is_success(), "GET /health of {}: {}", self.base, answer.status());
+        Ok(())
+    }
+
     /// Registers a device; one that is registered already is fine.
     ///
     /// # Errors
@@ -133,11 +145,8 @@ impl Rest {
             let body = answer.text().await.with_context(|| format!("half an answer to {url}"))?;
             ensure!(status == StatusCode::OK, "GET {url}: {status} {body}");
             pages.push(body);
-            next = match link {
-                // The API may know itself by another name than we do: the path is what counts.
-                Some(link) => Some(self.on_this_host(&link)),
-                None => None,
-            };
+            // The API may know itself by another name than we do: the path is what counts.
+            next = link.map(|link| self.on_this_host(&link));
             if let Some(url) = &next {
                 ensure!(seen.insert(url.clone()), "the pages of a list go in a circle at {url}");
             }
