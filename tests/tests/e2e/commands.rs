@@ -6,7 +6,12 @@ use blackbox::system::System;
 use serde_json::{Value, json};
 
 /// The field of a device's newest command, once it is as expected.
-async fn newest_command(system: &System, device: &str, field: &str, expected: Value) -> Result<Value> {
+async fn newest_command(
+    system: &System,
+    device: &str,
+    field: &str,
+    expected: Value,
+) -> Result<Value> {
     let path = format!("/api/devices/{device}/commands");
     system
         .eventually(&format!("{field} {expected}"), || async {
@@ -21,7 +26,8 @@ async fn newest_command(system: &System, device: &str, field: &str, expected: Va
 
 fn envelope(device: &str, seq: u32, kind: &str, fields: Value) -> String {
     let now = jiff::Timestamp::now().to_string();
-    let mut message = json!({"v": 2, "device_id": device, "ts": now, "seq": seq, "boot": "b", "msg_type": kind});
+    let mut message =
+        json!({"v": 2, "device_id": device, "ts": now, "seq": seq, "boot": "b", "msg_type": kind});
     for (name, value) in fields.as_object().into_iter().flatten() {
         message[name] = value.clone();
     }
@@ -55,16 +61,17 @@ async fn a_command_travels_to_its_device_and_the_answer_back() -> Result<()> {
     let params = json!({"fw_version": "2.0.0", "fw_url": "https://example.com/fw", "fw_sha256": "0".repeat(64), "fw_size_bytes": 10});
     system.post("/api/devices/m/commands", json!({"cmd": "start_ota", "params": params})).await?;
     let command: Value = serde_json::from_slice(&device.next().await?.payload)?;
-    let progress = |state: &str, pct: u32| {
-        json!({"cmd_id": command["cmd_id"], "ota_state": state, "progress_pct": pct, "fw_version_target": "2.0.0"})
-    };
+    let progress = |state: &str, pct: u32| json!({"cmd_id": command["cmd_id"], "ota_state": state, "progress_pct": pct, "fw_version_target": "2.0.0"});
     for (seq, (state, pct)) in
         (2..).zip([("downloading", 50), ("verifying", 10), ("downloading", 90), ("success", 100)])
     {
-        device.publish("iot/m/ota/status", envelope("m", seq, "ota_status", progress(state, pct))).await?;
+        device
+            .publish("iot/m/ota/status", envelope("m", seq, "ota_status", progress(state, pct)))
+            .await?;
     }
     newest_command(&system, "m", "/ota/state", json!("success")).await?;
-    let hello = json!({"fw_version": "2.0.0", "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0});
+    let hello =
+        json!({"fw_version": "2.0.0", "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0});
     device.publish("iot/m/hello", envelope("m", 9, "hello", hello)).await?;
     newest_command(&system, "m", "/ota/state", json!("completed")).await?;
     let status = system.get("/api/devices/m/status").await?;
@@ -102,7 +109,10 @@ async fn a_device_that_loses_power_is_offline_with_one_alert_until_it_comes_back
             Ok(alerts)
         })
         .await?;
-    ensure!(alerts[0]["alert_type"] == "device_offline" && alerts[0]["resolved_at"].is_null(), "{alerts:?}");
+    ensure!(
+        alerts[0]["alert_type"] == "device_offline" && alerts[0]["resolved_at"].is_null(),
+        "{alerts:?}"
+    );
     ensure!(system.get("/api/stats").await?["unacknowledged_alerts"] == 1, "it is counted");
 
     let mut device = Device::connect(system.mqtt(), "m").await?;

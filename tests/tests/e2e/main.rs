@@ -3,4 +3,5 @@
 //! Each test starts a system of its own, on free ports, in a temporary folder.
 
 mod commands;
+mod load;
 mod telemetry;

@@ -63,7 +63,7 @@ async fn a_message_is_archived_measured_and_known_of_its_device() -> Result<()> 
     ensure!(
         points
             == [
-                json!({"time": time, "device_id": "dc-meter-001", "metric": "temperature", "value": 900.0, "quality": "out_of_range"}),
+                json!({"time": time, "device_id": "dc-meter-001", "metric": "temperature", "value": 900.0, "unit": "Cel", "quality": "out_of_range"}),
                 json!({"time": time, "device_id": "dc-meter-001", "metric": "voltage_dc", "value": 1500.25, "unit": "V"}),
                 json!({"time": time, "device_id": "dc-meter-001", "metric": "voltage_dc", "value": 1500.5, "unit": "V"}),
             ],
@@ -78,17 +78,17 @@ async fn a_message_is_archived_measured_and_known_of_its_device() -> Result<()> 
     let below = name.strip_prefix("dc-meter-001/").context("not under its device")?;
     for path in [below, name] {
         let stored = system.get(&format!("/api/devices/dc-meter-001/raw-data/{path}")).await?;
-        ensure!(stored["payload"] == message && stored["topic"] == "iot/dc-meter-001/telemetry", "{stored}");
+        ensure!(
+            stored["payload"] == message && stored["topic"] == "iot/dc-meter-001/telemetry",
+            "{stored}"
+        );
     }
 
     let device = system.get("/api/devices/dc-meter-001").await?;
     ensure!(device["connection_status"] == "online", "{device}");
     let stats = system.get("/api/stats").await?;
     ensure!(stats["total_devices"] == 1, "{stats}");
-    ensure!(
-        stats["device_by_connection"] == json!([{"status": "online", "count": 1}]),
-        "{stats}"
-    );
+    ensure!(stats["device_by_connection"] == json!([{"status": "online", "count": 1}]), "{stats}");
     system.stack.stop().await;
     Ok(())
 }
@@ -100,7 +100,8 @@ async fn older_devices_and_odd_names_are_heard_before_they_are_registered() -> R
     // Version 1, without a zone; QoS 2, which the local broker takes; an id with a colon.
     let v1 = json!({"timestamp": "2026-03-01T12:00:00", "device_id": "older", "temperature": 23.5, "unit": "celsius"});
     device.publish("iot/older/telemetry", v1.to_string()).await?;
-    let v2 = telemetry("urn:x:1", 0, "2026-03-01T12:00:00Z", None, &json!([{"type": "pf", "val": 1}]));
+    let v2 =
+        telemetry("urn:x:1", 0, "2026-03-01T12:00:00Z", None, &json!([{"type": "pf", "val": 1}]));
     device.publish_at("iot/urn:x:1/telemetry", v2.to_string(), QoS::ExactlyOnce, false).await?;
 
     let older = points(&system, "older", 1).await?;
@@ -172,7 +173,15 @@ async fn nothing_is_lost_or_doubled_by_reboots_wrong_clocks_repeats_or_disorder(
 async fn what_cannot_be_read_is_in_quarantine_and_its_neighbours_are_stored() -> Result<()> {
     let system = System::start().await?;
     let mut device = Device::connect(system.mqtt(), "m").await?;
-    let good = |seq| telemetry("m", seq, "2026-03-01T12:00:00Z", None, &json!([{"type": "pf", "val": seq}]));
+    let good = |seq| {
+        telemetry(
+            "m",
+            seq,
+            &format!("2026-03-01T12:00:0{seq}Z"),
+            None,
+            &json!([{"type": "pf", "val": seq}]),
+        )
+    };
     let with = |field: &str, value: Value| {
         let mut message = good(1);
         message[field] = value;
