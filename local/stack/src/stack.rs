@@ -81,6 +81,7 @@ impl Stack {
     }
 
     async fn start_parts(&mut self) -> Result<()> {
+        info!("starting the AWS endpoint (MiniStack)");
         self.start_endpoint().await?;
         self.deploy_stores().await?;
         if self.options.parts == Parts::System {
@@ -95,7 +96,6 @@ impl Stack {
     }
 
     async fn start_endpoint(&mut self) -> Result<()> {
-        info!("starting the AWS endpoint (MiniStack)");
         let program = endpoint::program(&tools(&self.options), self.ports.endpoint, &self.folder);
         let child = self.start_child(program).await?;
         let health = endpoint::health_url(self.ports.endpoint);
@@ -107,7 +107,11 @@ impl Stack {
     async fn deploy_stores(&mut self) -> Result<()> {
         info!("deploying bucket, queues and tables into it (infra/stores)");
         let template = self.options.checkout.join("infra/stores/template.yaml");
-        self.outputs = stores::deploy(&self.endpoint_url(), &template).await?;
+        let deployed = stores::deploy(&self.endpoint_url(), &template).await?;
+        self.outputs = deployed.outputs;
+        if deployed.new && self.options.data.is_some() {
+            self.persist_endpoint().await?;
+        }
         let path = self.folder.outputs();
         tokio::fs::write(&path, serde_json::to_vec_pretty(&self.outputs)?)
             .await
@@ -121,6 +125,15 @@ impl Stack {
         self.settings.extend(self.local_settings());
         self.settings.extend(self.options.settings.iter().cloned());
         Ok(())
+    }
+
+    /// The endpoint writes tables and queues to disk only when it is stopped, but objects at once. If it died in
+    /// the first run, there would be a bucket and no memory of having made it, which no deployment could mend.
+    async fn persist_endpoint(&mut self) -> Result<()> {
+        if let Some((_, endpoint)) = self.children.pop() {
+            endpoint.stop().await;
+        }
+        self.start_endpoint().await
     }
 
     /// Where the local functions differ from the template.

@@ -18,20 +18,27 @@ const STACK: &str = "iot-meter-stores";
 const BUCKET: &str = "iot-data";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Creates the stack, or brings it to what the template says now, and returns its outputs.
-pub(crate) async fn deploy(endpoint: &str, template: &Path) -> Result<Outputs> {
+/// The stores after a deployment.
+pub(crate) struct Deployed {
+    pub(crate) outputs: Outputs,
+    /// They were not there before.
+    pub(crate) new: bool,
+}
+
+/// Creates the stack, or brings it to what the template says now.
+pub(crate) async fn deploy(endpoint: &str, template: &Path) -> Result<Deployed> {
     let body = tokio::fs::read_to_string(template)
         .await
         .with_context(|| format!("cannot read {}", template.display()))?;
     let client = client(endpoint);
-    let before = describe(&client).await?;
-    if before.is_some() {
-        update(&client, body).await?;
-    } else {
+    let new = describe(&client).await?.is_none();
+    if new {
         create(&client, body).await?;
+    } else {
+        update(&client, body).await?;
     }
-    let stack = settled(&client).await?;
-    Ok(outputs(&stack))
+    let outputs = outputs(&settled(&client).await?);
+    Ok(Deployed { outputs, new })
 }
 
 fn client(endpoint: &str) -> Client {

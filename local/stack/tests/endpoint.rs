@@ -58,6 +58,16 @@ async fn a_second_run_finds_the_data_of_the_first() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_died_in_its_first_run_starts_again() {
+    let data = tempfile::tempdir().unwrap();
+    let options = Options { data: Some(data.path().to_owned()), ..Options::endpoint() };
+    let first = Stack::start(options.clone()).await.unwrap();
+    first.kill("ministack").unwrap();
+    drop(first);
+    Stack::start(options).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_folder_in_use_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let options = Options { data: Some(data.path().to_owned()), ..Options::endpoint() };
