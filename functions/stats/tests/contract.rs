@@ -44,11 +44,14 @@ fn all_routes() -> Vec<(Operation, (String, bool))> {
     all
 }
 
-/// A file of the project as JSON, which drops the tags of CloudFormation.
-fn yaml(path: &str) -> Value {
+/// A file of the project.
+fn file(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let text = std::fs::read_to_string(root.join(path)).unwrap();
-    yaml_serde::from_str(&text).unwrap()
+    std::fs::read_to_string(root.join(path)).unwrap()
+}
+
+fn openapi() -> Value {
+    yaml_serde::from_str(&file("infra/openapi.yaml")).unwrap()
 }
 
 #[test]
@@ -60,7 +63,7 @@ fn no_two_functions_claim_the_same_route() {
 
 #[test]
 fn the_openapi_file_has_the_routes_of_the_code_with_their_functions_and_scopes() {
-    let file = yaml("infra/openapi.yaml");
+    let file = openapi();
     let mut contract = Contract::new();
     for (path, item) in file["paths"].as_object().unwrap() {
         if path == "/$default" {
@@ -81,12 +84,35 @@ fn the_openapi_file_has_the_routes_of_the_code_with_their_functions_and_scopes()
 
 #[test]
 fn whatever_has_no_route_reaches_the_function_that_knows_all_of_them() {
-    let file = yaml("infra/openapi.yaml");
+    let file = openapi();
     let row = &file["paths"]["/$default"]["x-amazon-apigateway-any-method"];
     let integration = row["x-amazon-apigateway-integration"]["$ref"].as_str().unwrap();
     assert!(integration.ends_with("/stats"));
     // A preflight carries no token.
     assert_eq!(row["security"], serde_json::json!([]));
+}
+
+/// The router has functions by path only; the functions say 405 themselves.
+#[test]
+fn cargo_lambda_watch_sends_each_path_to_the_function_that_answers_it() {
+    let manifest = file("Cargo.toml");
+    let (_, section) = manifest.split_once("[workspace.metadata.lambda.watch.router]\n").unwrap();
+    let lines = section.lines().take_while(|line| !line.starts_with('['));
+    let entries = lines.filter_map(|line| {
+        let (path, function) = line.strip_prefix('"')?.split_once("\" = \"")?;
+        Some((path, function.strip_suffix('"')?))
+    });
+    let mut watched: BTreeMap<_, _> = entries.map(|(p, f)| (operation("", p), f)).collect();
+    // Whatever else there is reaches the function that knows every route.
+    for rest in ["/", "/{*path}"] {
+        assert_eq!(watched.remove(&operation("", rest)), Some("stats"), "{rest}");
+    }
+    let routes = all_routes();
+    let wanted = routes.iter().map(|(operation, (function, _))| {
+        let (_, path) = operation.split_once(' ').unwrap();
+        (format!(" {path}"), function.as_str())
+    });
+    assert_eq!(watched, wanted.collect());
 }
 
 fn is_method(key: &str) -> bool {

@@ -1,5 +1,7 @@
 //! Calls and answers for tests of handlers, through everything that a real call goes through.
 
+pub mod recorded;
+
 use std::io::Read;
 
 use base64::Engine;

@@ -1,0 +1,127 @@
+//! Clients of the earlier service run unchanged: each of their calls, in order, over stores in memory.
+
+// clippy.toml allows these in tests, but does not see that their helpers are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+
+use alerts::Alerts;
+use devices::Devices;
+use ingest::batch::{Choices, Ingest};
+use ingest::event::Delivery;
+use meter_core::archive::Layout;
+use meter_core::config::{Api, Auth, Origins};
+use meter_core::http::Method;
+use meter_core::http::route::{Found, Router};
+use meter_core::http::serve::Server;
+use meter_core::http::testing::recorded::{self, Got, Memo, Publication, Sent};
+use meter_core::http::testing::{Answered, call};
+use meter_core::message::Received;
+use meter_core::store::memory::Memory;
+use meter_core::time::Timestamp;
+use stats::Stats;
+
+/// The three functions over one memory, and what API Gateway does in front of them.
+struct System {
+    memory: Memory,
+    devices: Server<Devices<Memory, Memory, Memory, Memory, Memory, Memory, Memory>>,
+    alerts: Server<Alerts<Memory>>,
+    stats: Server<Stats<Memory, Memory, Memory>>,
+}
+
+impl System {
+    fn new() -> Self {
+        let memory = Memory::new();
+        let api = || Api { auth: Auth::None, cors: Origins::None };
+        let devices = Devices {
+            registry: memory.clone(),
+            states: memory.clone(),
+            messages: memory.clone(),
+            archive: memory.clone(),
+            alerts: memory.clone(),
+            commands: memory.clone(),
+            publisher: memory.clone(),
+            command_timeout_s: 300,
+        };
+        let alerts = Alerts { alerts: memory.clone() };
+        let stats =
+            Stats { registry: memory.clone(), alerts: memory.clone(), stores: memory.clone() };
+        Self {
+            devices: Server::new(devices, Router::new(devices::ROUTES).unwrap(), api()),
+            alerts: Server::new(alerts, Router::new(alerts::ROUTES).unwrap(), api()),
+            stats: Server::new(stats, stats::router().unwrap(), api()),
+            memory,
+        }
+    }
+
+    async fn send(&self, memo: &Memo, sent: &Sent, now: Timestamp) -> Answered {
+        let path = memo.fill(&sent.path);
+        let mut call = call(&sent.method, &path).at(&now.to_string());
+        if let Some(body) = &sent.body {
+            call = call.body(&memo.fill_value(body, now).to_string());
+        }
+        for (name, value) in &sent.headers {
+            call = call.header(name, value);
+        }
+        let method = Method::from_bytes(sent.method.as_bytes()).unwrap();
+        let path = path.split('?').next().unwrap();
+        if has(devices::ROUTES, &method, path) {
+            call.to(&self.devices).await
+        } else if has(alerts::ROUTES, &method, path) {
+            call.to(&self.alerts).await
+        } else {
+            call.to(&self.stats).await
+        }
+    }
+
+    async fn publish(&self, memo: &Memo, publication: &Publication, now: Timestamp) {
+        let memory = &self.memory;
+        let ingest = Ingest {
+            archive: memory.clone(),
+            messages: memory.clone(),
+            states: memory.clone(),
+            alerts: memory.clone(),
+            commands: memory.clone(),
+            choices: Choices {
+                layout: Layout::Batch,
+                max_metrics: 64,
+                ttl_days: None,
+                require_registration: false,
+            },
+        };
+        let received = Received {
+            topic: publication.topic.clone(),
+            payload: memo.fill_value(&publication.payload, now).to_string().into(),
+            received_at: now,
+        };
+        let delivery = Delivery { id: String::new(), received, damage: None };
+        assert!(ingest.handle(&[delivery]).await.failed.is_empty());
+    }
+}
+
+fn has<E>(routes: &'static [meter_core::http::Route<E>], method: &Method, path: &str) -> bool {
+    matches!(Router::new(routes).unwrap().find(method, path), Found::Route(..))
+}
+
+#[tokio::test]
+async fn every_call_of_the_older_client_gets_the_answer_that_it_expects() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/older-client");
+    let calls = recorded::load(&folder).unwrap();
+    assert!(calls.len() > 50, "{}", calls.len());
+    let system = System::new();
+    let mut memo = Memo::default();
+    let mut now = Timestamp::parse("2026-03-10T12:00:00Z").unwrap();
+    for (file, call) in &calls {
+        now = now.plus_seconds(1);
+        if let Some(publication) = &call.publish {
+            system.publish(&memo, publication, now).await;
+            now = now.plus_seconds(1);
+        }
+        let answered = system.send(&memo, &call.request, now).await;
+        let header = |name: &str| answered.header(name).map(str::to_owned);
+        let got = Got { status: answered.status, header: &header, body: answered.text() };
+        let checked = memo.check(&call.answer, got);
+        assert_eq!(checked, Ok(()), "{file}: {}", call.call);
+    }
+    assert_eq!(system.memory.published().len(), 1);
+}
