@@ -1,5 +1,5 @@
-//! The contract is in three places, the code's routes, the OpenAPI file, and the routes of
-//! `cargo lambda watch`, and this holds them together.
+//! The contract is in the code's routes and in the OpenAPI file, and this holds them together. (The routes
+//! of `cargo lambda watch` are held to the OpenAPI file by a test of local/stack.)
 
 // clippy.toml allows these in tests, but does not see that their helpers are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -44,14 +44,10 @@ fn all_routes() -> Vec<(Operation, (String, bool))> {
     all
 }
 
-/// A file of the project.
-fn file(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    std::fs::read_to_string(root.join(path)).unwrap()
-}
-
 fn openapi() -> Value {
-    yaml_serde::from_str(&file("infra/openapi.yaml")).unwrap()
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = std::fs::read_to_string(root.join("infra/openapi.yaml")).unwrap();
+    yaml_serde::from_str(&text).unwrap()
 }
 
 #[test]
@@ -90,29 +86,6 @@ fn whatever_has_no_route_reaches_the_function_that_knows_all_of_them() {
     assert!(integration.ends_with("/stats"));
     // A preflight carries no token.
     assert_eq!(row["security"], serde_json::json!([]));
-}
-
-/// The router has functions by path only; the functions say 405 themselves.
-#[test]
-fn cargo_lambda_watch_sends_each_path_to_the_function_that_answers_it() {
-    let manifest = file("Cargo.toml");
-    let (_, section) = manifest.split_once("[workspace.metadata.lambda.watch.router]\n").unwrap();
-    let lines = section.lines().take_while(|line| !line.starts_with('['));
-    let entries = lines.filter_map(|line| {
-        let (path, function) = line.strip_prefix('"')?.split_once("\" = \"")?;
-        Some((path, function.strip_suffix('"')?))
-    });
-    let mut watched: BTreeMap<_, _> = entries.map(|(p, f)| (operation("", p), f)).collect();
-    // Whatever else there is reaches the function that knows every route.
-    for rest in ["/", "/{*path}"] {
-        assert_eq!(watched.remove(&operation("", rest)), Some("stats"), "{rest}");
-    }
-    let routes = all_routes();
-    let wanted = routes.iter().map(|(operation, (function, _))| {
-        let (_, path) = operation.split_once(' ').unwrap();
-        (format!(" {path}"), function.as_str())
-    });
-    assert_eq!(watched, wanted.collect());
 }
 
 fn is_method(key: &str) -> bool {
