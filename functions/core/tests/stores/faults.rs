@@ -390,6 +390,6 @@ async fn each_store_says_by_name_whether_it_answers() {
     assert_eq!(answers, expected);
     let mut asked: Vec<_> = fake.calls().into_iter().map(|call| call.operation).collect();
     asked.sort();
-    assert_eq!(asked[0], "/the-bucket");
+    assert_eq!(asked[0], "/the-bucket/");
     assert!(asked[1..].iter().all(|operation| operation == "GetItem"), "{asked:?}");
 }
