@@ -1,0 +1,92 @@
+//! Commands, and the way to the broker.
+
+use std::error::Error;
+use std::future::Future;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{IdempotencyKey, Made, Page, PageRequest, StoreError};
+use crate::command::{AckResult, Command, CommandStatus, Ota};
+use crate::id::DeviceId;
+use crate::time::Timestamp;
+
+/// What became of an answer to a command.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finished {
+    /// It was taken; the command as it is now.
+    Now(Command),
+    /// There was one before, which stands.
+    Before(Command),
+    /// There is no such command.
+    Unknown,
+}
+
+/// Commands.
+pub trait CommandStore: Send + Sync {
+    /// Stores a command if its device is registered.
+    fn create(
+        &self,
+        command: &Command,
+        key: Option<&IdempotencyKey>,
+    ) -> impl Future<Output = Result<Made<Command>, StoreError>> + Send;
+
+    /// Notes that the broker has it.
+    fn published(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        at: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Whose command this is.
+    fn device_of(
+        &self,
+        cmd_id: Uuid,
+    ) -> impl Future<Output = Result<Option<DeviceId>, StoreError>> + Send;
+
+    /// Newest first.
+    fn list(
+        &self,
+        device_id: &DeviceId,
+        status: Option<CommandStatus>,
+        page: &PageRequest,
+    ) -> impl Future<Output = Result<Page<Command>, StoreError>> + Send;
+
+    /// Takes the first answer (a late one after `timeout`, too). When `update_config` is accepted, its
+    /// parameters become configuration in force in the same transaction.
+    fn finish(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        result: AckResult,
+        detail: Option<&str>,
+        at: Timestamp,
+    ) -> impl Future<Output = Result<Finished, StoreError>> + Send;
+
+    /// Moves a `start_ota` on, if [`Ota::is_advanced_by`] says so; else nothing changes.
+    fn advance_ota(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        ota: &Ota,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Removes some of a device's commands; whether there may be more.
+    fn sweep(&self, device_id: &DeviceId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// Why a command did not reach the broker.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker did not take it")]
+pub struct PublishError(#[source] pub Box<dyn Error + Send + Sync>);
+
+/// Hands commands to the broker.
+pub trait CommandPublisher: Send + Sync {
+    /// Publishes to the device's command topic at QoS 1.
+    fn publish(
+        &self,
+        device_id: &DeviceId,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send;
+}

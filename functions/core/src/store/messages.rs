@@ -1,0 +1,204 @@
+//! The index of the archive, the measurements, and the index of the quarantine.
+
+use std::future::Future;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::{NotStored, Page, PageRequest, StoreError};
+use crate::archive::Location;
+use crate::id::{DeviceId, Mid, Shard};
+use crate::message::Category;
+use crate::metric::{Claim, MetricName, Point, PointKey};
+use crate::time::Timestamp;
+
+/// Seconds of device time that one part of a message covers at most. Parts are cut at multiples of it
+/// since the epoch, so that a range of points is found by reading from the multiple before its start
+/// to the one after its stop, whatever the messages look like. It divides a day.
+pub const PART_SECONDS: u32 = 300;
+
+/// A part of a message: an item of the table `messages`. A message is one head, whose time is the
+/// envelope's, and a tail for each other [`PART_SECONDS`] interval that it has samples in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// Whose.
+    pub device_id: DeviceId,
+    /// Of which message.
+    pub mid: Mid,
+    /// Head: the envelope's time. Tail: the start of its interval.
+    pub ts: Timestamp,
+    /// For the head: what the message is and where its bytes are.
+    pub head: Option<Head>,
+    /// The envelope's time, which decides between two messages that claim a point.
+    pub claim_ts: Timestamp,
+    /// The samples whose times lie in the interval of `ts`. Their order means nothing: metric, time and
+    /// ordinal say which point each is.
+    pub samples: Vec<Sample>,
+    /// When the store may forget it, in seconds since the epoch.
+    pub ttl: Option<i64>,
+}
+
+/// What a message is, and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    /// What it is about.
+    pub category: Category,
+    /// When the broker had it.
+    pub received_at: Timestamp,
+    /// Its payload's length in bytes.
+    pub size: u64,
+    /// Where it is in the archive.
+    pub location: Location,
+}
+
+/// A measurement as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// What.
+    pub metric: MetricName,
+    /// When.
+    pub time: Timestamp,
+    /// See [`crate::metric::PointKey::ordinal`].
+    pub ordinal: u16,
+    /// How much; finite.
+    pub value: f64,
+    /// In what.
+    pub unit: Option<String>,
+}
+
+/// Where a part stands among those of its device: by time, then by message, head before tail.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartPosition {
+    /// See [`Part::ts`].
+    pub ts: Timestamp,
+    /// See [`Part::mid`].
+    pub mid: Mid,
+    /// Whether it is a tail.
+    pub tail: bool,
+}
+
+/// Which way to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Oldest first.
+    Ascending,
+    /// Newest first.
+    Descending,
+}
+
+/// Which parts of one device and one day (UTC) to read.
+#[derive(Debug, Clone)]
+pub struct PartQuery {
+    /// Whose.
+    pub device_id: DeviceId,
+    /// The day that [`Part::ts`] lies in.
+    pub day: Date,
+    /// From here on.
+    pub from: Timestamp,
+    /// Up to but without this.
+    pub to: Timestamp,
+    /// Which way.
+    pub order: Order,
+    /// Only what comes after this, in the order asked for.
+    pub after: Option<PartPosition>,
+    /// At most so many; the store may answer fewer and still have more.
+    pub limit: usize,
+}
+/// The index of the archive and, unless another metric store is chosen, the time series.
+pub trait MessageStore: Send + Sync {
+    /// Writes parts; the same part again replaces it. Also remembers the days that they lie in, not
+    /// later than the parts themselves. A part that fails does not hold up the others.
+    fn put(&self, parts: &[Part]) -> impl Future<Output = Result<(), NotStored>> + Send;
+
+    /// The days on which the device has parts (and perhaps some on which it no longer has), ascending.
+    fn days(
+        &self,
+        device_id: &DeviceId,
+    ) -> impl Future<Output = Result<Vec<Date>, StoreError>> + Send;
+
+    /// Some parts of a day, and whether there may be more after the last of them.
+    fn read(
+        &self,
+        query: &PartQuery,
+    ) -> impl Future<Output = Result<(Vec<Part>, bool), StoreError>> + Send;
+
+    /// The head of one message.
+    fn head(
+        &self,
+        device_id: &DeviceId,
+        ts: Timestamp,
+        mid: Mid,
+    ) -> impl Future<Output = Result<Option<Head>, StoreError>> + Send;
+}
+
+/// A message that could not be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quarantined {
+    /// Its identity.
+    pub mid: Mid,
+    /// The topic as received; anything at all.
+    pub topic: String,
+    /// When the broker had it.
+    pub received_at: Timestamp,
+    /// Why it cannot be read.
+    pub reason: String,
+    /// Its payload's length in bytes.
+    pub size: u64,
+    /// Where its bytes are.
+    pub location: Location,
+}
+
+impl Quarantined {
+    /// Its public id: sorts by receipt, and says where it is.
+    pub fn id(&self) -> String {
+        format!("{}-{}", self.received_at.file_stem(), self.mid)
+    }
+
+    /// The reverse of [`Quarantined::id`].
+    pub fn parse_id(id: &str) -> Option<(Timestamp, Mid)> {
+        let (stem, mid) = id.split_once('-')?;
+        Some((Timestamp::from_file_stem(stem).ok()?, Mid::parse(mid)?))
+    }
+
+    /// Its partition in a day's index: a flood of garbage must not heat one partition.
+    pub fn shard(mid: Mid) -> Shard {
+        Shard::of(mid.as_bytes())
+    }
+}
+
+/// The index of the quarantine.
+pub trait QuarantineStore: Send + Sync {
+    /// Writes entries; the same one again replaces it.
+    fn put_quarantined(
+        &self,
+        entries: &[Quarantined],
+    ) -> impl Future<Output = Result<(), NotStored>> + Send;
+
+    /// By id, the newest first.
+    fn list_quarantined(
+        &self,
+        page: &PageRequest,
+    ) -> impl Future<Output = Result<Page<Quarantined>, StoreError>> + Send;
+
+    /// One entry.
+    fn get_quarantined(
+        &self,
+        received_at: Timestamp,
+        mid: Mid,
+    ) -> impl Future<Output = Result<Option<Quarantined>, StoreError>> + Send;
+}
+impl Point {
+    /// The point that a sample of a part is.
+    pub fn of(part: &Part, sample: &Sample) -> Self {
+        Self {
+            key: PointKey {
+                time: sample.time,
+                metric: sample.metric.clone(),
+                ordinal: sample.ordinal,
+            },
+            value: sample.value,
+            unit: sample.unit.clone(),
+            claim: Claim { ts: part.claim_ts, mid: part.mid },
+        }
+    }
+}
