@@ -4,6 +4,7 @@ PROFILE ?= dev
 
 # SAM's CLI asks for a region even to read a file, and would report its use.
 SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venv/bin/sam
+STACK := cargo run --quiet --package stack --profile $(PROFILE) --
 # nextest runs tests in parallel and isolates them; cargo's own runner does where it is not installed.
 TESTS := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --tests)
 
@@ -22,10 +23,10 @@ setup: ## Install what is missing: Mosquitto (as root), Python tools into .venv,
 
 run: setup ## Build and start everything; Ctrl-C stops it and keeps the data
 	@cargo build --workspace --bins --profile $(PROFILE)
-	@cargo run --quiet --package stack --profile $(PROFILE) -- run
+	@$(STACK) run
 
 reset: ## Remove all data of `make run`
-	@cargo run --quiet --package stack --profile $(PROFILE) -- reset
+	@$(STACK) reset
 
 test: ## Unit, property and black-box tests, which start stacks of their own; checks of the templates
 	@local/setup test
@@ -40,9 +41,10 @@ lint: ## Formatting, clippy, shell scripts
 	cargo clippy --workspace --all-targets -- --deny warnings
 	.venv/bin/shellcheck local/setup .ci/run local/stack/src/guard.sh
 
-bench: setup ## Time from publish to answer, and messages a second, on a stack of its own
-	cargo build --workspace --bins --profile $(PROFILE)
-	cargo run --quiet --package blackbox --profile $(PROFILE)
+bench: setup ## Time from publish to answer, and a burst of 10,000 messages twice, on a system of its own
+	@cargo build --workspace --bins --profile $(PROFILE)
+	@$(STACK) exec -- sh -c 'load latency --register --mqtt $$MQTT --api $$REST_URL'
+	@$(STACK) exec -- sh -c 'load --repeat 2 --register --mqtt $$MQTT --api $$REST_URL'
 
 clean: ## Remove what was built and installed here; data stays, see reset
 	cargo clean

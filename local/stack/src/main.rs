@@ -1,4 +1,5 @@
-//! `stack run` starts the whole system and stays until Ctrl-C; `stack reset` removes its data.
+//! `stack run` starts the whole system and stays until Ctrl-C, `stack reset` removes its data, and `stack exec` starts
+//! a second one, of no consequence, for a command.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +29,19 @@ enum Command {
     Run(Run),
     /// Remove all data and logs
     Reset,
+    /// Run a command against a system of its own: free ports, a temporary folder, no devices. The command finds
+    /// REST_URL, MQTT (host:port), the functions' settings, and the project's programs in PATH
+    Exec(Exec),
+}
+
+#[derive(Args)]
+struct Exec {
+    /// Processes of each function
+    #[arg(long, env = "INSTANCES", default_value_t = Options::default().instances)]
+    instances: usize,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
 }
 
 #[derive(Args)]
@@ -92,6 +106,10 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(run) => run_until_asked_to_stop(run.options(&cli.data)).await,
         Command::Reset => reset(&cli.data),
+        Command::Exec(exec) => match run_command(exec).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -157,6 +175,33 @@ async fn run_until_asked_to_stop(options: Options) -> Result<()> {
             ),
         }
     }
+}
+
+async fn run_command(exec: Exec) -> Result<ExitCode> {
+    let mut stop = StopSignals::listen()?;
+    let options = Options { instances: exec.instances, ..Options::default() };
+    let binaries = options.binaries.clone();
+    let stack = Stack::start(options).await?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([binaries].into_iter().chain(std::env::split_paths(&path)))?;
+    let (program, arguments) = exec.command.split_first().context("no command is given")?;
+    let mut command = tokio::process::Command::new(program)
+        .args(arguments)
+        .envs(stack.settings())
+        .env("REST_URL", stack.rest_url())
+        .env("MQTT", format!("127.0.0.1:{}", stack.ports().mqtt))
+        .env("PATH", path)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot run {program}"))?;
+    let status = tokio::select! {
+        status = command.wait() => status?,
+        () = stop.next() => return Ok(ExitCode::FAILURE),
+    };
+    // Its data is of no consequence: it need not stop in order.
+    drop(stack);
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Ctrl-C and SIGTERM.
