@@ -15,7 +15,6 @@ use super::{batch, devices, idempotency, index};
 use crate::aws::{Clients, unavailable};
 use crate::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
 use crate::config::Tables;
-use crate::device::Device;
 use crate::id::DeviceId;
 use crate::retry;
 use crate::store::{
@@ -187,9 +186,9 @@ impl Commands {
                 Err(Failure::Failed(error)) => Err(error),
             };
         };
-        let mut configured = Device { updated_at: at, ..device.clone() };
-        configured.config.extend(command.params.clone());
-        let configure = devices::replace_row(&self.devices, &device, &configured)?;
+        let mut config = device.config.clone();
+        config.extend(command.params.clone());
+        let configure = devices::configure(&self.devices, &device, &config, at)?;
         let actions = vec![update.action(), configure.action()];
         match transaction::write(&self.table.client, actions).await {
             Ok(()) => Ok(true),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
-use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure as OnFailure};
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure as OnFailure, Update};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -124,14 +124,27 @@ fn replace(table: &Table, read: &Device, item: Item) -> Result<Put, StoreError> 
     built(put.build())
 }
 
-/// Puts a changed row in place of the one that was read, with the revision after it.
-pub(super) fn replace_row(
+/// Changes the configuration in force, if that is still the registration and the revision that was read.
+/// An update and no put, so that who may only do this can do nothing else to a row.
+pub(super) fn configure(
     table: &Table,
     read: &Device,
-    changed: &Device,
-) -> Result<Put, StoreError> {
-    let changed = Device { revision: read.revision + 1, ..changed.clone() };
-    replace(table, read, to_item(&changed)?)
+    config: &Map<String, Value>,
+    at: Timestamp,
+) -> Result<Update, StoreError> {
+    let update = table
+        .update(read.device_id.as_str(), "")
+        .update_expression("SET #config = :config, #updated_at = :at, #revision = :next")
+        .condition_expression("#id = :id AND #revision = :revision")
+        .set_expression_attribute_names(names(["id", "revision", "config", "updated_at"]))
+        .set_expression_attribute_values(values([
+            ("id", text(read.id.to_string())),
+            ("revision", number(read.revision)),
+            ("next", number(read.revision + 1)),
+            ("config", text(to_json(config)?)),
+            ("at", text(at.to_string())),
+        ]));
+    built(update.build())
 }
 
 /// A registered device.
@@ -253,7 +266,8 @@ impl DeviceStore for Devices {
     }
 
     async fn update(&self, before: &Device, after: &Device) -> Result<(), WriteError> {
-        let put = replace_row(&self.table, before, after)?;
+        let changed = Device { revision: before.revision + 1, ..after.clone() };
+        let put = replace(&self.table, before, to_item(&changed)?)?;
         let changes = [(before.status.as_str(), -1), (after.status.as_str(), 1)];
         if let Some(counts) = counters::add(&self.table, "", &changes)? {
             let actions = vec![put.action(), counts.action()];
