@@ -142,14 +142,24 @@ async fn run_throughput(arguments: Throughput) -> Result<ExitCode> {
     let complete = with_progress("devices complete", clients, async |count| {
         wait_until_readable(&rest, &devices, deadline, count).await
     });
-    if complete.await? {
-        let rate = Rate { count: messages as u64, took: began.elapsed() };
-        println!("stored     {rate}   readable over REST, from the first publish");
-    } else {
-        println!("stored     not everything can be read after {:?}", arguments.timeout);
+    let again = arguments.run.is_some();
+    match (complete.await?, again) {
+        (true, false) => {
+            let rate = Rate { count: messages as u64, took: began.elapsed() };
+            println!("stored     {rate}   readable over REST, from the first publish");
+        }
+        (true, true) => {
+            println!("stored     {messages:>9} by the earlier run, so there is no rate")
+        }
+        (false, _) => {
+            println!("stored     not everything can be read after {:?}", arguments.timeout)
+        }
     }
-    if repeat > 1 || arguments.run.is_some() {
-        flush(&target.mqtt, &rest, this_second()?, deadline + arguments.timeout).await?;
+    if again || repeat > 1 {
+        let deadline = Instant::now() + arguments.timeout;
+        if let Err(error) = flush(&target.mqtt, &rest, this_second()?, deadline).await {
+            println!("repeats    may still be on their way: {error:#}");
+        }
     }
     sleep(arguments.settle).await;
 
