@@ -144,8 +144,9 @@ impl Exchange {
     }
 
     async fn serve(&mut self, connection: &mut Connection) -> End {
+        let limit = MAX_IN_FLIGHT.min(connection.receive_maximum());
         loop {
-            let has_room = self.pending.len() < MAX_IN_FLIGHT;
+            let has_room = self.pending.len() < limit;
             let result = select! {
                 packet = connection.next(true) => packet.map(|packet| self.receive(packet)),
                 request = self.requests.recv(), if has_room => match request {
@@ -204,3 +205,6 @@ fn verdict(reason: PubAckReason) -> Result<(), PublishError> {
         reason => Err(PublishError::Refused(reason)),
     }
 }
+
+#[cfg(test)]
+mod tests;
