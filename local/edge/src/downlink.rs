@@ -21,7 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use self::consumer::{Consumer, MessageQueue};
 use crate::{
@@ -122,7 +122,9 @@ async fn consume(
     if timeout(SHUTDOWN_GRACE, finished).await.is_err() {
         warn!("{} did not finish in time; its messages come again", settings.source.function.name);
     }
-    consumer.give_back().await;
+    if timeout(SHUTDOWN_GRACE, consumer.give_back()).await.is_err() {
+        debug!("some messages come again after their visibility timeout only");
+    }
     Ok(())
 }
 

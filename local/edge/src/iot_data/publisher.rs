@@ -87,13 +87,9 @@ impl Publisher {
         timeout(PATIENCE, exchange).await.unwrap_or(Err(PublishError::TimedOut))
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        *self.connected.borrow()
-    }
-
-    /// Waits for a connection; false when there will be none.
-    pub(super) async fn connected(&mut self) -> bool {
-        self.connected.wait_for(|connected| *connected).await.is_ok()
+    /// Whether there is a connection to the broker.
+    pub(super) fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
     }
 }
 

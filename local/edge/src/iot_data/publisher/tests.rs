@@ -8,11 +8,11 @@ use crate::mqtt::broker::{Broker, Peer};
 
 async fn start() -> (Publisher, Broker, Peer) {
     let (broker, address) = Broker::start().await;
-    let (mut publisher, connection) = Publisher::to(&address);
+    let (publisher, connection) = Publisher::to(&address);
     tokio::spawn(connection);
     let (peer, connect) = broker.accept().await;
     assert!(connect.clean_start, "nothing may be sent again later");
-    assert!(publisher.connected().await);
+    publisher.connected().wait_for(|connected| *connected).await.unwrap();
     (publisher, broker, peer)
 }
 
@@ -62,7 +62,7 @@ async fn a_message_is_published_when_the_broker_says_so_for_that_message() {
 
 #[tokio::test]
 async fn a_message_that_the_broker_may_not_have_got_failed_and_is_not_sent_again() {
-    let (mut publisher, broker, mut peer) = start().await;
+    let (publisher, broker, mut peer) = start().await;
     let interrupted = publish(&publisher, "interrupted");
     next(&mut peer).await;
     drop(peer);
@@ -70,7 +70,7 @@ async fn a_message_that_the_broker_may_not_have_got_failed_and_is_not_sent_again
     assert_eq!(publish(&publisher, "refused").await.unwrap(), Err(PublishError::NotConnected));
 
     let (mut peer, _) = broker.accept().await;
-    assert!(publisher.connected().await);
+    publisher.connected().wait_for(|connected| *connected).await.unwrap();
     let answer = publish(&publisher, "new");
     let message = next(&mut peer).await;
     assert_eq!(message.payload, "new");
