@@ -103,8 +103,8 @@ impl Child {
 
     /// SIGKILL, and no new start until [`Child::resume`].
     pub(crate) async fn pause(&mut self) {
-        self.kill();
         self.wanted.send_replace(Wanted::Paused);
+        self.kill();
         // An error means that supervision has ended, and then nothing runs either.
         let _ended = self.pid.wait_for(Option::is_none).await;
     }
@@ -161,8 +161,8 @@ impl Supervision {
             let ending = self.live_once().await;
             let (name, log) = (&self.program.name, self.log.display());
             let status = match ending {
-                Ok(Some(status)) => status,
-                Ok(None) => continue, // as ordered
+                Ok(Some(status)) if *self.orders.borrow() == Wanted::Running => status,
+                Ok(_) => continue, // as ordered
                 Err(error) => {
                     tracing::error!("{name} cannot be started: {error}");
                     return;
