@@ -55,10 +55,8 @@ impl System {
 
     /// Sends a request.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
-        let mut request = self
-            .http
-            .request(method, format!("{}{path}", self.stack.rest_url()))
-            .timeout(PATIENCE);
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.stack.rest_url())).timeout(PATIENCE);
         if let Some(body) = body {
             request = request.json(body);
         }
