@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::archive::Layout;
+use crate::state::Rules;
 
 /// The environment as it is read, and what was wrong with it so far.
 pub struct Environment<'a> {
@@ -140,6 +141,19 @@ impl Settings for ArchiveBucket {
     }
 }
 
+/// Where messages wait for ingest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestQueue {
+    /// `INGEST_QUEUE_URL`: the queue's URL.
+    pub url: String,
+}
+
+impl Settings for IngestQueue {
+    fn read(environment: &mut Environment<'_>) -> Self {
+        Self { url: environment.required("INGEST_QUEUE_URL") }
+    }
+}
+
 /// What becomes of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingest {
@@ -179,11 +193,33 @@ pub struct Presence {
     /// 86,400, default 60. A device that sends rarely gets three of its intervals (protocol.md,
     /// Presence).
     pub offline_after_s: u32,
+    /// `OFFLINE_HOLD_DOWN_S`: a device that goes again within so many seconds of its return reopens
+    /// its alert instead of raising another: 0 to 86,400, default 300.
+    pub hold_down_s: u32,
+    /// `GAP_GRACE_S`: seconds for which sequence numbers may be missing before an alert says so: 1 to
+    /// 86,400, default 60.
+    pub gap_grace_s: u32,
 }
 
 impl Settings for Presence {
     fn read(environment: &mut Environment<'_>) -> Self {
-        Self { offline_after_s: environment.integer("OFFLINE_AFTER_S", 60, 1..=86_400) }
+        Self {
+            offline_after_s: environment.integer("OFFLINE_AFTER_S", 60, 1..=86_400),
+            hold_down_s: environment.integer("OFFLINE_HOLD_DOWN_S", 300, 0..=86_400),
+            gap_grace_s: environment.integer("GAP_GRACE_S", 60, 1..=86_400),
+        }
+    }
+}
+
+impl Presence {
+    /// What holds for devices, the number of metrics aside.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            offline_after_s: self.offline_after_s,
+            hold_down_s: self.hold_down_s,
+            gap_grace_s: self.gap_grace_s,
+            ..Rules::default()
+        }
     }
 }
 
@@ -338,7 +374,8 @@ mod tests {
                 max_metrics_per_device: 64
             }
         );
-        assert_eq!((presence.offline_after_s, commands.timeout_s), (60, 300));
+        let expected = Presence { offline_after_s: 60, hold_down_s: 300, gap_grace_s: 60 };
+        assert_eq!((presence, commands.timeout_s), (expected, 300));
     }
 
     #[test]

@@ -25,4 +25,5 @@ pub mod retry;
 pub mod sequence;
 pub mod state;
 pub mod store;
+pub mod sweep;
 pub mod time;

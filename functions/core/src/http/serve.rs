@@ -60,7 +60,7 @@ pub async fn start<F: Function>(
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("cannot start: {}", problem::with_causes(error.as_ref()));
+            tracing::error!("cannot start: {}", observe::with_causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -206,7 +206,7 @@ fn settle(request: &Request, outcome: Result<Answer, Failure>) -> Answer {
         Ok(answer) => return answer,
         Err(failure) => failure,
     };
-    let text = problem::with_causes(&failure);
+    let text = observe::with_causes(&failure);
     match failure {
         Failure::Client(_) => tracing::debug!(request_id = %request.id, "refused: {text}"),
         _ => tracing::error!(request_id = %request.id, path = %request.path, "failed: {text}"),

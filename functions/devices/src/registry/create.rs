@@ -1,36 +1,40 @@
 use meter_core::http::body;
 use meter_core::http::{Answer, Failure, HeaderValue, Problem, Request, StatusCode, header};
-use meter_core::store::{AlertStore, CommandStore, CreateError, DeviceStore, StateStore};
+use meter_core::outbox::Outbox;
+use meter_core::state::Rules;
+use meter_core::store::{
+    AlertStore, CommandPublisher, CommandStore, CreateError, DeviceStore, StateStore,
+};
+use meter_core::sweep::sweep;
 use meter_core::{lock, retry};
 
 use super::View;
-use super::delete::sweep;
 use super::fields;
 
 /// Registers a device.
-pub(crate) async fn create<D, S, A, C>(
-    registry: &D,
-    states: &S,
-    alerts: &A,
-    commands: &C,
+pub(crate) async fn create<S, A, C, D, P>(
+    stores: &Outbox<S, A, C, D, P>,
+    rules: &Rules,
     request: &Request,
 ) -> Result<Answer, Failure>
 where
-    D: DeviceStore,
     S: StateStore,
     A: AlertStore,
     C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
 {
     let device = fields::new_device(&body::object(request)?, request.now)?;
     let id = &device.device_id;
     for attempt in 0..retry::ATTEMPTS {
         // A device that sent before it was registered has a state already.
-        let state = lock::read_state(states, id).await?;
-        match registry.create(&device, &state).await {
+        let mut state = lock::read_state(&stores.states, id).await?;
+        state.register(request.now, rules);
+        match stores.registry.create(&device, &state).await {
             Ok(()) => {}
             Err(CreateError::Exists) => return Err(exists().into()),
             Err(CreateError::BeingDeleted) => {
-                sweep(registry, alerts, commands, id).await?;
+                sweep(stores, id).await?;
                 continue;
             }
             Err(CreateError::Conflict) => {

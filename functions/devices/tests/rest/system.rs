@@ -10,6 +10,8 @@ use meter_core::http::serve::Server;
 use meter_core::http::testing::{Answered, Call, get, post};
 use meter_core::id::DeviceId;
 use meter_core::message::Received;
+use meter_core::outbox::Outbox;
+use meter_core::state::Rules;
 use meter_core::store::memory::Memory;
 use meter_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -38,13 +40,10 @@ impl System {
 
     pub(crate) fn over(memory: Memory, auth: Auth) -> Self {
         let function = Devices {
-            registry: memory.clone(),
-            states: memory.clone(),
+            outbox: Outbox::in_memory(&memory),
             messages: memory.clone(),
             archive: memory.clone(),
-            alerts: memory.clone(),
-            commands: memory.clone(),
-            publisher: memory.clone(),
+            rules: Rules::default(),
             command_timeout_s: 300,
         };
         let api = Api { auth, cors: Origins::None };
@@ -77,19 +76,14 @@ impl System {
     /// What broker, queue and ingest do with messages that came in one batch.
     pub(crate) async fn receive(&self, messages: &[(&str, Vec<u8>, &str)]) {
         let memory = &self.memory;
-        let ingest = Ingest {
-            archive: memory.clone(),
-            messages: memory.clone(),
-            states: memory.clone(),
-            alerts: memory.clone(),
-            commands: memory.clone(),
-            choices: Choices {
-                layout: self.layout,
-                max_metrics: 64,
-                ttl_days: None,
-                require_registration: false,
-            },
+        let choices = Choices {
+            layout: self.layout,
+            rules: Rules::default(),
+            ttl_days: None,
+            require_registration: false,
         };
+        let outbox = Outbox::in_memory(memory);
+        let ingest = Ingest::new(memory.clone(), memory.clone(), outbox, choices);
         let deliveries: Vec<_> = messages
             .iter()
             .map(|(topic, payload, received_at)| Delivery {
@@ -102,7 +96,7 @@ impl System {
                 damage: None,
             })
             .collect();
-        let outcome = ingest.handle(&deliveries).await;
+        let outcome = ingest.handle(&deliveries, Timestamp::now()).await;
         assert!(outcome.failed.is_empty());
     }
 

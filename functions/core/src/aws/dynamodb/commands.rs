@@ -1,7 +1,8 @@
-//! Commands, in the table `commands`, a partition a device; the index `by-id` says whose one is. Also
-//! clients' keys. What people and devices made up (parameters, progress) is JSON text.
+//! Commands, in the table `commands`, a partition a device; the index `by-id` says whose one is, and
+//! `by-due` which of those that are pending want to be looked at. Also clients' keys. What people and devices made up (parameters, progress) is JSON text.
 
 use aws_sdk_dynamodb::types::Update;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -11,14 +12,15 @@ use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::making::Making;
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
-use super::{batch, devices, idempotency, index};
+use super::{batch, devices, due, idempotency, index};
 use crate::aws::{Clients, unavailable};
 use crate::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
 use crate::config::Tables;
 use crate::id::DeviceId;
 use crate::retry;
 use crate::store::{
-    CommandStore, Finished, IdempotencyKey, Made, Order, Page, PageRequest, StoreError,
+    CommandStore, Finished, IdempotencyKey, Made, Order, PUBLISH_PATIENCE_S, Page, PageRequest,
+    StoreError,
 };
 use crate::time::Timestamp;
 
@@ -57,12 +59,21 @@ struct Row {
     published_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     acked_at: Option<Timestamp>,
+    #[serde(serialize_with = "due::as_key")]
     expires_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ota: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_shard: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_at: Option<String>,
 }
 
+/// A command that was made just now.
 fn to_item(command: &Command) -> Result<Item, StoreError> {
+    let patience_ends = command.created_at.plus_seconds(PUBLISH_PATIENCE_S);
+    let due =
+        (command.status == CommandStatus::Pending).then(|| patience_ends.min(command.expires_at));
     encode(&Row {
         device_id: command.device_id.clone(),
         cmd_id: command.cmd_id,
@@ -75,6 +86,8 @@ fn to_item(command: &Command) -> Result<Item, StoreError> {
         acked_at: command.acked_at,
         expires_at: command.expires_at,
         ota: command.ota.as_ref().map(to_json).transpose()?,
+        due_shard: due.map(|_| due::shard(&command.device_id)),
+        due_at: due.map(Timestamp::key),
     })
 }
 
@@ -132,9 +145,43 @@ impl<'a> Listing for Newest<'a> {
 }
 
 impl Commands {
-    async fn get(&self, device_id: &DeviceId, id: Uuid) -> Result<Option<Command>, StoreError> {
-        let item = self.table.get(device_id.as_str(), &id.to_string()).await?;
-        item.map(from_item).transpose()
+    /// An update that is refused unless the command is pending.
+    fn update_pending(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+    ) -> Result<UpdateBuilder, StoreError> {
+        let pending = attribute(&CommandStatus::Pending)?;
+        let update = self
+            .table
+            .update(device_id.as_str(), &cmd_id.to_string())
+            .condition_expression("#status = :pending")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#due_shard", due::SHARD)
+            .expression_attribute_names("#due_at", due::AT)
+            .expression_attribute_values(":pending", pending);
+        Ok(update)
+    }
+
+    /// Whose command this is, and its id, of an index's item.
+    fn key_of(&self, item: &Item) -> Result<(DeviceId, Uuid), StoreError> {
+        let (device_id, cmd_id) = self.table.key_of(item);
+        let corrupt = |reason: String| StoreError::Corrupt {
+            what: format!("command {cmd_id} of {device_id}"),
+            reason,
+        };
+        let id = DeviceId::parse(&device_id).map_err(|error| corrupt(error.to_string()))?;
+        let cmd_id = Uuid::parse_str(&cmd_id).map_err(|error| corrupt(error.to_string()))?;
+        Ok((id, cmd_id))
+    }
+
+    /// Whether it was done; else its condition is false.
+    async fn updated(&self, update: UpdateBuilder) -> Result<bool, StoreError> {
+        match conditional::update(&self.table.client, built(update.build())?).await {
+            Ok(_) => Ok(true),
+            Err(Failure::Refused(_)) => Ok(false),
+            Err(Failure::Failed(error)) => Err(error),
+        }
     }
 
     /// Puts an answered command in place of one that is open.
@@ -147,9 +194,11 @@ impl Commands {
         let mut update = self
             .table
             .update(command.device_id.as_str(), &command.cmd_id.to_string())
-            .update_expression(format!("SET #status = :status, #acked_at = :at{set_detail}"))
+            .update_expression(format!(
+                "SET #status = :status, #acked_at = :at{set_detail} REMOVE #due_shard, #due_at"
+            ))
             .condition_expression("#status = :read")
-            .set_expression_attribute_names(names(["status", "acked_at"]))
+            .set_expression_attribute_names(names(["status", "acked_at", due::SHARD, due::AT]))
             .set_expression_attribute_values(values([
                 ("status", attribute(&answered.status)?),
                 ("at", text(at.to_string())),
@@ -217,24 +266,68 @@ impl CommandStore for Commands {
         making.make(|id| self.get(&command.device_id, id)).await
     }
 
+    async fn get(&self, device_id: &DeviceId, cmd_id: Uuid) -> Result<Option<Command>, StoreError> {
+        let item = self.table.get(device_id.as_str(), &cmd_id.to_string()).await?;
+        item.map(from_item).transpose()
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<(DeviceId, Uuid)>, StoreError> {
+        let items = due::find(&self.table, now, limit).await?;
+        items.iter().map(|item| self.key_of(item)).collect()
+    }
+
+    async fn postpone(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let update = self
+            .update_pending(device_id, cmd_id)?
+            .update_expression("SET #due_shard = :shard, #due_at = :until")
+            .expression_attribute_values(":shard", text(due::shard(device_id)))
+            .expression_attribute_values(":until", text(until.key()));
+        self.updated(update).await.map(drop)
+    }
+
+    async fn time_out(&self, device_id: &DeviceId, cmd_id: Uuid) -> Result<(), StoreError> {
+        let update = self
+            .update_pending(device_id, cmd_id)?
+            .update_expression("SET #status = :timeout REMOVE #due_shard, #due_at")
+            .expression_attribute_values(":timeout", attribute(&CommandStatus::Timeout)?);
+        self.updated(update).await.map(drop)
+    }
+
     async fn published(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
         at: Timestamp,
     ) -> Result<(), StoreError> {
+        // `expires_at` is stored in the form of `due_at`.
+        let update = self
+            .update_pending(device_id, cmd_id)?
+            .update_expression(
+                "SET #published_at = if_not_exists(#published_at, :at), \
+                 #due_shard = :shard, #due_at = #expires_at",
+            )
+            .expression_attribute_names("#published_at", "published_at")
+            .expression_attribute_names("#expires_at", "expires_at")
+            .expression_attribute_values(":at", text(at.to_string()))
+            .expression_attribute_values(":shard", text(due::shard(device_id)));
+        if self.updated(update).await? {
+            return Ok(());
+        }
+        // The answer was faster, or it is not there at all.
         let exists = self.table.exists();
-        let mark = self
+        let update = self
             .table
             .update(device_id.as_str(), &cmd_id.to_string())
             .update_expression("SET #published_at = :at")
             .condition_expression(format!("{exists} AND attribute_not_exists(#published_at)"))
             .set_expression_attribute_names(names(["published_at"]))
             .set_expression_attribute_values(values([("at", text(at.to_string()))]));
-        match conditional::update(&self.table.client, built(mark.build())?).await {
-            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
-            Err(Failure::Failed(error)) => Err(error),
-        }
+        self.updated(update).await.map(drop)
     }
 
     async fn device_of(&self, cmd_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
@@ -249,12 +342,8 @@ impl CommandStore for Commands {
         let Some(item) = index::find(query).await? else {
             return Ok(None);
         };
-        let (device_id, _) = self.table.key_of(&item);
-        let parsed = DeviceId::parse(&device_id).map_err(|error| StoreError::Corrupt {
-            what: format!("command {cmd_id} of {device_id}"),
-            reason: error.to_string(),
-        });
-        parsed.map(Some)
+        let (device_id, _) = self.key_of(&item)?;
+        Ok(Some(device_id))
     }
 
     async fn list(
