@@ -22,7 +22,7 @@ use crate::aws::Clients;
 use crate::config::Tables;
 use crate::id::DeviceId;
 use crate::state::DeviceState;
-use crate::store::{IngestProgress, ProgressStore, StateStore, StateWrite, StoreError, WriteError};
+use crate::store::{StateStore, StateWrite, StoreError, WriteError};
 use crate::time::Timestamp;
 
 /// States that share a transaction, and one count, when their connections change. When a whole fleet
