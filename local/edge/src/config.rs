@@ -43,7 +43,7 @@ pub struct Config {
     pub endpoint: Option<String>,
 
     /// Calls to the queue that may be in flight from MQTT
-    #[arg(long, env = "EDGE_SEND_CALLS", value_name = "N", default_value = "8")]
+    #[arg(long, env = "EDGE_SEND_CALLS", value_name = "N", default_value = "4")]
     pub send_calls: NonZeroUsize,
 
     /// Calls to the queue that may be waiting for messages, for each function

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
     select,
-    sync::oneshot,
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -40,6 +40,7 @@ use crate::{DISCONNECT_GRACE, SHUTDOWN_GRACE, activity::Activity, mqtt::BrokerAd
 struct Service {
     publisher: Publisher,
     activity: Arc<Activity>,
+    ready: watch::Receiver<bool>,
 }
 
 /// The server, bound and not yet serving.
@@ -50,7 +51,8 @@ pub(crate) struct IotData {
 }
 
 impl IotData {
-    /// Binds to `address`, and begins to connect to the broker.
+    /// Binds to `address`, and begins to connect to the broker. `ready` is what `GET /ping` tells of the
+    /// whole edge.
     ///
     /// # Errors
     ///
@@ -59,12 +61,13 @@ impl IotData {
         address: SocketAddr,
         broker: &BrokerAddress,
         activity: Arc<Activity>,
+        ready: watch::Receiver<bool>,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let (publisher, connection) = Publisher::to(broker);
         let mut tasks = JoinSet::new();
         tasks.spawn(connection);
-        Ok(Self { listener, service: Service { publisher, activity }, connection: tasks })
+        Ok(Self { listener, service: Service { publisher, activity, ready }, connection: tasks })
     }
 
     /// Where it listens.
@@ -72,20 +75,13 @@ impl IotData {
         self.listener.local_addr()
     }
 
+    /// Whether there is a connection to the broker.
+    pub(crate) fn connected(&self) -> watch::Receiver<bool> {
+        self.service.publisher.connected()
+    }
+
     /// Serves until `shutdown`, and then until open requests are answered, for a few seconds at most.
-    /// `connected` is told when the broker can be reached for the first time.
-    pub(crate) async fn serve(
-        mut self,
-        connected: oneshot::Sender<()>,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let mut publisher = self.service.publisher.clone();
-        self.connection.spawn(async move {
-            if publisher.connected().await {
-                // Whoever waited may have been told to stop.
-                let _ = connected.send(());
-            }
-        });
+    pub(crate) async fn serve(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let stopped = shutdown.clone().cancelled_owned();
         let server =
             axum::serve(self.listener, routes(self.service)).with_graceful_shutdown(stopped);
@@ -144,11 +140,13 @@ async fn publish_nowhere() -> Refusal {
     check_topic("").err().unwrap_or_else(Refusal::unknown_path)
 }
 
-/// Health, and what has passed through the edge since it started.
-async fn ping(State(service): State<Service>) -> Json<Value> {
-    Json(json!({
-        "status": "ok",
-        "broker_connected": service.publisher.is_connected(),
-        "counts": service.activity.counts(),
-    }))
+/// Whether the edge does its work (200) or not yet, or not at the moment (503), and what has passed through
+/// it since it started.
+async fn ping(State(service): State<Service>) -> (StatusCode, Json<Value>) {
+    let (status, text) = match (*service.ready.borrow(), *service.publisher.connected().borrow()) {
+        (true, true) => (StatusCode::OK, "ready"),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "no connection to the MQTT broker"),
+    };
+    (status, Json(json!({ "status": text, "counts": service.activity.counts() })))
 }

@@ -25,12 +25,16 @@ mod schedules;
 pub mod template;
 mod uplink;
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use aws_config::{BehaviorVersion, Region, meta::region::RegionProviderChain, retry::RetryConfig};
 use aws_sdk_sqs::Client;
-use tokio::{fs, sync::oneshot, task::JoinSet};
+use tokio::{
+    fs, select,
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -84,17 +88,20 @@ pub async fn run(
     let activity = Arc::new(Activity::default());
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
 
-    let iot_data = IotData::bind(config.iot_data, &config.mqtt, Arc::clone(&activity))
-        .await
-        .with_context(|| {
+    let (is_ready, ready_receiver) = watch::channel(false);
+    let iot_data =
+        IotData::bind(config.iot_data, &config.mqtt, Arc::clone(&activity), ready_receiver)
+            .await
+            .with_context(|| {
             format!(
-                "cannot listen on {} for iot-data: end what uses it, or choose another address with --iot-data",
+                "cannot listen on {} for iot-data: end what uses it, or choose another \
+                     address with --iot-data",
                 config.iot_data
             )
         })?;
     let address = iot_data.address()?;
-    let (connected, iot_data_connected) = oneshot::channel();
-    tasks.spawn(iot_data.serve(connected, shutdown.clone()));
+    let mut connected = iot_data.connected();
+    tasks.spawn(iot_data.serve(shutdown.clone()));
 
     let uplink = uplink::Settings {
         broker: config.mqtt.clone(),
@@ -103,7 +110,7 @@ pub async fn run(
         queue: Queue::new(sqs.clone(), wiring.queue_url.clone()),
         calls: config.send_calls.get(),
     };
-    let (subscribed, uplink_subscribed) = oneshot::channel();
+    let (subscribed, subscription) = oneshot::channel();
     tasks.spawn(uplink::run(uplink, Arc::clone(&activity), subscribed, shutdown.clone()));
 
     for source in wiring.event_sources.iter().cloned() {
@@ -137,14 +144,26 @@ pub async fn run(
     }
     tasks.spawn(activity::report(activity, shutdown.clone()));
 
-    let everything = async { tokio::join!(iot_data_connected, uplink_subscribed) };
-    if let Some((Ok(()), Ok(()))) = shutdown.run_until_cancelled(everything).await {
-        ready(Ready { iot_data: address, wiring });
-    }
-    // Each ends at shutdown and not before. What ends before has failed, and so does the edge then: a new
-    // process takes over from what the broker and the queue have kept.
-    while let Some(ended) = tasks.join_next().await {
-        ended.context("a task of the edge panicked")??;
+    let everything =
+        async move { connected.wait_for(|it| *it).await.is_ok() && subscription.await.is_ok() };
+    let announcement = async {
+        if everything.await {
+            is_ready.send_replace(true);
+            ready(Ready { iot_data: address, wiring });
+        }
+    };
+    // Each task ends at shutdown and not before. What ends before has failed, and so does the edge then: a
+    // new process takes over from what the broker and the queue have kept.
+    let ends = async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a task of the edge panicked")??;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    let mut ends = pin!(ends);
+    select! {
+        ended = &mut ends => ended?,
+        () = announcement => ends.await?,
     }
     info!("stopped");
     Ok(())

@@ -9,6 +9,9 @@
 //! replay of retained messages, acknowledgements that say why a publish was refused, and a limit for what
 //! is unacknowledged.
 
+#[cfg(test)]
+pub(crate) mod broker;
+
 use std::{fmt, io, str::FromStr, time::Duration};
 
 use futures::{SinkExt, StreamExt};
@@ -161,6 +164,7 @@ pub(crate) struct Connection {
     pings: Interval,
     /// Whether anything has come from the broker since the last ping.
     heard: bool,
+    receive_maximum: u16,
 }
 
 impl Connection {
@@ -182,17 +186,24 @@ impl Connection {
                         session = if answer.session_present { "resumed" } else { "new" },
                         "{client_id} is connected to the MQTT broker"
                     );
-                    Ok(packets)
+                    let limit = answer.properties.and_then(|properties| properties.receive_max);
+                    Ok((packets, limit.unwrap_or(u16::MAX)))
                 }
                 Packet::ConnAck(answer) => Err(MqttError::Refused(answer.code)),
                 _ => Err(mqttbytes::Error::IncorrectPacketFormat.into()),
             }
         };
-        let packets = timeout(PATIENCE, opening).await.map_err(|_| MqttError::Silent)??;
+        let (packets, receive_maximum) =
+            timeout(PATIENCE, opening).await.map_err(|_| MqttError::Silent)??;
         let mut pings = interval(KEEP_ALIVE);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
-        Ok(Self { packets, pings, heard: true })
+        Ok(Self { packets, pings, heard: true, receive_maximum })
+    }
+
+    /// How many messages at QoS 1 the broker takes before it has acknowledged the first.
+    pub(crate) fn receive_maximum(&self) -> usize {
+        self.receive_maximum.into()
     }
 
     /// The next packet, if `listening`; otherwise this goes on for ever. Either way the broker is pinged

@@ -6,11 +6,16 @@
 
 mod intrinsic;
 mod rule_sql;
+mod shape;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 use yaml_serde::Value;
+
+use self::shape::{
+    Document, FunctionProperties, Resource, ScheduleEvent, SqsAction, SqsEvent, TopicRuleProperties,
+};
 
 /// Outputs of the stores' stack by name: what `!GetAtt Stores.Outputs.NAME` in the template stands for.
 pub type Outputs = BTreeMap<String, String>;
@@ -83,100 +88,6 @@ pub enum TemplateError {
         "the template has no AWS::IoT::TopicRule with an Sqs action, so the edge has nothing to subscribe to"
     )]
     NoTopicRule,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Document {
-    #[serde(default)]
-    globals: Globals,
-    resources: BTreeMap<String, Resource>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase")]
-struct Globals {
-    #[serde(default)]
-    function: GlobalFunction,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase")]
-struct GlobalFunction {
-    timeout: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Resource {
-    r#type: String,
-    #[serde(default)]
-    properties: Value,
-    #[serde(default)]
-    metadata: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TopicRuleProperties {
-    topic_rule_payload: TopicRulePayload,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TopicRulePayload {
-    sql: Value,
-    actions: Vec<BTreeMap<String, Value>>,
-    #[serde(default)]
-    rule_disabled: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct SqsAction {
-    queue_url: Value,
-    #[serde(default)]
-    use_base64: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct FunctionProperties {
-    timeout: Option<u64>,
-    #[serde(default)]
-    events: BTreeMap<String, Event>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Event {
-    r#type: String,
-    #[serde(default)]
-    properties: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct SqsEvent {
-    queue: Value,
-    batch_size: Option<usize>,
-    #[serde(default = "enabled")]
-    enabled: bool,
-    #[serde(default)]
-    function_response_types: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ScheduleEvent {
-    schedule: Value,
-    #[serde(default = "enabled")]
-    enabled: bool,
-    state: Option<String>,
-}
-
-fn enabled() -> bool {
-    true
 }
 
 impl Wiring {

@@ -36,14 +36,13 @@ use tracing::warn;
 use self::{
     batch::{Batches, Message},
     rule::Verdict,
-    send::{Sender, Settled},
+    send::{SendBatch, Sender, Settled},
     window::{AckWindow, Place},
 };
 use crate::{
     SHUTDOWN_GRACE,
     activity::Activity,
     mqtt::{BrokerAddress, Connection, Connector, MqttError},
-    queue::Queue,
 };
 
 /// The most messages that the broker may have sent without seeing them acknowledged, as it is told
@@ -59,12 +58,12 @@ const MAX_HELD: Held = Held { messages: 2_000, bytes: 64 << 20 };
 const NEVER: u32 = u32::MAX;
 
 /// What the uplink needs to know.
-pub(crate) struct Settings {
+pub(crate) struct Settings<Q> {
     pub(crate) broker: BrokerAddress,
     /// The name of the session that the broker keeps.
     pub(crate) client_id: String,
     pub(crate) topic_filters: Vec<String>,
-    pub(crate) queue: Queue,
+    pub(crate) queue: Q,
     /// How many calls to the queue may be in flight.
     pub(crate) calls: usize,
 }
@@ -76,7 +75,7 @@ pub(crate) struct Settings {
 ///
 /// When the task that sends to the queue is gone: a new process must take over.
 pub(crate) async fn run(
-    settings: Settings,
+    settings: Settings<impl SendBatch>,
     activity: Arc<Activity>,
     subscribed: oneshot::Sender<()>,
     shutdown: CancellationToken,
@@ -108,7 +107,11 @@ pub(crate) async fn run(
 }
 
 /// Forms batches and sends them, up to `calls` at a time.
-async fn send_all(messages: UnboundedReceiver<Message>, sender: Sender<Queue>, calls: usize) {
+async fn send_all(
+    messages: UnboundedReceiver<Message>,
+    sender: Sender<impl SendBatch>,
+    calls: usize,
+) {
     let sender = Arc::new(sender);
     let slots = Arc::new(Semaphore::new(calls));
     let mut batches = Batches::of(messages);
@@ -321,3 +324,6 @@ fn granted(answer: &SubAck) -> Result<(), MqttError> {
         Some(code) => Err(MqttError::NotSubscribed(format!("{code:?}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

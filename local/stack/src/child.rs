@@ -4,6 +4,8 @@
 //! Its own group, because a terminal's Ctrl-C reaches the whole foreground group at once, and the order in
 //! which things stop matters.
 
+mod backoff;
+
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -17,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::backoff::Backoff;
 use crate::guard::Guard;
 
 /// What to run, and how.
@@ -100,8 +103,8 @@ impl Child {
 
     /// SIGKILL, and no new start until [`Child::resume`].
     pub(crate) async fn pause(&mut self) {
-        self.kill();
         self.wanted.send_replace(Wanted::Paused);
+        self.kill();
         // An error means that supervision has ended, and then nothing runs either.
         let _ended = self.pid.wait_for(Option::is_none).await;
     }
@@ -158,8 +161,8 @@ impl Supervision {
             let ending = self.live_once().await;
             let (name, log) = (&self.program.name, self.log.display());
             let status = match ending {
-                Ok(Some(status)) => status,
-                Ok(None) => continue, // as ordered
+                Ok(Some(status)) if *self.orders.borrow() == Wanted::Running => status,
+                Ok(_) => continue, // as ordered
                 Err(error) => {
                     tracing::error!("{name} cannot be started: {error}");
                     return;
@@ -262,156 +265,5 @@ fn fresh_log(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// How long to wait before the next start: nothing to speak of at first, up to ten seconds for a program that keeps dying.
-#[derive(Default)]
-struct Backoff {
-    deaths_in_a_row: u32,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(10);
-    /// Who has lived this long did not die of its start.
-    const A_FULL_LIFE: Duration = Duration::from_secs(10);
-
-    fn after_a_life_of(&mut self, life: Duration) -> (Duration, u32) {
-        if life >= Self::A_FULL_LIFE {
-            self.deaths_in_a_row = 0;
-        }
-        let doublings = self.deaths_in_a_row.min(10);
-        self.deaths_in_a_row += 1;
-        let pause = (Self::FIRST * 2_u32.pow(doublings)).min(Self::LONGEST);
-        (pause, self.deaths_in_a_row)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use tempfile::TempDir;
-
-    use super::*;
-
-    /// A shell script as a child; its log is `script.log` in the folder.
-    async fn run(script: &str, stop_within: Duration) -> (Child, TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let program = Program {
-            name: "script".to_owned(),
-            executable: "/bin/sh".into(),
-            arguments: vec!["-c".to_owned(), script.to_owned()],
-            environment: vec![("GREETING".to_owned(), "hello".to_owned())],
-            folder: folder.path().to_owned(),
-            stop_within,
-            restarts: true,
-        };
-        let child = Child::start(program, folder.path(), Guard::start().unwrap()).await.unwrap();
-        (child, folder)
-    }
-
-    fn runs(pid: u32) -> bool {
-        Path::new("/proc").join(pid.to_string()).exists()
-    }
-
-    async fn eventually(holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !holds() {
-            assert!(Instant::now() < deadline, "it never came true");
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn log_has(folder: &TempDir, text: &str) {
-        let log = folder.path().join("script.log");
-        eventually(|| std::fs::read_to_string(&log).unwrap().contains(text)).await;
-    }
-
-    const LONG: Duration = Duration::from_secs(600);
-
-    #[tokio::test]
-    async fn a_child_that_is_killed_is_started_again() {
-        let (mut child, _folder) = run("exec sleep 600", LONG).await;
-        let first = child.pid().unwrap();
-        child.kill();
-        let second = *child.pid.wait_for(|pid| pid.is_some_and(|pid| pid != first)).await.unwrap();
-        assert!(!runs(first));
-        assert!(runs(second.unwrap()));
-    }
-
-    #[tokio::test]
-    async fn a_paused_child_stays_away_until_it_is_resumed() {
-        let (mut child, _folder) = run("exec sleep 600", LONG).await;
-        child.pause().await;
-        assert_eq!(child.pid(), None);
-        child.resume().await.unwrap();
-        assert!(runs(child.pid().unwrap()));
-    }
-
-    #[tokio::test]
-    async fn a_stopped_child_can_finish_what_it_does() {
-        let (child, folder) =
-            run("trap 'echo bye; exit' TERM; echo up; sleep 600 & wait", LONG).await;
-        log_has(&folder, "up").await;
-        let pid = child.pid().unwrap();
-        child.stop().await;
-        assert!(!runs(pid));
-        log_has(&folder, "bye").await;
-    }
-
-    #[tokio::test]
-    async fn a_child_that_does_not_stop_is_killed_with_all_that_it_has_started() {
-        let (child, folder) =
-            run("trap '' TERM; sleep 600 & echo $! up; wait", Duration::from_millis(50)).await;
-        log_has(&folder, "up").await;
-        let log = std::fs::read_to_string(folder.path().join("script.log")).unwrap();
-        let grandchild: u32 = log.split(' ').next().unwrap().parse().unwrap();
-        child.stop().await;
-        // Nobody waits for the grandchild but init, or whoever stands in for it: it may stay as a zombie.
-        eventually(|| {
-            let state = std::fs::read_to_string(format!("/proc/{grandchild}/stat"));
-            state.map_or(true, |state| state.contains(") Z"))
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn output_and_environment_are_as_given() {
-        let (child, folder) = run("echo $GREETING from $PWD; exec sleep 600", LONG).await;
-        log_has(&folder, &format!("hello from {}", folder.path().display())).await;
-        child.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_program_that_is_not_there_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let program = Program {
-            name: "nothing".to_owned(),
-            executable: folder.path().join("nothing"),
-            arguments: Vec::new(),
-            environment: Vec::new(),
-            folder: folder.path().to_owned(),
-            stop_within: LONG,
-            restarts: true,
-        };
-        let child = Child::start(program, folder.path(), Guard::start().unwrap()).await;
-        assert!(child.err().unwrap().to_string().contains("is missing"));
-    }
-
-    #[test]
-    fn who_keeps_dying_is_started_ever_more_slowly_and_at_least_every_ten_seconds() {
-        let mut backoff = Backoff::default();
-        let pauses: Vec<_> =
-            (0..9).map(|_| backoff.after_a_life_of(Duration::from_millis(5)).0).collect();
-        assert_eq!(pauses[0], Duration::from_millis(100));
-        assert!(pauses.is_sorted());
-        assert_eq!(pauses[8], Duration::from_secs(10));
-    }
-
-    #[test]
-    fn who_lived_long_is_started_again_without_delay() {
-        let mut backoff = Backoff::default();
-        for _ in 0..5 {
-            backoff.after_a_life_of(Duration::from_millis(5));
-        }
-        let (pause, in_a_row) = backoff.after_a_life_of(Duration::from_secs(60));
-        assert_eq!((pause, in_a_row), (Duration::from_millis(100), 1));
-    }
-}
+mod tests;

@@ -43,18 +43,11 @@ impl Router {
         }
     }
 
-    /// When a request is given up whose function has died: the function's timeout, as on Lambda. API Gateway
-    /// waits 30 seconds at most.
-    fn timeout(self) -> u64 {
-        match self {
-            Self::Rest => 30,
-            Self::Invocations => 60,
-        }
-    }
-
+    /// It gets no `--timeout`: that would also end the poll of a function that has nothing to do, at which Lambda's
+    /// runtime panics. So a request whose function dies half way waits until its client gives up; for
+    /// ingest and watchdog that is the edge, which knows their timeouts.
     pub(crate) fn program(self, tools: &Path, checkout: &Path, port: u16) -> Program {
         let port = port.to_string();
-        let timeout = self.timeout().to_string();
         let arguments = [
             "lambda",
             "watch",
@@ -63,8 +56,6 @@ impl Router {
             "127.0.0.1",
             "--invoke-port",
             &port,
-            "--timeout",
-            &timeout,
             // Its default admits every origin, with credentials. The functions answer for CORS.
             "--disable-cors",
         ];

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_cloudformation::error::{DisplayErrorContext, ProvideErrorMetadata};
@@ -16,6 +16,8 @@ use crate::settings::Outputs;
 const STACK: &str = "iot-meter-stores";
 /// The bucket's name locally; on AWS CloudFormation makes one up.
 const BUCKET: &str = "iot-data";
+/// What helps when a deployment fails for good.
+const WAY_OUT: &str = "`make reset` removes the local stores, with their data";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The stores after a deployment.
@@ -101,8 +103,8 @@ async fn settled(client: &Client) -> Result<Stack> {
                 sleep(Duration::from_millis(50)).await;
             }
             _ => bail!(
-                "the stores could not be made: {STACK} is in {status} ({}). `make reset` removes them, with the data",
-                stack.stack_status_reason().unwrap_or("no reason given")
+                "the stores could not be made: {STACK} is in {status}, {}. {WAY_OUT}",
+                stack.stack_status_reason().unwrap_or("for no given reason")
             ),
         }
     }
@@ -126,9 +128,13 @@ fn outputs(stack: &Stack) -> Outputs {
         .collect()
 }
 
-fn failed<E: std::error::Error + Send + Sync + 'static>(
-    operation: &str,
-    error: E,
-) -> anyhow::Error {
-    anyhow::anyhow!("CloudFormation {operation} failed: {}", DisplayErrorContext(error))
+/// The service's words when it answered, else the whole chain of causes.
+fn failed<E>(operation: &str, error: E) -> anyhow::Error
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    match error.message() {
+        Some(message) => anyhow!("CloudFormation refuses {operation}: {message}. {WAY_OUT}"),
+        None => anyhow!("CloudFormation {operation} failed: {}", DisplayErrorContext(error)),
+    }
 }

@@ -70,10 +70,17 @@ async fn run<F: Function>(server: Server<F>) -> Result<(), Error> {
     let server = &server;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Event>| {
         let id = &event.context.request_id;
-        let reply = server.reply(event.payload, id, Timestamp::now()).await;
+        let reply = server.reply(event.payload, id, now()).await;
         Ok::<_, Error>(reply)
     }))
     .await
+}
+
+/// To the millisecond, as the broker stamps messages: what clients read back has no digits that mean
+/// nothing.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millis(now.as_millis()).unwrap_or(now)
 }
 
 impl<F: Function> Server<F> {
@@ -134,7 +141,7 @@ impl<F: Function> Server<F> {
             Found::Methods(methods) if methods.contains(&request.method) => {
                 // The gateway should have sent it to the function that answers it.
                 tracing::warn!(path = request.path, "another function's route");
-                return Err(Problem::not_found("this").into());
+                return Err(nothing_here().into());
             }
             Found::Methods(methods) => {
                 let detail = format!("{} is not allowed here", request.method);
@@ -142,7 +149,7 @@ impl<F: Function> Server<F> {
                     .with_header(header::ALLOW, cors::method_list(&methods))
                     .into());
             }
-            Found::Nothing => return Err(Problem::not_found("this path was").into()),
+            Found::Nothing => return Err(nothing_here().into()),
         };
         if route.access == Access::Scoped {
             access::check(self.settings.auth, request.caller.as_ref(), &request.method)?;
@@ -197,6 +204,10 @@ impl<F: Function> Server<F> {
         cors::add_to(headers, &self.settings.cors, request.headers.get("origin"));
         answer
     }
+}
+
+fn nothing_here() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
 /// The answer of an outcome. Failures are logged here and nowhere else: the client's at debug, since

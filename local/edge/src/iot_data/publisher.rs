@@ -87,13 +87,9 @@ impl Publisher {
         timeout(PATIENCE, exchange).await.unwrap_or(Err(PublishError::TimedOut))
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        *self.connected.borrow()
-    }
-
-    /// Waits for a connection; false when there will be none.
-    pub(super) async fn connected(&mut self) -> bool {
-        self.connected.wait_for(|connected| *connected).await.is_ok()
+    /// Whether there is a connection to the broker.
+    pub(super) fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
     }
 }
 
@@ -144,8 +140,9 @@ impl Exchange {
     }
 
     async fn serve(&mut self, connection: &mut Connection) -> End {
+        let limit = MAX_IN_FLIGHT.min(connection.receive_maximum());
         loop {
-            let has_room = self.pending.len() < MAX_IN_FLIGHT;
+            let has_room = self.pending.len() < limit;
             let result = select! {
                 packet = connection.next(true) => packet.map(|packet| self.receive(packet)),
                 request = self.requests.recv(), if has_room => match request {
@@ -204,3 +201,6 @@ fn verdict(reason: PubAckReason) -> Result<(), PublishError> {
         reason => Err(PublishError::Refused(reason)),
     }
 }
+
+#[cfg(test)]
+mod tests;

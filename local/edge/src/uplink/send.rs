@@ -29,7 +29,7 @@ impl From<&Message> for Settled {
 }
 
 /// The queue, as far as sending goes.
-pub(super) trait SendBatch {
+pub(crate) trait SendBatch: Send + Sync + 'static {
     /// Sends these bodies in one call; returns the refused ones.
     fn send(
         &self,
@@ -144,7 +144,7 @@ mod tests {
         calls: Mutex<Vec<Vec<String>>>,
     }
 
-    impl SendBatch for &ScriptedQueue {
+    impl SendBatch for Arc<ScriptedQueue> {
         async fn send(&self, bodies: &[&str]) -> Result<Vec<Refused>, QueueError> {
             let bodies = bodies.iter().map(|&body| body.to_owned()).collect();
             self.calls.lock().unwrap().push(bodies);
@@ -159,19 +159,18 @@ mod tests {
         }
     }
 
-    fn queue(script: impl IntoIterator<Item = Option<Vec<usize>>>) -> ScriptedQueue {
-        ScriptedQueue {
-            script: Mutex::new(script.into_iter().collect()),
-            ..ScriptedQueue::default()
-        }
+    fn queue(script: impl IntoIterator<Item = Option<Vec<usize>>>) -> Arc<ScriptedQueue> {
+        let queue = ScriptedQueue::default();
+        *queue.script.lock().unwrap() = script.into_iter().collect();
+        Arc::new(queue)
     }
 
-    fn sender<'a>(
-        queue: &'a ScriptedQueue,
+    fn sender(
+        queue: &Arc<ScriptedQueue>,
         window: &AckWindow,
-    ) -> (Sender<&'a ScriptedQueue>, UnboundedReceiver<Vec<Settled>>) {
+    ) -> (Sender<Arc<ScriptedQueue>>, UnboundedReceiver<Vec<Settled>>) {
         let (settled, receiver) = unbounded_channel();
-        let mut sender = Sender::to(queue, window.horizon(), settled, Arc::default());
+        let mut sender = Sender::to(Arc::clone(queue), window.horizon(), settled, Arc::default());
         sender.retry = Backoff::new(Duration::ZERO, Duration::ZERO);
         (sender, receiver)
     }

@@ -1,0 +1,181 @@
+//! Starting: each part as soon as what it needs answers.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use tracing::info;
+
+use super::{Stack, Stage};
+use crate::child::{Child, Program};
+use crate::functions::{FUNCTIONS, Router};
+use crate::options::{Options, Parts};
+use crate::{aws, broker, edge, endpoint, ready, sample, settings, stores};
+
+impl Stack {
+    pub(super) async fn start_parts(&mut self) -> Result<()> {
+        info!("starting the AWS endpoint (MiniStack)");
+        self.start_endpoint().await?;
+        self.deploy_stores().await?;
+        if self.options.parts == Parts::System {
+            self.start_broker().await?;
+            self.start_functions().await?;
+            self.start_edge().await?;
+        }
+        if self.options.devices > 0 {
+            self.start_devices().await?;
+        }
+        Ok(())
+    }
+
+    async fn start_endpoint(&mut self) -> Result<()> {
+        let program = endpoint::program(&tools(&self.options), self.ports.endpoint, &self.folder);
+        let child = self.start_child(program).await?;
+        let health = endpoint::health_url(self.ports.endpoint);
+        ready::until(&child, || ready::answers(&self.http, &health)).await?;
+        self.children.push((Stage::Stores, child));
+        Ok(())
+    }
+
+    async fn deploy_stores(&mut self) -> Result<()> {
+        info!("deploying bucket, queues and tables into it (infra/stores)");
+        let template = self.options.checkout.join("infra/stores/template.yaml");
+        let deployed = stores::deploy(&self.endpoint_url(), &template).await?;
+        self.outputs = deployed.outputs;
+        if deployed.new && self.options.data.is_some() {
+            self.persist_endpoint().await?;
+        }
+        let path = self.folder.outputs();
+        tokio::fs::write(&path, serde_json::to_vec_pretty(&self.outputs)?)
+            .await
+            .with_context(|| format!("cannot write {}", path.display()))?;
+
+        let path = self.options.checkout.join("template.yaml");
+        let template = tokio::fs::read_to_string(&path)
+            .await
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        self.settings = settings::of_template(&template, &self.outputs)?;
+        self.settings.extend(self.local_settings());
+        self.settings.extend(self.options.settings.iter().cloned());
+        Ok(())
+    }
+
+    /// The endpoint writes tables and queues to disk only when it is stopped, but objects at once. If it died in
+    /// the first run, there would be a bucket and no memory of having made it, which no deployment could mend.
+    async fn persist_endpoint(&mut self) -> Result<()> {
+        if let Some((_, endpoint)) = self.children.pop() {
+            endpoint.stop().await;
+        }
+        self.start_endpoint().await
+    }
+
+    /// Where the local functions differ from the template.
+    fn local_settings(&self) -> Vec<(String, String)> {
+        let mut settings = aws::environment(&self.endpoint_url());
+        settings.extend(
+            [
+                ("AWS_ENDPOINT_URL_IOT_DATA_PLANE", self.iot_data_url()),
+                // No gateway checks tokens here, and everything listens on loopback alone.
+                ("API_AUTH", "none".to_owned()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        settings
+    }
+
+    async fn start_broker(&mut self) -> Result<()> {
+        info!("starting the MQTT broker (Mosquitto)");
+        let program = broker::program(self.ports.mqtt, &self.folder)?;
+        let child = self.start_child(program).await?;
+        ready::until(&child, || ready::listens(self.ports.mqtt)).await?;
+        self.children.push((Stage::Stores, child));
+        Ok(())
+    }
+
+    async fn start_functions(&mut self) -> Result<()> {
+        let instances = self.options.instances;
+        info!("starting the functions behind `cargo lambda watch`, {instances} instances each");
+        for router in [Router::Rest, Router::Invocations] {
+            let tools = tools(&self.options);
+            let program = router.program(&tools, &self.options.checkout, self.port_of(router));
+            let child = self.start_child(program).await?;
+            self.children.push((Stage::Routers, child));
+        }
+        for router in [Router::Rest, Router::Invocations] {
+            let port = self.port_of(router);
+            ready::until(self.child(router.name())?, || ready::listens(port)).await?;
+        }
+        let environment: Vec<_> = self.settings.clone().into_iter().collect();
+        for function in &FUNCTIONS {
+            let programs = function.programs(
+                &self.options.binaries,
+                instances,
+                self.port_of(function.router),
+                &environment,
+                self.folder.root(),
+            );
+            for program in programs {
+                let child = self.start_child(program).await?;
+                self.children.push((Stage::Functions, child));
+            }
+        }
+        let health = format!("{}/health", self.rest_url());
+        let stats = self.child("stats-1")?;
+        ready::until(stats, || ready::answers(&self.http, &health)).await
+    }
+
+    async fn start_edge(&mut self) -> Result<()> {
+        info!("starting the edge between broker, queue and functions");
+        let Options { binaries, checkout, .. } = &self.options;
+        let program = edge::edge(binaries, checkout, self.ports, &self.folder);
+        let child = self.start_child(program).await?;
+        ready::until(&child, || ready::listens(self.ports.iot_data)).await?;
+        self.children.push((Stage::Edge, child));
+        Ok(())
+    }
+
+    async fn start_devices(&mut self) -> Result<()> {
+        let devices = self.options.devices;
+        info!("registering the sample devices and simulating {devices}");
+        sample::register(&self.http, &self.rest_url()).await?;
+        let program = edge::simulator(&self.options.binaries, devices, self.ports, &self.folder);
+        let child = self.start_child(program).await?;
+        self.children.push((Stage::Simulator, child));
+        Ok(())
+    }
+
+    async fn start_child(&self, program: Program) -> Result<Child> {
+        Child::start(program, &self.folder.logs(), self.guard.clone()).await
+    }
+
+    fn port_of(&self, router: Router) -> u16 {
+        match router {
+            Router::Rest => self.ports.rest,
+            Router::Invocations => self.ports.functions,
+        }
+    }
+}
+
+fn tools(options: &Options) -> PathBuf {
+    options.checkout.join(".venv/bin")
+}
+
+/// Everything that has to be there before anything is started.
+pub(super) fn check_tools(options: &Options) -> Result<()> {
+    let tools = tools(options);
+    for tool in ["ministack", "cargo-lambda"] {
+        if !tools.join(tool).is_file() {
+            bail!("{tool} is missing from {}: `make setup` installs it", tools.display());
+        }
+    }
+    if options.parts == Parts::Endpoint {
+        return Ok(());
+    }
+    let functions = FUNCTIONS.iter().map(|function| function.name);
+    for binary in functions.chain([edge::EDGE, edge::SIMULATOR]) {
+        let path = options.binaries.join(binary);
+        if !path.is_file() {
+            bail!("{} is missing: `cargo build --workspace --bins` builds it", path.display());
+        }
+    }
+    Ok(())
+}
