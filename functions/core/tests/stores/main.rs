@@ -7,6 +7,8 @@
 //! The modules are marked as tests for clippy, which allows `unwrap` in those.
 
 #[cfg(test)]
+mod due;
+#[cfg(test)]
 mod emulator;
 #[cfg(test)]
 mod fake;
@@ -18,6 +20,8 @@ mod given;
 mod ports;
 #[cfg(test)]
 mod promises;
+#[cfg(test)]
+mod queue;
 #[cfg(test)]
 mod tables;
 #[cfg(test)]
