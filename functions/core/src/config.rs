@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::archive::Layout;
+use crate::http::size::MAX_ESCAPED;
 use crate::state::Rules;
 
 /// The environment as it is read, and what was wrong with it so far.
@@ -245,6 +246,15 @@ pub struct Api {
     /// `CORS_ALLOW_ORIGIN`: origins whose pages may call the API: `*`, or origins separated by
     /// commas. Not set (default): none, and no CORS header is sent.
     pub cors: Origins,
+    /// `MAX_ANSWER_BYTES`: the most bytes of an answer, as they are counted in [`crate::http::size`]: 100,000 to
+    /// 5,500,000, which is what a Lambda function can answer, and the default. Lists end a page there.
+    pub max_answer_bytes: u32,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { auth: Auth::Jwt, cors: Origins::None, max_answer_bytes: MAX_ESCAPED }
+    }
 }
 
 /// Whether callers prove who they are.
@@ -276,6 +286,11 @@ impl Settings for Api {
                 &[("jwt", Auth::Jwt), ("none", Auth::None)],
             ),
             cors: read_origins(environment, "CORS_ALLOW_ORIGIN"),
+            max_answer_bytes: environment.integer(
+                "MAX_ANSWER_BYTES",
+                MAX_ESCAPED,
+                100_000..=MAX_ESCAPED,
+            ),
         }
     }
 }
@@ -340,6 +355,7 @@ mod tests {
         let bad = read::<(Api, ArchiveBucket, Ingest, Presence)>(&[
             ("API_AUTH", "off"),
             ("CORS_ALLOW_ORIGIN", "https://a.example/"),
+            ("MAX_ANSWER_BYTES", "6000000"),
             ("ARCHIVE_BUCKET", ""),
             ("ARCHIVE_LAYOUT", "flat"),
             ("REQUIRE_REGISTRATION", "yes"),
@@ -352,6 +368,7 @@ mod tests {
             bad,
             "settings: API_AUTH must be jwt or none, not \"off\"; \
              CORS_ALLOW_ORIGIN must be * or origins like https://example.com separated by commas, not \"https://a.example/\"; \
+             MAX_ANSWER_BYTES must be an integer from 100000 to 5500000, not \"6000000\"; \
              ARCHIVE_BUCKET is missing; \
              ARCHIVE_LAYOUT must be batch or message, not \"flat\"; \
              REQUIRE_REGISTRATION must be true or false, not \"yes\"; \
@@ -364,7 +381,8 @@ mod tests {
     fn what_has_a_default_may_be_left_out_and_the_api_is_closed_by_default() {
         let (api, ingest, presence, commands) =
             read::<(Api, Ingest, Presence, Commands)>(&[("API_AUTH", "")]).unwrap();
-        assert_eq!(api, Api { auth: Auth::Jwt, cors: Origins::None });
+        assert_eq!(api, Api::default());
+        assert_eq!((api.auth, api.cors), (Auth::Jwt, Origins::None));
         assert_eq!(
             ingest,
             Ingest {

@@ -10,7 +10,7 @@ use devices::Devices;
 use ingest::batch::{Choices, Ingest};
 use ingest::event::Delivery;
 use meter_core::archive::Layout;
-use meter_core::config::{Api, Auth, Origins};
+use meter_core::config::{Api, Auth};
 use meter_core::http::Method;
 use meter_core::http::route::{Found, Router};
 use meter_core::http::serve::Server;
@@ -34,7 +34,7 @@ struct System {
 impl System {
     fn new() -> Self {
         let memory = Memory::new();
-        let api = || Api { auth: Auth::None, cors: Origins::None };
+        let api = || Api { auth: Auth::None, ..Api::default() };
         let devices = Devices {
             outbox: Outbox::in_memory(&memory),
             messages: memory.clone(),

@@ -94,6 +94,7 @@ impl<F: Function> Server<F> {
         let started = Instant::now();
         let stage = event.request_context.stage.clone();
         let mut request = Request::new(event, id, now);
+        request.max_answer_bytes = self.settings.max_answer_bytes as usize;
         let found = self.find(stage.as_deref(), &mut request);
         let span = tracing::info_span!("request", request_id = %request.id);
         let outcome = self.outcome(found, &mut request).instrument(span).await;
@@ -286,7 +287,7 @@ mod tests {
     fn server(auth: Auth, cors: Origins) -> Server<Things> {
         let router = Router::new(ROUTES).unwrap();
         let router = router.knowing(Method::POST, "/elsewhere").unwrap();
-        Server::new(Things::default(), router, Api { auth, cors })
+        Server::new(Things::default(), router, Api { auth, cors, ..Api::default() })
     }
 
     async fn reply(call: Call) -> testing::Answered {

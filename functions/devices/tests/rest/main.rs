@@ -11,4 +11,5 @@ mod presence;
 mod quarantine;
 mod raw_data;
 mod registry;
+mod sizes;
 mod system;

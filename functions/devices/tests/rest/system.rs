@@ -4,7 +4,7 @@ use devices::{Devices, ROUTES};
 use ingest::batch::{Choices, Ingest};
 use ingest::event::Delivery;
 use meter_core::archive::Layout;
-use meter_core::config::{Api, Auth, Origins};
+use meter_core::config::{Api, Auth};
 use meter_core::http::route::Router;
 use meter_core::http::serve::Server;
 use meter_core::http::testing::{Answered, Call, get, post};
@@ -38,7 +38,17 @@ impl System {
         Self::over(Memory::new(), Auth::None)
     }
 
+    /// One whose answers are at most so many bytes.
+    pub(crate) fn answering(max_answer_bytes: u32) -> Self {
+        let api = Api { auth: Auth::None, max_answer_bytes, ..Api::default() };
+        Self::with(Memory::new(), api)
+    }
+
     pub(crate) fn over(memory: Memory, auth: Auth) -> Self {
+        Self::with(memory, Api { auth, ..Api::default() })
+    }
+
+    fn with(memory: Memory, api: Api) -> Self {
         let function = Devices {
             outbox: Outbox::in_memory(&memory),
             messages: memory.clone(),
@@ -46,7 +56,6 @@ impl System {
             rules: Rules::default(),
             command_timeout_s: 300,
         };
-        let api = Api { auth, cors: Origins::None };
         let server = Server::new(function, Router::new(ROUTES).unwrap(), api);
         Self { memory, layout: Layout::Batch, server }
     }

@@ -53,11 +53,12 @@ where
     };
     let accept = request.headers.get("accept");
     let (answer, shown) = if encoding::prefers(accept, ndjson::MEDIA_TYPE, "application/json") {
-        let (lines, shown) = ndjson::lines(archive, &listing.found).await?;
+        let max_bytes = request.max_answer_bytes;
+        let (lines, shown) = ndjson::lines(archive, &listing.found, max_bytes).await?;
         let answer = Answer::new(StatusCode::OK, ndjson::MEDIA_TYPE, Body::Text(lines));
         (answer, shown)
     } else {
-        let array = Array::of(&names(request, &listing))?;
+        let array = Array::of(&names(request, &listing), request.max_answer_bytes)?;
         let shown = array.len;
         (Answer::json_text(StatusCode::OK, array.into_text()), shown)
     };
