@@ -53,9 +53,9 @@ impl Device {
                 // The receivers are gone only when the device is.
                 let _ = match event {
                     Event::Incoming(Packet::ConnAck(_)) => connected_tx.send(()),
-                    Event::Incoming(
-                        Packet::PubAck(_) | Packet::PubComp(_) | Packet::SubAck(_),
-                    ) => ack_tx.send(()),
+                    Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_) | Packet::SubAck(_)) => {
+                        ack_tx.send(())
+                    }
                     Event::Incoming(Packet::Publish(publish)) => {
                         let _ = message_tx.send(publish);
                         Ok(())

@@ -19,6 +19,9 @@ async fn system() -> System {
     system
 }
 
+/// How many items a text has.
+type Count = fn(&str) -> usize;
+
 fn lines(text: &str) -> usize {
     text.lines().count()
 }
@@ -32,7 +35,7 @@ async fn every_list_ends_its_pages_where_an_answer_is_full() {
     let system = system().await;
     let range = "start=2026-03-01T00:00:00Z&stop=2026-03-02T00:00:00Z";
     let metrics = format!("/api/devices/m/metrics?{range}");
-    let cases: [(&str, &str, fn(&str) -> usize, usize); 3] = [
+    let cases: [(&str, &str, Count, usize); 3] = [
         (metrics.as_str(), "application/json", items, 2_000),
         (metrics.as_str(), "text/csv", |text| lines(text) - 1, 2_000),
         ("/api/devices/m/raw-data", "application/x-ndjson", lines, 20),
