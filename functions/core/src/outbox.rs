@@ -64,12 +64,15 @@ where
     D: DeviceStore,
     P: CommandPublisher,
 {
-    /// Carries out the effects in the outbox of a stored state, in order, then removes them from it.
+    /// Carries out the effects in the outbox of a stored state, then removes them from it.
     pub async fn settle(&self, mut state: DeviceState) -> Result<(), StoreError> {
         if state.outbox.is_empty() {
             return Ok(());
         }
-        for effect in &state.outbox {
+        // Answers first: what was answered by now need not be asked again.
+        let asks = |effect: &&Effect| matches!(effect, Effect::RepublishCommands { .. });
+        let (last, first): (Vec<_>, Vec<_>) = state.outbox.iter().partition(asks);
+        for effect in first.into_iter().chain(last) {
             self.carry_out(&state.device_id, effect).await?;
         }
         let done = std::mem::take(&mut state.outbox);

@@ -71,8 +71,14 @@ async fn register(memory: &Memory, device: &str, config: Value) {
 async fn hear(memory: &Memory, device: &str, s: i64, seq: u32) {
     let payload = json!({"v": 2, "device_id": device, "ts": second(s), "seq": seq, "boot": 1,
         "msg_type": "telemetry", "measurements": [{"type": "pf", "val": 1}]});
+    say(memory, "telemetry", s, payload).await;
+}
+
+/// Any message, on a topic of the device that it names.
+async fn say(memory: &Memory, suffix: &str, s: i64, payload: Value) {
+    let device = payload["device_id"].as_str().unwrap();
     let message = parse(&Received {
-        topic: format!("iot/{device}/telemetry"),
+        topic: format!("iot/{device}/{suffix}"),
         payload: payload.to_string().into(),
         received_at: second(s),
     })
@@ -215,6 +221,19 @@ async fn when_a_device_comes_online_only_what_does_no_harm_twice_is_published_ag
     assert_eq!(cmds(&memory), ["update_config", "request_status"]);
     hear(&memory, "m", 31, 1).await;
     assert_eq!(cmds(&memory).len(), 2, "it is online already");
+}
+
+#[tokio::test]
+async fn a_command_that_is_answered_by_the_first_word_of_its_device_is_not_asked_again() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let command = command(CommandKind::RequestStatus, 0);
+    CommandStore::create(&memory, &command, None).await.unwrap();
+    let answer = json!({"v": 2, "device_id": "m", "ts": second(9), "seq": 0, "msg_type": "command_ack",
+        "cmd_id": command.cmd_id, "result": "accepted"});
+    say(&memory, "command/ack", 9, answer).await;
+    assert_eq!(status_of(&memory, &command).await, CommandStatus::Accepted);
+    assert!(memory.published().is_empty());
 }
 
 #[tokio::test]
