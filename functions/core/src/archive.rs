@@ -2,8 +2,8 @@
 //!
 //! In [`Layout::Batch`] an object is a batch's messages of one hour of receipt as NDJSON, in gzip
 //! members, one a device. Members concatenated are a valid gzip file (RFC 1952, 2.2), so any tool reads
-//! the whole object, while a reader of one message fetches one member. The key is a digest of what is
-//! inside: the same batch delivered again writes the same object.
+//! the whole object, while a reader of one message fetches one member. The key is a digest of the bytes:
+//! the same batch delivered again writes the same object, and no object ever changes.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -139,33 +139,31 @@ fn pack_batches<'a>(prefix: &str, items: impl Iterator<Item = Item<'a>>) -> Vec<
         .map(|(hour, mut items)| {
             // The order, too, is a function of the content: grouped by device, by identity inside.
             items.sort_by_key(|item| (item.group, item.mid));
-            let mut digest = Sha256::new();
-            for item in &items {
-                digest.update(item.mid.as_bytes());
-            }
-            let name = hex::encode(&digest.finalize()[..16]);
-            let key = format!("{prefix}/{hour}/{name}.ndjson.gz");
             let mut body = Vec::new();
-            let mut entries = Vec::with_capacity(items.len());
+            let mut members = Vec::with_capacity(items.len());
             for member in items.chunk_by(|a, b| a.group == b.group) {
                 let offset = body.len() as u64;
                 gzip_into(&mut body, member.iter().map(|item| item.line.as_slice()));
-                let location = Location {
-                    object: key.clone(),
-                    member: Some((offset, body.len() as u64 - offset)),
-                };
-                entries.extend(member.iter().map(|item| (item.mid, location.clone())));
+                let place = (offset, body.len() as u64 - offset);
+                members.extend(member.iter().map(|item| (item.mid, place)));
             }
+            // Of the bytes and not of the identities: the same messages received at other times, or packed
+            // by another version, are other bytes, and an entry that points into the ones must not find
+            // the others.
+            let name = hex::encode(&Sha256::digest(&body)[..16]);
+            let key = format!("{prefix}/{hour}/{name}.ndjson.gz");
+            let locate =
+                |(mid, member)| (mid, Location { object: key.clone(), member: Some(member) });
+            let entries = members.into_iter().map(locate).collect();
             Object { key, content_type: "application/gzip", body: body.into(), entries }
         })
         .collect()
 }
 
-fn gzip_into<'a>(body: &mut Vec<u8>, lines: impl Iterator<Item = &'a [u8]>) {
+fn gzip_into<'a>(body: &mut Vec<u8>, mut lines: impl Iterator<Item = &'a [u8]>) {
     // The fastest level: telemetry shrinks fivefold with it, and the best level takes ten times as
     // long for another tenth. The header has no time in it, so equal lines are equal bytes.
     let mut encoder = GzEncoder::new(&mut *body, Compression::fast());
-    let mut lines = lines;
     let written = lines.try_for_each(|line| encoder.write_all(line));
     let written = written.and_then(|()| encoder.finish().map(drop));
     debug_assert!(written.is_ok(), "writing to memory does not fail");
@@ -303,6 +301,17 @@ mod tests {
         let (a, b) =
             (message("a", 1, "2026-03-01T12:00:00Z"), message("b", 2, "2026-03-01T12:00:00Z"));
         assert_eq!(pack(Layout::Batch, &[&a, &b]), pack(Layout::Batch, &[&b, &a]));
+    }
+
+    #[test]
+    fn an_object_never_changes() {
+        // A repeat of a message, received a little later, in a batch of its own.
+        let (first, again) =
+            (message("a", 1, "2026-03-01T12:00:00Z"), message("a", 1, "2026-03-01T12:00:00.123Z"));
+        let first = pack(Layout::Batch, &[&first]).remove(0);
+        let again = pack(Layout::Batch, &[&again]).remove(0);
+        assert_ne!(first.body, again.body);
+        assert_ne!(first.key, again.key, "an entry for the one would point into the other");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The watchdog over stores in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+
 use bytes::Bytes;
 use meter_core::alert::Alert;
 use meter_core::command::{Command, CommandKind, CommandStatus};

@@ -162,8 +162,8 @@ impl Connector {
 pub(crate) struct Connection {
     packets: Framed<TcpStream, Codec>,
     pings: Interval,
-    /// Whether anything has come from the broker since the last ping.
-    heard: bool,
+    /// How many pings were sent since anything came from the broker, while somebody listened.
+    unanswered: u8,
     receive_maximum: u16,
 }
 
@@ -198,7 +198,7 @@ impl Connection {
         let mut pings = interval(KEEP_ALIVE);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
-        Ok(Self { packets, pings, heard: true, receive_maximum })
+        Ok(Self { packets, pings, unanswered: 0, receive_maximum })
     }
 
     /// How many messages at QoS 1 the broker takes before it has acknowledged the first.
@@ -217,7 +217,7 @@ impl Connection {
                     continue;
                 }
             };
-            self.heard = true;
+            self.unanswered = 0;
             match packet {
                 Packet::PingResp(_) => {}
                 Packet::Disconnect(reason) => return Err(MqttError::Ended(reason.reason_code)),
@@ -229,10 +229,12 @@ impl Connection {
     /// Keeps the broker from thinking that the edge is gone, and finds out whether the broker is, unless
     /// nobody listens to what it says.
     async fn ping(&mut self, listening: bool) -> Result<(), MqttError> {
-        if listening && !self.heard {
-            return Err(MqttError::Silent);
+        match (listening, self.unanswered) {
+            // Two: the answer to the last one may be there and not yet read.
+            (true, 2..) => return Err(MqttError::Silent),
+            (true, _) => self.unanswered += 1,
+            (false, _) => self.unanswered = 0,
         }
-        self.heard = !listening;
         self.send([Packet::PingReq(PingReq)]).await
     }
 

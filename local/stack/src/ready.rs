@@ -39,6 +39,14 @@ where
     }
 }
 
+/// Whether the child has printed a line that begins so.
+pub(crate) async fn said(child: &Child, beginning: &str) -> bool {
+    match tokio::fs::read_to_string(child.log()).await {
+        Ok(log) => log.lines().any(|line| line.starts_with(beginning)),
+        Err(_not_yet) => false,
+    }
+}
+
 /// Whether something listens on the port.
 pub(crate) async fn listens(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()

@@ -16,10 +16,7 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 pub fn object(request: &Request) -> Result<Map<String, Value>, Problem> {
     match read(request)? {
         Some(object) => Ok(object),
-        None => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "body: is missing, a JSON object is expected",
-        )),
+        None => Err(Problem::field("body", "is missing, a JSON object is expected")),
     }
 }
 
@@ -42,10 +39,8 @@ fn read(request: &Request) -> Result<Option<Map<String, Value>>, Problem> {
     }
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(Some(object)),
-        Ok(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "body: must be a JSON object")),
-        Err(error) => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, format!("body: is not JSON: {error}")))
-        }
+        Ok(_) => Err(Problem::field("body", "must be a JSON object")),
+        Err(error) => Err(Problem::field("body", format!("is not JSON: {error}"))),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ::http::{Method, StatusCode};
+use ::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::percent_decode_str;
@@ -150,9 +150,9 @@ impl Request {
     pub fn body(&self) -> Result<Vec<u8>, Problem> {
         match &self.body {
             None => Ok(Vec::new()),
-            Some(text) if self.body_is_base64 => BASE64
-                .decode(text)
-                .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "body: is not base64")),
+            Some(text) if self.body_is_base64 => {
+                BASE64.decode(text).map_err(|_| Problem::field("body", "is not base64"))
+            }
             Some(text) => Ok(text.clone().into_bytes()),
         }
     }

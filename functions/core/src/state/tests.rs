@@ -100,8 +100,10 @@ fn the_will_of_another_connection_is_ignored() {
     assert_eq!(connection(&[online, status(2, "offline", None)]), Connection::Offline);
 }
 
-/// The effects on alerts: raised ones by `None`, revised ones by when they were resolved.
-fn alert_effects(state: &DeviceState) -> Vec<(Uuid, Option<Option<Timestamp>>)> {
+/// An effect on an alert: none, it was raised; else it was revised, and this is when it was resolved.
+type AlertEffect = (Uuid, Option<Option<Timestamp>>);
+
+fn alert_effects(state: &DeviceState) -> Vec<AlertEffect> {
     let of = |effect: &Effect| match effect {
         Effect::OpenAlert { alert } => Some((alert.alert_id, None)),
         Effect::ReviseAlert { alert_id, revision } => Some((*alert_id, Some(revision.resolved_at))),
@@ -111,7 +113,7 @@ fn alert_effects(state: &DeviceState) -> Vec<(Uuid, Option<Option<Timestamp>>)> 
 }
 
 /// The state as it is when the effects of each message were carried out before the next.
-fn after_one_by_one(messages: &[Message]) -> (DeviceState, Vec<(Uuid, Option<Option<Timestamp>>)>) {
+fn after_one_by_one(messages: &[Message]) -> (DeviceState, Vec<AlertEffect>) {
     let mut state = registered();
     let mut effects = Vec::new();
     for message in messages {

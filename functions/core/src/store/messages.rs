@@ -168,7 +168,8 @@ impl Quarantined {
 
 /// The index of the quarantine.
 pub trait QuarantineStore: Send + Sync {
-    /// Writes entries; the same one again replaces it.
+    /// Writes entries, one a message: of several receipts the first that was written stands for all, and
+    /// what is written again for it replaces it.
     fn put_quarantined(
         &self,
         entries: &[Quarantined],

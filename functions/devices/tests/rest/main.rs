@@ -4,8 +4,10 @@
 // clippy.toml allows these in tests, but does not see that their helpers are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod changes;
 mod commands;
 mod every_route;
+mod fleet;
 mod metrics;
 mod presence;
 mod quarantine;

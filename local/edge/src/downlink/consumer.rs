@@ -104,6 +104,7 @@ pub(super) struct Consumer<Q> {
     backlog: Backlog,
     receiving: Outage,
     deleting: Outage,
+    extending: Outage,
     reaching: Outage,
     activity: Arc<Activity>,
 }
@@ -120,6 +121,7 @@ impl<Q: MessageQueue> Consumer<Q> {
         Self {
             receiving: Outage::of(format!("receiving messages for {name}")),
             deleting: Outage::of(format!("deleting messages for {name}")),
+            extending: Outage::of(format!("keeping messages hidden for {name}")),
             reaching: Outage::of(format!("reaching the function {name}")),
             origin: Origin {
                 queue_arn: settings.source.queue_arn.clone(),
@@ -321,12 +323,14 @@ impl<Q: MessageQueue> Consumer<Q> {
                 match self.queue.change_visibility(&receipts, self.visibility).await {
                     // A refused one has come back to the queue already; it is worked on all the same.
                     Ok(_) => {
+                        self.extending.worked();
                         for (id, _) in messages {
                             self.leases.extend(id, now);
                         }
                     }
                     Err(error) => {
-                        warn!(%error, "messages may come twice: their time is not extended")
+                        self.extending.failed(&error);
+                        break;
                     }
                 }
             }

@@ -129,7 +129,8 @@ impl Stack {
         let Options { binaries, checkout, .. } = &self.options;
         let program = edge::edge(binaries, checkout, self.ports, &self.folder);
         let child = self.start_child(program).await?;
-        ready::until(&child, || ready::listens(self.ports.iot_data)).await?;
+        // It listens before it has subscribed, and until then the broker keeps nothing for it.
+        ready::until(&child, || ready::said(&child, "ready:")).await?;
         self.children.push((Stage::Edge, child));
         Ok(())
     }

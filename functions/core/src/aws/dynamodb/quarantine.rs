@@ -4,16 +4,24 @@
 //! |---|---|---|
 //! | an entry | `#quarantine#{YYYY-MM-DD}#{shard}` | its id |
 //! | a day with entries | `#quarantine` | `{YYYY-MM-DD}` |
+//! | which receipt stands for a message | `#quarantine#{mid}` | `first` |
+//!
+//! An entry is found by its receipt, since what cannot be read has no other time; and a message that comes
+//! twice is received twice. So the first receipt that anybody writes down stands for all.
 
 use std::collections::BTreeSet;
 
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnFailure;
+use futures::{StreamExt, stream};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use super::batch::CONCURRENCY;
+use super::conditional::{self, Failure};
 use super::item::{Item, decode, encode, text};
 use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::messages::{IndexEntry, Messages};
-use super::table::{Table, values};
+use super::table::{Table, built, values};
 use crate::archive::Location;
 use crate::aws::unavailable;
 use crate::id::{Mid, SHARDS, Shard};
@@ -33,6 +41,14 @@ struct Entry {
     object: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     member: Option<(u64, u64)>,
+}
+
+/// Which receipt stands for a message.
+#[derive(Debug, Serialize, Deserialize)]
+struct First {
+    pk: String,
+    sk: String,
+    received_at: Timestamp,
 }
 
 fn partition(day: Date, shard: Shard) -> String {
@@ -103,6 +119,36 @@ impl Listing for DayListing<'_> {
 }
 
 impl Messages {
+    /// The receipt that stands for a message: `received_at`, unless there is one already.
+    async fn first_receipt(
+        &self,
+        mid: Mid,
+        received_at: Timestamp,
+    ) -> Result<Timestamp, StoreError> {
+        let first = First { pk: format!("{INDEX}#{mid}"), sk: "first".to_owned(), received_at };
+        let put = self
+            .table
+            .put(encode(&first)?)
+            .condition_expression(self.table.is_free())
+            .return_values_on_condition_check_failure(OnFailure::AllOld);
+        match conditional::put(&self.table.client, built(put.build())?).await {
+            Ok(()) => Ok(received_at),
+            Err(Failure::Refused(Some(item))) => Ok(decode::<First>(item)?.received_at),
+            Err(Failure::Refused(None)) => {
+                Err(unavailable("dynamodb:PutItem")("a refusal without what stands there"))
+            }
+            Err(Failure::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn with_first_receipt(
+        &self,
+        entry: Quarantined,
+    ) -> (Mid, Result<Quarantined, StoreError>) {
+        let first = self.first_receipt(entry.mid, entry.received_at).await;
+        (entry.mid, first.map(|received_at| Quarantined { received_at, ..entry }))
+    }
+
     /// The days with entries in quarantine, up to a day, newest first.
     async fn quarantine_days(&self, last: Option<Date>) -> Result<Vec<Date>, StoreError> {
         let query = self
@@ -132,20 +178,25 @@ impl Messages {
 impl QuarantineStore for Messages {
     async fn put_quarantined(&self, entries: &[Quarantined]) -> Result<(), NotStored> {
         let mut items = Vec::with_capacity(entries.len());
-        let mut unencoded: Option<(BTreeSet<Mid>, StoreError)> = None;
-        for entry in entries {
-            match to_item(entry) {
-                Ok(item) => {
-                    let day = entry.received_at.day();
-                    items.push((entry.mid, item, IndexEntry::new(INDEX.to_owned(), day, None)));
+        let mut unwritten: Option<(BTreeSet<Mid>, StoreError)> = None;
+        let entries = stream::iter(entries.to_vec())
+            .map(|entry| self.with_first_receipt(entry))
+            .buffer_unordered(CONCURRENCY)
+            .collect::<Vec<_>>()
+            .await;
+        for (mid, entry) in entries {
+            let item = entry.and_then(|entry| Ok((to_item(&entry)?, entry.received_at.day())));
+            match item {
+                Ok((item, day)) => {
+                    items.push((mid, item, IndexEntry::new(INDEX.to_owned(), day, None)));
                 }
                 Err(error) => {
-                    let (mids, _) = unencoded.get_or_insert((BTreeSet::new(), error));
-                    mids.insert(entry.mid);
+                    let (mids, _) = unwritten.get_or_insert((BTreeSet::new(), error));
+                    mids.insert(mid);
                 }
             }
         }
-        self.put_indexed(items, unencoded).await
+        self.put_indexed(items, unwritten).await
     }
 
     async fn list_quarantined(

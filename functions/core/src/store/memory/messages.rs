@@ -116,7 +116,11 @@ impl QuarantineStore for Memory {
             entries,
             |entry| entry.mid,
             |tables, entry| {
-                tables.quarantine.insert(entry.id(), entry.clone());
+                let mut entry = entry.clone();
+                if let Some(first) = tables.quarantine.values().find(|e| e.mid == entry.mid) {
+                    entry.received_at = first.received_at;
+                }
+                tables.quarantine.insert(entry.id(), entry);
             },
         )
         .await

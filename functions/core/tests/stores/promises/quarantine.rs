@@ -1,4 +1,4 @@
-use meter_core::store::QuarantineStore;
+use meter_core::store::{QuarantineStore, Quarantined};
 
 use super::promises;
 use crate::given::{mid, quarantined, second, walk};
@@ -8,6 +8,7 @@ promises! {
     a_quarantined_message_is_found_by_receipt_and_id
     the_quarantine_is_listed_newest_first_over_days_and_pages
     a_message_quarantined_again_is_one_entry
+    a_message_received_again_is_one_entry
 }
 
 const DAY: i64 = 24 * 3600;
@@ -41,4 +42,23 @@ async fn a_message_quarantined_again_is_one_entry(ports: &impl Ports) {
     ports.quarantine().put_quarantined(&twice).await.unwrap();
     let listed = walk!(10, |request| ports.quarantine().list_quarantined(&request));
     assert_eq!(listed, [entry]);
+}
+
+async fn a_message_received_again_is_one_entry(ports: &impl Ports) {
+    let first = quarantined(second(1), 1);
+    let put = async |entry: &_| {
+        ports.quarantine().put_quarantined(std::slice::from_ref(entry)).await.unwrap();
+    };
+    put(&first).await;
+    // A repeat is received a little later, or the day after, and is in another object.
+    for at in [second(2), second(DAY), second(0)] {
+        let mut again = quarantined(at, 1);
+        again.location.object = format!("quarantine/{at}.ndjson.gz");
+        put(&again).await;
+        let listed = walk!(10, |request| ports.quarantine().list_quarantined(&request));
+        let stored = Quarantined { received_at: first.received_at, ..again };
+        assert_eq!(listed, std::slice::from_ref(&stored));
+        let got = ports.quarantine().get_quarantined(first.received_at, first.mid).await.unwrap();
+        assert_eq!(got, Some(stored));
+    }
 }

@@ -1,0 +1,166 @@
+//! Changing and removing devices.
+
+use meter_core::http::testing::{delete, get, post, put};
+use meter_core::store::memory::{Fault, Operation};
+use serde_json::{Value, json};
+
+use crate::system::{System, device_id};
+
+const NOW: &str = "2026-03-10T12:00:00Z";
+
+#[tokio::test]
+async fn an_update_changes_what_is_given_and_nothing_else() {
+    let system = System::new();
+    let before = system.register("a").await;
+    let change =
+        json!({"location": "Depot", "status": "inactive", "device_id": "other", "id": "other"});
+    let later = "2027-01-15T09:00:00Z";
+    let changed = system.call(put("/api/devices/a").json(&change).at(later)).await;
+    assert_eq!(changed.status, 200);
+    let mut wanted = before;
+    wanted["location"] = json!("Depot");
+    wanted["status"] = json!("inactive");
+    wanted["updated_at"] = json!(later);
+    assert_eq!(changed.json(), wanted);
+    assert_eq!(system.json("/api/devices/a").await, wanted);
+    let null = json!({"location": null, "metadata": null});
+    let changed = system.call(put("/api/devices/a").json(&null)).await.json();
+    assert_eq!((&changed["location"], &changed["metadata"]), (&json!(null), &json!({})));
+}
+
+#[tokio::test]
+async fn an_update_that_gives_nothing_or_nonsense_is_refused() {
+    let system = System::new();
+    let before = system.register("a").await;
+    for (body, field) in [
+        (json!({}), "body"),
+        (json!({"colour": "red"}), "body"),
+        (json!({"device_name": ""}), "device_name"),
+        (json!({"device_name": null}), "device_name"),
+        (json!({"status": null}), "status"),
+        (json!({"status": "off"}), "status"),
+        (json!({"device_type": 1}), "device_type"),
+        (json!({"metadata": 1}), "metadata"),
+    ] {
+        let answered = system.call(put("/api/devices/a").json(&body)).await;
+        assert_eq!((answered.status, &answered.json()["field"]), (400, &json!(field)), "{body}");
+    }
+    assert_eq!(system.json("/api/devices/a").await, before);
+}
+
+#[tokio::test]
+async fn of_two_updates_at_once_both_are_made() {
+    let system = System::new();
+    system.register("a").await;
+    let change = |body: Value| system.call(put("/api/devices/a").json(&body));
+    let (one, other) =
+        tokio::join!(change(json!({"location": "L"})), change(json!({"device_type": "T"})));
+    assert_eq!((one.status, other.status), (200, 200));
+    let device = system.json("/api/devices/a").await;
+    assert_eq!((&device["location"], &device["device_type"]), (&json!("L"), &json!("T")));
+}
+
+#[tokio::test]
+async fn a_client_that_has_the_device_already_is_told_so() {
+    let system = System::new();
+    system.register("a").await;
+    let etag = system.get("/api/devices/a").await.header("etag").unwrap().to_owned();
+    let again = || get("/api/devices/a").header("if-none-match", &etag);
+    assert_eq!(system.call(again()).await.status, 304);
+    system.call(post("/api/devices/a/heartbeat")).await;
+    let answered = system.call(again()).await;
+    assert_eq!((answered.status, &answered.json()["connection_status"]), (200, &json!("online")));
+}
+
+/// A device with more alerts and commands than one sweep takes.
+async fn device_with_much(system: &System) {
+    system.register("a").await;
+    for n in 0..30 {
+        let at = format!("2026-03-10T12:{n:02}:00Z");
+        let reboot = post("/api/devices/a/commands").json(&json!({"cmd": "reboot"}));
+        assert_eq!(system.call(reboot.at(&at)).await.status, 201);
+        for status in ["online", "offline"] {
+            let body = json!({"connection_status": status});
+            system.call(put("/api/devices/a/status").json(&body).at(&at)).await;
+        }
+    }
+    assert!(!system.memory.alerts(&device_id("a")).is_empty());
+    system.telemetry("a", NOW, json!([{"type": "pf", "val": 1}])).await;
+}
+
+#[tokio::test]
+async fn a_delete_takes_alerts_commands_and_configuration_along_and_leaves_the_data() {
+    let system = System::new();
+    device_with_much(&system).await;
+    let config = json!({"send_interval_s": 5});
+    assert_eq!(system.call(put("/api/devices/a/config").json(&config)).await.status, 200);
+
+    let deleted = system.call(delete("/api/devices/a")).await;
+    assert_eq!(
+        (deleted.status, deleted.json()),
+        (200, json!({"message": "Device deleted successfully"}))
+    );
+    for path in ["/api/devices/a", "/api/devices/a/status", "/api/devices/a/config"] {
+        assert_eq!(system.get(path).await.status, 404, "{path}");
+    }
+    assert_eq!(system.json("/api/devices").await, json!([]));
+    assert_eq!(system.json("/api/devices/a/commands").await, json!([]));
+    assert_eq!(system.memory.alerts(&device_id("a")), []);
+    assert_eq!(system.all("/api/devices/a/raw-data").await.len(), 1);
+    assert_eq!(system.all("/api/devices/a/metrics?start=2026-01-01T00:00:00Z").await.len(), 1);
+    assert_eq!(system.call(delete("/api/devices/a")).await.status, 404);
+
+    let first = system.register("a").await;
+    assert_eq!(system.json("/api/devices/a/config").await, json!({}));
+    system.call(delete("/api/devices/a")).await;
+    assert_ne!(system.register("a").await["id"], first["id"]);
+}
+
+#[tokio::test]
+async fn a_delete_that_ended_half_way_is_finished_by_the_next_one() {
+    for operation in [Operation::SweepAlerts, Operation::SweepCommands, Operation::ForgetDevice] {
+        let system = System::new();
+        device_with_much(&system).await;
+        system.memory.fail_next(operation, Fault::Refuse);
+        assert_eq!(system.call(delete("/api/devices/a")).await.status, 503);
+        assert_eq!(system.get("/api/devices/a").await.status, 404);
+        assert_eq!(system.call(delete("/api/devices/a")).await.status, 200, "{operation:?}");
+        assert_eq!(system.json("/api/devices/a/commands").await, json!([]));
+        assert_eq!(system.memory.alerts(&device_id("a")), []);
+        assert_eq!(system.call(delete("/api/devices/a")).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn registering_again_finishes_a_delete_that_ended_half_way() {
+    let system = System::new();
+    device_with_much(&system).await;
+    system.memory.fail_next(Operation::SweepCommands, Fault::Refuse);
+    assert_eq!(system.call(delete("/api/devices/a")).await.status, 503);
+    system.register("a").await;
+    assert_eq!(system.json("/api/devices/a/commands").await, json!([]));
+    assert_eq!(system.memory.alerts(&device_id("a")), []);
+}
+
+#[tokio::test]
+async fn a_delete_meets_telemetry_and_both_get_their_way() {
+    let system = System::new();
+    system.register("a").await;
+    let deletes = async {
+        assert_eq!(system.call(delete("/api/devices/a")).await.status, 200);
+    };
+    let sends = async {
+        for n in 0..20 {
+            system
+                .telemetry(
+                    "a",
+                    &format!("2026-03-10T12:00:{n:02}Z"),
+                    json!([{"type": "x", "val": 1}]),
+                )
+                .await;
+        }
+    };
+    tokio::join!(sends, deletes);
+    assert_eq!(system.get("/api/devices/a").await.status, 404);
+    assert_eq!(system.all("/api/devices/a/raw-data").await.len(), 20);
+}
