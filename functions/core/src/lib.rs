@@ -21,6 +21,7 @@ pub mod observe;
 pub mod outbox;
 pub mod parts;
 pub mod points;
+mod purge;
 pub mod retry;
 pub mod sequence;
 pub mod state;

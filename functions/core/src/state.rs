@@ -109,6 +109,12 @@ pub struct Upgrade {
 pub struct Sweep {
     /// Whether messages and archived data go, too.
     pub purge: bool,
+    /// When the delete was asked for: the sweep is due from then on, however much the device says meanwhile.
+    #[serde(default = "Timestamp::min")]
+    pub since: Timestamp,
+    /// How far a purge is: everything before this is gone. None: it has not begun.
+    #[serde(default)]
+    pub purged_before: Option<Timestamp>,
 }
 
 /// Something that must happen elsewhere, any number of times to the same end.
@@ -190,15 +196,41 @@ impl DeviceState {
         self.presence.alert = None;
         self.gap_alert = None;
         self.upgrade = None;
-        self.sweep = Some(Sweep { purge });
+        self.sweep = Some(Sweep { purge, since: at, purged_before: None });
         self.due = None;
         self.arm(at, rules);
     }
 
-    /// What hung on the device is swept.
-    pub fn swept(&mut self) {
-        self.sweep = None;
-        self.due = None;
+    /// Messages and archived data of a device that is not registered are to go, too, as asked for at `at`.
+    pub fn purge(&mut self, at: Timestamp, rules: &Rules) {
+        if self.registered {
+            return;
+        }
+        let since = self.sweep.map_or(at, |sweep| sweep.since);
+        let purged_before = self.sweep.and_then(|sweep| sweep.purged_before);
+        self.sweep = Some(Sweep { purge: true, since, purged_before });
+        self.arm(at, rules);
+    }
+
+    /// Everything that the device said before `ts` is gone. With the first of it goes what is known from it: what the
+    /// device says from then on is new.
+    pub fn purged(&mut self, before: Timestamp) {
+        let Some(sweep) = self.sweep.filter(|_| !self.registered) else { return };
+        let purged_before = sweep.purged_before.max(Some(before));
+        if sweep.purged_before.is_none() {
+            let (version, due) = (self.version, self.due);
+            *self = Self { version, due, ..Self::new(self.device_id.clone()) };
+        }
+        self.sweep = Some(Sweep { purged_before, ..sweep });
+    }
+
+    /// What hung on the device is swept. One that was registered again meanwhile is left alone, and so is a purge
+    /// that was asked for meanwhile.
+    pub fn swept(&mut self, purged: bool) {
+        if self.sweep.is_some_and(|sweep| purged || !sweep.purge) {
+            self.sweep = None;
+            self.due = None;
+        }
     }
 
     /// Whether samples of this metric are stored.

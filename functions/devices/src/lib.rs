@@ -124,12 +124,13 @@ where
     async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Answer, Failure> {
         let Self { outbox, messages, archive, rules, command_timeout_s } = self;
         let Outbox { states, commands, registry, .. } = outbox;
+        let said = (messages, archive);
         match endpoint {
             Endpoint::ListDevices => registry::list(registry, states, request).await,
-            Endpoint::CreateDevice => registry::create(outbox, rules, request).await,
+            Endpoint::CreateDevice => registry::create(outbox, said, rules, request).await,
             Endpoint::GetDevice => registry::get(registry, states, request).await,
             Endpoint::UpdateDevice => registry::update(registry, states, request).await,
-            Endpoint::DeleteDevice => registry::delete(outbox, rules, request).await,
+            Endpoint::DeleteDevice => registry::delete(outbox, said, rules, request).await,
             Endpoint::Heartbeat => presence::heartbeat(outbox, rules, request).await,
             Endpoint::GetStatus => presence::get(states, request).await,
             Endpoint::PutStatus => presence::put(outbox, rules, request).await,

@@ -1,13 +1,13 @@
 //! A device that is due.
 
 use meter_core::id::DeviceId;
+use meter_core::lock;
 use meter_core::outbox::Outbox;
 use meter_core::state::{Connection, DeviceState, Rules};
 use meter_core::store::{
     AlertStore, CommandPublisher, CommandStore, DeviceStore, StateStore, StoreError,
 };
 use meter_core::time::Timestamp;
-use meter_core::{lock, sweep};
 use serde_json::{Map, Value};
 
 /// What became of it.
@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 pub(crate) enum Outcome {
     /// It was declared silent.
     WentSilent,
-    /// Its delete was finished.
-    Swept,
+    /// It was deleted, and what hung on it must be swept.
+    MustBeSwept,
     /// Something else, or nothing.
     Watched,
 }
@@ -38,8 +38,7 @@ where
 {
     let state = lock::read_state(&outbox.states, id).await?;
     if state.sweep.is_some() {
-        sweep::sweep(outbox, id).await?;
-        return Ok(Outcome::Swept);
+        return Ok(Outcome::MustBeSwept);
     }
     // How long it may be silent is in its configuration, which is read only when it matters.
     let interval = if state.registered && state.seems_silent(now, rules) {

@@ -8,21 +8,30 @@
 mod commands;
 mod devices;
 
+use std::collections::VecDeque;
+
 use futures::StreamExt;
 use meter_core::id::DeviceId;
 use meter_core::observe::{Metrics, with_causes};
 use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
 use meter_core::store::{
-    AlertStore, CommandPublisher, CommandStore, DeviceStore, ProgressStore, QueueDepth, StateStore,
-    StoreError,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, ProgressStore,
+    QueueDepth, StateStore, StoreError,
 };
+use meter_core::sweep::{Progress, sweep};
 use meter_core::time::Timestamp;
 use uuid::Uuid;
 
 /// What a run takes on at most; the next run, a minute later, goes on with the rest.
 const DEVICES_A_RUN: usize = 10_000;
 const COMMANDS_A_RUN: usize = 10_000;
+
+/// Rounds of sweeps in a run, beyond one for each device: that of a purge rewrites hundreds of objects.
+const MORE_SWEEP_ROUNDS: usize = 40;
+
+/// Devices that are swept at once.
+const SWEPT_AT_ONCE: usize = 4;
 
 /// Devices or commands that are handled at once.
 const CONCURRENCY: usize = 16;
@@ -32,11 +41,15 @@ const MAX_LAG_S: u32 = 30;
 
 /// The watchdog, over the ports that it needs.
 #[derive(Debug)]
-pub struct Watchdog<S, A, C, D, P, Q> {
+pub struct Watchdog<S, A, C, D, P, Q, M, O> {
     /// Device states, alerts, commands and the registry, and the way to the devices.
     pub outbox: Outbox<S, A, C, D, P>,
     /// What waits for ingest.
     pub queue: Q,
+    /// The archive's index and the measurements, for purges.
+    pub messages: M,
+    /// The archive's objects, for purges.
+    pub archive: O,
     /// What holds for devices.
     pub rules: Rules,
 }
@@ -50,6 +63,8 @@ pub struct Report {
     pub silent: usize,
     /// Deletes finished.
     pub swept: usize,
+    /// Deletes that go on in the next run.
+    pub unfinished: usize,
     /// Commands looked at.
     pub commands: usize,
     /// Commands that timed out.
@@ -69,6 +84,7 @@ impl Report {
         metrics.count("DevicesDue", self.devices);
         metrics.count("DevicesSilent", self.silent);
         metrics.count("DevicesSwept", self.swept);
+        metrics.count("SweepsUnfinished", self.unfinished);
         metrics.count("CommandsDue", self.commands);
         metrics.count("CommandsTimedOut", self.timed_out);
         metrics.count("CommandsRepublished", self.republished);
@@ -78,7 +94,7 @@ impl Report {
     }
 }
 
-impl<S, A, C, D, P, Q> Watchdog<S, A, C, D, P, Q>
+impl<S, A, C, D, P, Q, M, O> Watchdog<S, A, C, D, P, Q, M, O>
 where
     S: StateStore + ProgressStore,
     A: AlertStore,
@@ -86,6 +102,8 @@ where
     D: DeviceStore,
     P: CommandPublisher,
     Q: QueueDepth,
+    M: MessageStore,
+    O: Archive,
 {
     /// One run. Fails only when it cannot learn what is due.
     pub async fn run(&self, now: Timestamp) -> Result<Report, StoreError> {
@@ -104,15 +122,44 @@ where
         let silence_counts = !report.behind;
         let watched = devices.into_iter().map(|id| self.watch_device(id, silence_counts, now));
         let mut watched = futures::stream::iter(watched).buffer_unordered(CONCURRENCY);
-        while let Some(outcome) = watched.next().await {
-            report.add_device(outcome);
+        let mut deleted = Vec::new();
+        while let Some((id, outcome)) = watched.next().await {
+            if outcome == Some(devices::Outcome::MustBeSwept) {
+                deleted.push(id);
+            } else {
+                report.add_device(outcome);
+            }
         }
         let watched = commands.into_iter().map(|(id, cmd_id)| self.watch_command(id, cmd_id, now));
         let mut watched = futures::stream::iter(watched).buffer_unordered(CONCURRENCY);
         while let Some(outcome) = watched.next().await {
             report.add_command(outcome);
         }
+        // The last thing, since a purge may take all the time that is left.
+        self.sweep_all(deleted, &mut report).await;
         Ok(report)
+    }
+
+    /// One round for each, then more for those that need them, in turn.
+    async fn sweep_all(&self, devices: Vec<DeviceId>, report: &mut Report) {
+        let first = devices.into_iter().map(|id| self.sweep(id));
+        let mut first = futures::stream::iter(first).buffer_unordered(SWEPT_AT_ONCE);
+        let mut unfinished = VecDeque::new();
+        while let Some((id, progress)) = first.next().await {
+            unfinished.extend(report.add_sweep(progress).then_some(id));
+        }
+        for _ in 0..MORE_SWEEP_ROUNDS {
+            let Some(id) = unfinished.pop_front() else { break };
+            let (id, progress) = self.sweep(id).await;
+            unfinished.extend(report.add_sweep(progress).then_some(id));
+        }
+        report.unfinished = unfinished.len();
+    }
+
+    async fn sweep(&self, id: DeviceId) -> (DeviceId, Option<Progress>) {
+        let swept = sweep(&self.outbox, &self.messages, &self.archive, &id).await;
+        let progress = swept.inspect_err(|error| failed(&id, error)).ok();
+        (id, progress)
     }
 
     async fn watch_device(
@@ -120,9 +167,10 @@ where
         id: DeviceId,
         silence_counts: bool,
         now: Timestamp,
-    ) -> Option<devices::Outcome> {
+    ) -> (DeviceId, Option<devices::Outcome>) {
         let watched = devices::watch(&self.outbox, &id, silence_counts, now, &self.rules).await;
-        watched.inspect_err(|error| failed(&id, error)).ok()
+        let outcome = watched.inspect_err(|error| failed(&id, error)).ok();
+        (id, outcome)
     }
 
     async fn watch_command(
@@ -155,10 +203,19 @@ impl Report {
     fn add_device(&mut self, outcome: Option<devices::Outcome>) {
         match outcome {
             Some(devices::Outcome::WentSilent) => self.silent += 1,
-            Some(devices::Outcome::Swept) => self.swept += 1,
-            Some(devices::Outcome::Watched) => {}
+            Some(devices::Outcome::Watched | devices::Outcome::MustBeSwept) => {}
             None => self.failed += 1,
         }
+    }
+
+    /// Counts a round; whether there is more to do.
+    fn add_sweep(&mut self, progress: Option<Progress>) -> bool {
+        match progress {
+            Some(Progress::Done) => self.swept += 1,
+            Some(Progress::Unfinished) => return true,
+            None => self.failed += 1,
+        }
+        false
     }
 
     fn add_command(&mut self, outcome: Option<commands::Outcome>) {

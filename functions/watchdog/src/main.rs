@@ -1,6 +1,6 @@
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use meter_core::aws::{Clients, CommandTopic, IngestQueue, dynamodb};
-use meter_core::config::{self, Presence, Tables};
+use meter_core::aws::{Bucket, Clients, CommandTopic, IngestQueue, dynamodb};
+use meter_core::config::{self, ArchiveBucket, Presence, Tables};
 use meter_core::observe;
 use meter_core::outbox::Outbox;
 use meter_core::time::Timestamp;
@@ -10,7 +10,8 @@ use watchdog::Watchdog;
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     observe::init();
-    let (tables, queue, presence): (Tables, config::IngestQueue, Presence) = config::load()?;
+    let (tables, queue, presence, bucket): (Tables, config::IngestQueue, Presence, ArchiveBucket) =
+        config::load()?;
     let clients = Clients::from_environment().await;
     let watchdog = Watchdog {
         outbox: Outbox {
@@ -21,6 +22,8 @@ async fn main() -> Result<(), Error> {
             publisher: CommandTopic::new(&clients),
         },
         queue: IngestQueue::new(&clients, &queue),
+        messages: dynamodb::Messages::new(&clients, &tables),
+        archive: Bucket::new(&clients, bucket.name),
         rules: presence.rules(),
     };
     let watchdog = &watchdog;

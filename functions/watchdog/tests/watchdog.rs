@@ -4,17 +4,18 @@
 
 use bytes::Bytes;
 use meter_core::alert::Alert;
+use meter_core::archive::Location;
 use meter_core::command::{Command, CommandKind, CommandStatus};
 use meter_core::device::{Device, DeviceStatus};
-use meter_core::id::{DeviceId, new_id};
+use meter_core::id::{DeviceId, Mid, new_id};
 use meter_core::lock;
-use meter_core::message::{Received, parse};
+use meter_core::message::{Category, Received, parse};
 use meter_core::outbox::Outbox;
 use meter_core::state::{Connection, DeviceState, Effect, Rules};
 use meter_core::store::memory::{Fault, Memory, Operation};
 use meter_core::store::{
-    AlertStore, CommandStore, DeviceStore, IngestProgress, ProgressStore, QueueDepth, StateStore,
-    StateWrite, StoreError,
+    AlertStore, CommandStore, DeviceStore, Head, IngestProgress, MessageStore, Part, ProgressStore,
+    QueueDepth, StateStore, StateWrite, StoreError,
 };
 use meter_core::time::Timestamp;
 use serde_json::{Map, Value, json};
@@ -41,8 +42,14 @@ impl QueueDepth for Waiting {
 fn watchdog(
     memory: &Memory,
     waiting: u64,
-) -> Watchdog<Memory, Memory, Memory, Memory, Memory, Waiting> {
-    Watchdog { outbox: Outbox::in_memory(memory), queue: Waiting(waiting), rules: Rules::default() }
+) -> Watchdog<Memory, Memory, Memory, Memory, Memory, Waiting, Memory, Memory> {
+    Watchdog {
+        outbox: Outbox::in_memory(memory),
+        queue: Waiting(waiting),
+        messages: memory.clone(),
+        archive: memory.clone(),
+        rules: Rules::default(),
+    }
 }
 
 async fn run(memory: &Memory, s: i64) -> Report {
@@ -270,6 +277,39 @@ async fn a_delete_that_ended_half_way_is_finished() {
     assert!(memory.alerts(&id("m")).is_empty());
     assert!(!memory.is_buried(&id("m")).await.unwrap());
     assert_eq!(run(&memory, 180).await, Report::default());
+}
+
+#[tokio::test]
+async fn a_purge_that_is_too_much_for_one_run_goes_on_in_the_next() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let location = Location { object: "archive/x".to_owned(), member: None };
+    let parts: Vec<_> = (0..10_500)
+        .map(|n| {
+            let ts = second(n * 60);
+            let category = Category::Telemetry;
+            let location = location.clone();
+            let head = Some(Head { category, received_at: ts, size: 1, location });
+            let mid = Mid::of("t", &n.to_be_bytes());
+            Part { device_id: id("m"), mid, ts, head, claim_ts: ts, samples: Vec::new(), ttl: None }
+        })
+        .collect();
+    MessageStore::put(&memory, &parts).await.unwrap();
+    let device = DeviceStore::get(&memory, &id("m")).await.unwrap().unwrap();
+    let mut state = lock::read_state(&memory, &id("m")).await.unwrap();
+    state.bury(second(10), true, &Rules::default());
+    memory.bury(&device, &state).await.unwrap();
+
+    let first = run(&memory, 120).await;
+    assert_eq!((first.swept, first.unfinished, first.failed), (0, 1, 0));
+    let left = memory.parts(&id("m")).len();
+    assert!(0 < left && left < 1_000, "{left}");
+    assert!(memory.is_buried(&id("m")).await.unwrap());
+    let second_run = run(&memory, 180).await;
+    assert_eq!((second_run.swept, second_run.unfinished), (1, 0));
+    assert!(memory.parts(&id("m")).is_empty());
+    assert!(!memory.is_buried(&id("m")).await.unwrap());
+    assert_eq!(run(&memory, 240).await, Report::default());
 }
 
 /// Calls of a run over a fleet, of which five devices are due.

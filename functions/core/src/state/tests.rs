@@ -368,3 +368,58 @@ fn a_state_is_small_and_reads_back_as_it_was() {
     assert!(text.len() < 1_000, "{} bytes", text.len());
     assert_eq!(serde_json::from_str::<DeviceState>(&text).unwrap(), state);
 }
+
+#[test]
+fn a_sweep_stays_due_however_much_the_device_says_meanwhile() {
+    let mut state = registered();
+    state.bury(second(0), true, &RULES);
+    assert_eq!(state.due, Some(second(60)));
+    for s in 1..600 {
+        state.apply(&[&telemetry(s, "pf", 1.0)], &RULES);
+        assert!(state.due <= Some(second(60)), "{s}: {:?}", state.due);
+    }
+    state.swept(true);
+    assert_eq!((state.due, state.sweep), (None, None));
+}
+
+#[test]
+fn a_purge_forgets_what_was_said_before_it_and_not_what_is_said_during_it() {
+    let mut state = registered();
+    state.apply(&[&telemetry(1, "pf", 1.0), &hello(2, "1.0.0")], &RULES);
+    state.bury(second(3), true, &RULES);
+    let version = state.version;
+    state.purged(Timestamp::min());
+    assert!(state.latest.is_empty() && state.fw_version.is_none() && state.hello.is_none());
+    assert_eq!((state.version, state.presence.connection), (version, Connection::Unknown));
+    state.apply(&[&telemetry(4, "pf", 2.0)], &RULES);
+    state.purged(second(100));
+    state.purged(second(50));
+    assert_eq!(state.sweep.unwrap().purged_before, Some(second(100)));
+    assert_eq!(state.latest.len(), 1);
+}
+
+#[test]
+fn a_device_that_is_registered_again_is_neither_purged_nor_taken_for_swept() {
+    let mut state = registered();
+    state.bury(second(0), true, &RULES);
+    state.register(second(1), &RULES);
+    state.apply(&[&telemetry(2, "pf", 1.0)], &RULES);
+    let before = state.clone();
+    state.purged(second(100));
+    state.swept(true);
+    state.purge(second(5), &RULES);
+    assert_eq!(state, before);
+    assert!(state.due.is_some());
+}
+
+#[test]
+fn a_purge_that_is_asked_for_during_a_sweep_is_not_taken_for_done() {
+    let mut state = registered();
+    state.bury(second(0), false, &RULES);
+    state.purge(second(5), &RULES);
+    state.swept(false);
+    let sweep = state.sweep.unwrap();
+    assert!(sweep.purge && sweep.since == second(0) && state.due.is_some());
+    state.swept(true);
+    assert_eq!(state.sweep, None);
+}

@@ -70,7 +70,7 @@ impl DeviceState {
         let silence = self.presence.silent_from(self.window_s(rules));
         let gap = self.sequence.next_overdue(at, rules.gap_grace_s);
         let outbox = (!self.outbox.is_empty()).then(|| at.plus_seconds(OUTBOX_PATIENCE_S));
-        let sweep = self.sweep.map(|_| at.plus_seconds(OUTBOX_PATIENCE_S));
+        let sweep = self.sweep.map(|sweep| sweep.since.plus_seconds(OUTBOX_PATIENCE_S));
         let registered = [silence, gap].into_iter().filter(|_| self.registered);
         registered.chain([outbox, sweep]).flatten().min()
     }

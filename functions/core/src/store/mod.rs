@@ -16,7 +16,7 @@ use std::error::Error;
 use std::future::Future;
 
 pub use self::alerts::{AlertFilter, AlertStore, Revision};
-pub use self::archive::Archive;
+pub use self::archive::{Archive, Opened};
 pub use self::commands::{
     CommandPublisher, CommandStore, Finished, PUBLISH_PATIENCE_S, PublishError,
 };

@@ -10,6 +10,7 @@ mod every_route;
 mod fleet;
 mod metrics;
 mod presence;
+mod purge;
 mod quarantine;
 mod raw_data;
 mod registry;

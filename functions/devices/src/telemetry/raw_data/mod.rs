@@ -4,7 +4,7 @@ mod listing;
 mod ndjson;
 mod prefix;
 
-use meter_core::archive;
+use meter_core::archive::{self, UnpackError};
 use meter_core::http::answer::{Answer, Body};
 use meter_core::http::encoding;
 use meter_core::http::page::{Array, MAX_ITEMS, Paging};
@@ -105,7 +105,11 @@ where
     let head = head.filter(|head| head.category == category).ok_or_else(none)?;
     let object = archive.get(&head.location).await?.ok_or_else(none)?;
     let internal = |error| Failure::Internal(error);
-    let line = archive::find_line(&object, &head.location, mid).map_err(|e| internal(e.into()))?;
+    let line = match archive::find_line(&object, &head.location, mid) {
+        // A purge of the device is under way.
+        Err(UnpackError::Removed) => return Err(none().into()),
+        line => line.map_err(|error| internal(error.into()))?,
+    };
     let line = String::from_utf8(line.to_vec()).map_err(|e| internal(e.into()))?;
     Ok(Answer::json_text(StatusCode::OK, line))
 }
