@@ -97,8 +97,10 @@ async fn the_death_of_the_endpoint_is_noticed() {
 
 #[test]
 fn a_killed_supervisor_leaves_no_process_behind() {
+    let data = tempfile::tempdir().unwrap();
     let mut supervisor = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "holds_a_stack_until_it_is_killed", "--ignored", "--nocapture"])
+        .env("DATA_OF_THE_KILLED", data.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -122,7 +124,8 @@ fn a_killed_supervisor_leaves_no_process_behind() {
 #[tokio::test]
 #[ignore = "the process that a_killed_supervisor_leaves_no_process_behind kills"]
 async fn holds_a_stack_until_it_is_killed() {
-    let stack = Stack::start(Options::endpoint()).await.unwrap();
+    let data = std::env::var_os("DATA_OF_THE_KILLED").map(Into::into);
+    let stack = Stack::start(Options { data, ..Options::endpoint() }).await.unwrap();
     println!("\nministack is {}", stack.pid("ministack").unwrap().unwrap());
     stack.broken().await;
 }

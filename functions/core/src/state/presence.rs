@@ -109,8 +109,9 @@ impl Presence {
 
     /// `status: offline`: a goodbye, or the last will of a connection that may have a name.
     pub(super) fn offline(&mut self, at: Timestamp, conn_id: Option<&str>) -> Option<Change> {
-        // Not a sign of life: the broker publishes a last will long after the device is gone.
-        if self.since.is_some_and(|since| at < since) {
+        // Not a sign of life: the broker publishes a last will long after the device is gone. And what the
+        // device said after it may have been handled before it, since a queue keeps no order.
+        if self.since.max(self.last_seen).is_some_and(|later| at < later) {
             return None;
         }
         let another = |(theirs, ours): (&str, &str)| theirs != ours;

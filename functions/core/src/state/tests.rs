@@ -87,6 +87,15 @@ fn any_later_message_revives_and_an_earlier_one_that_comes_late_does_not() {
 }
 
 #[test]
+fn a_device_that_spoke_after_it_went_is_there_whichever_is_handled_first() {
+    let (there, gone) = (telemetry(1, "pf", 1.0), status(5, "offline", None));
+    let back = telemetry(6, "pf", 1.0);
+    for messages in [[&there, &gone, &back], [&there, &back, &gone], [&back, &there, &gone]] {
+        assert_eq!(connection(&messages.map(Clone::clone)), Connection::Online);
+    }
+}
+
+#[test]
 fn the_will_of_another_connection_is_ignored() {
     let online = status(1, "online", Some("new"));
     assert_eq!(
