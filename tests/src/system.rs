@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use reqwest::{Method, StatusCode, header::HeaderMap};
+use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use stack::{Options, Stack};
 
@@ -55,12 +55,22 @@ impl System {
 
     /// Sends a request.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
-        let mut request =
-            self.http.request(method, format!("{}{path}", self.stack.rest_url())).timeout(PATIENCE);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.with_context(|| format!("no answer to {path}"))?;
+        let request = self.request(method, path);
+        self.answer(match body {
+            Some(body) => request.json(body),
+            None => request,
+        })
+        .await
+    }
+
+    /// A request to which headers and a body may be added.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.stack.rest_url())).timeout(PATIENCE)
+    }
+
+    /// Sends a request as it is.
+    pub async fn answer(&self, request: RequestBuilder) -> Result<Answer> {
+        let response = request.send().await.context("no answer")?;
         let (status, headers) = (response.status(), response.headers().clone());
         Ok(Answer { status, headers, text: response.text().await? })
     }

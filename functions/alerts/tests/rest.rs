@@ -5,7 +5,7 @@
 
 use alerts::{Alerts, ROUTES};
 use meter_core::alert::Alert;
-use meter_core::config::{Api, Auth, Origins};
+use meter_core::config::{Api, Auth};
 use meter_core::device::{Device, DeviceStatus};
 use meter_core::http::route::Router;
 use meter_core::http::serve::Server;
@@ -48,6 +48,7 @@ impl System {
                 status: DeviceStatus::Active,
                 metadata: Map::new(),
                 config: Map::new(),
+                command_key: None,
                 created_at: t(NOW),
                 updated_at: t(NOW),
                 revision: 0,
@@ -55,7 +56,7 @@ impl System {
             memory.create(&device, &DeviceState::new(device_id)).await.unwrap();
         }
         let function = Alerts { alerts: memory.clone() };
-        let api = Api { auth, cors: Origins::None };
+        let api = Api { auth, ..Api::default() };
         Self { memory, server: Server::new(function, Router::new(ROUTES).unwrap(), api) }
     }
 

@@ -56,15 +56,28 @@ pub struct Alert {
 /// The type of the alert for a device that is gone.
 pub const DEVICE_OFFLINE: &str = "device_offline";
 
+/// The type of the alert for sequence numbers that are missing.
+pub const SEQUENCE_GAP: &str = "sequence_gap";
+
 impl Alert {
     /// The alert for a device that went offline at `at`: deciding it twice is one alert.
     pub fn device_offline(device_id: &DeviceId, at: Timestamp) -> Self {
+        Self::raised(device_id, DEVICE_OFFLINE, at, format!("{device_id} went offline at {at}"))
+    }
+
+    /// The alert for sequence numbers that were found missing at `at`.
+    pub fn sequence_gap(device_id: &DeviceId, at: Timestamp, message: &str) -> Self {
+        Self::raised(device_id, SEQUENCE_GAP, at, message.to_owned())
+    }
+
+    /// One that the platform raises.
+    fn raised(device_id: &DeviceId, alert_type: &str, at: Timestamp, message: String) -> Self {
         Self {
-            alert_id: event_id(at, DEVICE_OFFLINE, device_id.as_str()),
+            alert_id: event_id(at, alert_type, device_id.as_str()),
             device_id: device_id.clone(),
-            alert_type: DEVICE_OFFLINE.to_owned(),
+            alert_type: alert_type.to_owned(),
             severity: Severity::Warning,
-            message: format!("{device_id} went offline at {at}"),
+            message,
             acknowledged: false,
             acknowledged_at: None,
             resolved_at: None,

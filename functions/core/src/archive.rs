@@ -5,6 +5,8 @@
 //! the whole object, while a reader of one message fetches one member. The key is a digest of the bytes:
 //! the same batch delivered again writes the same object, and no object ever changes.
 
+pub mod blank;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
@@ -208,6 +210,9 @@ pub enum UnpackError {
     /// The bytes are no gzip member, or end early.
     #[error("the object cannot be unpacked")]
     Gzip(#[from] std::io::Error),
+    /// Nothing is in it: what was there is removed, see [`blank`].
+    #[error("the object holds nothing any more")]
+    Removed,
     /// The message is not in it, or its line is damaged.
     #[error("the object does not hold message {0}")]
     Missing(Mid),
@@ -237,7 +242,11 @@ pub fn find_line(bytes: &[u8], location: &Location, mid: Mid) -> Result<Bytes, U
     struct Identity {
         mid: Mid,
     }
-    lines(bytes, location)?
+    let lines = lines(bytes, location)?;
+    if lines.is_empty() {
+        return Err(UnpackError::Removed);
+    }
+    lines
         .into_iter()
         .find(|line| serde_json::from_slice::<Identity>(line).is_ok_and(|found| found.mid == mid))
         .ok_or(UnpackError::Missing(mid))

@@ -1,9 +1,12 @@
 //! Commands: what the platform asks of a device, and how that went.
 
+mod document;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+pub use self::document::{document, signature};
 use crate::id::DeviceId;
 use crate::time::Timestamp;
 
@@ -42,6 +45,14 @@ impl CommandKind {
     /// Reads the word.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl CommandKind {
+    /// Whether a device that comes online may be asked again, without harm if it had been asked
+    /// before. A reboot that is repeated on every reconnect is a loop.
+    pub fn is_repeatable(self) -> bool {
+        matches!(self, Self::UpdateConfig | Self::RequestStatus)
     }
 }
 

@@ -8,6 +8,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::archive::Layout;
+use crate::http::size::MAX_ESCAPED;
+use crate::state::Rules;
 
 /// The environment as it is read, and what was wrong with it so far.
 pub struct Environment<'a> {
@@ -140,6 +142,19 @@ impl Settings for ArchiveBucket {
     }
 }
 
+/// Where messages wait for ingest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestQueue {
+    /// `INGEST_QUEUE_URL`: the queue's URL.
+    pub url: String,
+}
+
+impl Settings for IngestQueue {
+    fn read(environment: &mut Environment<'_>) -> Self {
+        Self { url: environment.required("INGEST_QUEUE_URL") }
+    }
+}
+
 /// What becomes of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingest {
@@ -179,11 +194,33 @@ pub struct Presence {
     /// 86,400, default 60. A device that sends rarely gets three of its intervals (protocol.md,
     /// Presence).
     pub offline_after_s: u32,
+    /// `OFFLINE_HOLD_DOWN_S`: a device that goes again within so many seconds of its return reopens
+    /// its alert instead of raising another: 0 to 86,400, default 300.
+    pub hold_down_s: u32,
+    /// `GAP_GRACE_S`: seconds for which sequence numbers may be missing before an alert says so: 1 to
+    /// 86,400, default 60.
+    pub gap_grace_s: u32,
 }
 
 impl Settings for Presence {
     fn read(environment: &mut Environment<'_>) -> Self {
-        Self { offline_after_s: environment.integer("OFFLINE_AFTER_S", 60, 1..=86_400) }
+        Self {
+            offline_after_s: environment.integer("OFFLINE_AFTER_S", 60, 1..=86_400),
+            hold_down_s: environment.integer("OFFLINE_HOLD_DOWN_S", 300, 0..=86_400),
+            gap_grace_s: environment.integer("GAP_GRACE_S", 60, 1..=86_400),
+        }
+    }
+}
+
+impl Presence {
+    /// What holds for devices, the number of metrics aside.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            offline_after_s: self.offline_after_s,
+            hold_down_s: self.hold_down_s,
+            gap_grace_s: self.gap_grace_s,
+            ..Rules::default()
+        }
     }
 }
 
@@ -209,6 +246,15 @@ pub struct Api {
     /// `CORS_ALLOW_ORIGIN`: origins whose pages may call the API: `*`, or origins separated by
     /// commas. Not set (default): none, and no CORS header is sent.
     pub cors: Origins,
+    /// `MAX_ANSWER_BYTES`: the most bytes of an answer, as they are counted in [`crate::http::size`]: 100,000 to
+    /// 5,500,000, which is what a Lambda function can answer, and the default. Lists end a page there.
+    pub max_answer_bytes: u32,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { auth: Auth::Jwt, cors: Origins::None, max_answer_bytes: MAX_ESCAPED }
+    }
 }
 
 /// Whether callers prove who they are.
@@ -240,6 +286,11 @@ impl Settings for Api {
                 &[("jwt", Auth::Jwt), ("none", Auth::None)],
             ),
             cors: read_origins(environment, "CORS_ALLOW_ORIGIN"),
+            max_answer_bytes: environment.integer(
+                "MAX_ANSWER_BYTES",
+                MAX_ESCAPED,
+                100_000..=MAX_ESCAPED,
+            ),
         }
     }
 }
@@ -304,6 +355,7 @@ mod tests {
         let bad = read::<(Api, ArchiveBucket, Ingest, Presence)>(&[
             ("API_AUTH", "off"),
             ("CORS_ALLOW_ORIGIN", "https://a.example/"),
+            ("MAX_ANSWER_BYTES", "6000000"),
             ("ARCHIVE_BUCKET", ""),
             ("ARCHIVE_LAYOUT", "flat"),
             ("REQUIRE_REGISTRATION", "yes"),
@@ -316,6 +368,7 @@ mod tests {
             bad,
             "settings: API_AUTH must be jwt or none, not \"off\"; \
              CORS_ALLOW_ORIGIN must be * or origins like https://example.com separated by commas, not \"https://a.example/\"; \
+             MAX_ANSWER_BYTES must be an integer from 100000 to 5500000, not \"6000000\"; \
              ARCHIVE_BUCKET is missing; \
              ARCHIVE_LAYOUT must be batch or message, not \"flat\"; \
              REQUIRE_REGISTRATION must be true or false, not \"yes\"; \
@@ -328,7 +381,8 @@ mod tests {
     fn what_has_a_default_may_be_left_out_and_the_api_is_closed_by_default() {
         let (api, ingest, presence, commands) =
             read::<(Api, Ingest, Presence, Commands)>(&[("API_AUTH", "")]).unwrap();
-        assert_eq!(api, Api { auth: Auth::Jwt, cors: Origins::None });
+        assert_eq!(api, Api::default());
+        assert_eq!((api.auth, api.cors), (Auth::Jwt, Origins::None));
         assert_eq!(
             ingest,
             Ingest {
@@ -338,7 +392,8 @@ mod tests {
                 max_metrics_per_device: 64
             }
         );
-        assert_eq!((presence.offline_after_s, commands.timeout_s), (60, 300));
+        let expected = Presence { offline_after_s: 60, hold_down_s: 300, gap_grace_s: 60 };
+        assert_eq!((presence, commands.timeout_s), (expected, 300));
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Device {
     pub metadata: Map<String, Value>,
     /// The configuration in force: what accepted `update_config` commands and `PUT …/config` made it.
     pub config: Map<String, Value>,
+    /// The secret, as text, with which its commands are signed; none: they are not.
+    pub command_key: Option<String>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When this row was changed last.

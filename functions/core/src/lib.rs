@@ -8,6 +8,7 @@
 
 pub mod alert;
 pub mod archive;
+#[cfg(feature = "aws")]
 pub mod aws;
 pub mod command;
 pub mod config;
@@ -21,8 +22,10 @@ pub mod observe;
 pub mod outbox;
 pub mod parts;
 pub mod points;
+mod purge;
 pub mod retry;
 pub mod sequence;
 pub mod state;
 pub mod store;
+pub mod sweep;
 pub mod time;

@@ -1,51 +1,147 @@
 //! Carrying out what a state's outbox asks for. Every effect can be carried out any number of times to
 //! the same end, so a crash between doing it and clearing it only means doing it again.
 
+use crate::command::{self, Command, CommandStatus};
 use crate::id::DeviceId;
 use crate::lock;
+use crate::observe::with_causes;
 use crate::state::{DeviceState, Effect};
-use crate::store::{AlertStore, CommandStore, StateStore, StateWrite, StoreError, WriteError};
+use crate::store::memory::Memory;
+use crate::store::{
+    AlertStore, CommandPublisher, CommandStore, DeviceStore, PUBLISH_PATIENCE_S, PageRequest,
+    StateStore, StateWrite, StoreError, WriteError,
+};
+use crate::time::Timestamp;
 
-/// Carries out the effects in the outbox of a stored state, in order, then removes them from it.
-pub async fn settle<S: StateStore, A: AlertStore, C: CommandStore>(
-    states: &S,
-    alerts: &A,
-    commands: &C,
-    mut state: DeviceState,
-) -> Result<(), StoreError> {
-    if state.outbox.is_empty() {
-        return Ok(());
-    }
-    for effect in &state.outbox {
-        carry_out(alerts, commands, &state.device_id, effect).await?;
-    }
-    let done = std::mem::take(&mut state.outbox);
-    let id = state.device_id.clone();
-    let connection_before = state.presence.connection;
-    match lock::save(states, StateWrite { state, connection_before }).await {
-        Ok(_) => Ok(()),
-        // Somebody wrote meanwhile, perhaps with effects of his own: take out only what is done.
-        Err(WriteError::Conflict) => {
-            let remove =
-                |state: &mut DeviceState| state.outbox.retain(|effect| !done.contains(effect));
-            lock::change_state(states, &id, remove).await.map(drop)
+/// Commands that are published again when their device comes online, at most: a client that made more
+/// in five minutes asks too much of a train.
+const REPUBLISHED: usize = 100;
+
+/// The ports through which the effects of a state leave.
+#[derive(Debug, Clone)]
+pub struct Outbox<S, A, C, D, P> {
+    /// Where the outboxes are.
+    pub states: S,
+    /// Alerts.
+    pub alerts: A,
+    /// Commands.
+    pub commands: C,
+    /// The registry, which knows the keys that commands are signed with.
+    pub registry: D,
+    /// The way to the devices.
+    pub publisher: P,
+}
+
+impl Outbox<Memory, Memory, Memory, Memory, Memory> {
+    /// All of it in memory, for tests.
+    pub fn in_memory(memory: &Memory) -> Self {
+        Self {
+            states: memory.clone(),
+            alerts: memory.clone(),
+            commands: memory.clone(),
+            registry: memory.clone(),
+            publisher: memory.clone(),
         }
-        Err(WriteError::Store(error)) => Err(error),
     }
 }
 
-async fn carry_out<A: AlertStore, C: CommandStore>(
-    alerts: &A,
-    commands: &C,
-    device_id: &DeviceId,
-    effect: &Effect,
-) -> Result<(), StoreError> {
-    match effect {
-        Effect::OpenAlert { alert } => alerts.open(alert, None).await.map(drop),
-        Effect::ResolveAlert { alert_id, at } => alerts.resolve(device_id, *alert_id, *at).await,
-        Effect::FinishCommand { cmd_id, result, detail, at } => {
-            commands.finish(device_id, *cmd_id, *result, detail.as_deref(), *at).await.map(drop)
+/// What became of publishing a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publication {
+    /// The broker has it.
+    Done,
+    /// The broker did not take it; it is tried again.
+    Failed,
+    /// It expired before.
+    Expired,
+}
+
+impl<S, A, C, D, P> Outbox<S, A, C, D, P>
+where
+    S: StateStore,
+    A: AlertStore,
+    C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
+{
+    /// Carries out the effects in the outbox of a stored state, then removes them from it.
+    pub async fn settle(&self, mut state: DeviceState) -> Result<(), StoreError> {
+        if state.outbox.is_empty() {
+            return Ok(());
         }
-        Effect::AdvanceOta { cmd_id, ota } => commands.advance_ota(device_id, *cmd_id, ota).await,
+        // Answers first: what was answered by now need not be asked again.
+        let asks = |effect: &&Effect| matches!(effect, Effect::RepublishCommands { .. });
+        let (last, first): (Vec<_>, Vec<_>) = state.outbox.iter().partition(asks);
+        for effect in first.into_iter().chain(last) {
+            self.carry_out(&state.device_id, effect).await?;
+        }
+        let done = std::mem::take(&mut state.outbox);
+        let id = state.device_id.clone();
+        let connection_before = state.presence.connection;
+        match lock::save(&self.states, StateWrite { state, connection_before }).await {
+            Ok(_) => Ok(()),
+            // Somebody wrote meanwhile, perhaps with effects of his own: take out only what is done.
+            Err(WriteError::Conflict) => {
+                let remove =
+                    |state: &mut DeviceState| state.outbox.retain(|effect| !done.contains(effect));
+                lock::change_state(&self.states, &id, remove).await.map(drop)
+            }
+            Err(WriteError::Store(error)) => Err(error),
+        }
+    }
+
+    async fn carry_out(&self, device_id: &DeviceId, effect: &Effect) -> Result<(), StoreError> {
+        match effect {
+            Effect::OpenAlert { alert } => self.alerts.open(alert, None).await.map(drop),
+            Effect::ReviseAlert { alert_id, revision } => {
+                self.alerts.revise(device_id, *alert_id, revision).await
+            }
+            Effect::FinishCommand { cmd_id, result, detail, at } => {
+                let detail = detail.as_deref();
+                self.commands.finish(device_id, *cmd_id, *result, detail, *at).await.map(drop)
+            }
+            Effect::AdvanceOta { cmd_id, ota } => {
+                self.commands.advance_ota(device_id, *cmd_id, ota).await
+            }
+            Effect::RepublishCommands { at } => self.republish(device_id, *at).await,
+        }
+    }
+
+    /// A command that was made after the device came is on its way anyway.
+    async fn republish(&self, device_id: &DeviceId, came_at: Timestamp) -> Result<(), StoreError> {
+        let page = PageRequest { limit: REPUBLISHED, after: None };
+        let pending = self.commands.list(device_id, Some(CommandStatus::Pending), &page).await?;
+        let waiting = |c: &&Command| c.cmd.is_repeatable() && c.created_at < came_at;
+        // Oldest first, as they were made.
+        for command in pending.items.iter().filter(waiting).rev() {
+            self.publish(command, came_at).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes a command that has not expired at `now`, and notes it.
+    pub async fn publish(
+        &self,
+        command: &Command,
+        now: Timestamp,
+    ) -> Result<Publication, StoreError> {
+        if now >= command.expires_at {
+            return Ok(Publication::Expired);
+        }
+        let (device_id, cmd_id) = (&command.device_id, command.cmd_id);
+        let device = self.registry.get(device_id).await?;
+        let key = device.and_then(|device| device.command_key);
+        let payload = command::document(command, key.as_deref());
+        if let Err(error) = self.publisher.publish(device_id, payload).await {
+            tracing::warn!(%cmd_id, error = with_causes(&error), "a command was not published");
+            let again = now.plus_seconds(PUBLISH_PATIENCE_S).min(command.expires_at);
+            self.commands.postpone(device_id, cmd_id, again).await?;
+            return Ok(Publication::Failed);
+        }
+        // The device has it: failing now would only send it again, which a device knows by its id.
+        if let Err(error) = self.commands.published(device_id, cmd_id, now).await {
+            tracing::warn!(%cmd_id, error = with_causes(&error), "published, but not noted");
+        }
+        Ok(Publication::Done)
     }
 }

@@ -31,6 +31,9 @@ pub struct Sequence {
     pub late: u64,
     /// Sessions after the first.
     pub restarts: u64,
+    /// Gaps that were forgotten because there were too many, or too many sessions since.
+    #[serde(default)]
+    pub given_up: u64,
 }
 
 /// One power-on.
@@ -96,7 +99,12 @@ impl Sequence {
             None => self.session_without_boot(seq, ts),
         };
         let verdict = match session {
-            Some(index) => self.sessions[index].note(seq, ts, at),
+            Some(index) => {
+                let session = &mut self.sessions[index];
+                let verdict = session.note(seq, ts, at);
+                self.given_up += u64::from(session.seen.forget_lowest_gap_of_too_many());
+                verdict
+            }
             None => {
                 let restart = !self.sessions.is_empty();
                 self.begin(seq, boot, ts, at);
@@ -136,7 +144,8 @@ impl Sequence {
 
     fn begin(&mut self, seq: u32, boot: Option<&str>, ts: Timestamp, at: i64) {
         if self.sessions.len() == MAX_SESSIONS {
-            self.sessions.remove(0);
+            let oldest = self.sessions.remove(0);
+            self.given_up += oldest.seen.gaps().count() as u64;
         }
         self.sessions.push(Session {
             boot: boot.map(str::to_owned),

@@ -4,22 +4,45 @@
 //! decision 3c). Effects on other nouns leave through the [`DeviceState::outbox`] of the same write,
 //! with ids derived from their cause, so that a crash neither loses nor doubles one.
 
+mod apply;
 mod presence;
+mod watch;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use self::presence::Change;
-pub use self::presence::{Connection, Presence};
+pub use self::presence::{Connection, OfflineAlert, Presence};
+pub use self::watch::GapAlert;
 use crate::alert::Alert;
-use crate::command::{AckResult, Ota, OtaState};
+use crate::command::{AckResult, Ota};
 use crate::id::DeviceId;
-use crate::message::{Body, Hello, Measurement, Message};
-use crate::metric::{Claim, MetricName, Point, PointKey};
+use crate::message::Hello;
+use crate::metric::{MetricName, Point};
 use crate::sequence::Sequence;
+use crate::store::Revision;
 use crate::time::Timestamp;
+
+/// What an operator may choose about devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Different metrics not known by name that a device may have.
+    pub max_metrics: usize,
+    /// The least silence, in seconds, after which a device is offline.
+    pub offline_after_s: u32,
+    /// A device that goes again within so many seconds of its return reopens its alert instead of
+    /// raising another.
+    pub hold_down_s: u32,
+    /// How long, in seconds, sequence numbers may be missing before an alert says so.
+    pub gap_grace_s: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { max_metrics: 64, offline_after_s: 60, hold_down_s: 300, gap_grace_s: 60 }
+    }
+}
 
 /// Everything that is known of a device but the owner's words, which are in the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +74,20 @@ pub struct DeviceState {
     /// The firmware upgrade that the device told of last.
     #[serde(default)]
     pub upgrade: Option<Upgrade>,
+    /// The alert that is open because sequence numbers are missing.
+    #[serde(default)]
+    pub gap_alert: Option<GapAlert>,
+    /// The shorter of the intervals, in seconds, at which the device sends or says hello, as last read
+    /// from its configuration; none: the defaults of protocol.md.
+    #[serde(default)]
+    pub report_interval_s: Option<u32>,
+    /// What hangs on the device must be removed, because it was deleted.
+    #[serde(default)]
+    pub sweep: Option<Sweep>,
+    /// When the watchdog must look at the device; to the minute, and late rather than early. The store
+    /// keeps an index of it, which is why it is not moved by each message.
+    #[serde(default)]
+    pub due: Option<Timestamp>,
     /// What must still be done elsewhere because of this state, in order.
     #[serde(default)]
     pub outbox: Vec<Effect>,
@@ -67,6 +104,19 @@ pub struct Upgrade {
     pub succeeded: bool,
 }
 
+/// The second half of a delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// Whether messages and archived data go, too.
+    pub purge: bool,
+    /// When the delete was asked for: the sweep is due from then on, however much the device says meanwhile.
+    #[serde(default = "Timestamp::min")]
+    pub since: Timestamp,
+    /// How far a purge is: everything before this is gone. None: it has not begun.
+    #[serde(default)]
+    pub purged_before: Option<Timestamp>,
+}
+
 /// Something that must happen elsewhere, any number of times to the same end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "effect", rename_all = "snake_case")]
@@ -76,12 +126,12 @@ pub enum Effect {
         /// The whole alert; its id is derived from its cause.
         alert: Alert,
     },
-    /// The cause of an alert has ended.
-    ResolveAlert {
+    /// What an alert says has changed.
+    ReviseAlert {
         /// Which.
         alert_id: Uuid,
-        /// When it ended.
-        at: Timestamp,
+        /// What it says now.
+        revision: Revision,
     },
     /// A device answered a command.
     FinishCommand {
@@ -101,6 +151,12 @@ pub enum Effect {
         /// How far.
         ota: Ota,
     },
+    /// The device came online: commands that wait for it and do no harm when they come twice are
+    /// published again.
+    RepublishCommands {
+        /// When it did.
+        at: Timestamp,
+    },
 }
 
 impl DeviceState {
@@ -117,15 +173,63 @@ impl DeviceState {
             latest: BTreeMap::new(),
             metrics_refused: 0,
             upgrade: None,
+            gap_alert: None,
+            report_interval_s: None,
+            sweep: None,
+            due: None,
             outbox: Vec::new(),
         }
     }
 
-    /// Takes in messages in the order of their receipt. `max_metrics` is how many different metrics that
-    /// are not known by name the device may have; see [`DeviceState::has_metric`].
-    pub fn apply(&mut self, messages: &[&Message], max_metrics: usize) {
-        for message in messages {
-            self.take_in(message, max_metrics);
+    /// The registry gets a row for the device at `at`.
+    pub fn register(&mut self, at: Timestamp, rules: &Rules) {
+        self.registered = true;
+        self.sweep = None;
+        self.arm(at, rules);
+    }
+
+    /// The registry's row goes at `at`; what hangs on the device is to be swept, by whoever deletes it or
+    /// else by the watchdog.
+    pub fn bury(&mut self, at: Timestamp, purge: bool, rules: &Rules) {
+        self.registered = false;
+        self.outbox.clear();
+        self.presence.alert = None;
+        self.gap_alert = None;
+        self.upgrade = None;
+        self.sweep = Some(Sweep { purge, since: at, purged_before: None });
+        self.due = None;
+        self.arm(at, rules);
+    }
+
+    /// Messages and archived data of a device that is not registered are to go, too, as asked for at `at`.
+    pub fn purge(&mut self, at: Timestamp, rules: &Rules) {
+        if self.registered {
+            return;
+        }
+        let since = self.sweep.map_or(at, |sweep| sweep.since);
+        let purged_before = self.sweep.and_then(|sweep| sweep.purged_before);
+        self.sweep = Some(Sweep { purge: true, since, purged_before });
+        self.arm(at, rules);
+    }
+
+    /// Everything that the device said before `ts` is gone. With the first of it goes what is known from it: what the
+    /// device says from then on is new.
+    pub fn purged(&mut self, before: Timestamp) {
+        let Some(sweep) = self.sweep.filter(|_| !self.registered) else { return };
+        let purged_before = sweep.purged_before.max(Some(before));
+        if sweep.purged_before.is_none() {
+            let (version, due) = (self.version, self.due);
+            *self = Self { version, due, ..Self::new(self.device_id.clone()) };
+        }
+        self.sweep = Some(Sweep { purged_before, ..sweep });
+    }
+
+    /// What hung on the device is swept. One that was registered again meanwhile is left alone, and so is a purge
+    /// that was asked for meanwhile.
+    pub fn swept(&mut self, purged: bool) {
+        if self.sweep.is_some_and(|sweep| purged || !sweep.purge) {
+            self.sweep = None;
+            self.due = None;
         }
     }
 
@@ -134,158 +238,22 @@ impl DeviceState {
         self.latest.contains_key(metric)
     }
 
-    /// Any sign of life at `at`, the time of receipt.
-    pub fn heard(&mut self, at: Timestamp) {
-        if let Some(change) = self.presence.heard(at) {
-            self.follow(change);
-        }
-    }
-
-    /// What an operator says of the connection, over REST.
-    pub fn override_connection(
-        &mut self,
-        connection: Connection,
-        fw_version: Option<String>,
-        at: Timestamp,
-    ) {
-        let change = match connection {
-            Connection::Online => self.presence.online(at, None),
-            Connection::Offline => self.presence.offline(at, None),
-            Connection::Unknown => self.presence.forget(at),
-        };
-        if let Some(change) = change {
-            self.follow(change);
-        }
-        if fw_version.is_some() {
-            self.fw_version = fw_version;
-        }
-    }
-
-    fn take_in(&mut self, message: &Message, max_metrics: usize) {
-        let at = message.received.received_at;
-        if let Some(seq) = message.seq {
-            self.sequence.note(seq, message.boot.as_deref(), message.ts, at);
-        }
-        let change = match &message.body {
-            Body::Status { online: true, conn_id } => self.presence.online(at, conn_id.as_deref()),
-            Body::Status { online: false, conn_id } => {
-                self.presence.offline(at, conn_id.as_deref())
-            }
-            _ => self.presence.heard(at),
-        };
-        if let Some(change) = change {
-            self.follow(change);
-        }
-        match &message.body {
-            Body::Telemetry(measurements) => {
-                for m in measurements {
-                    self.take_in_sample(message, m, max_metrics);
-                }
-            }
-            Body::Hello(hello) => self.take_in_hello(hello, at),
-            Body::Status { .. } => {}
-            Body::CommandAck { cmd_id, result, detail } => self.leave(Effect::FinishCommand {
-                cmd_id: *cmd_id,
-                result: *result,
-                detail: detail.clone(),
-                at,
-            }),
-            Body::OtaStatus { cmd_id, ota_state, progress_pct, fw_version_target, detail } => {
-                let ota = Ota {
-                    state: *ota_state,
-                    progress_pct: *progress_pct,
-                    fw_version_target: fw_version_target.clone(),
-                    detail: detail.clone(),
-                    updated_at: at,
-                };
-                self.take_in_ota(*cmd_id, ota);
-            }
-        }
-    }
-
-    fn take_in_sample(&mut self, message: &Message, m: &Measurement, max_metrics: usize) {
-        if !self.has_metric(&m.metric) && m.metric.known().is_none() {
-            let unknown = self.latest.keys().filter(|metric| metric.known().is_none()).count();
-            if unknown >= max_metrics {
-                self.metrics_refused += 1;
-                return;
-            }
-        }
-        let point = Point {
-            key: PointKey { time: m.ts, metric: m.metric.clone(), ordinal: m.ordinal },
-            value: m.value,
-            unit: m.unit.clone(),
-            claim: Claim { ts: message.ts, mid: message.mid },
-        };
-        let rank = |p: &Point| (p.key.time, p.key.ordinal, p.claim);
-        match self.latest.get_mut(&m.metric) {
-            Some(held) if rank(held) >= rank(&point) => {}
-            Some(held) => *held = point,
-            None => {
-                self.latest.insert(m.metric.clone(), point);
-            }
-        }
-    }
-
-    fn take_in_hello(&mut self, hello: &Hello, at: Timestamp) {
-        if self.hello.as_ref().is_some_and(|(newest, _)| *newest > at) {
-            return;
-        }
-        self.hello = Some((at, hello.clone()));
-        self.fw_version = Some(hello.fw_version.clone());
-        let complete = |upgrade: &Upgrade| {
-            upgrade.succeeded && upgrade.target.as_ref() == Some(&hello.fw_version)
-        };
-        if let Some(done) = self.upgrade.take_if(|upgrade| complete(upgrade)) {
-            let ota = Ota {
-                state: OtaState::Completed,
-                progress_pct: Some(100.0),
-                fw_version_target: done.target,
-                detail: None,
-                updated_at: at,
-            };
-            self.leave(Effect::AdvanceOta { cmd_id: done.cmd_id, ota });
-        }
-    }
-
-    fn take_in_ota(&mut self, cmd_id: Uuid, ota: Ota) {
-        let upgrade = match &mut self.upgrade {
-            Some(upgrade) if upgrade.cmd_id == cmd_id => upgrade,
-            // Ids of commands sort by time: what an older upgrade still says is not the current one.
-            Some(upgrade) if upgrade.cmd_id > cmd_id => {
-                return self.leave(Effect::AdvanceOta { cmd_id, ota });
-            }
-            other => other.insert(Upgrade { cmd_id, target: None, succeeded: false }),
-        };
-        if ota.fw_version_target.is_some() {
-            upgrade.target.clone_from(&ota.fw_version_target);
-        }
-        upgrade.succeeded |= ota.state == OtaState::Success;
-        self.leave(Effect::AdvanceOta { cmd_id, ota });
-    }
-
-    fn follow(&mut self, change: Change) {
-        match change {
-            Change::WentOffline(at) => {
-                if self.registered {
-                    let alert = Alert::device_offline(&self.device_id, at);
-                    self.presence.open_alert = Some(alert.alert_id);
-                    self.leave(Effect::OpenAlert { alert });
-                }
-            }
-            Change::CameBack(at) => {
-                if let Some(alert_id) = self.presence.open_alert.take() {
-                    self.leave(Effect::ResolveAlert { alert_id, at });
-                }
-            }
-        }
-    }
-
     /// Puts an effect in the outbox, once. Only a registered device has alerts and commands.
     fn leave(&mut self, effect: Effect) {
         if self.registered && !self.outbox.contains(&effect) {
             self.outbox.push(effect);
         }
+    }
+
+    /// A change of an alert, numbered by the write that decides it: of two changes the one decided
+    /// later stands, whichever is carried out first.
+    fn revise(&mut self, alert_id: Uuid, resolved_at: Option<Timestamp>, message: Option<String>) {
+        let revision = Revision { number: self.version + 1, resolved_at, message };
+        // Only the last one stands anyway, and the same one may come again after another.
+        let same =
+            |e: &Effect| matches!(e, Effect::ReviseAlert { alert_id: id, .. } if *id == alert_id);
+        self.outbox.retain(|effect| !same(effect));
+        self.leave(Effect::ReviseAlert { alert_id, revision });
     }
 }
 

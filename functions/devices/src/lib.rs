@@ -12,6 +12,8 @@ use meter_core::http::route::{Access, Route};
 use meter_core::http::serve::Function;
 use meter_core::http::{Answer, Failure, Method, Problem, Request};
 use meter_core::id::DeviceId;
+use meter_core::outbox::Outbox;
+use meter_core::state::Rules;
 use meter_core::store::{
     AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore,
     QuarantineStore, StateStore,
@@ -94,61 +96,44 @@ const _: () = {
 
 /// The function, over its stores.
 #[derive(Debug, Clone)]
-pub struct Devices<D, S, M, O, A, C, P> {
-    /// The registry.
-    pub registry: D,
-    /// What is known of each device.
-    pub states: S,
+pub struct Devices<S, A, C, D, P, M, O> {
+    /// The registry, states, alerts and commands, and the way to the devices.
+    pub outbox: Outbox<S, A, C, D, P>,
     /// The archive's index, the measurements and the quarantine's index.
     pub messages: M,
     /// The archive's objects.
     pub archive: O,
-    /// Alerts: presence raises and ends them, a delete removes them.
-    pub alerts: A,
-    /// Commands.
-    pub commands: C,
-    /// The way to the devices.
-    pub publisher: P,
+    /// What holds for devices.
+    pub rules: Rules,
     /// Seconds until a command expires.
     pub command_timeout_s: u32,
 }
 
-impl<D, S, M, O, A, C, P> Function for Devices<D, S, M, O, A, C, P>
+impl<S, A, C, D, P, M, O> Function for Devices<S, A, C, D, P, M, O>
 where
-    D: DeviceStore,
     S: StateStore,
-    M: MessageStore + QuarantineStore,
-    O: Archive,
     A: AlertStore,
     C: CommandStore,
+    D: DeviceStore,
     P: CommandPublisher,
+    M: MessageStore + QuarantineStore,
+    O: Archive,
 {
     type Endpoint = Endpoint;
 
     async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Answer, Failure> {
-        let Self {
-            registry,
-            states,
-            messages,
-            archive,
-            alerts,
-            commands,
-            publisher,
-            command_timeout_s,
-        } = self;
+        let Self { outbox, messages, archive, rules, command_timeout_s } = self;
+        let Outbox { states, commands, registry, .. } = outbox;
+        let said = (messages, archive);
         match endpoint {
             Endpoint::ListDevices => registry::list(registry, states, request).await,
-            Endpoint::CreateDevice => {
-                registry::create(registry, states, alerts, commands, request).await
-            }
+            Endpoint::CreateDevice => registry::create(outbox, said, rules, request).await,
             Endpoint::GetDevice => registry::get(registry, states, request).await,
             Endpoint::UpdateDevice => registry::update(registry, states, request).await,
-            Endpoint::DeleteDevice => {
-                registry::delete(registry, states, alerts, commands, request).await
-            }
-            Endpoint::Heartbeat => presence::heartbeat(states, alerts, commands, request).await,
+            Endpoint::DeleteDevice => registry::delete(outbox, said, rules, request).await,
+            Endpoint::Heartbeat => presence::heartbeat(outbox, rules, request).await,
             Endpoint::GetStatus => presence::get(states, request).await,
-            Endpoint::PutStatus => presence::put(registry, states, alerts, commands, request).await,
+            Endpoint::PutStatus => presence::put(outbox, rules, request).await,
             Endpoint::GetConfig => config::get(registry, request).await,
             Endpoint::PutConfig => config::put(registry, request).await,
             Endpoint::ListMetrics => telemetry::metrics::list(messages, request).await,
@@ -160,9 +145,7 @@ where
                 telemetry::quarantine::get(messages, archive, request).await
             }
             Endpoint::ListCommands => commands::list(commands, request).await,
-            Endpoint::CreateCommand => {
-                commands::create(commands, publisher, *command_timeout_s, request).await
-            }
+            Endpoint::CreateCommand => commands::create(outbox, *command_timeout_s, request).await,
             Endpoint::AcknowledgeCommand => commands::acknowledge(commands, request).await,
         }
     }

@@ -3,9 +3,10 @@
 use meter_core::http::body::{self, Fields};
 use meter_core::http::{Answer, Failure, Request};
 use meter_core::id::DeviceId;
-use meter_core::state::{Connection, DeviceState};
-use meter_core::store::{AlertStore, CommandStore, DeviceStore, StateStore};
-use meter_core::{lock, outbox};
+use meter_core::lock;
+use meter_core::outbox::Outbox;
+use meter_core::state::{Connection, DeviceState, Rules};
+use meter_core::store::{AlertStore, CommandPublisher, CommandStore, DeviceStore, StateStore};
 use serde_json::json;
 
 use crate::registry::View;
@@ -15,21 +16,23 @@ use crate::{known, no_device};
 const MAX_FW_VERSION: usize = 64;
 
 /// A sign of life over HTTP.
-pub(crate) async fn heartbeat<S, A, C>(
-    states: &S,
-    alerts: &A,
-    commands: &C,
+pub(crate) async fn heartbeat<S, A, C, D, P>(
+    outbox: &Outbox<S, A, C, D, P>,
+    rules: &Rules,
     request: &Request,
 ) -> Result<Answer, Failure>
 where
     S: StateStore,
     A: AlertStore,
     C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
 {
     let id = known(request)?;
-    registered(states, &id).await?;
-    let state = lock::change_state(states, &id, |state| state.heard(request.now)).await?;
-    outbox::settle(states, alerts, commands, state).await?;
+    registered(&outbox.states, &id).await?;
+    let hear = |state: &mut DeviceState| state.heard(request.now, rules);
+    let state = lock::change_state(&outbox.states, &id, hear).await?;
+    outbox.settle(state).await?;
     Answer::ok(&json!({"message": "Heartbeat received"}))
 }
 
@@ -46,18 +49,17 @@ pub(crate) async fn get<S: StateStore>(states: &S, request: &Request) -> Result<
 }
 
 /// An operator's word on whether a device is connected, and on its firmware.
-pub(crate) async fn put<D, S, A, C>(
-    registry: &D,
-    states: &S,
-    alerts: &A,
-    commands: &C,
+pub(crate) async fn put<S, A, C, D, P>(
+    outbox: &Outbox<S, A, C, D, P>,
+    rules: &Rules,
     request: &Request,
 ) -> Result<Answer, Failure>
 where
-    D: DeviceStore,
     S: StateStore,
     A: AlertStore,
     C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
 {
     const NAME: &str = "connection_status";
     let id = known(request)?;
@@ -67,13 +69,13 @@ where
         .word(NAME, Connection::parse, "online, offline, unknown")?
         .ok_or_else(|| fields.wrong(NAME, "is missing"))?;
     let fw_version = fields.text("fw_version", 1..=MAX_FW_VERSION)?;
-    let device = registry.get(&id).await?.ok_or_else(no_device)?;
-    let state = lock::change_state(states, &id, |state| {
-        state.override_connection(connection, fw_version.map(str::to_owned), request.now);
+    let device = outbox.registry.get(&id).await?.ok_or_else(no_device)?;
+    let state = lock::change_state(&outbox.states, &id, |state| {
+        state.override_connection(connection, fw_version.map(str::to_owned), request.now, rules);
     })
     .await?;
     let answer = Answer::ok(&View::new(device, Some(&state)))?.with_etag();
-    outbox::settle(states, alerts, commands, state).await?;
+    outbox.settle(state).await?;
     Ok(answer)
 }
 

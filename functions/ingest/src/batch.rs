@@ -4,18 +4,29 @@
 //! by the identity of the message, so dying anywhere and starting over, grouped in another way, ends the
 //! same. A message fails alone: what fails for it is reported and comes again, its neighbours go on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod counts;
+mod messages;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::StreamExt;
 use meter_core::archive::{self, Layout, Location, Object};
 use meter_core::id::{DeviceId, Mid};
-use meter_core::message::{self, Message, Received, Unreadable};
-use meter_core::state::{Connection, DeviceState};
+use meter_core::message::{Measurement, Message, Received, Unreadable};
+use meter_core::observe::with_causes;
+use meter_core::outbox::Outbox;
+use meter_core::state::{DeviceState, Rules};
 use meter_core::store::{
-    AlertStore, Archive, CommandStore, MessageStore, Part, QuarantineStore, Quarantined,
-    StateStore, StateWrite, WriteError,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, IngestProgress, MessageStore,
+    Part, ProgressStore, QuarantineStore, Quarantined, StateStore, WriteError,
 };
-use meter_core::{lock, outbox, parts, retry};
+use meter_core::time::Timestamp;
+use meter_core::{lock, parts, retry};
+
+pub use self::counts::Counts;
+use self::counts::Run;
+use self::messages::{Batch, DeviceWork};
 
 use crate::event::Delivery;
 
@@ -24,13 +35,16 @@ const CONCURRENCY: usize = 16;
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
+/// How often, at most, a process notes its progress, in seconds.
+const PROGRESS_INTERVAL_S: i64 = 10;
+
 /// What an operator may choose.
 #[derive(Debug, Clone)]
 pub struct Choices {
     /// How the archive is laid out.
     pub layout: Layout,
-    /// Different metrics not known by name that a device may have.
-    pub max_metrics: usize,
+    /// What holds for devices.
+    pub rules: Rules,
     /// Days until the store may forget a message; none: never.
     pub ttl_days: Option<u32>,
     /// Whether messages of devices that are not registered go to quarantine.
@@ -39,19 +53,13 @@ pub struct Choices {
 
 /// The handler of batches, over the ports that it needs.
 #[derive(Debug)]
-pub struct Ingest<O, M, S, A, C> {
-    /// Where the bytes go.
-    pub archive: O,
-    /// Where their index and the measurements go, and the index of what could not be read.
-    pub messages: M,
-    /// Where what is known of each device is.
-    pub states: S,
-    /// Where effects on alerts go.
-    pub alerts: A,
-    /// Where effects on commands go.
-    pub commands: C,
-    /// What the operator chose.
-    pub choices: Choices,
+pub struct Ingest<O, M, S, A, C, D, P> {
+    archive: O,
+    messages: M,
+    outbox: Outbox<S, A, C, D, P>,
+    choices: Choices,
+    /// When progress was last noted, in seconds since the epoch.
+    noted_at: AtomicI64,
 }
 
 /// What became of a batch.
@@ -63,116 +71,30 @@ pub struct Outcome {
     pub counts: Counts,
 }
 
-/// What an operator counts.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Counts {
-    /// Deliveries.
-    pub received: usize,
-    /// Distinct messages stored.
-    pub stored: usize,
-    /// Deliveries beyond the first of the same message in this batch.
-    pub doubled: usize,
-    /// Distinct messages put in quarantine.
-    pub quarantined: usize,
-    /// Deliveries that must come again.
-    pub failed: usize,
-    /// Messages of devices that are not registered.
-    pub unregistered: usize,
-    /// Samples refused because their device has too many different metrics.
-    pub metrics_refused: usize,
-    /// Sequence numbers seen before.
-    pub repeats: usize,
-    /// Sequence numbers that came after a higher one.
-    pub late: usize,
-    /// New power-ons.
-    pub restarts: usize,
-    /// Writes of a state that lost its lock.
-    pub conflicts: usize,
-}
-
-impl Counts {
-    /// The metrics' names and values.
-    pub fn named(&self) -> [(&'static str, usize); 11] {
-        [
-            ("MessagesReceived", self.received),
-            ("MessagesStored", self.stored),
-            ("MessagesDoubled", self.doubled),
-            ("MessagesQuarantined", self.quarantined),
-            ("MessagesFailed", self.failed),
-            ("MessagesUnregistered", self.unregistered),
-            ("MetricsRefused", self.metrics_refused),
-            ("SequenceRepeats", self.repeats),
-            ("SequenceLate", self.late),
-            ("DeviceRestarts", self.restarts),
-            ("StateConflicts", self.conflicts),
-        ]
-    }
-}
-
-/// The messages of a batch, each once.
-struct Batch {
-    readable: BTreeMap<Mid, Message>,
-    unreadable: BTreeMap<Mid, (Received, Unreadable)>,
-    /// Which deliveries are of which message.
-    deliveries: HashMap<Mid, Vec<usize>>,
-}
-
-impl Batch {
-    fn read(deliveries: &[Delivery]) -> Self {
-        let mut batch = Self {
-            readable: BTreeMap::new(),
-            unreadable: BTreeMap::new(),
-            deliveries: HashMap::new(),
-        };
-        for (index, delivery) in deliveries.iter().enumerate() {
-            let received = &delivery.received;
-            let read = match &delivery.damage {
-                Some(damage) => Err(damage.clone()),
-                None => message::parse(received),
-            };
-            let mid = match read {
-                Ok(message) => {
-                    let mid = message.mid;
-                    let held = batch.readable.entry(mid).or_insert_with(|| message.clone());
-                    // Of two receipts of a message the first counts, whichever is handled first.
-                    if message.received.received_at < held.received.received_at {
-                        *held = message;
-                    }
-                    mid
-                }
-                Err(reason) => {
-                    let mid = Mid::of(&received.topic, &received.payload);
-                    batch.unreadable.entry(mid).or_insert_with(|| (received.clone(), reason));
-                    mid
-                }
-            };
-            batch.deliveries.entry(mid).or_default().push(index);
-        }
-        batch
-    }
-
-    fn devices(&self) -> Vec<DeviceId> {
-        let ids: BTreeSet<_> = self.readable.values().map(|m| &m.device_id).collect();
-        ids.into_iter().cloned().collect()
-    }
-}
-
-impl<O, M, S, A, C> Ingest<O, M, S, A, C>
+impl<O, M, S, A, C, D, P> Ingest<O, M, S, A, C, D, P>
 where
     O: Archive,
     M: MessageStore + QuarantineStore,
-    S: StateStore,
+    S: StateStore + ProgressStore,
     A: AlertStore,
     C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
 {
-    /// Handles a batch.
-    pub async fn handle(&self, deliveries: &[Delivery]) -> Outcome {
+    /// `archive` is where the bytes go, `messages` where their index and the measurements go and the
+    /// index of what could not be read, `outbox` where effects go.
+    pub fn new(archive: O, messages: M, outbox: Outbox<S, A, C, D, P>, choices: Choices) -> Self {
+        Self { archive, messages, outbox, choices, noted_at: AtomicI64::new(i64::MIN) }
+    }
+
+    /// Handles a batch; `now` is the clock.
+    pub async fn handle(&self, deliveries: &[Delivery], now: Timestamp) -> Outcome {
         let mut batch = Batch::read(deliveries);
-        let mut run = Run { failed: HashSet::new(), counts: Counts::default() };
+        let mut run = Run::default();
         run.counts.received = deliveries.len();
         run.counts.doubled = deliveries.len() - batch.readable.len() - batch.unreadable.len();
 
-        let states = match self.states.get_many(&batch.devices()).await {
+        let states = match self.outbox.states.get_many(&batch.devices()).await {
             Ok(states) => states,
             Err(error) => {
                 run.fail("reading device states", batch.readable.keys().copied(), &error);
@@ -196,6 +118,9 @@ where
             futures::join!(self.quarantine(&batch.unreadable), self.store(&batch.readable, states));
         run.merge(quarantined);
         run.merge(stored);
+        if run.counts.stored + run.counts.quarantined > 0 {
+            self.note_progress(deliveries, now).await;
+        }
 
         let mut outcome = Outcome::default();
         for mid in &run.failed {
@@ -204,6 +129,22 @@ where
         run.counts.failed = outcome.failed.len();
         outcome.counts = run.counts;
         outcome
+    }
+
+    /// Says now and then how far behind ingest is, for the watchdog. Nothing depends on one such note.
+    async fn note_progress(&self, deliveries: &[Delivery], now: Timestamp) {
+        let noted_at = self.noted_at.load(Ordering::Relaxed);
+        if now.as_seconds() < noted_at.saturating_add(PROGRESS_INTERVAL_S) {
+            return;
+        }
+        self.noted_at.store(now.as_seconds(), Ordering::Relaxed);
+        let oldest = deliveries.iter().map(|delivery| delivery.received.received_at).min();
+        let lag_s = oldest.map_or(0, |oldest| now.as_seconds() - oldest.as_seconds());
+        let lag_s = u32::try_from(lag_s.max(0)).unwrap_or(u32::MAX);
+        let progress = IngestProgress { at: now, lag_s };
+        if let Err(error) = self.outbox.states.note_progress(progress).await {
+            tracing::warn!(error = with_causes(&error), "progress was not noted");
+        }
     }
 
     async fn quarantine(&self, unreadable: &BTreeMap<Mid, (Received, Unreadable)>) -> Run {
@@ -252,7 +193,9 @@ where
         }
         let mut work: Vec<DeviceWork<'_>> = devices
             .into_iter()
-            .map(|(id, messages)| self.decide(states.get(id), id, messages))
+            .map(|(id, messages)| {
+                DeviceWork::decide(states.get(id), id, messages, &self.choices.rules)
+            })
             .collect();
 
         // Who loses the lock of a device's state decides again from what the winner wrote.
@@ -272,20 +215,6 @@ where
         }
         run.counts.stored = messages.len() - run.failed.len();
         run
-    }
-
-    /// What the messages of a device make of its state.
-    fn decide<'a>(
-        &self,
-        state: Option<&DeviceState>,
-        id: &DeviceId,
-        mut messages: Vec<&'a Message>,
-    ) -> DeviceWork<'a> {
-        let before = state.cloned().unwrap_or_else(|| DeviceState::new(id.clone()));
-        messages.sort_by_key(|m| (m.received.received_at, m.ts, m.seq, m.mid));
-        let mut work = DeviceWork { after: before.clone(), before, messages, parts_written: false };
-        work.apply(self.choices.max_metrics);
-        work
     }
 
     /// Writes objects; where each message is whose object was written. The others have failed.
@@ -322,7 +251,7 @@ where
                 let ttl = self.choices.ttl_days.map(|days| {
                     message.received.received_at.as_seconds() + i64::from(days) * DAY_SECONDS
                 });
-                let keep = |m: &message::Measurement| device.after.has_metric(&m.metric);
+                let keep = |m: &Measurement| device.after.has_metric(&m.metric);
                 all.extend(parts::cut(message, location.clone(), ttl, keep));
             }
         }
@@ -338,11 +267,8 @@ where
         };
         for device in work {
             device.parts_written = true;
-            if device.messages.iter().any(|m| failed.contains(&m.mid)) {
-                // The state must not know what is not stored: its answer would be lost with a crash.
-                device.messages.retain(|m| !failed.contains(&m.mid));
-                device.apply(self.choices.max_metrics);
-            }
+            // The state must not know what is not stored: its answer would be lost with a crash.
+            device.leave_out(&failed, &self.choices.rules);
         }
     }
 
@@ -357,7 +283,7 @@ where
             return work;
         }
         let writes: Vec<_> = work.iter().map(DeviceWork::write).collect();
-        let answers = self.states.save_many(&writes).await;
+        let answers = self.outbox.states.save_many(&writes).await;
         let mut lost = Vec::new();
         let mut saved = Vec::new();
         for (device, answer) in work.into_iter().zip(answers) {
@@ -376,7 +302,7 @@ where
             |device| async move {
                 let mut state = device.after.clone();
                 state.version += 1;
-                (device, outbox::settle(&self.states, &self.alerts, &self.commands, state).await)
+                (device, self.outbox.settle(state).await)
             },
         );
         let settled: Vec<_> =
@@ -395,12 +321,17 @@ where
         run: &mut Run,
     ) -> Vec<DeviceWork<'a>> {
         let ids: Vec<_> = lost.iter().map(|device| device.before.device_id.clone()).collect();
-        match self.states.get_many(&ids).await {
+        match self.outbox.states.get_many(&ids).await {
             Ok(states) => lost
                 .into_iter()
                 .map(|device| {
                     let id = device.before.device_id.clone();
-                    let again = self.decide(states.get(&id), &id, device.messages);
+                    let again = DeviceWork::decide(
+                        states.get(&id),
+                        &id,
+                        device.messages,
+                        &self.choices.rules,
+                    );
                     // Only when the winner admitted other metrics than we did must they be written again.
                     let parts_written = again.after.latest.keys().eq(device.after.latest.keys());
                     DeviceWork { parts_written, ..again }
@@ -414,79 +345,6 @@ where
             }
         }
     }
-}
-
-/// The messages of one device, and its state before and after them.
-struct DeviceWork<'a> {
-    before: DeviceState,
-    after: DeviceState,
-    /// In the order of receipt.
-    messages: Vec<&'a Message>,
-    parts_written: bool,
-}
-
-impl DeviceWork<'_> {
-    fn apply(&mut self, max_metrics: usize) {
-        self.after = self.before.clone();
-        self.after.apply(&self.messages, max_metrics);
-    }
-
-    fn mids(&self) -> impl Iterator<Item = Mid> {
-        self.messages.iter().map(|m| m.mid)
-    }
-
-    fn write(&self) -> StateWrite {
-        let connection_before: Connection = self.before.presence.connection;
-        StateWrite { state: self.after.clone(), connection_before }
-    }
-}
-
-/// What has failed so far, and counts.
-#[derive(Default)]
-struct Run {
-    failed: HashSet<Mid>,
-    counts: Counts,
-}
-
-impl Run {
-    fn fail(
-        &mut self,
-        doing: &str,
-        mids: impl Iterator<Item = Mid>,
-        error: &(dyn std::error::Error + 'static),
-    ) {
-        let before = self.failed.len();
-        self.failed.extend(mids);
-        let messages = self.failed.len() - before;
-        tracing::error!(messages, error = chain(error), "{doing} failed; the messages come again");
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.failed.extend(other.failed);
-        self.counts.stored += other.counts.stored;
-        self.counts.quarantined += other.counts.quarantined;
-        self.counts.metrics_refused += other.counts.metrics_refused;
-        self.counts.repeats += other.counts.repeats;
-        self.counts.late += other.counts.late;
-        self.counts.restarts += other.counts.restarts;
-        self.counts.conflicts += other.counts.conflicts;
-    }
-}
-
-impl Counts {
-    fn add(&mut self, before: &DeviceState, after: &DeviceState) {
-        let more = |after: u64, before: u64| usize::try_from(after - before).unwrap_or(usize::MAX);
-        self.metrics_refused += more(after.metrics_refused, before.metrics_refused);
-        self.repeats += more(after.sequence.repeats, before.sequence.repeats);
-        self.late += more(after.sequence.late, before.sequence.late);
-        self.restarts += more(after.sequence.restarts, before.sequence.restarts);
-    }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A topic for the log: a hostile one may be 64 KB.

@@ -8,7 +8,8 @@ pub mod event;
 
 use meter_core::observe::{Metrics, Unit};
 use meter_core::store::{
-    AlertStore, Archive, CommandStore, MessageStore, QuarantineStore, StateStore,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, ProgressStore,
+    QuarantineStore, StateStore,
 };
 use meter_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -23,21 +24,23 @@ pub struct NotStored;
 
 /// Handles one invocation and answers what Lambda expects of an SQS event source that reports failures
 /// one by one.
-pub async fn respond<O, M, S, A, C>(
-    ingest: &Ingest<O, M, S, A, C>,
+pub async fn respond<O, M, S, A, C, D, P>(
+    ingest: &Ingest<O, M, S, A, C, D, P>,
     event: &Value,
     now: Timestamp,
 ) -> Result<Value, NotStored>
 where
     O: Archive,
     M: MessageStore + QuarantineStore,
-    S: StateStore,
+    S: StateStore + ProgressStore,
     A: AlertStore,
     C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
 {
     let started = std::time::Instant::now();
     let (source, deliveries) = event::read(event, now);
-    let outcome = ingest.handle(&deliveries).await;
+    let outcome = ingest.handle(&deliveries, now).await;
     report(&outcome.counts, started.elapsed().as_secs_f64() * 1_000.0, now);
     match source {
         Source::Queue => {

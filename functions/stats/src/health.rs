@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use meter_core::http::problem::with_causes;
 use meter_core::http::{Answer, Failure, StatusCode};
+use meter_core::observe::with_causes;
 use meter_core::store::Probe;
 use serde::Serialize;
 

@@ -7,8 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use meter_core::alert::Severity;
+use meter_core::command::{AckResult, CommandKind, CommandStatus, OtaState};
+use meter_core::device::DeviceStatus;
 use meter_core::http::route::{Access, Route};
-use serde_json::Value;
+use meter_core::message::Category;
+use meter_core::metric::Quality;
+use meter_core::state::Connection;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 /// A method, and a path whose variable parts have no names: `GET /api/devices/{}`.
 type Operation = String;
@@ -85,7 +92,44 @@ fn whatever_has_no_route_reaches_the_function_that_knows_all_of_them() {
     let integration = row["x-amazon-apigateway-integration"]["$ref"].as_str().unwrap();
     assert!(integration.ends_with("/stats"));
     // A preflight carries no token.
-    assert_eq!(row["security"], serde_json::json!([]));
+    assert_eq!(row["security"], json!([]));
+}
+
+/// The words that a type is written as.
+fn words<T: Serialize>(all: &[T]) -> Value {
+    all.iter().map(|word| serde_json::to_value(word).unwrap()).collect()
+}
+
+#[test]
+fn the_words_of_the_openapi_file_are_those_of_the_code() {
+    let file = openapi();
+    let results =
+        [AckResult::Accepted, AckResult::Rejected, AckResult::Error, AckResult::Unsupported];
+    let mut statuses = vec![CommandStatus::Pending];
+    statuses.extend(results.map(CommandStatus::from));
+    statuses.push(CommandStatus::Timeout);
+    let ota = [
+        OtaState::Downloading,
+        OtaState::Verifying,
+        OtaState::Applying,
+        OtaState::Success,
+        OtaState::Failed,
+        OtaState::Completed,
+    ];
+    for (schema, wanted) in [
+        ("DeviceStatus", words(&DeviceStatus::ALL)),
+        ("ConnectionStatus", words(&Connection::ALL)),
+        ("Severity", words(&[Severity::Info, Severity::Warning, Severity::Critical])),
+        ("CommandKind", words(&CommandKind::ALL)),
+        ("CommandStatus", words(&statuses)),
+        ("CommandAck/properties/result", words(&results)),
+        ("Ota/properties/state", words(&ota)),
+        ("Point/properties/quality", words(&[Quality::OutOfRange])),
+        ("RawMessage/properties/category", words(&Category::ALL)),
+    ] {
+        let found = file.pointer(&format!("/components/schemas/{schema}/enum"));
+        assert_eq!(found, Some(&wanted), "{schema}");
+    }
 }
 
 fn is_method(key: &str) -> bool {

@@ -10,13 +10,15 @@ use devices::Devices;
 use ingest::batch::{Choices, Ingest};
 use ingest::event::Delivery;
 use meter_core::archive::Layout;
-use meter_core::config::{Api, Auth, Origins};
+use meter_core::config::{Api, Auth};
 use meter_core::http::Method;
 use meter_core::http::route::{Found, Router};
 use meter_core::http::serve::Server;
 use meter_core::http::testing::recorded::{self, Got, Memo, Publication, Sent};
 use meter_core::http::testing::{Answered, call};
 use meter_core::message::Received;
+use meter_core::outbox::Outbox;
+use meter_core::state::Rules;
 use meter_core::store::memory::Memory;
 use meter_core::time::Timestamp;
 use stats::Stats;
@@ -32,15 +34,12 @@ struct System {
 impl System {
     fn new() -> Self {
         let memory = Memory::new();
-        let api = || Api { auth: Auth::None, cors: Origins::None };
+        let api = || Api { auth: Auth::None, ..Api::default() };
         let devices = Devices {
-            registry: memory.clone(),
-            states: memory.clone(),
+            outbox: Outbox::in_memory(&memory),
             messages: memory.clone(),
             archive: memory.clone(),
-            alerts: memory.clone(),
-            commands: memory.clone(),
-            publisher: memory.clone(),
+            rules: Rules::default(),
             command_timeout_s: 300,
         };
         let alerts = Alerts { alerts: memory.clone() };
@@ -76,26 +75,21 @@ impl System {
 
     async fn publish(&self, memo: &Memo, publication: &Publication, now: Timestamp) {
         let memory = &self.memory;
-        let ingest = Ingest {
-            archive: memory.clone(),
-            messages: memory.clone(),
-            states: memory.clone(),
-            alerts: memory.clone(),
-            commands: memory.clone(),
-            choices: Choices {
-                layout: Layout::Batch,
-                max_metrics: 64,
-                ttl_days: None,
-                require_registration: false,
-            },
+        let choices = Choices {
+            layout: Layout::Batch,
+            rules: Rules::default(),
+            ttl_days: None,
+            require_registration: false,
         };
+        let outbox = Outbox::in_memory(memory);
+        let ingest = Ingest::new(memory.clone(), memory.clone(), outbox, choices);
         let received = Received {
             topic: publication.topic.clone(),
             payload: memo.fill_value(&publication.payload, now).to_string().into(),
             received_at: now,
         };
         let delivery = Delivery { id: String::new(), received, damage: None };
-        assert!(ingest.handle(&[delivery]).await.failed.is_empty());
+        assert!(ingest.handle(&[delivery], now).await.failed.is_empty());
     }
 }
 

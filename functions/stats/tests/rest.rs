@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use meter_core::alert::Alert;
-use meter_core::config::{Api, Auth, Origins};
+use meter_core::config::{Api, Auth};
 use meter_core::device::{Device, DeviceStatus};
 use meter_core::http::serve::Server;
 use meter_core::http::testing::{Answered, Call, call, get, post};
 use meter_core::id::{DeviceId, new_id};
-use meter_core::state::DeviceState;
+use meter_core::state::{DeviceState, Rules};
 use meter_core::store::memory::{Memory, Operation};
 use meter_core::store::{AlertStore, DeviceStore, Probe, StoreError};
 use meter_core::time::Timestamp;
@@ -18,7 +18,7 @@ use stats::Stats;
 
 fn server(memory: &Memory, auth: Auth) -> Server<Stats<Memory, Memory, Memory>> {
     let (registry, alerts, stores) = (memory.clone(), memory.clone(), memory.clone());
-    let api = Api { auth, cors: Origins::None };
+    let api = Api { auth, ..Api::default() };
     Server::new(Stats { registry, alerts, stores }, stats::router().unwrap(), api)
 }
 
@@ -38,13 +38,14 @@ async fn register(memory: &Memory, id: &str, status: DeviceStatus, is_online: bo
         status,
         metadata: Map::new(),
         config: Map::new(),
+        command_key: None,
         created_at: now,
         updated_at: now,
         revision: 0,
     };
     let mut state = DeviceState::new(device_id);
     if is_online {
-        state.heard(now);
+        state.heard(now, &Rules::default());
     }
     memory.create(&device, &state).await.unwrap();
 }
@@ -136,7 +137,7 @@ impl Probe for Half {
 #[tokio::test]
 async fn a_store_that_does_not_answer_is_named_and_nothing_more_is_said() {
     let function = Stats { registry: Memory::new(), alerts: Memory::new(), stores: Half };
-    let api = Api { auth: Auth::Jwt, cors: Origins::None };
+    let api = Api { auth: Auth::Jwt, ..Api::default() };
     let server = Server::new(function, stats::router().unwrap(), api);
     let answered = get("/readyz").to(&server).await;
     let stores = json!({"archive": "unavailable", "devices": "ok"});

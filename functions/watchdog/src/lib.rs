@@ -1,30 +1,229 @@
-//! What did not happen: silence, gaps, command timeouts.
+//! What did not happen: silence, gaps, command timeouts, effects and deletes that were left half done.
 //!
-//! Not yet: so far the schedule reaches this function and its run is counted, no more. What is due
-//! will come from the sparse index of architecture.md, decision 5.
+//! The schedule invokes it once a minute. Its work is in proportion to what is due, never to the fleet:
+//! it asks sparse indexes of deadlines, looks at the state of what they name, and acts or sets the next
+//! deadline, each under the lock of the device's state (architecture.md, decision 5). So it may die
+//! anywhere, or run twice at once.
 
-use meter_core::observe::Metrics;
+mod commands;
+mod devices;
+
+use std::collections::VecDeque;
+
+use futures::StreamExt;
+use meter_core::id::DeviceId;
+use meter_core::observe::{Metrics, with_causes};
+use meter_core::outbox::Outbox;
+use meter_core::state::Rules;
+use meter_core::store::{
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, ProgressStore,
+    QueueDepth, StateStore, StoreError,
+};
+use meter_core::sweep::{Progress, sweep};
 use meter_core::time::Timestamp;
-use serde_json::{Value, json};
+use uuid::Uuid;
 
-/// One run of the schedule; `event` is EventBridge's.
-pub fn run(event: &Value, now: Timestamp) -> Value {
-    let scheduled_for = event.get("time").and_then(Value::as_str);
-    tracing::debug!(scheduled_for, "nothing is watched yet");
-    let mut metrics = Metrics::new("watchdog");
-    metrics.count("WatchdogRuns", 1);
-    metrics.emit(now);
-    json!({"handled": 0})
+/// What a run takes on at most; the next run, a minute later, goes on with the rest.
+const DEVICES_A_RUN: usize = 10_000;
+const COMMANDS_A_RUN: usize = 10_000;
+
+/// Rounds of sweeps in a run, beyond one for each device: that of a purge rewrites hundreds of objects.
+const MORE_SWEEP_ROUNDS: usize = 40;
+
+/// Devices that are swept at once.
+const SWEPT_AT_ONCE: usize = 4;
+
+/// Devices or commands that are handled at once.
+const CONCURRENCY: usize = 16;
+
+/// How far ingest may be behind, in seconds, before silence means nothing.
+const MAX_LAG_S: u32 = 30;
+
+/// The watchdog, over the ports that it needs.
+#[derive(Debug)]
+pub struct Watchdog<S, A, C, D, P, Q, M, O> {
+    /// Device states, alerts, commands and the registry, and the way to the devices.
+    pub outbox: Outbox<S, A, C, D, P>,
+    /// What waits for ingest.
+    pub queue: Q,
+    /// The archive's index and the measurements, for purges.
+    pub messages: M,
+    /// The archive's objects, for purges.
+    pub archive: O,
+    /// What holds for devices.
+    pub rules: Rules,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What a run came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Devices looked at.
+    pub devices: usize,
+    /// Devices declared silent.
+    pub silent: usize,
+    /// Deletes finished.
+    pub swept: usize,
+    /// Deletes that go on in the next run.
+    pub unfinished: usize,
+    /// Commands looked at.
+    pub commands: usize,
+    /// Commands that timed out.
+    pub timed_out: usize,
+    /// Commands published again.
+    pub republished: usize,
+    /// Devices and commands that could not be handled; they stay due.
+    pub failed: usize,
+    /// Ingest was behind, so nobody was declared silent.
+    pub behind: bool,
+}
 
-    #[test]
-    fn a_run_says_how_much_it_handled_whatever_it_is_invoked_with() {
-        for event in [json!({"time": "2026-03-01T12:00:00Z"}), json!({}), json!(null)] {
-            assert_eq!(run(&event, Timestamp::EPOCH), json!({"handled": 0}));
+impl Report {
+    /// As metrics of one run that began at `now`.
+    pub fn metrics(&self) -> Metrics {
+        let mut metrics = Metrics::new("watchdog");
+        metrics.count("DevicesDue", self.devices);
+        metrics.count("DevicesSilent", self.silent);
+        metrics.count("DevicesSwept", self.swept);
+        metrics.count("SweepsUnfinished", self.unfinished);
+        metrics.count("CommandsDue", self.commands);
+        metrics.count("CommandsTimedOut", self.timed_out);
+        metrics.count("CommandsRepublished", self.republished);
+        metrics.count("WatchdogFailures", self.failed);
+        metrics.count("IngestBehind", usize::from(self.behind));
+        metrics
+    }
+}
+
+impl<S, A, C, D, P, Q, M, O> Watchdog<S, A, C, D, P, Q, M, O>
+where
+    S: StateStore + ProgressStore,
+    A: AlertStore,
+    C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
+    Q: QueueDepth,
+    M: MessageStore,
+    O: Archive,
+{
+    /// One run. Fails only when it cannot learn what is due.
+    pub async fn run(&self, now: Timestamp) -> Result<Report, StoreError> {
+        let (devices, commands) = futures::join!(
+            self.outbox.states.due(now, DEVICES_A_RUN),
+            self.outbox.commands.due(now, COMMANDS_A_RUN)
+        );
+        let (devices, commands) = (devices?, commands?);
+        let mut report = Report {
+            devices: devices.len(),
+            commands: commands.len(),
+            // Asked once, and only when somebody might be declared silent.
+            behind: !devices.is_empty() && self.is_behind(now).await?,
+            ..Report::default()
+        };
+        let silence_counts = !report.behind;
+        let watched = devices.into_iter().map(|id| self.watch_device(id, silence_counts, now));
+        let mut watched = futures::stream::iter(watched).buffer_unordered(CONCURRENCY);
+        let mut deleted = Vec::new();
+        while let Some((id, outcome)) = watched.next().await {
+            if outcome == Some(devices::Outcome::MustBeSwept) {
+                deleted.push(id);
+            } else {
+                report.add_device(outcome);
+            }
+        }
+        let watched = commands.into_iter().map(|(id, cmd_id)| self.watch_command(id, cmd_id, now));
+        let mut watched = futures::stream::iter(watched).buffer_unordered(CONCURRENCY);
+        while let Some(outcome) = watched.next().await {
+            report.add_command(outcome);
+        }
+        // The last thing, since a purge may take all the time that is left.
+        self.sweep_all(deleted, &mut report).await;
+        Ok(report)
+    }
+
+    /// One round for each, then more for those that need them, in turn.
+    async fn sweep_all(&self, devices: Vec<DeviceId>, report: &mut Report) {
+        let first = devices.into_iter().map(|id| self.sweep(id));
+        let mut first = futures::stream::iter(first).buffer_unordered(SWEPT_AT_ONCE);
+        let mut unfinished = VecDeque::new();
+        while let Some((id, progress)) = first.next().await {
+            unfinished.extend(report.add_sweep(progress).then_some(id));
+        }
+        for _ in 0..MORE_SWEEP_ROUNDS {
+            let Some(id) = unfinished.pop_front() else { break };
+            let (id, progress) = self.sweep(id).await;
+            unfinished.extend(report.add_sweep(progress).then_some(id));
+        }
+        report.unfinished = unfinished.len();
+    }
+
+    async fn sweep(&self, id: DeviceId) -> (DeviceId, Option<Progress>) {
+        let swept = sweep(&self.outbox, &self.messages, &self.archive, &id).await;
+        let progress = swept.inspect_err(|error| failed(&id, error)).ok();
+        (id, progress)
+    }
+
+    async fn watch_device(
+        &self,
+        id: DeviceId,
+        silence_counts: bool,
+        now: Timestamp,
+    ) -> (DeviceId, Option<devices::Outcome>) {
+        let watched = devices::watch(&self.outbox, &id, silence_counts, now, &self.rules).await;
+        let outcome = watched.inspect_err(|error| failed(&id, error)).ok();
+        (id, outcome)
+    }
+
+    async fn watch_command(
+        &self,
+        id: DeviceId,
+        cmd_id: Uuid,
+        now: Timestamp,
+    ) -> Option<commands::Outcome> {
+        let watched = commands::watch(&self.outbox, &id, cmd_id, now).await;
+        watched.inspect_err(|error| failed(&id, error)).ok()
+    }
+
+    /// Whether what was said lately may still be on its way: something waits, and ingest was not seen
+    /// to be up to date a moment ago.
+    async fn is_behind(&self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.queue.depth().await? == 0 {
+            return Ok(false);
+        }
+        let progress = self.outbox.states.progress().await?;
+        let max_lag = i64::from(MAX_LAG_S);
+        Ok(!progress.is_some_and(|p| p.lag_s <= MAX_LAG_S && p.at.plus_seconds(max_lag) >= now))
+    }
+}
+
+fn failed(id: &DeviceId, error: &StoreError) {
+    tracing::error!(device_id = %id, error = with_causes(error), "not watched; it stays due");
+}
+
+impl Report {
+    fn add_device(&mut self, outcome: Option<devices::Outcome>) {
+        match outcome {
+            Some(devices::Outcome::WentSilent) => self.silent += 1,
+            Some(devices::Outcome::Watched | devices::Outcome::MustBeSwept) => {}
+            None => self.failed += 1,
+        }
+    }
+
+    /// Counts a round; whether there is more to do.
+    fn add_sweep(&mut self, progress: Option<Progress>) -> bool {
+        match progress {
+            Some(Progress::Done) => self.swept += 1,
+            Some(Progress::Unfinished) => return true,
+            None => self.failed += 1,
+        }
+        false
+    }
+
+    fn add_command(&mut self, outcome: Option<commands::Outcome>) {
+        match outcome {
+            Some(commands::Outcome::TimedOut) => self.timed_out += 1,
+            Some(commands::Outcome::Republished) => self.republished += 1,
+            Some(commands::Outcome::Watched) => {}
+            None => self.failed += 1,
         }
     }
 }

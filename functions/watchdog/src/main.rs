@@ -1,13 +1,39 @@
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use meter_core::aws::{Bucket, Clients, CommandTopic, IngestQueue, dynamodb};
+use meter_core::config::{self, ArchiveBucket, Presence, Tables};
 use meter_core::observe;
+use meter_core::outbox::Outbox;
 use meter_core::time::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
+use watchdog::Watchdog;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     observe::init();
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        Ok::<_, Error>(watchdog::run(&event.payload, Timestamp::now()))
+    let (tables, queue, presence, bucket): (Tables, config::IngestQueue, Presence, ArchiveBucket) =
+        config::load()?;
+    let clients = Clients::from_environment().await;
+    let watchdog = Watchdog {
+        outbox: Outbox {
+            states: dynamodb::States::new(&clients, &tables),
+            alerts: dynamodb::Alerts::new(&clients, &tables),
+            commands: dynamodb::Commands::new(&clients, &tables),
+            registry: dynamodb::Devices::new(&clients, &tables),
+            publisher: CommandTopic::new(&clients),
+        },
+        queue: IngestQueue::new(&clients, &queue),
+        messages: dynamodb::Messages::new(&clients, &tables),
+        archive: Bucket::new(&clients, bucket.name),
+        rules: presence.rules(),
+    };
+    let watchdog = &watchdog;
+    lambda_runtime::run(service_fn(move |_: LambdaEvent<Value>| async move {
+        let now = Timestamp::now();
+        let report = watchdog.run(now).await?;
+        report.metrics().emit(now);
+        Ok::<_, Error>(
+            json!({"handled": report.devices + report.commands, "failed": report.failed}),
+        )
     }))
     .await
 }

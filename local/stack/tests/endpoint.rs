@@ -30,6 +30,7 @@ async fn the_functions_settings_name_the_stores_and_the_endpoint() {
     assert_eq!(settings["STATE_TABLE"], stack.outputs()["StateTableName"]);
     assert_eq!(settings["AWS_ENDPOINT_URL"], stack.endpoint_url());
     assert_eq!(settings["API_AUTH"], "none", "unlike in the template");
+    assert_eq!(settings["MAX_ANSWER_BYTES"], "1500000", "what the local router does not lose");
     assert_eq!(settings["OFFLINE_AFTER_S"], "1", "as the test says");
 }
 

@@ -4,4 +4,5 @@
 
 mod commands;
 mod load;
+mod older_client;
 mod telemetry;

@@ -6,6 +6,7 @@
 
 pub mod dynamodb;
 mod iot_data;
+mod queue;
 mod readiness;
 mod s3;
 
@@ -18,6 +19,7 @@ use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
 
 pub use self::iot_data::CommandTopic;
+pub use self::queue::IngestQueue;
 pub use self::readiness::Readiness;
 pub use self::s3::Bucket;
 use crate::store::StoreError;
@@ -46,11 +48,12 @@ pub struct Clients {
     dynamodb: aws_sdk_dynamodb::Client,
     s3: aws_sdk_s3::Client,
     iot_data: aws_sdk_iotdataplane::Client,
+    sqs: aws_sdk_sqs::Client,
 }
 
 impl Clients {
     /// Region, credentials and endpoints (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`,
-    /// `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_IOT_DATA_PLANE`) from the environment, as in
+    /// `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SQS`, `AWS_ENDPOINT_URL_IOT_DATA_PLANE`) from the environment, as in
     /// every AWS SDK. Retries are the standard ones, with jitter and a token bucket that ends them when
     /// everything fails.
     pub async fn from_environment() -> Self {
@@ -77,6 +80,7 @@ impl Clients {
             dynamodb: aws_sdk_dynamodb::Client::new(config),
             s3: aws_sdk_s3::Client::from_conf(s3.build()),
             iot_data: aws_sdk_iotdataplane::Client::new(config),
+            sqs: aws_sdk_sqs::Client::new(config),
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Clients, unavailable};
 use crate::archive::Location;
-use crate::store::{Archive, StoreError};
+use crate::store::{Archive, Opened, StoreError, WriteError};
 
 /// A bucket as the [`Archive`].
 #[derive(Debug, Clone)]
@@ -82,12 +82,56 @@ impl Archive for Bucket {
             _ => Ok(Some(bytes)),
         }
     }
+
+    async fn open(&self, key: &str) -> Result<Option<Opened>, StoreError> {
+        const OPERATION: &str = "s3:GetObject";
+        let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
+            Ok(object) => object,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(unavailable(OPERATION)(error)),
+        };
+        let version = object.e_tag.unwrap_or_default();
+        let body = object.body.collect().await.map_err(unavailable(OPERATION))?.into_bytes();
+        Ok(Some(Opened { body, version }))
+    }
+
+    async fn replace(
+        &self,
+        key: &str,
+        content_type: &'static str,
+        body: Bytes,
+        read: &Opened,
+    ) -> Result<(), WriteError> {
+        let sent = self
+            .client
+            .put_object()
+            .bucket(&self.name)
+            .key(key)
+            .content_type(content_type)
+            .if_match(&read.version)
+            .body(ByteStream::from(body))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            // Another one is there; somebody writes it just now; there is none any more.
+            Err(error) if matches!(status(&error), Some(412 | 409 | 404)) => {
+                Err(WriteError::Conflict)
+            }
+            Err(error) => Err(unavailable("s3:PutObject")(error).into()),
+        }
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let remove = self.client.delete_object().bucket(&self.name).key(key);
+        remove.send().await.map(drop).map_err(unavailable("s3:DeleteObject"))
+    }
 }
 
 fn is_missing(error: &SdkError<GetObjectError>) -> bool {
     error.as_service_error().is_some_and(GetObjectError::is_no_such_key)
 }
 
-fn status(error: &SdkError<GetObjectError>) -> Option<u16> {
+fn status<E>(error: &SdkError<E>) -> Option<u16> {
     error.raw_response().map(|raw| raw.status().as_u16())
 }

@@ -115,17 +115,6 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// An error and its causes in one line, for the log.
-pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +144,7 @@ mod tests {
         };
         let failure = Failure::from(store);
         assert_eq!(
-            with_causes(&failure),
+            crate::observe::with_causes(&failure),
             "a store is unavailable: dynamodb:Query failed: table secret-table throttled"
         );
         let problem = failure.problem();

@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use super::access::Caller;
 use super::event::Event;
 use super::problem::Problem;
+use super::size::MAX_ESCAPED;
 use crate::id::DeviceId;
 use crate::time::Timestamp;
 
@@ -34,6 +35,8 @@ pub struct Request {
     pub caller: Option<Caller>,
     /// When it was received: the one clock that handlers have.
     pub now: Timestamp,
+    /// How large the answer may be, in bytes, escaped ([`super::size`]); what is more is for the next page.
+    pub max_answer_bytes: usize,
     body: Option<String>,
     body_is_base64: bool,
 }
@@ -131,6 +134,7 @@ impl Request {
             ),
             caller: context.authorizer.and_then(|a| a.jwt).map(Caller::of),
             now,
+            max_answer_bytes: MAX_ESCAPED as usize,
             body: event.body,
             body_is_base64: event.is_base64_encoded,
         }

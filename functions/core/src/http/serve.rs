@@ -60,7 +60,7 @@ pub async fn start<F: Function>(
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("cannot start: {}", problem::with_causes(error.as_ref()));
+            tracing::error!("cannot start: {}", observe::with_causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -94,6 +94,7 @@ impl<F: Function> Server<F> {
         let started = Instant::now();
         let stage = event.request_context.stage.clone();
         let mut request = Request::new(event, id, now);
+        request.max_answer_bytes = self.settings.max_answer_bytes as usize;
         let found = self.find(stage.as_deref(), &mut request);
         let span = tracing::info_span!("request", request_id = %request.id);
         let outcome = self.outcome(found, &mut request).instrument(span).await;
@@ -217,7 +218,7 @@ fn settle(request: &Request, outcome: Result<Answer, Failure>) -> Answer {
         Ok(answer) => return answer,
         Err(failure) => failure,
     };
-    let text = problem::with_causes(&failure);
+    let text = observe::with_causes(&failure);
     match failure {
         Failure::Client(_) => tracing::debug!(request_id = %request.id, "refused: {text}"),
         _ => tracing::error!(request_id = %request.id, path = %request.path, "failed: {text}"),

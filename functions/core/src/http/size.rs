@@ -4,9 +4,9 @@
 //! what counts is not its length but its length with every quote and backslash escaped: JSON in JSON
 //! grows by a sixth and more.
 
-/// The most that an answer's text may be, escaped, in bytes:
-/// the limit less room for headers and for what an emulator adds.
-pub const MAX_ESCAPED: usize = 5_500_000;
+/// The most that the text of any answer may be, escaped, in bytes: Lambda's limit less room for headers.
+/// A system may be set to less ([`crate::config::Api::max_answer_bytes`]).
+pub const MAX_ESCAPED: u32 = 5_500_000;
 
 /// The length of a text inside a JSON string, without the quotes around it, in bytes.
 pub fn escaped_len(text: &str) -> usize {
@@ -27,7 +27,7 @@ pub struct Bounded {
 }
 
 impl Bounded {
-    /// An empty text of at most `max` bytes, escaped.
+    /// An empty text of at most `max` bytes, escaped; see [`super::Request::max_answer_bytes`].
     pub fn new(max: usize) -> Self {
         Self { text: String::new(), escaped: 0, max }
     }

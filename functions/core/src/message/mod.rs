@@ -4,6 +4,7 @@
 //! [`Received`]), and says which field is wrong.
 
 mod fields;
+mod lifecycle;
 mod v1;
 mod v2;
 
@@ -57,12 +58,20 @@ pub enum Category {
     CommandAck,
     /// Progress of a firmware upgrade.
     OtaStatus,
+    /// What IoT Core itself says of a client's connection.
+    Lifecycle,
 }
 
 impl Category {
     /// Every category.
-    pub const ALL: [Self; 5] =
-        [Self::Telemetry, Self::Hello, Self::Status, Self::CommandAck, Self::OtaStatus];
+    pub const ALL: [Self; 6] = [
+        Self::Telemetry,
+        Self::Hello,
+        Self::Status,
+        Self::CommandAck,
+        Self::OtaStatus,
+        Self::Lifecycle,
+    ];
 
     /// The word in `msg_type` and in file names.
     pub fn as_str(self) -> &'static str {
@@ -72,6 +81,7 @@ impl Category {
             Self::Status => "status",
             Self::CommandAck => "command_ack",
             Self::OtaStatus => "ota_status",
+            Self::Lifecycle => "lifecycle",
         }
     }
 
@@ -80,14 +90,15 @@ impl Category {
         Self::ALL.into_iter().find(|category| category.as_str() == text)
     }
 
-    /// What follows the device id in the topic.
-    pub fn topic_suffix(self) -> &'static str {
+    /// What follows the device id in the topic; none for what no device publishes.
+    pub fn topic_suffix(self) -> Option<&'static str> {
         match self {
-            Self::Telemetry => "telemetry",
-            Self::Hello => "hello",
-            Self::Status => "status",
-            Self::CommandAck => "command/ack",
-            Self::OtaStatus => "ota/status",
+            Self::Telemetry => Some("telemetry"),
+            Self::Hello => Some("hello"),
+            Self::Status => Some("status"),
+            Self::CommandAck => Some("command/ack"),
+            Self::OtaStatus => Some("ota/status"),
+            Self::Lifecycle => None,
         }
     }
 }
@@ -132,6 +143,13 @@ pub enum Body {
         online: bool,
         /// The connection, when the device names it.
         conn_id: Option<String>,
+    },
+    /// IoT Core saw a connection of the client begin or end.
+    Lifecycle {
+        /// Whether it began.
+        connected: bool,
+        /// Grows from connection to connection of the client; see `versionNumber` in IoT Core's events.
+        version: u64,
     },
     /// The answer to a command.
     CommandAck {
@@ -230,10 +248,13 @@ impl Unreadable {
 
 /// Splits a topic into the device and the category.
 pub fn parse_topic(topic: &str) -> Result<(DeviceId, Category), Unreadable> {
+    if let Some(client_id) = lifecycle::client_id(topic) {
+        return Ok((DeviceId::parse(client_id)?, Category::Lifecycle));
+    }
     let rest = topic.strip_prefix("iot/").ok_or(Unreadable::Topic)?;
     let (device, suffix) = rest.split_once('/').ok_or(Unreadable::Topic)?;
-    let category =
-        Category::ALL.into_iter().find(|c| c.topic_suffix() == suffix).ok_or(Unreadable::Topic)?;
+    let category = Category::ALL.into_iter().find(|c| c.topic_suffix() == Some(suffix));
+    let category = category.ok_or(Unreadable::Topic)?;
     Ok((DeviceId::parse(device)?, category))
 }
 
@@ -248,6 +269,9 @@ pub fn parse(received: &Received) -> Result<Message, Unreadable> {
     let serde_json::Value::Object(object) = value else {
         return Err(Unreadable::NotAnObject);
     };
+    if category == Category::Lifecycle {
+        return lifecycle::read(received, device_id, &object);
+    }
     match object.get("v") {
         None => v1::read(received, device_id, category, &object),
         Some(v) => match v.as_u64() {

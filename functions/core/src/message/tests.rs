@@ -234,6 +234,26 @@ fn hello_acks_and_ota_states_are_checked_field_by_field() {
 }
 
 #[test]
+fn iot_cores_own_events_are_read_by_their_version() {
+    let event = |topic: &str, client_id: &str, kind: &str| {
+        let event = json!({"clientId": client_id, "timestamp": 1_772_366_400_000_u64, "eventType": kind,
+            "sessionIdentifier": "s", "principalIdentifier": "p", "versionNumber": 7});
+        read(topic, event)
+    };
+    let message = event("$aws/events/presence/disconnected/m1", "m1", "disconnected").unwrap();
+    assert_eq!(message.body, Body::Lifecycle { connected: false, version: 7 });
+    assert_eq!((message.category.as_str(), message.ts), ("lifecycle", at("2026-03-01T12:00:00Z")));
+    assert_eq!(
+        event("$aws/events/presence/connected/m2", "m1", "connected").unwrap_err(),
+        "clientId: is not the topic's"
+    );
+    assert_eq!(
+        event("$aws/events/presence/connected/m1", "m1", "gone").unwrap_err(),
+        "eventType: must be one of connected, disconnected"
+    );
+}
+
+#[test]
 fn version_1_is_a_flat_object_of_readings() {
     let message = read(
         "iot/m1/telemetry",
@@ -293,7 +313,10 @@ proptest! {
                                                            any::<f64>().prop_map(|n| json!(n)), ".*".prop_map(|s| json!(s)),
                                                            Just(json!([[{"ts": {}}]])), Just(json!({"type": []}))]) {
         for category in Category::ALL {
-            let topic = format!("iot/m1/{}", category.topic_suffix());
+            let topic = match category.topic_suffix() {
+                Some(suffix) => format!("iot/m1/{suffix}"),
+                None => "$aws/events/presence/connected/m1".to_owned(),
+            };
             let _ = read(&topic, with(&field, value.clone()));
         }
     }

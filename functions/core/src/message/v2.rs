@@ -35,6 +35,8 @@ pub(super) fn read(
     };
 
     let body = match category {
+        // It has an envelope of its own.
+        Category::Lifecycle => return Err(Unreadable::Topic),
         Category::Telemetry => Body::Telemetry(measurements(&fields, ts, received.received_at)?),
         Category::Hello => Body::Hello(hello(&fields)?),
         Category::Status => Body::Status {

@@ -1,4 +1,4 @@
-//! A set of numbers as inclusive ranges, bounded in size, which knows since when each gap is open.
+//! A set of numbers as inclusive ranges which knows since when each gap is open.
 
 use serde::{Deserialize, Serialize};
 
@@ -97,11 +97,17 @@ impl Ranges {
             }
             None => self.0.push(Range { start: number, end: number, gap_since: at }),
         }
-        if self.0.len() > MAX_RANGES {
+        true
+    }
+
+    /// Keeps the set bounded; whether a gap had to go.
+    pub(super) fn forget_lowest_gap_of_too_many(&mut self) -> bool {
+        let too_many = self.0.len() > MAX_RANGES;
+        if too_many {
             let lowest = self.0.remove(0);
             self.0[0].start = lowest.start;
         }
-        true
+        too_many
     }
 
     pub(super) fn gaps(&self) -> impl Iterator<Item = Gap> {

@@ -52,18 +52,38 @@ pub struct Presence {
     /// Which connection said online, when the device names its connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conn_id: Option<String>,
-    /// The alert that is open because it is gone.
+    /// The rank of the latest lifecycle event, and its receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub open_alert: Option<Uuid>,
+    lifecycle: Option<(u64, Timestamp)>,
+    /// The latest alert for its being gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<OfflineAlert>,
 }
+
+/// An alert for a device that is, or was, gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfflineAlert {
+    /// Which.
+    pub alert_id: Uuid,
+    /// When the device came back.
+    pub resolved_at: Option<Timestamp>,
+}
+
+/// IoT Core counts a client's connections anew when it has been away for an hour; seconds.
+const LIFECYCLE_RESET_S: i64 = 3_600;
 
 /// What a signal changed that others must hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     /// It was there, and is gone since.
     WentOffline(Timestamp),
-    /// It was gone, and is back since.
-    CameBack(Timestamp),
+    /// It is there since.
+    Came {
+        /// Since when.
+        at: Timestamp,
+        /// It was gone before; else it was never heard, or nobody knew.
+        back: bool,
+    },
 }
 
 impl Presence {
@@ -103,6 +123,55 @@ impl Presence {
         self.turn(Connection::Offline, at)
     }
 
+    /// An event of IoT Core about the client's connection. They come twice and in any order, so the
+    /// version, which grows from connection to connection, decides; a connection ends after it begins.
+    pub(super) fn lifecycle(
+        &mut self,
+        at: Timestamp,
+        connected: bool,
+        version: u64,
+    ) -> Option<Change> {
+        let rank = version.saturating_mul(2).saturating_add(u64::from(!connected));
+        let stale = |(seen, since): (u64, Timestamp)| {
+            rank <= seen && at <= since.plus_seconds(LIFECYCLE_RESET_S)
+        };
+        if self.lifecycle.is_some_and(stale) {
+            return None;
+        }
+        self.lifecycle = Some((rank, at));
+        if connected { self.online(at, None) } else { self.offline(at, None) }
+    }
+
+    /// Nothing was heard for as long as `window_s` seconds before `at`.
+    pub(super) fn silent(&mut self, at: Timestamp, window_s: u32) -> Option<Change> {
+        let silent = self.silent_from(window_s).is_some_and(|from| from <= at);
+        if silent { self.turn(Connection::Offline, at) } else { None }
+    }
+
+    /// When a device that is online will have been silent for `window_s` seconds.
+    pub(super) fn silent_from(&self, window_s: u32) -> Option<Timestamp> {
+        let heard = self.last_seen.filter(|_| self.connection == Connection::Online)?;
+        Some(heard.plus_seconds(i64::from(window_s)))
+    }
+
+    /// The open alert, which ends at `at`.
+    pub(super) fn resolve_alert(&mut self, at: Timestamp) -> Option<Uuid> {
+        let alert = self.alert.as_mut().filter(|alert| alert.resolved_at.is_none())?;
+        alert.resolved_at = Some(at);
+        Some(alert.alert_id)
+    }
+
+    /// The latest alert, if it is open, or ended no longer than `hold_down_s` seconds before `at`.
+    pub(super) fn reopen_alert(&mut self, at: Timestamp, hold_down_s: u32) -> Option<Uuid> {
+        let alert = self.alert.as_mut()?;
+        let held = |end: Timestamp| at < end.plus_seconds(i64::from(hold_down_s));
+        if !alert.resolved_at.is_none_or(held) {
+            return None;
+        }
+        alert.resolved_at = None;
+        Some(alert.alert_id)
+    }
+
     /// Nobody knows any more.
     pub(super) fn forget(&mut self, at: Timestamp) -> Option<Change> {
         self.conn_id = None;
@@ -119,8 +188,8 @@ impl Presence {
         match (from, to) {
             (Connection::Offline, Connection::Offline) => None,
             (_, Connection::Offline) => Some(Change::WentOffline(at)),
-            (Connection::Offline, _) => Some(Change::CameBack(at)),
-            _ => None,
+            (Connection::Online, Connection::Online) | (_, Connection::Unknown) => None,
+            (_, Connection::Online) => Some(Change::Came { at, back: from == Connection::Offline }),
         }
     }
 }

@@ -1,8 +1,11 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::command::CommandStatus;
-use crate::message::{Received, parse};
+use crate::command::{CommandStatus, OtaState};
+use crate::message::{Message, Received, parse};
+
+const RULES: Rules =
+    Rules { max_metrics: 64, offline_after_s: 60, hold_down_s: 300, gap_grace_s: 60 };
 
 const CMD: &str = "0198c5a0-0000-7000-8000-000000000001";
 
@@ -58,7 +61,7 @@ fn registered() -> DeviceState {
 
 fn after(messages: &[Message]) -> DeviceState {
     let mut state = registered();
-    state.apply(&messages.iter().collect::<Vec<_>>(), 64);
+    state.apply(&messages.iter().collect::<Vec<_>>(), &RULES);
     state
 }
 
@@ -106,30 +109,199 @@ fn the_will_of_another_connection_is_ignored() {
     assert_eq!(connection(&[online, status(2, "offline", None)]), Connection::Offline);
 }
 
+/// An effect on an alert: none, it was raised; else it was revised, and this is when it was resolved.
+type AlertEffect = (Uuid, Option<Option<Timestamp>>);
+
+fn alert_effects(state: &DeviceState) -> Vec<AlertEffect> {
+    let of = |effect: &Effect| match effect {
+        Effect::OpenAlert { alert } => Some((alert.alert_id, None)),
+        Effect::ReviseAlert { alert_id, revision } => Some((*alert_id, Some(revision.resolved_at))),
+        _ => None,
+    };
+    state.outbox.iter().filter_map(of).collect()
+}
+
+/// The state as it is when the effects of each message were carried out before the next.
+fn after_one_by_one(messages: &[Message]) -> (DeviceState, Vec<AlertEffect>) {
+    let mut state = registered();
+    let mut effects = Vec::new();
+    for message in messages {
+        state.apply(&[message], &RULES);
+        effects.extend(alert_effects(&state));
+        state.outbox.clear();
+        state.version += 1;
+    }
+    (state, effects)
+}
+
 #[test]
 fn going_offline_raises_one_alert_and_coming_back_resolves_it() {
-    let state = after(&[
+    let (state, effects) = after_one_by_one(&[
         status(1, "online", None),
         status(2, "offline", None),
         status(3, "offline", None),
         telemetry(4, "pf", 1.0),
     ]);
-    let [Effect::OpenAlert { alert }, Effect::ResolveAlert { alert_id, at }] = &state.outbox[..]
-    else {
+    let [(raised, None), (resolved, Some(at))] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!((raised, at), (resolved, Some(second(4))));
+    assert_eq!(state.presence.alert.unwrap().resolved_at, Some(second(4)));
+    // Decided again from the same messages, it is the same alert.
+    assert_eq!(alert_effects(&after(&[status(2, "offline", None)])), [(raised, None)]);
+}
+
+#[test]
+fn a_device_that_flaps_reopens_its_alert_until_it_held_for_the_hold_down() {
+    let flap = |from: i64| {
+        (0..20).flat_map(move |n| {
+            [status(from + 6 * n, "offline", None), status(from + 6 * n + 3, "online", None)]
+        })
+    };
+    let (_, effects) = after_one_by_one(&flap(0).collect::<Vec<_>>());
+    let raised = effects.iter().filter(|(_, revised)| revised.is_none()).count();
+    assert_eq!(raised, 1, "one alert, not twenty");
+    assert_eq!(effects.last().unwrap().1, Some(Some(second(117))));
+    let (_, effects) = after_one_by_one(&flap(0).chain(flap(117 + 300)).collect::<Vec<_>>());
+    let raised: Vec<_> = effects.iter().filter(|(_, revised)| revised.is_none()).collect();
+    assert_eq!(raised.len(), 2, "another one after it held");
+}
+
+#[test]
+fn in_one_batch_only_the_last_word_on_an_alert_leaves() {
+    let state = after(&[
+        status(1, "offline", None),
+        status(2, "online", None),
+        status(3, "offline", None),
+        status(4, "online", None),
+    ]);
+    let effects = alert_effects(&state);
+    let [(_, None), (_, Some(Some(at)))] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!(at, second(4));
+}
+
+fn lifecycle(s: i64, kind: &str, version: u64) -> Message {
+    let event = json!({"clientId": "m", "timestamp": s * 1_000, "eventType": kind, "versionNumber": version});
+    parse(&Received {
+        topic: format!("$aws/events/presence/{kind}/m"),
+        payload: event.to_string().into(),
+        received_at: second(s),
+    })
+    .unwrap()
+}
+
+#[test]
+fn lifecycle_events_count_by_their_version_in_any_order_and_twice() {
+    let events = [
+        lifecycle(1, "connected", 1),
+        lifecycle(2, "disconnected", 1),
+        lifecycle(3, "connected", 2),
+    ];
+    let [c1, d1, c2] = events;
+    for order in [
+        vec![c1.clone(), d1.clone(), c2.clone()],
+        vec![c2.clone(), d1.clone(), c1.clone()],
+        vec![c1.clone(), c2.clone(), d1.clone(), d1.clone()],
+    ] {
+        let mut state = registered();
+        for event in &order {
+            state.apply(&[event], &RULES);
+        }
+        assert_eq!(state.presence.connection, Connection::Online, "{order:?}");
+    }
+    // The end of the old connection is received after the new one began.
+    let late_end = lifecycle(4, "disconnected", 1);
+    assert_eq!(connection(&[c1.clone(), c2, late_end]), Connection::Online);
+    // After an hour away IoT Core counts from 0 again.
+    let anew = lifecycle(4_000, "connected", 0);
+    assert_eq!(connection(&[c1, d1, anew]), Connection::Online);
+}
+
+#[test]
+fn silence_takes_a_device_offline_when_its_window_ends_and_not_while_ingest_is_behind() {
+    let mut state = after(&[telemetry(0, "pf", 1.0)]);
+    assert_eq!(state.due, Some(second(60)));
+    state.watch(second(60), false, &RULES);
+    assert_eq!(state.presence.connection, Connection::Online, "ingest is behind");
+    assert_eq!(state.due, Some(second(120)));
+    state.watch(second(120), true, &RULES);
+    assert_eq!(state.presence.connection, Connection::Offline);
+    assert_eq!(alert_effects(&state).len(), 1);
+    // Its effects must leave even if whoever decided dies.
+    assert_eq!(state.due, Some(second(180)));
+    state.outbox.clear();
+    state.watch(second(180), true, &RULES);
+    assert_eq!(state.due, None, "nothing more can become of it");
+}
+
+#[test]
+fn a_device_that_reports_rarely_may_be_silent_for_three_of_its_intervals() {
+    let mut state = after(&[telemetry(0, "pf", 1.0)]);
+    state.report_interval_s = Some(100);
+    state.watch(second(299), true, &RULES);
+    assert_eq!((state.presence.connection, state.due), (Connection::Online, Some(second(300))));
+    state.watch(second(300), true, &RULES);
+    assert_eq!(state.presence.connection, Connection::Offline);
+}
+
+#[test]
+fn the_deadline_moves_when_it_is_close_and_not_with_each_message() {
+    let mut state = registered();
+    let mut moves = 0;
+    for s in (0..600).step_by(10) {
+        let before = state.due;
+        state.apply(&[&telemetry(s, "pf", 1.0)], &RULES);
+        state.outbox.clear();
+        moves += usize::from(state.due != before);
+        assert!(state.due > Some(second(s)), "never one that is past");
+    }
+    assert!(moves <= 12, "{moves} moves in 60 messages");
+}
+
+#[test]
+fn numbers_that_stay_missing_raise_one_alert_that_ends_when_they_come() {
+    let numbered = |s: i64, seq: i64| {
+        message(s, "telemetry", json!({"seq": seq, "measurements": [{"type": "pf", "val": seq}]}))
+    };
+    let mut state = after(&[numbered(0, 1), numbered(1, 5), numbered(2, 9)]);
+    state.outbox.clear();
+    state.watch(second(61), true, &RULES);
+    let [Effect::OpenAlert { alert }] = &state.outbox[..] else { panic!("{:?}", state.outbox) };
+    assert_eq!(alert.alert_type, "sequence_gap");
+    assert_eq!(alert.message, "messages have not arrived; missing sequence numbers: 2 to 4");
+    state.outbox.clear();
+    state.presence.connection = Connection::Unknown;
+    state.watch(second(62), true, &RULES);
+    let [Effect::ReviseAlert { revision, .. }] = &state.outbox[..] else {
         panic!("{:?}", state.outbox)
     };
-    assert_eq!((alert.alert_id, alert.created_at), (*alert_id, second(2)));
-    assert_eq!(*at, second(4));
-    assert_eq!(state.presence.open_alert, None);
-    // Decided again from the same messages, it is the same alert.
-    assert_eq!(after(&[status(2, "offline", None)]).outbox[0], state.outbox[0]);
+    let text = "messages have not arrived; missing sequence numbers: 2 to 4, 6 to 8";
+    assert_eq!(revision.message.as_deref(), Some(text));
+    state.outbox.clear();
+    let late: Vec<_> = [3, 8, 2, 7, 4, 6].iter().map(|seq| numbered(90, *seq)).collect();
+    state.apply(&late.iter().collect::<Vec<_>>(), &RULES);
+    let [(_, Some(resolved))] = alert_effects(&state)[..] else { panic!("{:?}", state.outbox) };
+    assert_eq!((resolved, state.gap_alert.clone()), (Some(second(90)), None));
+}
+
+#[test]
+fn a_gap_that_is_given_up_stays_for_a_person_to_close() {
+    let booted = |s: i64, seq: i64, boot: i64| {
+        let fields = json!({"seq": seq, "boot": boot, "measurements": [{"type": "pf", "val": 1}]});
+        message(s, "telemetry", fields)
+    };
+    let mut state = after(&[booted(0, 1, 0), booted(1, 5, 0)]);
+    state.watch(second(61), false, &RULES);
+    assert!(state.gap_alert.is_some());
+    state.outbox.clear();
+    let reboots: Vec<_> = (1..=4).map(|boot| booted(70 + boot, 0, boot)).collect();
+    state.apply(&reboots.iter().collect::<Vec<_>>(), &RULES);
+    assert_eq!((alert_effects(&state), state.gap_alert.clone()), (vec![], None));
 }
 
 #[test]
 fn a_device_that_is_not_registered_leaves_no_effects() {
     let mut state = DeviceState::new(DeviceId::parse("m").unwrap());
     let ack = message(1, "command/ack", json!({"cmd_id": CMD, "result": "accepted"}));
-    state.apply(&[&ack, &status(2, "offline", None)], 64);
+    state.apply(&[&ack, &status(2, "offline", None)], &RULES);
     assert!(state.outbox.is_empty());
     assert_eq!(state.presence.connection, Connection::Offline);
 }
@@ -139,7 +311,9 @@ fn an_answer_leaves_through_the_outbox_once() {
     let ack =
         message(2, "command/ack", json!({"cmd_id": CMD, "result": "rejected", "detail": "busy"}));
     let state = after(&[ack.clone(), ack]);
-    let [Effect::FinishCommand { result, detail, .. }] = &state.outbox[..] else {
+    let [Effect::RepublishCommands { .. }, Effect::FinishCommand { result, detail, .. }] =
+        &state.outbox[..]
+    else {
         panic!("{:?}", state.outbox)
     };
     assert_eq!(CommandStatus::from(*result), CommandStatus::Rejected);
@@ -177,7 +351,7 @@ fn a_device_has_so_many_free_metrics_and_any_number_that_are_known_by_name() {
         telemetry(3, "pf", 1.0),
         telemetry(4, "a", 2.0),
     ];
-    state.apply(&messages.iter().collect::<Vec<_>>(), 1);
+    state.apply(&messages.iter().collect::<Vec<_>>(), &Rules { max_metrics: 1, ..RULES });
     let has = |name| state.has_metric(&MetricName::parse(name).unwrap());
     assert!(has("a") && has("pf") && !has("b"));
     assert_eq!(state.metrics_refused, 1);
@@ -186,13 +360,13 @@ fn a_device_has_so_many_free_metrics_and_any_number_that_are_known_by_name() {
 #[test]
 fn a_word_over_rest_counts_as_a_signal() {
     let mut state = registered();
-    state.override_connection(Connection::Offline, Some("1.2.3".to_owned()), second(5));
+    state.override_connection(Connection::Offline, Some("1.2.3".to_owned()), second(5), &RULES);
     assert_eq!(state.presence.connection, Connection::Offline);
     assert_eq!(state.fw_version.as_deref(), Some("1.2.3"));
-    assert_eq!(state.outbox.len(), 1);
-    state.heard(second(6));
+    assert_eq!(alert_effects(&state).len(), 1);
+    state.heard(second(6), &RULES);
     assert_eq!(state.presence.connection, Connection::Online);
-    assert_eq!(state.outbox.len(), 2);
+    assert_eq!(alert_effects(&state).len(), 2);
 }
 
 #[test]
@@ -202,4 +376,59 @@ fn a_state_is_small_and_reads_back_as_it_was() {
     let text = serde_json::to_string(&state).unwrap();
     assert!(text.len() < 1_000, "{} bytes", text.len());
     assert_eq!(serde_json::from_str::<DeviceState>(&text).unwrap(), state);
+}
+
+#[test]
+fn a_sweep_stays_due_however_much_the_device_says_meanwhile() {
+    let mut state = registered();
+    state.bury(second(0), true, &RULES);
+    assert_eq!(state.due, Some(second(60)));
+    for s in 1..600 {
+        state.apply(&[&telemetry(s, "pf", 1.0)], &RULES);
+        assert!(state.due <= Some(second(60)), "{s}: {:?}", state.due);
+    }
+    state.swept(true);
+    assert_eq!((state.due, state.sweep), (None, None));
+}
+
+#[test]
+fn a_purge_forgets_what_was_said_before_it_and_not_what_is_said_during_it() {
+    let mut state = registered();
+    state.apply(&[&telemetry(1, "pf", 1.0), &hello(2, "1.0.0")], &RULES);
+    state.bury(second(3), true, &RULES);
+    let version = state.version;
+    state.purged(Timestamp::min());
+    assert!(state.latest.is_empty() && state.fw_version.is_none() && state.hello.is_none());
+    assert_eq!((state.version, state.presence.connection), (version, Connection::Unknown));
+    state.apply(&[&telemetry(4, "pf", 2.0)], &RULES);
+    state.purged(second(100));
+    state.purged(second(50));
+    assert_eq!(state.sweep.unwrap().purged_before, Some(second(100)));
+    assert_eq!(state.latest.len(), 1);
+}
+
+#[test]
+fn a_device_that_is_registered_again_is_neither_purged_nor_taken_for_swept() {
+    let mut state = registered();
+    state.bury(second(0), true, &RULES);
+    state.register(second(1), &RULES);
+    state.apply(&[&telemetry(2, "pf", 1.0)], &RULES);
+    let before = state.clone();
+    state.purged(second(100));
+    state.swept(true);
+    state.purge(second(5), &RULES);
+    assert_eq!(state, before);
+    assert!(state.due.is_some());
+}
+
+#[test]
+fn a_purge_that_is_asked_for_during_a_sweep_is_not_taken_for_done() {
+    let mut state = registered();
+    state.bury(second(0), false, &RULES);
+    state.purge(second(5), &RULES);
+    state.swept(false);
+    let sweep = state.sweep.unwrap();
+    assert!(sweep.purge && sweep.since == second(0) && state.due.is_some());
+    state.swept(true);
+    assert_eq!(state.sweep, None);
 }

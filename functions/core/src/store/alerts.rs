@@ -2,12 +2,24 @@
 
 use std::future::Future;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{IdempotencyKey, Made, Page, PageRequest, StoreError};
 use crate::alert::{Alert, Severity};
 use crate::id::DeviceId;
 use crate::time::Timestamp;
+
+/// A change of an alert by what caused it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// The version of the device's state that decided it; of two revisions the greater one stands.
+    pub number: u64,
+    /// When the cause ended; none: it goes on, or goes on again.
+    pub resolved_at: Option<Timestamp>,
+    /// New words for a person; none: the old ones.
+    pub message: Option<String>,
+}
 
 /// Which alerts.
 #[derive(Debug, Clone, Default)]
@@ -44,12 +56,13 @@ pub trait AlertStore: Send + Sync {
         at: Timestamp,
     ) -> impl Future<Output = Result<Option<Alert>, StoreError>> + Send;
 
-    /// Marks its cause as ended, unless it is marked already or there is no such alert.
-    fn resolve(
+    /// Changes what it says, unless a revision of a greater number was applied before, or there is no
+    /// such alert.
+    fn revise(
         &self,
         device_id: &DeviceId,
         alert_id: Uuid,
-        at: Timestamp,
+        revision: &Revision,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Removes some of a device's alerts, counts included; whether there may be more.

@@ -4,8 +4,17 @@ use std::future::Future;
 
 use bytes::Bytes;
 
-use super::StoreError;
+use super::{StoreError, WriteError};
 use crate::archive::Location;
+
+/// An object as it was read, to replace exactly that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// All of it.
+    pub body: Bytes,
+    /// Differs from that of any other content. Opaque to everybody but the store.
+    pub version: String,
+}
 
 /// Keeps objects of bytes.
 pub trait Archive: Send + Sync {
@@ -22,4 +31,20 @@ pub trait Archive: Send + Sync {
         &self,
         location: &Location,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
+
+    /// Reads a whole object; none when there is no such object.
+    fn open(&self, key: &str) -> impl Future<Output = Result<Option<Opened>, StoreError>> + Send;
+
+    /// Writes an object in place of what was read, if that is still there: two who take something out of
+    /// one object must not bring back what the other one took.
+    fn replace(
+        &self,
+        key: &str,
+        content_type: &'static str,
+        body: Bytes,
+        read: &Opened,
+    ) -> impl Future<Output = Result<(), WriteError>> + Send;
+
+    /// Removes an object, if there is one.
+    fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -22,16 +22,49 @@ pub enum Finished {
     Unknown,
 }
 
+/// Seconds after which a command that the broker did not take is published again.
+pub const PUBLISH_PATIENCE_S: i64 = 60;
+
 /// Commands.
 pub trait CommandStore: Send + Sync {
-    /// Stores a command if its device is registered.
+    /// Stores a command if its device is registered. Until the broker has it, it is due at
+    /// [`PUBLISH_PATIENCE_S`] after its making, then when it expires.
     fn create(
         &self,
         command: &Command,
         key: Option<&IdempotencyKey>,
     ) -> impl Future<Output = Result<Made<Command>, StoreError>> + Send;
 
-    /// Notes that the broker has it.
+    /// One command, read consistently.
+    fn get(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+    ) -> impl Future<Output = Result<Option<Command>, StoreError>> + Send;
+
+    /// Pending commands that are due at `now`, at most `limit`; a stale read is allowed.
+    fn due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(DeviceId, Uuid)>, StoreError>> + Send;
+
+    /// Makes a command that is pending due at another time.
+    fn postpone(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Notes that no answer came, if it is still pending. It is due no more.
+    fn time_out(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Notes that the broker has it; a command that is pending is due when it expires.
     fn published(
         &self,
         device_id: &DeviceId,

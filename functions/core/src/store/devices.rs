@@ -47,8 +47,8 @@ pub struct FleetCounts {
 
 /// The registry.
 pub trait DeviceStore: Send + Sync {
-    /// Registers a device, in one transaction with its state (`registered`, under the version read)
-    /// and the fleet's counts.
+    /// Registers a device, in one transaction with its state (as [`DeviceState::register`] made it, under
+    /// the version read) and the fleet's counts.
     fn create(
         &self,
         device: &Device,
@@ -75,8 +75,8 @@ pub trait DeviceStore: Send + Sync {
     ) -> impl Future<Output = Result<Page<Device>, StoreError>> + Send;
 
     /// First half of a delete, in one transaction: leaves a tombstone in place of the row, takes the
-    /// device out of the counts, and marks its state (under the version read) as not registered, with
-    /// an empty outbox.
+    /// device out of the counts, and writes its state as [`DeviceState::bury`] made it, under the version
+    /// read.
     fn bury(
         &self,
         device: &Device,

@@ -77,6 +77,13 @@ pub struct PartPosition {
     pub tail: bool,
 }
 
+impl Part {
+    /// Where it stands.
+    pub fn position(&self) -> PartPosition {
+        PartPosition { ts: self.ts, mid: self.mid, tail: self.head.is_none() }
+    }
+}
+
 /// Which way to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -121,6 +128,14 @@ pub trait MessageStore: Send + Sync {
         &self,
         query: &PartQuery,
     ) -> impl Future<Output = Result<(Vec<Part>, bool), StoreError>> + Send;
+
+    /// Removes parts of a device; those that are not there are no error. The days stay: whoever writes parts
+    /// remembers which days are known, and parts of a day that is not known would not be found.
+    fn remove(
+        &self,
+        device_id: &DeviceId,
+        parts: &[PartPosition],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The head of one message.
     fn head(

@@ -15,15 +15,17 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::future::Future;
 
-pub use self::alerts::{AlertFilter, AlertStore};
-pub use self::archive::Archive;
-pub use self::commands::{CommandPublisher, CommandStore, Finished, PublishError};
+pub use self::alerts::{AlertFilter, AlertStore, Revision};
+pub use self::archive::{Archive, Opened};
+pub use self::commands::{
+    CommandPublisher, CommandStore, Finished, PUBLISH_PATIENCE_S, PublishError,
+};
 pub use self::devices::{CreateError, DeviceFilter, DeviceStore, FleetCounts};
 pub use self::messages::{
     Head, MessageStore, Order, PART_SECONDS, Part, PartPosition, PartQuery, QuarantineStore,
     Quarantined, Sample,
 };
-pub use self::states::{StateStore, StateWrite};
+pub use self::states::{IngestProgress, ProgressStore, QueueDepth, StateStore, StateWrite};
 use crate::id::Mid;
 
 /// A store that did not do what it was asked. The text is for logs, never for clients.

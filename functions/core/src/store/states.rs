@@ -1,4 +1,4 @@
-//! What is known of each device, under optimistic locks.
+//! What is known of each device, under optimistic locks, and how far ingest is.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -6,6 +6,7 @@ use std::future::Future;
 use super::{StoreError, WriteError};
 use crate::id::DeviceId;
 use crate::state::{Connection, DeviceState};
+use crate::time::Timestamp;
 
 /// A state to write, and what it was.
 #[derive(Debug, Clone)]
@@ -30,4 +31,39 @@ pub trait StateStore: Send + Sync {
         &self,
         writes: &[StateWrite],
     ) -> impl Future<Output = Vec<Result<(), WriteError>>> + Send;
+
+    /// Devices whose [`DeviceState::due`] is not after `now`, at most `limit`; a stale read is allowed,
+    /// so a device may be among them that no longer is due.
+    fn due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<DeviceId>, StoreError>> + Send;
+}
+
+/// How far ingest is with what was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngestProgress {
+    /// When a batch was last handled.
+    pub at: Timestamp,
+    /// How old the oldest message of that batch was, in seconds.
+    pub lag_s: u32,
+}
+
+/// Remembers how far ingest is.
+pub trait ProgressStore: Send + Sync {
+    /// Notes it; of two notes either may stand.
+    fn note_progress(
+        &self,
+        progress: IngestProgress,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The last note; none: nothing was ever ingested.
+    fn progress(&self) -> impl Future<Output = Result<Option<IngestProgress>, StoreError>> + Send;
+}
+
+/// How much waits for ingest.
+pub trait QueueDepth: Send + Sync {
+    /// About how many messages are in the queue, handed out ones included.
+    fn depth(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::fake::{Call, Fake, error};
 use crate::given::{alert, head, id, mid, sample, second};
 
-fn tables() -> Tables {
+pub(crate) fn tables() -> Tables {
     let name = |name: &str| format!("the-{name}");
     Tables {
         devices: name("devices"),
@@ -60,7 +60,7 @@ fn nothing_left_over() -> (u16, Value) {
 }
 
 /// The whole chain of causes, as a log shows it.
-fn causes(error: &dyn Error) -> String {
+pub(crate) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -272,6 +272,18 @@ async fn a_statement_that_is_throttled_is_executed_again_and_alone() {
     );
     let again = fake.calls()[1].body["Statements"][0].to_string();
     assert!(again.contains("INSERT") && again.contains("\"b\""), "{again}");
+}
+
+#[tokio::test]
+async fn a_state_that_is_too_large_fails_alone_with_its_size() {
+    let fake = Fake::start(|_, _| (200, json!({"Responses": [{"TableName": "the-state"}]}))).await;
+    let mut large = write("a", 1);
+    large.state.fw_version = Some("x".repeat(400 * 1024));
+    let mut answers = states(&fake).await.save_many(&[large, write("b", 1)]).await;
+    assert!(answers.pop().unwrap().is_ok());
+    let text = causes(&answers.pop().unwrap().unwrap_err());
+    assert!(text.contains("larger than the 409600"), "{text}");
+    assert_eq!(fake.calls().len(), 1);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use meter_core::device::{Device, DeviceStatus};
 use meter_core::id::{self, DeviceId, Mid};
 use meter_core::message::Category;
 use meter_core::metric::MetricName;
-use meter_core::state::{Connection, DeviceState};
+use meter_core::state::{Connection, DeviceState, Rules};
 use meter_core::store::{DeviceStore, Head, PageRequest, Part, Quarantined, Sample, StateStore};
 use meter_core::time::Timestamp;
 use serde_json::{Map, Value, json};
@@ -89,6 +89,7 @@ pub(crate) fn device(device_id: &str, created_at: Timestamp) -> Device {
         status: DeviceStatus::Active,
         metadata: object(hostile()),
         config: Map::new(),
+        command_key: Some("é\n".to_owned()),
         created_at,
         updated_at: created_at,
         revision: 0,
@@ -110,9 +111,17 @@ pub(crate) fn object(value: Value) -> Map<String, Value> {
 /// Registers a device that was never heard; the row as it is stored.
 pub(crate) async fn registered(ports: &impl Ports, device_id: &str) -> Device {
     let device = device(device_id, second(0));
-    let state = state(ports, device_id).await;
+    let mut state = state(ports, device_id).await;
+    state.register(second(0), &Rules::default());
     ports.devices().create(&device, &state).await.unwrap();
     device
+}
+
+/// Buries a device under the state that is stored.
+pub(crate) async fn buried(ports: &impl Ports, device: &Device) {
+    let mut state = state(ports, device.device_id.as_str()).await;
+    state.bury(second(0), false, &Rules::default());
+    ports.devices().bury(device, &state).await.unwrap();
 }
 
 /// The stored state of a device, or a new one.

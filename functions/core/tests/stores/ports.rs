@@ -1,10 +1,13 @@
 //! One adapter of each port that works on the same stores.
 
-use meter_core::aws::{Bucket, Clients, dynamodb};
-use meter_core::config::Tables;
+use std::future::Future;
+
+use meter_core::aws::{Bucket, Clients, IngestQueue, dynamodb};
+use meter_core::config::{self, Tables};
 use meter_core::store::memory::Memory;
 use meter_core::store::{
-    AlertStore, Archive, CommandStore, DeviceStore, MessageStore, QuarantineStore, StateStore,
+    AlertStore, Archive, CommandStore, DeviceStore, MessageStore, ProgressStore, QuarantineStore,
+    QueueDepth, StateStore,
 };
 
 pub(crate) trait Ports: Clone + Send + Sync + 'static {
@@ -12,9 +15,17 @@ pub(crate) trait Ports: Clone + Send + Sync + 'static {
     fn messages(&self) -> &impl MessageStore;
     fn quarantine(&self) -> &impl QuarantineStore;
     fn states(&self) -> &impl StateStore;
+    fn progress(&self) -> &impl ProgressStore;
     fn devices(&self) -> &impl DeviceStore;
     fn alerts(&self) -> &impl AlertStore;
     fn commands(&self) -> &impl CommandStore;
+    fn queue(&self) -> &impl QueueDepth;
+
+    /// Puts messages into the queue.
+    fn send(&self, messages: u64) -> impl Future<Output = ()> + Send;
+
+    /// Takes one out of the queue, and does not finish it.
+    fn receive(&self) -> impl Future<Output = ()> + Send;
 }
 
 #[derive(Clone, Default)]
@@ -37,6 +48,10 @@ impl Ports for InMemory {
         &self.0
     }
 
+    fn progress(&self) -> &impl ProgressStore {
+        &self.0
+    }
+
     fn devices(&self) -> &impl DeviceStore {
         &self.0
     }
@@ -48,6 +63,16 @@ impl Ports for InMemory {
     fn commands(&self) -> &impl CommandStore {
         &self.0
     }
+
+    fn queue(&self) -> &impl QueueDepth {
+        &self.0
+    }
+
+    async fn send(&self, messages: u64) {
+        self.0.set_depth(messages);
+    }
+
+    async fn receive(&self) {}
 }
 
 #[derive(Clone)]
@@ -58,10 +83,19 @@ pub(crate) struct OnAws {
     devices: dynamodb::Devices,
     alerts: dynamodb::Alerts,
     commands: dynamodb::Commands,
+    queue: IngestQueue,
+    sqs: aws_sdk_sqs::Client,
+    queue_url: String,
 }
 
 impl OnAws {
-    pub(crate) fn new(clients: &Clients, bucket: String, tables: &Tables) -> Self {
+    pub(crate) fn new(
+        clients: &Clients,
+        bucket: String,
+        tables: &Tables,
+        (sqs, queue_url): (aws_sdk_sqs::Client, String),
+    ) -> Self {
+        let queue = config::IngestQueue { url: queue_url.clone() };
         Self {
             archive: Bucket::new(clients, bucket),
             messages: dynamodb::Messages::new(clients, tables),
@@ -69,6 +103,9 @@ impl OnAws {
             devices: dynamodb::Devices::new(clients, tables),
             alerts: dynamodb::Alerts::new(clients, tables),
             commands: dynamodb::Commands::new(clients, tables),
+            queue: IngestQueue::new(clients, &queue),
+            sqs,
+            queue_url,
         }
     }
 }
@@ -90,6 +127,10 @@ impl Ports for OnAws {
         &self.states
     }
 
+    fn progress(&self) -> &impl ProgressStore {
+        &self.states
+    }
+
     fn devices(&self) -> &impl DeviceStore {
         &self.devices
     }
@@ -100,5 +141,22 @@ impl Ports for OnAws {
 
     fn commands(&self) -> &impl CommandStore {
         &self.commands
+    }
+
+    fn queue(&self) -> &impl QueueDepth {
+        &self.queue
+    }
+
+    async fn send(&self, messages: u64) {
+        for n in 0..messages {
+            let send = self.sqs.send_message().queue_url(&self.queue_url);
+            send.message_body(n.to_string()).send().await.unwrap();
+        }
+    }
+
+    async fn receive(&self) {
+        let receive = self.sqs.receive_message().queue_url(&self.queue_url);
+        let answer = receive.max_number_of_messages(1).send().await.unwrap();
+        assert_eq!(answer.messages().len(), 1);
     }
 }

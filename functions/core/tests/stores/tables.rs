@@ -118,6 +118,13 @@ pub(crate) async fn create_bucket(endpoint: &str, name: &str) -> String {
     name.to_owned()
 }
 
+/// Creates a queue in an emulator; with a client for it.
+pub(crate) async fn create_queue(endpoint: &str, name: &str) -> (aws_sdk_sqs::Client, String) {
+    let client = aws_sdk_sqs::Client::new(&config(endpoint).await);
+    let made = client.create_queue().queue_name(name).send().await.unwrap();
+    (client, made.queue_url.unwrap())
+}
+
 async fn config(endpoint: &str) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .region(Region::from_static("us-east-1"))

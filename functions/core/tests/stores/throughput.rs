@@ -38,8 +38,13 @@ async fn throughput_on_ministack() {
     say("messages of 20 samples, 1,000 a call", parts.len(), since);
 
     let write = |state: DeviceState, connection_before| StateWrite { state, connection_before };
-    let mut versions =
-        (0..1_000).map(|n| DeviceState::new(id(&format!("s{n}")))).collect::<Vec<_>>();
+    let mut versions = (0..1_000)
+        .map(|n| {
+            let new = DeviceState::new(id(&format!("s{n}")));
+            // As of a device that is online.
+            DeviceState { due: Some(second(60)), ..new }
+        })
+        .collect::<Vec<_>>();
     let since = Instant::now();
     for _ in 0..5 {
         let writes: Vec<_> =

@@ -1,15 +1,16 @@
 use meter_core::command::{Command, CommandKind, CommandStatus};
 use meter_core::http::body::{self, Fields};
-use meter_core::http::problem::with_causes;
 use meter_core::http::{Answer, Failure, Request, StatusCode, idempotency};
 use meter_core::id::{DeviceId, new_id};
-use meter_core::store::{CommandPublisher, CommandStore, Made};
+use meter_core::outbox::{Outbox, Publication};
+use meter_core::store::{
+    AlertStore, CommandPublisher, CommandStore, DeviceStore, Made, StateStore,
+};
 use meter_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::document::document;
 use super::params;
 use crate::{known, no_device};
 
@@ -26,14 +27,16 @@ struct Receipt {
 }
 
 /// Stores a command, then publishes it: one that is published but not stored could never be answered.
-pub(crate) async fn create<C, P>(
-    commands: &C,
-    publisher: &P,
+pub(crate) async fn create<S, A, C, D, P>(
+    outbox: &Outbox<S, A, C, D, P>,
     timeout_s: u32,
     request: &Request,
 ) -> Result<Answer, Failure>
 where
+    S: StateStore,
+    A: AlertStore,
     C: CommandStore,
+    D: DeviceStore,
     P: CommandPublisher,
 {
     let device_id = known(request)?;
@@ -52,7 +55,7 @@ where
         expires_at: request.now.plus_seconds(i64::from(timeout_s)),
         ota: None,
     };
-    let command = match commands.create(&command, key.as_ref()).await? {
+    let command = match outbox.commands.create(&command, key.as_ref()).await? {
         Made::New => command,
         Made::NoDevice => return Err(no_device().into()),
         Made::Already(first) if (first.cmd, &first.params) == (command.cmd, &command.params) => {
@@ -60,7 +63,7 @@ where
         }
         Made::Already(_) => return Err(idempotency::used_for_another().into()),
     };
-    let mqtt_error = publish(commands, publisher, &command, request.now).await?;
+    let mqtt_error = publish(outbox, &command, request.now).await?;
     let (status, message) = match mqtt_error {
         None => (StatusCode::CREATED, "Command sent"),
         Some(_) => (StatusCode::ACCEPTED, "Command stored but not sent"),
@@ -89,32 +92,24 @@ fn read(request: &Request) -> Result<(CommandKind, Map<String, Value>), Failure>
 }
 
 /// Publishes a command unless the broker has it already; why that failed, in words for the client.
-async fn publish<C, P>(
-    commands: &C,
-    publisher: &P,
+async fn publish<S, A, C, D, P>(
+    outbox: &Outbox<S, A, C, D, P>,
     command: &Command,
     now: Timestamp,
 ) -> Result<Option<&'static str>, Failure>
 where
+    S: StateStore,
+    A: AlertStore,
     C: CommandStore,
+    D: DeviceStore,
     P: CommandPublisher,
 {
     if command.published_at.is_some() {
         return Ok(None);
     }
-    if now >= command.expires_at {
-        return Ok(Some("it expired before it could be published"));
-    }
-    let payload = document(command).map_err(|error| Failure::Internal(Box::new(error)))?;
-    let (device_id, cmd_id) = (&command.device_id, command.cmd_id);
-    if let Err(error) = publisher.publish(device_id, payload).await {
-        tracing::warn!(%cmd_id, "not published: {}", with_causes(&error));
-        return Ok(Some("the broker did not take it"));
-    }
-    // The device has it: failing now would only make the client send another. Without the note it may
-    // be published again, which a device recognises by its id.
-    if let Err(error) = commands.published(device_id, cmd_id, now).await {
-        tracing::warn!(%cmd_id, "published, but not noted: {}", with_causes(&error));
-    }
-    Ok(None)
+    Ok(match outbox.publish(command, now).await? {
+        Publication::Done => None,
+        Publication::Failed => Some("the broker did not take it"),
+        Publication::Expired => Some("it expired before it could be published"),
+    })
 }

@@ -2,7 +2,6 @@
 
 mod acknowledge;
 mod create;
-mod document;
 mod list;
 mod params;
 mod view;

@@ -1,38 +1,52 @@
 use meter_core::http::body;
 use meter_core::http::{Answer, Failure, HeaderValue, Problem, Request, StatusCode, header};
-use meter_core::store::{AlertStore, CommandStore, CreateError, DeviceStore, StateStore};
+use meter_core::outbox::Outbox;
+use meter_core::state::Rules;
+use meter_core::store::{
+    AlertStore, Archive, CommandPublisher, CommandStore, CreateError, DeviceStore, MessageStore,
+    StateStore,
+};
+use meter_core::sweep::{Progress, sweep};
 use meter_core::{lock, retry};
 
 use super::View;
-use super::delete::sweep;
 use super::fields;
 
 /// Registers a device.
-pub(crate) async fn create<D, S, A, C>(
-    registry: &D,
-    states: &S,
-    alerts: &A,
-    commands: &C,
+pub(crate) async fn create<S, A, C, D, P, M, O>(
+    stores: &Outbox<S, A, C, D, P>,
+    (messages, archive): (&M, &O),
+    rules: &Rules,
     request: &Request,
 ) -> Result<Answer, Failure>
 where
-    D: DeviceStore,
     S: StateStore,
     A: AlertStore,
     C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
+    M: MessageStore,
+    O: Archive,
 {
     let device = fields::new_device(&body::object(request)?, request.now)?;
     let id = &device.device_id;
     for attempt in 0..retry::ATTEMPTS {
         // A device that sent before it was registered has a state already.
-        let state = lock::read_state(states, id).await?;
-        match registry.create(&device, &state).await {
+        let mut state = lock::read_state(&stores.states, id).await?;
+        // A purge leaves a tombstone only where there was a device.
+        let is_purged = state.sweep.is_some_and(|sweep| sweep.purge);
+        state.register(request.now, rules);
+        let created = match is_purged {
+            true => Err(CreateError::BeingDeleted),
+            false => stores.registry.create(&device, &state).await,
+        };
+        match created {
             Ok(()) => {}
             Err(CreateError::Exists) => return Err(exists().into()),
-            Err(CreateError::BeingDeleted) => {
-                sweep(registry, alerts, commands, id).await?;
-                continue;
-            }
+            Err(CreateError::BeingDeleted) => match sweep(stores, messages, archive, id).await? {
+                Progress::Done => continue,
+                Progress::Unfinished => return Err(being_deleted().into()),
+            },
             Err(CreateError::Conflict) => {
                 retry::pause(attempt).await;
                 continue;
@@ -54,4 +68,10 @@ fn exists() -> Problem {
         field: Some("device_id".to_owned()),
         ..Problem::new(StatusCode::CONFLICT, "device_id: a device with this id exists")
     }
+}
+
+fn being_deleted() -> Problem {
+    let detail = "device_id: a device with this id is being deleted; try again later";
+    Problem { field: Some("device_id".to_owned()), ..Problem::new(StatusCode::CONFLICT, detail) }
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("60"))
 }

@@ -1,48 +1,78 @@
-use meter_core::http::{Answer, Failure, Request};
+use meter_core::http::{Answer, Failure, Request, StatusCode};
 use meter_core::id::DeviceId;
+use meter_core::outbox::Outbox;
+use meter_core::state::Rules;
 use meter_core::store::{
-    AlertStore, CommandStore, DeviceStore, StateStore, StoreError, WriteError,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, StateStore,
+    WriteError,
 };
+use meter_core::sweep::{Progress, sweep};
+use meter_core::time::Timestamp;
 use meter_core::{lock, retry};
 use serde_json::json;
 
 use crate::{known, no_device};
 
-/// Removes a device with its alerts, commands and configuration. First a tombstone, so that nothing new
-/// hangs itself on the device; then the sweep, which whoever comes next goes on with if this ends early.
-pub(crate) async fn delete<D, S, A, C>(
-    registry: &D,
-    states: &S,
-    alerts: &A,
-    commands: &C,
+/// Rounds of the sweep that a client waits for: most devices are swept in one.
+const ROUNDS: usize = 5;
+
+/// Removes a device with its alerts, commands and configuration and, with `purge=true`, with all that it ever said.
+/// First a tombstone, so that nothing new hangs itself on the device; then the sweep, which the watchdog goes
+/// on with.
+pub(crate) async fn delete<S, A, C, D, P, M, O>(
+    stores: &Outbox<S, A, C, D, P>,
+    (messages, archive): (&M, &O),
+    rules: &Rules,
     request: &Request,
 ) -> Result<Answer, Failure>
 where
-    D: DeviceStore,
     S: StateStore,
     A: AlertStore,
     C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
+    M: MessageStore,
+    O: Archive,
 {
     let id = known(request)?;
-    bury(registry, states, &id).await?;
-    sweep(registry, alerts, commands, &id).await?;
+    let purge = request.query.word("purge", |word| word.parse().ok(), "true, false")?;
+    let purge = purge.unwrap_or(false);
+    bury(&stores.registry, &stores.states, &id, purge, request.now, rules).await?;
+    for _ in 0..if purge { 1 } else { ROUNDS } {
+        if sweep(stores, messages, archive, &id).await? == Progress::Done {
+            break;
+        }
+    }
+    if purge {
+        let message = "Device deleted; what it said is being removed";
+        return Answer::json(StatusCode::ACCEPTED, &json!({"message": message}));
+    }
     Answer::ok(&json!({"message": "Device deleted successfully"}))
 }
 
 /// Leaves a tombstone, if none is there: a delete that ended half way is finished by asking again.
-async fn bury<D, S>(registry: &D, states: &S, id: &DeviceId) -> Result<(), Failure>
+async fn bury<D, S>(
+    registry: &D,
+    states: &S,
+    id: &DeviceId,
+    purge: bool,
+    now: Timestamp,
+    rules: &Rules,
+) -> Result<(), Failure>
 where
     D: DeviceStore,
     S: StateStore,
 {
     for attempt in 0..retry::ATTEMPTS {
         let Some(device) = registry.get(id).await? else {
-            return match registry.is_buried(id).await? {
-                true => Ok(()),
-                false => Err(no_device().into()),
-            };
+            let is_buried = registry.is_buried(id).await?;
+            if purge {
+                return purge_unregistered(states, id, is_buried, now, rules).await;
+            }
+            return if is_buried { Ok(()) } else { Err(no_device().into()) };
         };
-        let state = lock::read_state(states, id).await?;
+        let mut state = lock::read_state(states, id).await?;
+        state.bury(now, purge, rules);
         match registry.bury(&device, &state).await {
             Ok(()) => return Ok(()),
             Err(WriteError::Conflict) => retry::pause(attempt).await,
@@ -52,19 +82,18 @@ where
     Err(lock::contended().into())
 }
 
-/// Removes what hung on a buried device, then its tombstone.
-pub(super) async fn sweep<D, A, C>(
-    registry: &D,
-    alerts: &A,
-    commands: &C,
+/// What was said by a device that is deleted already, or that was never registered, can be removed as well.
+async fn purge_unregistered<S: StateStore>(
+    states: &S,
     id: &DeviceId,
-) -> Result<(), StoreError>
-where
-    D: DeviceStore,
-    A: AlertStore,
-    C: CommandStore,
-{
-    while alerts.sweep(id).await? {}
-    while commands.sweep(id).await? {}
-    registry.forget(id).await
+    is_buried: bool,
+    now: Timestamp,
+    rules: &Rules,
+) -> Result<(), Failure> {
+    let was_heard = lock::read_state(states, id).await?.version > 0;
+    if !is_buried && !was_heard {
+        return Err(no_device().into());
+    }
+    lock::change_state(states, id, |state| state.purge(now, rules)).await?;
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! What a client may say of a device.
 
+use std::ops::RangeInclusive;
+
 use meter_core::device::{Device, DeviceStatus};
 use meter_core::http::Problem;
 use meter_core::http::body::Fields;
@@ -14,7 +16,11 @@ const MAX_TEXT: usize = 255;
 const MAX_METADATA_BYTES: usize = 100 * 1024;
 
 /// What an update may change.
-const CHANGEABLE: [&str; 5] = ["device_name", "device_type", "location", "status", "metadata"];
+const CHANGEABLE: [&str; 6] =
+    ["device_name", "device_type", "location", "status", "metadata", "command_key"];
+
+/// Characters of a `command_key`: fewer can be guessed.
+const KEY_LENGTH: RangeInclusive<usize> = 16..=128;
 
 /// Reads a device to register.
 pub(super) fn new_device(body: &Map<String, Value>, now: Timestamp) -> Result<Device, Problem> {
@@ -31,6 +37,7 @@ pub(super) fn new_device(body: &Map<String, Value>, now: Timestamp) -> Result<De
         status: status(&fields)?.unwrap_or(DeviceStatus::Active),
         metadata: metadata(&fields)?,
         config: Map::new(),
+        command_key: command_key(&fields)?,
         created_at: now,
         updated_at: now,
         revision: 0,
@@ -60,6 +67,9 @@ pub(super) fn change_device(device: &mut Device, body: &Map<String, Value>) -> R
     if fields.has("metadata") {
         device.metadata = metadata(&fields)?;
     }
+    if fields.has("command_key") {
+        device.command_key = command_key(&fields)?;
+    }
     Ok(())
 }
 
@@ -69,6 +79,11 @@ fn text(fields: &Fields<'_>, name: &str) -> Result<Option<String>, Problem> {
 
 fn status(fields: &Fields<'_>) -> Result<Option<DeviceStatus>, Problem> {
     fields.word("status", DeviceStatus::parse, "active, inactive")
+}
+
+/// The secret that commands are signed with: write-only, no answer ever has it.
+fn command_key(fields: &Fields<'_>) -> Result<Option<String>, Problem> {
+    Ok(fields.text("command_key", KEY_LENGTH)?.map(str::to_owned))
 }
 
 /// An object, or a string that holds one, as older clients send it.

@@ -4,12 +4,14 @@ use devices::{Devices, ROUTES};
 use ingest::batch::{Choices, Ingest};
 use ingest::event::Delivery;
 use meter_core::archive::Layout;
-use meter_core::config::{Api, Auth, Origins};
+use meter_core::config::{Api, Auth};
 use meter_core::http::route::Router;
 use meter_core::http::serve::Server;
 use meter_core::http::testing::{Answered, Call, get, post};
 use meter_core::id::DeviceId;
 use meter_core::message::Received;
+use meter_core::outbox::Outbox;
+use meter_core::state::Rules;
 use meter_core::store::memory::Memory;
 use meter_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -36,18 +38,24 @@ impl System {
         Self::over(Memory::new(), Auth::None)
     }
 
+    /// One whose answers are at most so many bytes.
+    pub(crate) fn answering(max_answer_bytes: u32) -> Self {
+        let api = Api { auth: Auth::None, max_answer_bytes, ..Api::default() };
+        Self::with(Memory::new(), api)
+    }
+
     pub(crate) fn over(memory: Memory, auth: Auth) -> Self {
+        Self::with(memory, Api { auth, ..Api::default() })
+    }
+
+    fn with(memory: Memory, api: Api) -> Self {
         let function = Devices {
-            registry: memory.clone(),
-            states: memory.clone(),
+            outbox: Outbox::in_memory(&memory),
             messages: memory.clone(),
             archive: memory.clone(),
-            alerts: memory.clone(),
-            commands: memory.clone(),
-            publisher: memory.clone(),
+            rules: Rules::default(),
             command_timeout_s: 300,
         };
-        let api = Api { auth, cors: Origins::None };
         let server = Server::new(function, Router::new(ROUTES).unwrap(), api);
         Self { memory, layout: Layout::Batch, server }
     }
@@ -77,19 +85,14 @@ impl System {
     /// What broker, queue and ingest do with messages that came in one batch.
     pub(crate) async fn receive(&self, messages: &[(&str, Vec<u8>, &str)]) {
         let memory = &self.memory;
-        let ingest = Ingest {
-            archive: memory.clone(),
-            messages: memory.clone(),
-            states: memory.clone(),
-            alerts: memory.clone(),
-            commands: memory.clone(),
-            choices: Choices {
-                layout: self.layout,
-                max_metrics: 64,
-                ttl_days: None,
-                require_registration: false,
-            },
+        let choices = Choices {
+            layout: self.layout,
+            rules: Rules::default(),
+            ttl_days: None,
+            require_registration: false,
         };
+        let outbox = Outbox::in_memory(memory);
+        let ingest = Ingest::new(memory.clone(), memory.clone(), outbox, choices);
         let deliveries: Vec<_> = messages
             .iter()
             .map(|(topic, payload, received_at)| Delivery {
@@ -102,7 +105,7 @@ impl System {
                 damage: None,
             })
             .collect();
-        let outcome = ingest.handle(&deliveries).await;
+        let outcome = ingest.handle(&deliveries, Timestamp::now()).await;
         assert!(outcome.failed.is_empty());
     }
 

@@ -34,25 +34,27 @@ fn reading(device: &str, s: i64, metric: &str, value: f64) -> Delivery {
 }
 
 fn choices() -> Choices {
-    Choices { layout: Layout::Batch, max_metrics: 2, ttl_days: None, require_registration: false }
+    Choices {
+        layout: Layout::Batch,
+        rules: Rules { max_metrics: 2, ..Rules::default() },
+        ttl_days: None,
+        require_registration: false,
+    }
 }
 
-fn ingest(memory: &Memory) -> Ingest<Memory, Memory, Memory, Memory, Memory> {
+type IngestInMemory = Ingest<Memory, Memory, Memory, Memory, Memory, Memory, Memory>;
+
+fn ingest(memory: &Memory) -> IngestInMemory {
     ingest_with(memory, choices())
 }
 
-fn ingest_with(
-    memory: &Memory,
-    choices: Choices,
-) -> Ingest<Memory, Memory, Memory, Memory, Memory> {
-    Ingest {
-        archive: memory.clone(),
-        messages: memory.clone(),
-        states: memory.clone(),
-        alerts: memory.clone(),
-        commands: memory.clone(),
-        choices,
-    }
+fn ingest_with(memory: &Memory, choices: Choices) -> IngestInMemory {
+    Ingest::new(memory.clone(), memory.clone(), Outbox::in_memory(memory), choices)
+}
+
+/// A clock long after every message of these tests.
+fn now() -> Timestamp {
+    second(100_000)
 }
 
 async fn register(memory: &Memory, device: &str) {
@@ -68,8 +70,10 @@ async fn register(memory: &Memory, device: &str) {
         created_at: second(0),
         updated_at: second(0),
         revision: 1,
+        command_key: None,
     };
-    let state = lock::read_state(memory, &device.device_id).await.unwrap();
+    let mut state = lock::read_state(memory, &device.device_id).await.unwrap();
+    state.register(second(0), &Rules::default());
     DeviceStore::create(memory, &device, &state).await.unwrap();
 }
 
@@ -101,13 +105,17 @@ async fn archived(memory: &Memory, device: &str) -> usize {
 #[tokio::test]
 async fn a_message_is_archived_indexed_and_in_the_metrics() {
     let memory = Memory::new();
-    let outcome =
-        ingest(&memory).handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)]).await;
+    let outcome = ingest(&memory)
+        .handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)], now())
+        .await;
     assert_eq!(outcome.failed, BTreeSet::new());
     assert_eq!((outcome.counts.stored, outcome.counts.unregistered), (2, 2));
     assert_eq!(memory.objects().len(), 1);
     assert_eq!((archived(&memory, "a").await, values(&memory, "a").await), (1, vec![0.5]));
-    assert_eq!(memory.state(&id("a")).unwrap().presence.connection, Connection::Online);
+    assert_eq!(
+        memory.state(&id("a")).unwrap().presence.connection,
+        meter_core::state::Connection::Online
+    );
 }
 
 #[tokio::test]
@@ -115,11 +123,11 @@ async fn the_same_messages_again_in_other_groups_store_nothing_new() {
     let memory = Memory::new();
     let ingest = ingest(&memory);
     let all: Vec<_> = (0..20).map(|s| reading("a", s, "pf", s as f64)).collect();
-    ingest.handle(&all).await;
+    ingest.handle(&all, now()).await;
     for group in all.chunks(3) {
         let mut group = group.to_vec();
         group.push(group[0].clone());
-        let outcome = ingest.handle(&group).await;
+        let outcome = ingest.handle(&group, now()).await;
         assert_eq!((outcome.failed.len(), outcome.counts.doubled), (0, 1));
     }
     assert_eq!(archived(&memory, "a").await, 20);
@@ -134,7 +142,7 @@ async fn what_cannot_be_read_is_in_quarantine_with_its_reason_and_holds_nobody_u
         reading("a", 5, "pf", 0.5),
         delivery("other", "{}", 2),
     ];
-    let outcome = ingest(&memory).handle(&batch).await;
+    let outcome = ingest(&memory).handle(&batch, now()).await;
     assert_eq!(
         (outcome.failed.len(), outcome.counts.quarantined, outcome.counts.stored),
         (0, 2, 1)
@@ -151,7 +159,8 @@ async fn where_registration_is_required_strangers_go_to_quarantine() {
     let memory = Memory::new();
     register(&memory, "a").await;
     let ingest = ingest_with(&memory, Choices { require_registration: true, ..choices() });
-    let outcome = ingest.handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)]).await;
+    let outcome =
+        ingest.handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)], now()).await;
     assert_eq!((outcome.counts.stored, outcome.counts.quarantined), (1, 1));
     assert_eq!(memory.quarantined()[0].reason, "device_id: is not registered");
 }
@@ -162,14 +171,14 @@ async fn a_message_that_is_not_stored_fails_alone_and_is_complete_when_it_comes_
     let batch =
         [reading("a", 1, "pf", 0.1), reading("a", 2, "pf", 0.2), reading("b", 1, "pf", 0.3)];
     memory.refuse_messages([Mid::of(&batch[1].received.topic, &batch[1].received.payload)]);
-    let outcome = ingest(&memory).handle(&batch).await;
+    let outcome = ingest(&memory).handle(&batch, now()).await;
     assert_eq!(outcome.failed, BTreeSet::from([1]));
     let latest = |memory: &Memory| {
         memory.state(&id("a")).unwrap().latest[&MetricName::parse("pf").unwrap()].value
     };
     assert_eq!(latest(&memory), 0.1, "the state knows only what is stored");
     memory.heal();
-    assert_eq!(ingest(&memory).handle(&batch[1..2]).await.failed, BTreeSet::new());
+    assert_eq!(ingest(&memory).handle(&batch[1..2], now()).await.failed, BTreeSet::new());
     assert_eq!((values(&memory, "a").await, latest(&memory)), (vec![0.1, 0.2], 0.2));
 }
 
@@ -181,11 +190,11 @@ async fn a_store_that_is_away_fails_the_messages_and_not_the_quarantine() {
         let memory = Memory::new();
         memory.fail_always(operation);
         let batch = [reading("a", 1, "pf", 0.1), delivery("other", "{}", 2)];
-        let outcome = ingest(&memory).handle(&batch).await;
+        let outcome = ingest(&memory).handle(&batch, now()).await;
         assert!(outcome.failed.contains(&0), "{operation:?}");
         assert_eq!(outcome.failed.contains(&1), operation == Operation::PutObject, "{operation:?}");
         memory.heal();
-        assert!(ingest(&memory).handle(&batch).await.failed.is_empty());
+        assert!(ingest(&memory).handle(&batch, now()).await.failed.is_empty());
         assert_eq!((archived(&memory, "a").await, memory.quarantined().len()), (1, 1));
     }
 }
@@ -194,7 +203,7 @@ async fn a_store_that_is_away_fails_the_messages_and_not_the_quarantine() {
 async fn who_loses_the_lock_decides_again() {
     let memory = Memory::new();
     memory.conflict_next(&id("a"));
-    let outcome = ingest(&memory).handle(&[reading("a", 1, "pf", 0.1)]).await;
+    let outcome = ingest(&memory).handle(&[reading("a", 1, "pf", 0.1)], now()).await;
     assert_eq!((outcome.failed.len(), outcome.counts.conflicts, outcome.counts.stored), (0, 1, 1));
     assert_eq!(values(&memory, "a").await, [0.1]);
 }
@@ -203,7 +212,7 @@ async fn who_loses_the_lock_decides_again() {
 async fn metrics_beyond_the_limit_are_refused_and_the_message_is_kept() {
     let memory = Memory::new();
     let batch = [reading("a", 1, "x", 1.0), reading("a", 2, "y", 2.0), reading("a", 3, "z", 3.0)];
-    let outcome = ingest(&memory).handle(&batch).await;
+    let outcome = ingest(&memory).handle(&batch, now()).await;
     assert_eq!(outcome.counts.metrics_refused, 1);
     assert_eq!(values(&memory, "a").await, [1.0, 2.0]);
     assert_eq!(archived(&memory, "a").await, 3);
@@ -220,21 +229,21 @@ async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
     let batches =
         [vec![status("online", 1)], vec![status("offline", 2)], vec![reading("a", 3, "pf", 1.0)]];
     for batch in batches.iter().chain(&batches) {
-        assert!(ingest(&memory).handle(batch).await.failed.is_empty());
+        assert!(ingest(&memory).handle(batch, now()).await.failed.is_empty());
     }
     let alerts = memory.alerts(&id("a"));
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     assert_eq!(alerts[0].resolved_at, Some(second(4)));
     assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
     let counts = memory.counts().await.unwrap();
-    assert_eq!(counts.by_connection.get(&Connection::Online), Some(&1));
+    assert_eq!(counts.by_connection.get(&meter_core::state::Connection::Online), Some(&1));
 }
 
 #[tokio::test]
 async fn plain_objects_are_under_the_names_that_the_api_gives_them() {
     let memory = Memory::new();
     let ingest = ingest_with(&memory, Choices { layout: Layout::Message, ..choices() });
-    ingest.handle(&[reading("a", 1, "pf", 0.1)]).await;
+    ingest.handle(&[reading("a", 1, "pf", 0.1)], now()).await;
     let key = memory.objects().into_keys().next().unwrap();
     assert!(key.starts_with("a/telemetry/19700101T000001.000000000Z-"), "{key}");
     assert_eq!(archived(&memory, "a").await, 1);
@@ -278,7 +287,7 @@ proptest! {
                     }
                     None => memory.heal(),
                 }
-                let outcome = ingest(&memory).handle(&batch).await;
+                let outcome = ingest(&memory).handle(&batch, now()).await;
                 memory.heal();
                 queue.extend(outcome.failed.iter().map(|index| batch[*index].clone()));
             }

@@ -204,7 +204,7 @@ fn rates_are_read_in_every_unit_and_nothing_else_is() {
 fn the_projects_own_template_can_be_served() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
     let wiring = read(&std::fs::read_to_string(path).unwrap()).unwrap();
-    for filter in ["iot/+/telemetry", "iot/+/command/ack"] {
+    for filter in ["iot/+/telemetry", "iot/+/command/ack", "$aws/events/presence/+/+"] {
         assert!(wiring.topic_filters.iter().any(|own| own == filter), "{filter}");
     }
     let [ingest] = wiring.event_sources.as_slice() else {

@@ -134,6 +134,7 @@ mod tests {
             ("iot/+", "iot", false),
             ("iot/a", "iot/a/b", false),
             ("iot/a/b", "iot/a", false),
+            ("$aws/events/presence/+/+", "$aws/events/presence/connected/a", true),
         ] {
             assert_eq!(selects(filter, topic), selected, "{filter} {topic}");
         }

@@ -79,6 +79,7 @@ impl Stack {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        settings.push(settings::max_answer_bytes());
         settings
     }
 

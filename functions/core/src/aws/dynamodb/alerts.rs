@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::conditional::{self, Failure};
-use super::item::{Item, decode, encode, text};
+use super::item::{Item, decode, encode, number, text};
 use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::making::Making;
 use super::table::{Table, built, names, values};
@@ -17,7 +17,7 @@ use crate::aws::Clients;
 use crate::config::Tables;
 use crate::id::{DeviceId, Shard};
 use crate::store::{
-    AlertFilter, AlertStore, IdempotencyKey, Made, Order, Page, PageRequest, StoreError,
+    AlertFilter, AlertStore, IdempotencyKey, Made, Order, Page, PageRequest, Revision, StoreError,
 };
 use crate::time::Timestamp;
 
@@ -251,21 +251,37 @@ impl AlertStore for Alerts {
         }
     }
 
-    async fn resolve(
+    async fn revise(
         &self,
         device_id: &DeviceId,
         alert_id: Uuid,
-        at: Timestamp,
+        revision: &Revision,
     ) -> Result<(), StoreError> {
         let exists = self.table.exists();
-        let mark = self
+        let (mut set, mut remove) = (String::from("SET #revision = :number"), "");
+        let mut update = self
             .table
             .update(device_id.as_str(), &alert_id.to_string())
-            .update_expression("SET #resolved_at = :at")
-            .condition_expression(format!("{exists} AND attribute_not_exists(#resolved_at)"))
-            .set_expression_attribute_names(names(["resolved_at"]))
-            .set_expression_attribute_values(values([("at", text(at.to_string()))]));
-        match conditional::update(&self.table.client, built(mark.build())?).await {
+            .condition_expression(format!(
+                "{exists} AND (attribute_not_exists(#revision) OR #revision <= :number)"
+            ))
+            .set_expression_attribute_names(names(["revision", "resolved_at"]))
+            .set_expression_attribute_values(values([("number", number(revision.number))]));
+        match revision.resolved_at {
+            Some(at) => {
+                set += ", #resolved_at = :at";
+                update = update.expression_attribute_values(":at", text(at.to_string()));
+            }
+            None => remove = " REMOVE #resolved_at",
+        }
+        if let Some(message) = &revision.message {
+            set += ", #message = :message";
+            update = update
+                .expression_attribute_names("#message", "message")
+                .expression_attribute_values(":message", text(message));
+        }
+        let update = built(update.update_expression(set + remove).build())?;
+        match conditional::update(&self.table.client, update).await {
             Ok(_) | Err(Failure::Refused(_)) => Ok(()),
             Err(Failure::Failed(error)) => Err(error),
         }

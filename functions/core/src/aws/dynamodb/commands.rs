@@ -1,17 +1,20 @@
-//! Commands, in the table `commands`, a partition a device; the index `by-id` says whose one is. Also
-//! clients' keys. What people and devices made up (parameters, progress) is JSON text.
+//! Commands, in the table `commands`, a partition a device; the index `by-id` says whose one is, and
+//! `by-due` which of those that are pending somebody must look at. Also clients' keys. What people and
+//! devices made up (parameters, progress) is JSON text.
 
-use aws_sdk_dynamodb::types::Update;
-use serde::{Deserialize, Serialize};
+mod answer;
+mod row;
+
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use uuid::Uuid;
 
+use self::row::{from_item, to_item};
 use super::conditional::{self, Failure};
-use super::item::{Item, attribute, decode, encode, from_json, text, to_json};
+use super::item::{Item, attribute, text, to_json};
 use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::making::Making;
 use super::table::{Table, built, names, values};
-use super::transaction::{self, Action, Canceled};
-use super::{batch, devices, idempotency, index};
+use super::{batch, devices, due, idempotency, index};
 use crate::aws::{Clients, unavailable};
 use crate::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
 use crate::config::Tables;
@@ -40,61 +43,6 @@ impl Commands {
             devices: devices::table(clients, tables),
         }
     }
-}
-
-/// Status and kind are words of their own, so that conditions can name them.
-#[derive(Debug, Serialize, Deserialize)]
-struct Row {
-    device_id: DeviceId,
-    cmd_id: Uuid,
-    cmd: CommandKind,
-    params: String,
-    status: CommandStatus,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ack_detail: Option<String>,
-    created_at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    published_at: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    acked_at: Option<Timestamp>,
-    expires_at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ota: Option<String>,
-}
-
-fn to_item(command: &Command) -> Result<Item, StoreError> {
-    encode(&Row {
-        device_id: command.device_id.clone(),
-        cmd_id: command.cmd_id,
-        cmd: command.cmd,
-        params: to_json(&command.params)?,
-        status: command.status,
-        ack_detail: command.ack_detail.clone(),
-        created_at: command.created_at,
-        published_at: command.published_at,
-        acked_at: command.acked_at,
-        expires_at: command.expires_at,
-        ota: command.ota.as_ref().map(to_json).transpose()?,
-    })
-}
-
-fn from_item(item: Item) -> Result<Command, StoreError> {
-    let row: Row = decode(item)?;
-    let name = row.cmd_id.to_string();
-    let ota = row.ota.as_deref().map(|json| from_json(&name, json));
-    Ok(Command {
-        params: from_json(&name, &row.params)?,
-        ota: ota.transpose()?,
-        cmd_id: row.cmd_id,
-        device_id: row.device_id,
-        cmd: row.cmd,
-        status: row.status,
-        ack_detail: row.ack_detail,
-        created_at: row.created_at,
-        published_at: row.published_at,
-        acked_at: row.acked_at,
-        expires_at: row.expires_at,
-    })
 }
 
 /// A device's commands with a status, newest first.
@@ -132,68 +80,42 @@ impl<'a> Listing for Newest<'a> {
 }
 
 impl Commands {
-    async fn get(&self, device_id: &DeviceId, id: Uuid) -> Result<Option<Command>, StoreError> {
-        let item = self.table.get(device_id.as_str(), &id.to_string()).await?;
-        item.map(from_item).transpose()
-    }
-
-    /// Puts an answered command in place of one that is open.
-    fn answer(&self, command: &Command, answered: &Command) -> Result<Update, StoreError> {
-        let at = answered.acked_at.unwrap_or(command.created_at);
-        let (detail, set_detail) = match &answered.ack_detail {
-            Some(detail) => (Some(text(detail)), ", #ack_detail = :detail"),
-            None => (None, ""),
+    /// Whose command this is, and its id, of an index's item.
+    fn identity(&self, item: &Item) -> Result<(DeviceId, Uuid), StoreError> {
+        let (device_id, cmd_id) = self.table.key_of(item);
+        let corrupt = |reason: String| StoreError::Corrupt {
+            what: format!("command {cmd_id} of {device_id}"),
+            reason,
         };
-        let mut update = self
-            .table
-            .update(command.device_id.as_str(), &command.cmd_id.to_string())
-            .update_expression(format!("SET #status = :status, #acked_at = :at{set_detail}"))
-            .condition_expression("#status = :read")
-            .set_expression_attribute_names(names(["status", "acked_at"]))
-            .set_expression_attribute_values(values([
-                ("status", attribute(&answered.status)?),
-                ("at", text(at.to_string())),
-                ("read", attribute(&command.status)?),
-            ]));
-        if let Some(detail) = detail {
-            update = update
-                .expression_attribute_names("#ack_detail", "ack_detail")
-                .expression_attribute_values(":detail", detail);
-        }
-        built(update.build())
+        let id = DeviceId::parse(&device_id).map_err(|error| corrupt(error.to_string()))?;
+        let cmd_id = Uuid::parse_str(&cmd_id).map_err(|error| corrupt(error.to_string()))?;
+        Ok((id, cmd_id))
     }
 
-    /// Stores an answer, and the configuration that it brings into force. False: something of it was
-    /// written by somebody else since it was read.
-    async fn store_answer(
+    /// An update that is refused unless the command is pending.
+    fn update_pending(
         &self,
-        command: &Command,
-        answered: &Command,
-        at: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let update = self.answer(command, answered)?;
-        let brings_config =
-            answered.status == CommandStatus::Accepted && answered.cmd == CommandKind::UpdateConfig;
-        let device = match brings_config {
-            true => devices::get(&self.devices, &command.device_id).await?,
-            false => None,
-        };
-        // A device that is deleted meanwhile has no configuration any more.
-        let Some(device) = device else {
-            return match conditional::update(&self.table.client, update).await {
-                Ok(_) => Ok(true),
-                Err(Failure::Refused(_)) => Ok(false),
-                Err(Failure::Failed(error)) => Err(error),
-            };
-        };
-        let mut config = device.config.clone();
-        config.extend(command.params.clone());
-        let configure = devices::configure(&self.devices, &device, &config, at)?;
-        let actions = vec![update.action(), configure.action()];
-        match transaction::write(&self.table.client, actions).await {
-            Ok(()) => Ok(true),
-            Err(Canceled::Refused(_)) => Ok(false),
-            Err(Canceled::Failed(error)) => Err(error),
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+    ) -> Result<UpdateBuilder, StoreError> {
+        let pending = attribute(&CommandStatus::Pending)?;
+        let update = self
+            .table
+            .update(device_id.as_str(), &cmd_id.to_string())
+            .condition_expression("#status = :pending")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#due_shard", due::SHARD)
+            .expression_attribute_names("#due_at", due::AT)
+            .expression_attribute_values(":pending", pending);
+        Ok(update)
+    }
+
+    /// Whether it was done; else its condition is false.
+    async fn updated(&self, update: UpdateBuilder) -> Result<bool, StoreError> {
+        match conditional::update(&self.table.client, built(update.build())?).await {
+            Ok(_) => Ok(true),
+            Err(Failure::Refused(_)) => Ok(false),
+            Err(Failure::Failed(error)) => Err(error),
         }
     }
 }
@@ -217,24 +139,68 @@ impl CommandStore for Commands {
         making.make(|id| self.get(&command.device_id, id)).await
     }
 
+    async fn get(&self, device_id: &DeviceId, cmd_id: Uuid) -> Result<Option<Command>, StoreError> {
+        let item = self.table.get(device_id.as_str(), &cmd_id.to_string()).await?;
+        item.map(from_item).transpose()
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<(DeviceId, Uuid)>, StoreError> {
+        let items = due::find(&self.table, now, limit).await?;
+        items.iter().map(|item| self.identity(item)).collect()
+    }
+
+    async fn postpone(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let update = self
+            .update_pending(device_id, cmd_id)?
+            .update_expression("SET #due_shard = :shard, #due_at = :until")
+            .expression_attribute_values(":shard", text(due::shard(device_id)))
+            .expression_attribute_values(":until", text(until.key()));
+        self.updated(update).await.map(drop)
+    }
+
+    async fn time_out(&self, device_id: &DeviceId, cmd_id: Uuid) -> Result<(), StoreError> {
+        let update = self
+            .update_pending(device_id, cmd_id)?
+            .update_expression("SET #status = :timeout REMOVE #due_shard, #due_at")
+            .expression_attribute_values(":timeout", attribute(&CommandStatus::Timeout)?);
+        self.updated(update).await.map(drop)
+    }
+
     async fn published(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
         at: Timestamp,
     ) -> Result<(), StoreError> {
+        // `expires_at` is stored in the form of `due_at`.
+        let update = self
+            .update_pending(device_id, cmd_id)?
+            .update_expression(
+                "SET #published_at = if_not_exists(#published_at, :at), \
+                 #due_shard = :shard, #due_at = #expires_at",
+            )
+            .expression_attribute_names("#published_at", "published_at")
+            .expression_attribute_names("#expires_at", "expires_at")
+            .expression_attribute_values(":at", text(at.to_string()))
+            .expression_attribute_values(":shard", text(due::shard(device_id)));
+        if self.updated(update).await? {
+            return Ok(());
+        }
+        // The answer was faster, or it is not there at all.
         let exists = self.table.exists();
-        let mark = self
+        let update = self
             .table
             .update(device_id.as_str(), &cmd_id.to_string())
             .update_expression("SET #published_at = :at")
             .condition_expression(format!("{exists} AND attribute_not_exists(#published_at)"))
             .set_expression_attribute_names(names(["published_at"]))
             .set_expression_attribute_values(values([("at", text(at.to_string()))]));
-        match conditional::update(&self.table.client, built(mark.build())?).await {
-            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
-            Err(Failure::Failed(error)) => Err(error),
-        }
+        self.updated(update).await.map(drop)
     }
 
     async fn device_of(&self, cmd_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
@@ -249,12 +215,8 @@ impl CommandStore for Commands {
         let Some(item) = index::find(query).await? else {
             return Ok(None);
         };
-        let (device_id, _) = self.table.key_of(&item);
-        let parsed = DeviceId::parse(&device_id).map_err(|error| StoreError::Corrupt {
-            what: format!("command {cmd_id} of {device_id}"),
-            reason: error.to_string(),
-        });
-        parsed.map(Some)
+        let (device_id, _) = self.identity(&item)?;
+        Ok(Some(device_id))
     }
 
     async fn list(

@@ -52,7 +52,8 @@ pub(super) fn table(clients: &Clients, tables: &Tables) -> Table {
 /// The expression that is true of a registered device, and false of a tombstone.
 pub(super) const IS_REGISTERED: &str = "attribute_exists(id)";
 
-#[derive(Debug, Serialize, Deserialize)]
+// Not Debug: it holds a secret.
+#[derive(Serialize, Deserialize)]
 struct Row {
     device_id: DeviceId,
     shard: String,
@@ -65,6 +66,8 @@ struct Row {
     status: DeviceStatus,
     metadata: String,
     config: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command_key: Option<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
     revision: u64,
@@ -87,6 +90,7 @@ fn to_item(device: &Device) -> Result<Item, StoreError> {
         status: device.status,
         metadata: to_json(&device.metadata)?,
         config: to_json(&device.config)?,
+        command_key: device.command_key.clone(),
         created_at: device.created_at,
         updated_at: device.updated_at,
         revision: device.revision,
@@ -105,6 +109,7 @@ fn from_item(item: Item) -> Result<Device, StoreError> {
         device_type: row.device_type,
         location: row.location,
         status: row.status,
+        command_key: row.command_key,
         created_at: row.created_at,
         updated_at: row.updated_at,
         revision: row.revision,
@@ -240,11 +245,10 @@ impl DeviceStore for Devices {
             .put(to_item(device)?)
             .condition_expression(self.table.is_free())
             .return_values_on_condition_check_failure(OnFailure::AllOld);
-        let registered = DeviceState { registered: true, ..state.clone() };
         let by_status = [(device.status.as_str(), 1)];
         let by_connection = [(state.presence.connection.as_str(), 1)];
         let mut actions =
-            vec![built(row.build())?.action(), state::put(&self.states, &registered)?.action()];
+            vec![built(row.build())?.action(), state::put(&self.states, state)?.action()];
         actions.extend(counters::add(&self.table, "", &by_status)?.map(Action::action));
         actions.extend(counters::add(&self.states, "", &by_connection)?.map(Action::action));
         match transaction::write(&self.table.client, actions).await {
@@ -299,12 +303,11 @@ impl DeviceStore for Devices {
     async fn bury(&self, device: &Device, state: &DeviceState) -> Result<(), WriteError> {
         let tombstone =
             encode(&Tombstone { device_id: &device.device_id, deleted_at: Timestamp::now() })?;
-        let silenced = DeviceState { registered: false, outbox: Vec::new(), ..state.clone() };
         let by_status = [(device.status.as_str(), -1)];
         let by_connection = [(state.presence.connection.as_str(), -1)];
         let mut actions = vec![
             replace(&self.table, device, tombstone)?.action(),
-            state::put(&self.states, &silenced)?.action(),
+            state::put(&self.states, state)?.action(),
         ];
         actions.extend(counters::add(&self.table, "", &by_status)?.map(Action::action));
         actions.extend(counters::add(&self.states, "", &by_connection)?.map(Action::action));

@@ -332,6 +332,12 @@ impl MessageStore for Messages {
         Ok((parts.collect::<Result<_, _>>()?, more))
     }
 
+    async fn remove(&self, device_id: &DeviceId, parts: &[PartPosition]) -> Result<(), StoreError> {
+        let keys = parts.iter().map(|at| (partition(device_id, at.ts.day()), sort_key(at)));
+        let keys: BTreeSet<Key> = keys.collect();
+        batch::delete_all(&self.table, keys.into_iter().collect()).await
+    }
+
     async fn head(
         &self,
         device_id: &DeviceId,

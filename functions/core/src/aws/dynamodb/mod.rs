@@ -1,6 +1,7 @@
 //! Adapters to DynamoDB, a file each, over a few pieces that they share: `item` (encoding), `table` (keys,
 //! reading one item, expressions); `conditional`, `batch`, `statements` and `transaction` (the four ways
-//! to write); `counters`, `index`, `listing` (pages merged from partitions), `making` and `idempotency`.
+//! to write); `counters`, `due`, `index`, `listing` (pages merged from partitions), `making` and
+//! `idempotency`.
 //!
 //! Tables and keys are those of infra/stores/template.yaml. Nothing here scans a table.
 
@@ -10,12 +11,14 @@ mod commands;
 mod conditional;
 mod counters;
 mod devices;
+mod due;
 mod idempotency;
 mod index;
 mod item;
 mod listing;
 mod making;
 mod messages;
+mod progress;
 mod quarantine;
 mod samples;
 mod seen_days;

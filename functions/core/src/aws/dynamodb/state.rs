@@ -1,6 +1,6 @@
 //! What is known of each device, in the table `device-state`: `device_id`, the `version` of the lock, and
-//! the state as one JSON text, which nobody but this code has to understand. Also the counts of devices
-//! by connection, in `#stats#NN`.
+//! the state as one JSON text, which nobody but this code has to understand; and when it is due, for the
+//! index `by-due`. Also the counts of devices by connection, in `#stats#NN`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,16 +13,17 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{self, CONCURRENCY};
 use super::conditional::{self, Failure};
-use super::counters;
 use super::item::{Item, decode, encode, from_json, number, size, to_json};
 use super::statements::{self, copies};
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
+use super::{counters, due};
 use crate::aws::Clients;
 use crate::config::Tables;
 use crate::id::DeviceId;
 use crate::state::DeviceState;
 use crate::store::{StateStore, StateWrite, StoreError, WriteError};
+use crate::time::Timestamp;
 
 /// States that share a transaction, and one count, when their connections change. When a whole fleet
 /// comes back after an outage, that is a twentieth of the writes to the counts.
@@ -31,10 +32,10 @@ const COUNTED_AT_ONCE: usize = 20;
 /// What such a transaction may weigh; DynamoDB takes 4 MB.
 const COUNTED_BYTES: usize = 3 * 1024 * 1024;
 
-/// The table `device-state`: a [`StateStore`].
+/// The table `device-state`: a [`StateStore`], and a [`ProgressStore`](crate::store::ProgressStore).
 #[derive(Debug, Clone)]
 pub struct States {
-    table: Table,
+    pub(super) table: Table,
 }
 
 impl States {
@@ -49,6 +50,10 @@ pub(super) fn table(clients: &Clients, tables: &Tables) -> Table {
     Table::keyed(clients, &tables.state, "device_id")
 }
 
+/// The attributes of an item, and its key.
+const ATTRIBUTES: [&str; 6] = ["version", "registered", "document", "v", due::SHARD, due::AT];
+const KEY: &str = "device_id";
+
 #[derive(Debug, Serialize, Deserialize)]
 struct StateItem {
     device_id: DeviceId,
@@ -56,6 +61,10 @@ struct StateItem {
     /// For people, and for whatever looks at items and not into documents.
     registered: bool,
     document: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_shard: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_at: Option<String>,
 }
 
 fn to_item(state: &DeviceState) -> Result<Item, StoreError> {
@@ -64,6 +73,8 @@ fn to_item(state: &DeviceState) -> Result<Item, StoreError> {
         version: state.version + 1,
         registered: state.registered,
         document: to_json(state)?,
+        due_shard: state.due.map(|_| due::shard(&state.device_id)),
+        due_at: state.due.map(Timestamp::key),
     })
 }
 
@@ -91,21 +102,23 @@ pub(super) fn put(table: &Table, state: &DeviceState) -> Result<Put, StoreError>
 /// The same as [`put`], as a statement.
 fn statement(table: &Table, put: &Put, read: u64) -> Result<BatchStatementRequest, StoreError> {
     let name = &table.name;
-    let attributes = ["version", "registered", "document", "v", "device_id"];
-    let mut parameters = attributes.map(|attribute| put.item.get(attribute).cloned()).to_vec();
+    let (present, absent): (Vec<&str>, Vec<&str>) =
+        ATTRIBUTES.into_iter().partition(|attribute| put.item.contains_key(*attribute));
+    let named = present.iter().chain([&KEY]);
+    let mut parameters: Vec<_> =
+        named.clone().filter_map(|name| put.item.get(*name)).cloned().collect();
     let text = if read == 0 {
-        let fields = attributes.map(|attribute| format!("'{attribute}': ?")).join(", ");
-        format!("INSERT INTO \"{name}\" VALUE {{{fields}}}")
+        let fields: Vec<_> = named.map(|attribute| format!("'{attribute}': ?")).collect();
+        format!("INSERT INTO \"{name}\" VALUE {{{}}}", fields.join(", "))
     } else {
-        let (key, others) = ("device_id", &attributes[..attributes.len() - 1]);
-        let sets: String =
-            others.iter().map(|attribute| format!(" SET \"{attribute}\" = ?")).collect();
-        parameters.push(Some(number(read)));
-        format!("UPDATE \"{name}\"{sets} WHERE \"{key}\" = ? AND \"version\" = ?")
+        let sets: String = present.iter().map(|name| format!(" SET \"{name}\" = ?")).collect();
+        let removes: String = absent.iter().map(|name| format!(" REMOVE \"{name}\"")).collect();
+        parameters.push(number(read));
+        format!("UPDATE \"{name}\"{sets}{removes} WHERE \"{KEY}\" = ? AND \"version\" = ?")
     };
     let request = BatchStatementRequest::builder()
         .statement(text)
-        .set_parameters(parameters.into_iter().collect())
+        .set_parameters(Some(parameters))
         .return_values_on_condition_check_failure(OnFailure::AllOld)
         .build();
     built(request)
@@ -293,5 +306,17 @@ impl StateStore for States {
         answers.extend(plain.into_iter().chain(counted));
         answers.sort_by_key(|(place, _)| *place);
         answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DeviceId>, StoreError> {
+        let items = due::find(&self.table, now, limit).await?;
+        let ids = items.into_iter().map(|item| {
+            let (id, _) = self.table.key_of(&item);
+            DeviceId::parse(&id).map_err(|error| StoreError::Corrupt {
+                what: format!("state of {id}"),
+                reason: error.to_string(),
+            })
+        });
+        ids.collect()
     }
 }

@@ -51,7 +51,7 @@ impl Function for Things {
 fn server(auth: Auth, cors: Origins) -> Server<Things> {
     let router = Router::new(ROUTES).unwrap();
     let router = router.knowing(Method::POST, "/elsewhere").unwrap();
-    Server::new(Things::default(), router, Api { auth, cors })
+    Server::new(Things::default(), router, Api { auth, cors, ..Api::default() })
 }
 
 async fn reply(call: Call) -> testing::Answered {

@@ -6,7 +6,7 @@ use crate::alert::Alert;
 use crate::id::DeviceId;
 use crate::store::{
     AlertFilter, AlertStore, IDEMPOTENCY_SECONDS, IdempotencyKey, Made, Page, PageRequest,
-    StoreError,
+    Revision, StoreError,
 };
 use crate::time::Timestamp;
 
@@ -84,16 +84,25 @@ impl AlertStore for Memory {
         .await
     }
 
-    async fn resolve(
+    async fn revise(
         &self,
         device_id: &DeviceId,
         alert_id: Uuid,
-        at: Timestamp,
+        revision: &Revision,
     ) -> Result<(), StoreError> {
-        self.call(Operation::ResolveAlert, |tables| {
+        self.call(Operation::ReviseAlert, |tables| {
             let alert = tables.alerts.get_mut(&alert_id);
-            if let Some(alert) = alert.filter(|alert| alert.device_id == *device_id) {
-                alert.resolved_at.get_or_insert(at);
+            let Some(alert) = alert.filter(|alert| alert.device_id == *device_id) else {
+                return;
+            };
+            let applied = tables.alert_revisions.entry(alert_id).or_default();
+            if revision.number < *applied {
+                return;
+            }
+            *applied = revision.number;
+            alert.resolved_at = revision.resolved_at;
+            if let Some(message) = &revision.message {
+                alert.message.clone_from(message);
             }
         })
         .await
@@ -107,6 +116,7 @@ impl AlertStore for Memory {
             ids.truncate(SWEPT_AT_ONCE);
             for id in ids {
                 tables.alerts.remove(&id);
+                tables.alert_revisions.remove(&id);
             }
             if !more {
                 tables.alert_keys.retain(|(id, _), _| id != device_id);

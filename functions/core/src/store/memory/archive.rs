@@ -1,8 +1,9 @@
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use super::{Memory, Operation};
 use crate::archive::Location;
-use crate::store::{Archive, Probe, StoreError};
+use crate::store::{Archive, Opened, Probe, StoreError, WriteError};
 
 impl Archive for Memory {
     async fn put(
@@ -39,6 +40,43 @@ impl Archive for Memory {
         })
         .await?
     }
+
+    async fn open(&self, key: &str) -> Result<Option<Opened>, StoreError> {
+        self.call(Operation::OpenObject, |tables| {
+            let body = tables.objects.get(key).cloned()?;
+            Some(Opened { version: version(&body), body })
+        })
+        .await
+    }
+
+    async fn replace(
+        &self,
+        key: &str,
+        _content_type: &'static str,
+        body: Bytes,
+        read: &Opened,
+    ) -> Result<(), WriteError> {
+        self.call(Operation::ReplaceObject, |tables| match tables.objects.get_mut(key) {
+            Some(stored) if version(stored) == read.version => {
+                *stored = body;
+                Ok(())
+            }
+            _ => Err(WriteError::Conflict),
+        })
+        .await?
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.call(Operation::RemoveObject, |tables| {
+            tables.objects.remove(key);
+        })
+        .await
+    }
+}
+
+/// A digest, as S3's is.
+fn version(body: &[u8]) -> String {
+    hex::encode(Sha256::digest(body))
 }
 
 impl Probe for Memory {

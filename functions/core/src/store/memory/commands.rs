@@ -3,17 +3,30 @@ use uuid::Uuid;
 
 use super::alerts::{made_under, remember};
 use super::pages::page;
-use super::{Memory, Operation};
+use super::{Memory, Operation, Tables};
 use crate::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
 use crate::id::DeviceId;
 use crate::store::{
-    CommandPublisher, CommandStore, Finished, IdempotencyKey, Made, Page, PageRequest,
-    PublishError, StoreError,
+    CommandPublisher, CommandStore, Finished, IdempotencyKey, Made, PUBLISH_PATIENCE_S, Page,
+    PageRequest, PublishError, StoreError,
 };
 use crate::time::Timestamp;
 
 /// Commands that one sweep removes at most.
 const SWEPT_AT_ONCE: usize = 25;
+
+impl Tables {
+    fn command_mut(&mut self, device_id: &DeviceId, cmd_id: Uuid) -> Option<&mut Command> {
+        let command = self.commands.get_mut(&cmd_id);
+        command.filter(|command| command.device_id == *device_id)
+    }
+
+    /// The command, while no answer came and time has not run out.
+    fn pending_mut(&mut self, device_id: &DeviceId, cmd_id: Uuid) -> Option<&mut Command> {
+        let command = self.command_mut(device_id, cmd_id);
+        command.filter(|command| command.status == CommandStatus::Pending)
+    }
+}
 
 impl CommandStore for Memory {
     async fn create(
@@ -32,8 +45,53 @@ impl CommandStore for Memory {
                 return Made::Already(already.clone());
             }
             remember(&mut tables.command_keys, device_id, key, command.cmd_id, now);
+            if command.status == CommandStatus::Pending {
+                let due = now.plus_seconds(PUBLISH_PATIENCE_S).min(command.expires_at);
+                tables.commands_due.insert(command.cmd_id, due);
+            }
             tables.commands.insert(command.cmd_id, command.clone());
             Made::New
+        })
+        .await
+    }
+
+    async fn get(&self, device_id: &DeviceId, cmd_id: Uuid) -> Result<Option<Command>, StoreError> {
+        self.call(Operation::GetCommand, |tables| tables.command_mut(device_id, cmd_id).cloned())
+            .await
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<(DeviceId, Uuid)>, StoreError> {
+        self.call(Operation::DueCommands, |tables| {
+            let due = tables.commands_due.iter().filter(|(_, at)| **at <= now);
+            let mut due: Vec<_> = due.map(|(id, at)| (*at, *id)).collect();
+            due.sort_unstable();
+            due.truncate(limit);
+            let owner = |id| Some(tables.commands.get(&id)?.device_id.clone());
+            due.into_iter().filter_map(|(_, id)| Some((owner(id)?, id))).collect()
+        })
+        .await
+    }
+
+    async fn postpone(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.call(Operation::PostponeCommand, |tables| {
+            if tables.pending_mut(device_id, cmd_id).is_some() {
+                tables.commands_due.insert(cmd_id, until);
+            }
+        })
+        .await
+    }
+
+    async fn time_out(&self, device_id: &DeviceId, cmd_id: Uuid) -> Result<(), StoreError> {
+        self.call(Operation::TimeOutCommand, |tables| {
+            if let Some(command) = tables.pending_mut(device_id, cmd_id) {
+                command.status = CommandStatus::Timeout;
+                tables.commands_due.remove(&cmd_id);
+            }
         })
         .await
     }
@@ -45,9 +103,12 @@ impl CommandStore for Memory {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         self.call(Operation::NotePublished, |tables| {
-            let command = tables.commands.get_mut(&cmd_id);
-            if let Some(command) = command.filter(|command| command.device_id == *device_id) {
+            if let Some(command) = tables.command_mut(device_id, cmd_id) {
                 command.published_at.get_or_insert(at);
+            }
+            if let Some(command) = tables.pending_mut(device_id, cmd_id) {
+                let expires_at = command.expires_at;
+                tables.commands_due.insert(cmd_id, expires_at);
             }
         })
         .await
@@ -94,8 +155,7 @@ impl CommandStore for Memory {
         at: Timestamp,
     ) -> Result<Finished, StoreError> {
         self.call(Operation::FinishCommand, |tables| {
-            let command = tables.commands.get_mut(&cmd_id);
-            let Some(command) = command.filter(|command| command.device_id == *device_id) else {
+            let Some(command) = tables.command_mut(device_id, cmd_id) else {
                 return Finished::Unknown;
             };
             if !command.status.is_open() {
@@ -105,6 +165,7 @@ impl CommandStore for Memory {
             command.ack_detail = detail.map(str::to_owned);
             command.acked_at = Some(at);
             let command = command.clone();
+            tables.commands_due.remove(&cmd_id);
             if result == AckResult::Accepted && command.cmd == CommandKind::UpdateConfig {
                 // A device that is deleted meanwhile has no configuration any more.
                 if let Some(device) = tables.device_mut(device_id) {
@@ -125,10 +186,9 @@ impl CommandStore for Memory {
         ota: &Ota,
     ) -> Result<(), StoreError> {
         self.call(Operation::AdvanceOta, |tables| {
-            let command = tables.commands.get_mut(&cmd_id);
-            let Some(command) = command.filter(|command| {
-                command.device_id == *device_id && command.cmd == CommandKind::StartOta
-            }) else {
+            let command = tables.command_mut(device_id, cmd_id);
+            let Some(command) = command.filter(|command| command.cmd == CommandKind::StartOta)
+            else {
                 return;
             };
             if (command.ota.as_ref()).is_none_or(|before| before.is_advanced_by(ota)) {
@@ -147,6 +207,7 @@ impl CommandStore for Memory {
             ids.truncate(SWEPT_AT_ONCE);
             for id in ids {
                 tables.commands.remove(&id);
+                tables.commands_due.remove(&id);
             }
             if !more {
                 tables.command_keys.retain(|(id, _), _| id != device_id);

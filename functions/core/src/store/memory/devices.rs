@@ -46,7 +46,7 @@ impl DeviceStore for Memory {
             }
             tables.count_status(device.status, 1);
             tables.count_connection(state.presence.connection, 1);
-            tables.save(DeviceState { registered: true, ..state.clone() });
+            tables.save(state.clone());
             let row = Row::Registered(Box::new(device.clone()));
             tables.devices.insert(device.device_id.clone(), row);
             Ok(())
@@ -116,7 +116,7 @@ impl DeviceStore for Memory {
             }
             tables.count_status(device.status, -1);
             tables.count_connection(state.presence.connection, -1);
-            tables.save(DeviceState { registered: false, outbox: Vec::new(), ..state.clone() });
+            tables.save(state.clone());
             let id = device.device_id.clone();
             tables.devices.insert(id, Row::Tombstone);
             Ok(())

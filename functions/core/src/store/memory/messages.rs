@@ -90,6 +90,15 @@ impl MessageStore for Memory {
         .await
     }
 
+    async fn remove(&self, device_id: &DeviceId, parts: &[PartPosition]) -> Result<(), StoreError> {
+        self.call(Operation::RemoveParts, |tables| {
+            if let Some(of_device) = tables.parts.get_mut(device_id) {
+                of_device.retain(|position, _| !parts.contains(position));
+            }
+        })
+        .await
+    }
+
     async fn head(
         &self,
         device_id: &DeviceId,

@@ -24,13 +24,15 @@ use uuid::Uuid;
 pub use self::faults::{Fault, Operation};
 use self::faults::{Faults, Verdict};
 use super::{
-    FleetCounts, IdempotencyKey, Part, PartPosition, Quarantined, READ_BUDGET, StoreError,
+    FleetCounts, IdempotencyKey, IngestProgress, Part, PartPosition, Quarantined, READ_BUDGET,
+    StoreError,
 };
 use crate::alert::Alert;
 use crate::command::Command;
 use crate::device::Device;
 use crate::id::{DeviceId, Mid};
 use crate::state::DeviceState;
+use crate::time::Timestamp;
 
 /// Parts that one read answers at most: few, so that a caller that forgets to go on is found out.
 const PARTS_PER_READ: usize = 40;
@@ -56,11 +58,17 @@ struct Tables {
     days: BTreeMap<DeviceId, BTreeSet<Date>>,
     quarantine: BTreeMap<String, Quarantined>,
     states: HashMap<DeviceId, DeviceState>,
+    progress: Option<IngestProgress>,
+    depth: u64,
     devices: BTreeMap<DeviceId, Row>,
     counts: FleetCounts,
     alerts: BTreeMap<Uuid, Alert>,
+    /// The numbers of the revisions that were applied last.
+    alert_revisions: HashMap<Uuid, u64>,
     alert_keys: Keys,
     commands: BTreeMap<Uuid, Command>,
+    /// When somebody must look at those that are pending.
+    commands_due: HashMap<Uuid, Timestamp>,
     command_keys: Keys,
     published: Vec<(DeviceId, Bytes)>,
 }
@@ -84,11 +92,15 @@ impl Default for Tables {
             days: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             states: HashMap::new(),
+            progress: None,
+            depth: 0,
             devices: BTreeMap::new(),
             counts: FleetCounts::default(),
             alerts: BTreeMap::new(),
+            alert_revisions: HashMap::new(),
             alert_keys: HashMap::new(),
             commands: BTreeMap::new(),
+            commands_due: HashMap::new(),
             command_keys: HashMap::new(),
             published: Vec::new(),
         }
@@ -174,6 +186,13 @@ impl Memory {
         alerts.filter(|alert| alert.device_id == *device_id).cloned().collect()
     }
 
+    /// A device's commands, oldest first.
+    pub fn commands(&self, device_id: &DeviceId) -> Vec<Command> {
+        let tables = self.tables();
+        let commands = tables.commands.values();
+        commands.filter(|command| command.device_id == *device_id).cloned().collect()
+    }
+
     /// What was handed to the broker, in order.
     pub fn published(&self) -> Vec<(DeviceId, Bytes)> {
         self.tables().published.clone()
@@ -182,6 +201,11 @@ impl Memory {
 
 /// What a test may make go wrong.
 impl Memory {
+    /// So many messages wait for ingest from now on.
+    pub fn set_depth(&self, messages: u64) {
+        self.tables().depth = messages;
+    }
+
     /// The next call of `operation` goes wrong.
     pub fn fail_next(&self, operation: Operation, fault: Fault) {
         self.fail_nth(operation, 1, fault);

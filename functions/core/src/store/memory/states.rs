@@ -3,7 +3,10 @@ use std::collections::HashMap;
 use super::{Memory, Operation, Tables, faults};
 use crate::id::DeviceId;
 use crate::state::{Connection, DeviceState};
-use crate::store::{StateStore, StateWrite, StoreError, WriteError};
+use crate::store::{
+    IngestProgress, ProgressStore, QueueDepth, StateStore, StateWrite, StoreError, WriteError,
+};
+use crate::time::Timestamp;
 
 impl StateStore for Memory {
     async fn get_many(
@@ -45,6 +48,34 @@ impl StateStore for Memory {
             let failed = || Err(faults::error(Operation::SaveStates).into());
             writes.iter().map(|_| failed()).collect()
         })
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DeviceId>, StoreError> {
+        self.call(Operation::DueStates, |tables| {
+            let states = tables.states.values();
+            let mut due: Vec<_> = states
+                .filter_map(|state| Some((state.due.filter(|due| *due <= now)?, &state.device_id)))
+                .collect();
+            due.sort_unstable();
+            due.into_iter().take(limit).map(|(_, id)| id.clone()).collect()
+        })
+        .await
+    }
+}
+
+impl ProgressStore for Memory {
+    async fn note_progress(&self, progress: IngestProgress) -> Result<(), StoreError> {
+        self.call(Operation::NoteProgress, |tables| tables.progress = Some(progress)).await
+    }
+
+    async fn progress(&self) -> Result<Option<IngestProgress>, StoreError> {
+        self.call(Operation::GetProgress, |tables| tables.progress).await
+    }
+}
+
+impl QueueDepth for Memory {
+    async fn depth(&self) -> Result<u64, StoreError> {
+        self.call(Operation::GetDepth, |tables| tables.depth).await
     }
 }
 

@@ -2,11 +2,11 @@ use futures::future::join_all;
 use meter_core::alert::{Alert, Severity};
 use meter_core::id;
 use meter_core::store::{
-    AlertFilter, AlertStore, DeviceStore, IDEMPOTENCY_SECONDS, IdempotencyKey, Made,
+    AlertFilter, AlertStore, IDEMPOTENCY_SECONDS, IdempotencyKey, Made, Revision,
 };
 
 use super::promises;
-use crate::given::{self, alert, registered, second, state, walk};
+use crate::given::{self, alert, buried, registered, second, walk};
 use crate::ports::Ports;
 
 promises! {
@@ -15,7 +15,8 @@ promises! {
     a_key_gives_the_first_alert_again_for_a_day
     an_alert_is_acknowledged_once_and_twice_is_no_error
     many_who_acknowledge_an_alert_are_counted_as_one
-    an_alert_is_resolved_at_the_first_end_of_its_cause
+    of_two_revisions_the_greater_one_stands
+    a_revision_leaves_the_rest_of_an_alert_alone
     alerts_are_listed_newest_first_of_a_device_and_of_the_fleet
     a_sweep_removes_all_alerts_of_one_device_and_their_keys
 }
@@ -51,7 +52,7 @@ async fn an_alert_of_a_registered_device_is_raised_once(ports: &impl Ports) {
 
 async fn an_alert_of_another_device_is_not_raised(ports: &impl Ports) {
     let device = registered(ports, "m").await;
-    ports.devices().bury(&device, &state(ports, "m").await).await.unwrap();
+    buried(ports, &device).await;
     let key = IdempotencyKey("k".to_owned());
     for device in ["m", "nobody"] {
         let answer = ports.alerts().open(&alert(device, second(1)), Some(&key)).await.unwrap();
@@ -108,21 +109,65 @@ async fn many_who_acknowledge_an_alert_are_counted_as_one(ports: &impl Ports) {
     assert_eq!(unacknowledged(ports).await, 1);
 }
 
-async fn an_alert_is_resolved_at_the_first_end_of_its_cause(ports: &impl Ports) {
+async fn revise(
+    ports: &impl Ports,
+    device: &str,
+    alert: &Alert,
+    number: u64,
+    resolved_at: Option<i64>,
+    message: Option<&str>,
+) {
+    let revision = Revision {
+        number,
+        resolved_at: resolved_at.map(second),
+        message: message.map(str::to_owned),
+    };
+    let (device, id) = (given::id(device), alert.alert_id);
+    ports.alerts().revise(&device, id, &revision).await.unwrap();
+}
+
+async fn of_two_revisions_the_greater_one_stands(ports: &impl Ports) {
     registered(ports, "m").await;
     let raised = alert("m", second(1));
-    let resolve = async |id, at| {
-        let device = given::id("m");
-        ports.alerts().resolve(&device, id, second(at)).await.unwrap();
-    };
-    resolve(raised.alert_id, 1).await;
+    revise(ports, "m", &raised, 9, Some(1), None).await;
     assert_eq!(of_device(ports, "m").await, []);
     open(ports, &raised).await;
-    resolve(raised.alert_id, 2).await;
-    resolve(raised.alert_id, 3).await;
-    let resolved = Alert { resolved_at: Some(second(2)), ..raised };
-    assert_eq!(of_device(ports, "m").await, [resolved]);
+    revise(ports, "other", &raised, 9, Some(1), None).await;
+    assert_eq!(of_device(ports, "m").await, std::slice::from_ref(&raised));
+
+    let stored = async || of_device(ports, "m").await.remove(0).resolved_at;
+    revise(ports, "m", &raised, 7, Some(2), None).await;
+    assert_eq!(stored().await, Some(second(2)));
+    revise(ports, "m", &raised, 9, Some(4), None).await;
+    // What comes late, or again, changes nothing.
+    revise(ports, "m", &raised, 8, None, Some("late")).await;
+    revise(ports, "m", &raised, 9, Some(4), None).await;
+    let expected = Alert { resolved_at: Some(second(4)), ..raised.clone() };
+    assert_eq!(of_device(ports, "m").await, [expected]);
+    revise(ports, "m", &raised, 10, None, None).await;
+    assert_eq!(of_device(ports, "m").await, [raised]);
+}
+
+async fn a_revision_leaves_the_rest_of_an_alert_alone(ports: &impl Ports) {
+    registered(ports, "m").await;
+    let raised = Alert { message: "first".to_owned(), ..alert("m", second(1)) };
+    open(ports, &raised).await;
+    revise(ports, "m", &raised, 2, None, Some("é\u{1}")).await;
     assert_eq!(unacknowledged(ports).await, 1);
+    ports.alerts().acknowledge(raised.alert_id, second(2)).await.unwrap();
+    revise(ports, "m", &raised, 3, Some(3), None).await;
+    let expected = Alert {
+        message: "é\u{1}".to_owned(),
+        acknowledged: true,
+        acknowledged_at: Some(second(2)),
+        resolved_at: Some(second(3)),
+        ..raised.clone()
+    };
+    assert_eq!(of_device(ports, "m").await, std::slice::from_ref(&expected));
+    assert_eq!(unacknowledged(ports).await, 0);
+    // Raised again, it is what became of it.
+    let again = ports.alerts().open(&raised, None).await.unwrap();
+    assert_eq!(again, Made::Already(expected));
 }
 
 async fn alerts_are_listed_newest_first_of_a_device_and_of_the_fleet(ports: &impl Ports) {

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use meter_core::archive::Location;
-use meter_core::store::{Archive, StoreError};
+use meter_core::store::{Archive, StoreError, WriteError};
 
 use super::promises;
 use crate::ports::Ports;
@@ -10,6 +10,8 @@ promises! {
     an_object_that_is_not_there_is_none
     a_member_that_the_object_does_not_hold_is_corrupt_and_not_cut_short
     an_object_put_again_is_replaced
+    an_object_is_replaced_by_who_read_it_last_and_nobody_else
+    a_removed_object_is_gone_and_removing_it_again_is_no_error
 }
 
 const KEY: &str = "archive/dt=2026-01-01/hh=00/0a1b.ndjson.gz";
@@ -49,4 +51,31 @@ async fn an_object_put_again_is_replaced(ports: &impl Ports) {
     put(ports, b"").await;
     let stored = ports.archive().get(&at(None)).await.unwrap().unwrap();
     assert!(stored.is_empty());
+}
+
+async fn an_object_is_replaced_by_who_read_it_last_and_nobody_else(ports: &impl Ports) {
+    let archive = ports.archive();
+    assert_eq!(archive.open(KEY).await.unwrap(), None);
+    put(ports, b"first").await;
+    let read = archive.open(KEY).await.unwrap().unwrap();
+    assert_eq!(&read.body[..], b"first");
+    let replace = async |body: &'static [u8], read| {
+        archive.replace(KEY, "application/gzip", Bytes::from_static(body), read).await
+    };
+    replace(b"second", &read).await.unwrap();
+    let late = replace(b"third", &read).await;
+    assert!(matches!(late, Err(WriteError::Conflict)), "{late:?}");
+    let second = archive.open(KEY).await.unwrap().unwrap();
+    assert_eq!(&second.body[..], b"second");
+    archive.remove(KEY).await.unwrap();
+    let gone = replace(b"fourth", &second).await;
+    assert!(matches!(gone, Err(WriteError::Conflict)), "{gone:?}");
+    assert_eq!(archive.open(KEY).await.unwrap(), None);
+}
+
+async fn a_removed_object_is_gone_and_removing_it_again_is_no_error(ports: &impl Ports) {
+    put(ports, b"x").await;
+    ports.archive().remove(KEY).await.unwrap();
+    ports.archive().remove(KEY).await.unwrap();
+    assert_eq!(ports.archive().get(&at(None)).await.unwrap(), None);
 }

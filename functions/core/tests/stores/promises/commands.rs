@@ -1,15 +1,16 @@
 use futures::future::join_all;
 use meter_core::command::{AckResult, Command, CommandKind, CommandStatus, Ota, OtaState};
 use meter_core::device::Device;
-use meter_core::id;
+use meter_core::id::{self, DeviceId};
 use meter_core::store::{
     CommandStore, DeviceStore, Finished, IDEMPOTENCY_SECONDS, IdempotencyKey, Made,
+    PUBLISH_PATIENCE_S,
 };
 use serde_json::json;
 use uuid::Uuid;
 
 use super::promises;
-use crate::given::{self, command, hostile, object, registered, second, state, walk};
+use crate::given::{self, buried, command, hostile, object, registered, second, walk};
 use crate::ports::Ports;
 
 promises! {
@@ -17,7 +18,14 @@ promises! {
     a_command_for_another_device_is_not_stored
     a_key_gives_the_first_command_again_for_a_day
     a_command_says_whose_it_is
+    a_command_is_read_by_its_device_and_its_id
     a_publication_is_noted_once
+    a_command_is_due_when_patience_ends_and_then_when_it_expires
+    a_command_that_expires_sooner_is_due_then
+    a_command_that_is_not_pending_is_not_due
+    a_command_that_is_postponed_is_due_later
+    what_is_due_longest_comes_first_and_at_most_the_limit
+    a_timeout_ends_what_is_pending_and_nothing_else
     the_first_answer_stands
     an_answer_after_the_timeout_is_taken
     an_accepted_configuration_is_in_force_and_no_other_is
@@ -67,7 +75,7 @@ async fn a_command_for_a_registered_device_is_stored_once(ports: &impl Ports) {
 
 async fn a_command_for_another_device_is_not_stored(ports: &impl Ports) {
     let device = registered(ports, "m").await;
-    ports.devices().bury(&device, &state(ports, "m").await).await.unwrap();
+    buried(ports, &device).await;
     for device in ["m", "nobody"] {
         let reboot = command(device, CommandKind::Reboot, second(1));
         let answer = ports.commands().create(&reboot, None).await.unwrap();
@@ -114,6 +122,135 @@ async fn a_publication_is_noted_once(ports: &impl Ports) {
     note(2).await;
     note(3).await;
     assert_eq!(list(ports, "m", None).await[0].published_at, Some(second(2)));
+}
+
+async fn get(ports: &impl Ports, command: &Command) -> Command {
+    ports.commands().get(&command.device_id, command.cmd_id).await.unwrap().unwrap()
+}
+
+async fn a_command_is_read_by_its_device_and_its_id(ports: &impl Ports) {
+    registered(ports, "m").await;
+    let made = Command {
+        params: object(hostile()),
+        expires_at: given::at("2026-01-01T00:00:30.000000001Z"),
+        ..command("m", CommandKind::UpdateConfig, second(1))
+    };
+    create(ports, &made).await;
+    assert_eq!(get(ports, &made).await, made);
+    for (device, id) in [("n", made.cmd_id), ("m", id::new_id(second(1)))] {
+        assert_eq!(ports.commands().get(&given::id(device), id).await.unwrap(), None);
+    }
+}
+
+/// What is due at a second, in order.
+async fn due(ports: &impl Ports, at: i64) -> Vec<(DeviceId, Uuid)> {
+    ports.commands().due(second(at), 10).await.unwrap()
+}
+
+fn key(command: &Command) -> (DeviceId, Uuid) {
+    (command.device_id.clone(), command.cmd_id)
+}
+
+async fn publish(ports: &impl Ports, command: &Command, at: i64) {
+    ports.commands().published(&command.device_id, command.cmd_id, second(at)).await.unwrap();
+}
+
+async fn a_command_is_due_when_patience_ends_and_then_when_it_expires(ports: &impl Ports) {
+    registered(ports, "m").await;
+    let reboot = command("m", CommandKind::Reboot, second(0));
+    create(ports, &reboot).await;
+    assert_eq!(due(ports, PUBLISH_PATIENCE_S - 1).await, []);
+    assert_eq!(due(ports, PUBLISH_PATIENCE_S).await, [key(&reboot)]);
+    for _ in 0..2 {
+        publish(ports, &reboot, PUBLISH_PATIENCE_S).await;
+        assert_eq!(due(ports, 299).await, []);
+        assert_eq!(due(ports, 300).await, [key(&reboot)]);
+    }
+}
+
+async fn a_command_that_expires_sooner_is_due_then(ports: &impl Ports) {
+    registered(ports, "m").await;
+    let expires_at = given::at("2026-01-01T00:00:10.000000001Z");
+    let short = Command { expires_at, ..command("m", CommandKind::Reboot, second(0)) };
+    create(ports, &short).await;
+    for _ in 0..2 {
+        assert_eq!(due(ports, 10).await, []);
+        assert_eq!(ports.commands().due(expires_at, 10).await.unwrap(), [key(&short)]);
+        publish(ports, &short, 1).await;
+    }
+}
+
+async fn a_command_that_is_not_pending_is_not_due(ports: &impl Ports) {
+    registered(ports, "m").await;
+    let late =
+        Command { status: CommandStatus::Timeout, ..command("m", CommandKind::Reboot, second(0)) };
+    let answered = configure(0, json!({"send_interval_s": 10}));
+    let rejected = command("m", CommandKind::Reboot, second(0));
+    for command in [&late, &answered, &rejected] {
+        create(ports, command).await;
+    }
+    finish(ports, answered.cmd_id, AckResult::Accepted, None, 1).await;
+    finish(ports, rejected.cmd_id, AckResult::Rejected, Some("no"), 1).await;
+    for command in [&late, &answered, &rejected] {
+        publish(ports, command, 2).await;
+        assert_eq!(get(ports, command).await.published_at, Some(second(2)));
+        ports.commands().postpone(&command.device_id, command.cmd_id, second(3)).await.unwrap();
+    }
+    assert_eq!(due(ports, 1_000_000).await, []);
+}
+
+async fn a_command_that_is_postponed_is_due_later(ports: &impl Ports) {
+    registered(ports, "m").await;
+    let reboot = command("m", CommandKind::Reboot, second(0));
+    let postpone = async |at| {
+        ports.commands().postpone(&given::id("m"), reboot.cmd_id, second(at)).await.unwrap();
+    };
+    postpone(1).await;
+    assert_eq!(due(ports, 1_000).await, []);
+    create(ports, &reboot).await;
+    postpone(120).await;
+    assert_eq!(due(ports, 119).await, []);
+    assert_eq!(due(ports, 120).await, [key(&reboot)]);
+    assert_eq!(get(ports, &reboot).await, reboot);
+}
+
+async fn what_is_due_longest_comes_first_and_at_most_the_limit(ports: &impl Ports) {
+    let mut all = Vec::new();
+    for n in 0..24 {
+        let device = format!("m{n}");
+        registered(ports, &device).await;
+        let reboot = command(&device, CommandKind::Reboot, second(7 * n % 24));
+        create(ports, &reboot).await;
+        all.push(reboot);
+    }
+    all.sort_by_key(|command| command.created_at);
+    let at = second(PUBLISH_PATIENCE_S + 19);
+    let expected: Vec<_> = all[..20].iter().map(key).collect();
+    for limit in [1, 3, 20, 1_000] {
+        let found = ports.commands().due(at, limit).await.unwrap();
+        assert_eq!(found, expected[..limit.min(20)], "at most {limit}");
+    }
+}
+
+async fn a_timeout_ends_what_is_pending_and_nothing_else(ports: &impl Ports) {
+    registered(ports, "m").await;
+    let time_out = async |command: &Command| {
+        ports.commands().time_out(&command.device_id, command.cmd_id).await.unwrap();
+    };
+    let waiting = command("m", CommandKind::Reboot, second(0));
+    time_out(&waiting).await;
+    assert_eq!(list(ports, "m", None).await, []);
+    let answered = command("m", CommandKind::Reboot, second(1));
+    create(ports, &waiting).await;
+    create(ports, &answered).await;
+    finish(ports, answered.cmd_id, AckResult::Rejected, None, 2).await;
+    let before = get(ports, &answered).await;
+    for command in [&waiting, &waiting, &answered] {
+        time_out(command).await;
+    }
+    let timed_out = Command { status: CommandStatus::Timeout, ..waiting };
+    assert_eq!(list(ports, "m", None).await, [before, timed_out]);
+    assert_eq!(due(ports, 1_000_000).await, []);
 }
 
 async fn the_first_answer_stands(ports: &impl Ports) {
@@ -260,6 +397,8 @@ async fn a_sweep_removes_all_commands_of_one_device_and_their_keys(ports: &impl 
     }
     assert_eq!(list(ports, "m", None).await, []);
     assert_eq!(list(ports, "n", None).await.len(), 60);
+    let due = ports.commands().due(second(1_000), 1_000).await.unwrap();
+    assert!(due.len() == 60 && due.iter().all(|(device, _)| *device == given::id("n")));
     let key = IdempotencyKey("0".to_owned());
     let reboot = command("m", CommandKind::Reboot, second(99));
     assert_eq!(ports.commands().create(&reboot, Some(&key)).await.unwrap(), Made::New);

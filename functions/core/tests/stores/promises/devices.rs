@@ -1,23 +1,26 @@
 use futures::future::join_all;
 use meter_core::device::{Device, DeviceStatus};
-use meter_core::state::{Connection, DeviceState, Effect};
+use meter_core::state::{Connection, DeviceState, Effect, Rules, Sweep};
 use meter_core::store::{
-    CreateError, DeviceFilter, DeviceStore, FleetCounts, StateStore, StateWrite, WriteError,
+    CreateError, DeviceFilter, DeviceStore, FleetCounts, Revision, StateStore, StateWrite,
+    WriteError,
 };
 use uuid::Uuid;
 
 use super::promises;
-use crate::given::{device, hostile, id, object, registered, second, state, walk, with_connection};
+use crate::given::{
+    buried, device, hostile, id, object, registered, second, state, walk, with_connection,
+};
 use crate::ports::Ports;
 
 promises! {
-    a_registered_device_reads_back_and_its_state_knows
+    a_registered_device_reads_back_and_its_state_is_written_as_given
     what_was_heard_before_the_registration_is_kept
     an_id_is_registered_once_however_many_try
     a_registration_under_an_old_state_conflicts
     an_update_replaces_the_revision_that_was_read_and_no_other
     the_counts_follow_the_status
-    a_buried_device_is_gone_but_for_its_tombstone
+    a_buried_device_is_gone_but_for_its_tombstone_and_its_state_is_written_as_given
     a_burial_under_an_old_row_or_an_old_state_conflicts
     a_forgotten_id_can_be_registered_again
     forgetting_spares_a_registered_device
@@ -41,13 +44,20 @@ async fn counted(ports: &impl Ports) -> FleetCounts {
     ports.devices().counts().await.unwrap()
 }
 
-async fn a_registered_device_reads_back_and_its_state_knows(ports: &impl Ports) {
+async fn a_registered_device_reads_back_and_its_state_is_written_as_given(ports: &impl Ports) {
     assert_eq!(get(ports, "m").await, None);
     assert_eq!(counted(ports).await, FleetCounts::default());
-    let device = registered(ports, "m").await;
+    let device = device("m", second(0));
+    let given = DeviceState {
+        registered: true,
+        metrics_refused: 7,
+        sweep: Some(Sweep { purge: true, since: second(1), purged_before: Some(second(2)) }),
+        due: Some(second(60)),
+        ..DeviceState::new(id("m"))
+    };
+    ports.devices().create(&device, &given).await.unwrap();
     assert_eq!(get(ports, "m").await, Some(device));
-    let state = state(ports, "m").await;
-    assert_eq!((state.registered, state.version), (true, 1));
+    assert_eq!(state(ports, "m").await, DeviceState { version: 1, ..given });
     let expected = counts(&[(DeviceStatus::Active, 1)], &[(Connection::Unknown, 1)]);
     assert_eq!(counted(ports).await, expected);
 }
@@ -93,6 +103,7 @@ async fn an_update_replaces_the_revision_that_was_read_and_no_other(ports: &impl
         device_name: "other".to_owned(),
         device_type: None,
         location: Some("Lyon".to_owned()),
+        command_key: None,
         config: object(hostile()),
         updated_at: second(5),
         ..before.clone()
@@ -124,20 +135,20 @@ async fn the_counts_follow_the_status(ports: &impl Ports) {
     assert_eq!(counted(ports).await.by_status, expected.into());
 }
 
-async fn bury(ports: &impl Ports, device: &Device) {
-    let state = state(ports, device.device_id.as_str()).await;
-    ports.devices().bury(device, &state).await.unwrap();
-}
-
-async fn a_buried_device_is_gone_but_for_its_tombstone(ports: &impl Ports) {
+async fn a_buried_device_is_gone_but_for_its_tombstone_and_its_state_is_written_as_given(
+    ports: &impl Ports,
+) {
     let device = registered(ports, "m").await;
     let mut busy = state(ports, "m").await;
-    busy.outbox.push(Effect::ResolveAlert { alert_id: Uuid::nil(), at: second(1) });
+    let revision = Revision { number: 1, resolved_at: Some(second(1)), message: None };
+    busy.outbox.push(Effect::ReviseAlert { alert_id: Uuid::nil(), revision });
     let write = StateWrite { connection_before: busy.presence.connection, state: busy };
     ports.states().save_many(&[write]).await.pop().unwrap().unwrap();
     assert!(!ports.devices().is_buried(&id("m")).await.unwrap());
 
-    bury(ports, &device).await;
+    let mut given = state(ports, "m").await;
+    given.bury(second(1), true, &Rules::default());
+    ports.devices().bury(&device, &given).await.unwrap();
     assert_eq!(get(ports, "m").await, None);
     assert!(ports.devices().is_buried(&id("m")).await.unwrap());
     assert_eq!(counted(ports).await, FleetCounts::default());
@@ -145,8 +156,8 @@ async fn a_buried_device_is_gone_but_for_its_tombstone(ports: &impl Ports) {
         let filter = DeviceFilter { id_prefix, ..DeviceFilter::default() };
         assert_eq!(walk!(10, |request| ports.devices().list(&filter, &request)), []);
     }
-    let state = state(ports, "m").await;
-    assert_eq!((state.registered, state.outbox.len(), state.version), (false, 0, 3));
+    assert_eq!(given.outbox, []);
+    assert_eq!(state(ports, "m").await, DeviceState { version: 3, ..given });
     let update = ports.devices().update(&device, &device).await;
     assert!(matches!(update, Err(WriteError::Conflict)), "{update:?}");
 }
@@ -166,8 +177,9 @@ async fn a_burial_under_an_old_row_or_an_old_state_conflicts(ports: &impl Ports)
 
 async fn a_forgotten_id_can_be_registered_again(ports: &impl Ports) {
     let first = registered(ports, "m").await;
-    bury(ports, &first).await;
-    let state_then = state(ports, "m").await;
+    buried(ports, &first).await;
+    let mut state_then = state(ports, "m").await;
+    state_then.register(second(9), &Rules::default());
     let second_one = device("m", second(9));
     let answer = ports.devices().create(&second_one, &state_then).await;
     assert!(matches!(answer, Err(CreateError::BeingDeleted)), "{answer:?}");

@@ -15,6 +15,7 @@ promises! {
     a_head_is_found_by_time_and_message_alone
     a_device_is_not_another_whose_id_begins_alike
     one_call_takes_any_number_of_parts
+    removed_parts_are_gone_and_their_neighbours_are_not
 }
 
 fn query(device: &str, from: Timestamp, to: Timestamp, order: Order) -> PartQuery {
@@ -173,4 +174,26 @@ async fn one_call_takes_any_number_of_parts(ports: &impl Ports) {
     let parts: Vec<_> = (0..130).map(|n| head("m", second(n as i64), n)).collect();
     ports.messages().put(&[&parts[..], &parts[..40]].concat()).await.unwrap();
     assert_eq!(day(ports, "m", second(0)).await, parts);
+}
+
+async fn removed_parts_are_gone_and_their_neighbours_are_not(ports: &impl Ports) {
+    let mut parts: Vec<_> = (0..40).map(|n| head("m", second(n as i64), n)).collect();
+    parts.extend((0..10).map(|n| tail("m", second(0), n)));
+    parts.push(head("m", at("2026-02-28T00:00:00Z"), 99));
+    let of_other = head("n", second(0), 0);
+    ports.messages().put(&[&parts[..], std::slice::from_ref(&of_other)].concat()).await.unwrap();
+    let (gone, left): (Vec<_>, Vec<_>) =
+        parts.into_iter().enumerate().partition(|(n, _)| n % 5 != 3);
+    let gone: Vec<_> = gone.iter().map(|(_, part)| position(part)).collect();
+    ports.messages().remove(&id("m"), &gone).await.unwrap();
+    ports.messages().remove(&id("m"), &gone).await.unwrap();
+    ports.messages().remove(&id("nobody"), &gone).await.unwrap();
+    ports.messages().remove(&id("m"), &[]).await.unwrap();
+    let mut left: Vec<_> = left.into_iter().map(|(_, part)| part).collect();
+    left.sort_by_key(position);
+    assert_eq!(day(ports, "m", second(0)).await, left);
+    assert_eq!(day(ports, "m", at("2026-02-28T00:00:00Z")).await, []);
+    assert_eq!(day(ports, "n", second(0)).await, [of_other]);
+    let head = ports.messages().head(&id("m"), second(0), mid(0)).await.unwrap();
+    assert_eq!(head, None);
 }

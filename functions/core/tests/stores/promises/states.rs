@@ -1,9 +1,13 @@
 use meter_core::id::DeviceId;
 use meter_core::state::{Connection, DeviceState};
-use meter_core::store::{DeviceStore, StateStore, StateWrite, WriteError};
+use meter_core::store::{
+    DeviceStore, IngestProgress, ProgressStore, QueueDepth, StateStore, StateWrite, WriteError,
+};
 
 use super::promises;
-use crate::given::{id, registered, second, state, with_connection};
+use meter_core::time::Timestamp;
+
+use crate::given::{at, device, id, registered, second, state, with_connection};
 use crate::ports::Ports;
 
 promises! {
@@ -14,6 +18,12 @@ promises! {
     any_number_of_states_is_read_in_one_call
     the_counts_follow_the_connections_of_registered_devices
     a_fleet_that_comes_online_at_once_is_counted_exactly
+    a_device_is_due_while_its_state_says_so
+    devices_saved_in_one_call_are_due_while_their_states_say_so
+    a_device_is_due_as_those_transactions_say_that_write_its_state
+    devices_that_are_due_longest_come_first_and_at_most_the_limit
+    how_far_ingest_is_is_what_was_noted_last
+    what_is_handed_out_waits_for_ingest_too
 }
 
 fn write(state: DeviceState) -> StateWrite {
@@ -142,4 +152,113 @@ async fn a_fleet_that_comes_online_at_once_is_counted_exactly(ports: &impl Ports
         }
     }
     assert_eq!(counts(ports).await, [27, 0, 3]);
+}
+
+/// Who is due at a second, in order.
+async fn due(ports: &impl Ports, at: Timestamp) -> Vec<DeviceId> {
+    ports.states().due(at, 1_000).await.unwrap()
+}
+
+async fn set_due(ports: &impl Ports, device: &str, due: Option<Timestamp>) {
+    let state = DeviceState { due, ..state(ports, device).await };
+    save(ports, write(state)).await.unwrap();
+}
+
+async fn a_device_is_due_while_its_state_says_so(ports: &impl Ports) {
+    set_due(ports, "never", None).await;
+    let exactly = at("2026-01-01T00:01:00.000000001Z");
+    set_due(ports, "m", Some(exactly)).await;
+    assert_eq!(state(ports, "m").await.due, Some(exactly));
+    assert_eq!(due(ports, second(60)).await, []);
+    assert_eq!(due(ports, exactly).await, [id("m")]);
+    set_due(ports, "m", Some(second(120))).await;
+    assert_eq!(due(ports, second(119)).await, []);
+    assert_eq!(due(ports, second(120)).await, [id("m")]);
+    set_due(ports, "m", None).await;
+    assert_eq!(due(ports, second(1_000)).await, []);
+    set_due(ports, "m", Some(second(1))).await;
+    assert_eq!(due(ports, second(1)).await, [id("m")]);
+}
+
+async fn devices_saved_in_one_call_are_due_while_their_states_say_so(ports: &impl Ports) {
+    let ids: Vec<DeviceId> = (0..60).map(|n| id(&format!("m{n:02}"))).collect();
+    for round in 0..4 {
+        // In each of the rounds others are due, and some are again and some still are not.
+        let is_due = |n: usize| (n >> (round % 3)).is_multiple_of(2);
+        let stored = ports.states().get_many(&ids).await.unwrap();
+        let writes = ids.iter().enumerate().map(|(n, id)| {
+            let new = || DeviceState::new(id.clone());
+            let read = stored.get(id).cloned().unwrap_or_else(new);
+            let due = is_due(n).then(|| second(60 * round + n as i64 % 7));
+            write(DeviceState { due, ..read })
+        });
+        let answers = ports.states().save_many(&writes.collect::<Vec<_>>()).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        let mut found = due(ports, second(60 * round + 6)).await;
+        found.sort();
+        let expected = ids.iter().enumerate().filter(|(n, _)| is_due(*n)).map(|(_, id)| id);
+        assert_eq!(found, expected.cloned().collect::<Vec<_>>(), "in round {round}");
+        assert_eq!(due(ports, second(60 * round - 1)).await, []);
+    }
+}
+
+async fn a_device_is_due_as_those_transactions_say_that_write_its_state(ports: &impl Ports) {
+    let made = device("m", second(0));
+    let new = DeviceState { registered: true, due: Some(second(1)), ..state(ports, "m").await };
+    ports.devices().create(&made, &new).await.unwrap();
+    assert_eq!(due(ports, second(1)).await, [id("m")]);
+
+    let before = state(ports, "m").await;
+    let online = with_connection(DeviceState { due: None, ..before }, Connection::Online);
+    let write = StateWrite { connection_before: Connection::Unknown, state: online };
+    save(ports, write).await.unwrap();
+    assert_eq!(due(ports, second(1_000)).await, []);
+
+    let before = state(ports, "m").await;
+    let again = DeviceState { due: Some(second(2)), ..before };
+    let write = StateWrite {
+        connection_before: Connection::Online,
+        state: with_connection(again, Connection::Offline),
+    };
+    save(ports, write).await.unwrap();
+    assert_eq!(due(ports, second(2)).await, [id("m")]);
+
+    let before = state(ports, "m").await;
+    let gone = DeviceState { registered: false, due: None, ..before };
+    ports.devices().bury(&made, &gone).await.unwrap();
+    assert_eq!(due(ports, second(1_000)).await, []);
+}
+
+async fn devices_that_are_due_longest_come_first_and_at_most_the_limit(ports: &impl Ports) {
+    let mut all = Vec::new();
+    for n in 0..30 {
+        let (name, at) = (format!("m{n}"), second(7 * n % 30));
+        set_due(ports, &name, Some(at)).await;
+        all.push((at, id(&name)));
+    }
+    all.sort();
+    let expected: Vec<_> = all.into_iter().map(|(_, id)| id).take(25).collect();
+    for limit in [1, 4, 25, 1_000] {
+        let found = ports.states().due(second(24), limit).await.unwrap();
+        assert_eq!(found, expected[..limit.min(25)], "at most {limit}");
+    }
+}
+
+async fn how_far_ingest_is_is_what_was_noted_last(ports: &impl Ports) {
+    assert_eq!(ports.progress().progress().await.unwrap(), None);
+    for (at, lag_s) in [(second(1), 0), (at("2026-01-01T00:00:02.000000001Z"), u32::MAX)] {
+        let progress = IngestProgress { at, lag_s };
+        ports.progress().note_progress(progress).await.unwrap();
+        assert_eq!(ports.progress().progress().await.unwrap(), Some(progress));
+    }
+    assert_eq!(due(ports, second(1_000)).await, []);
+}
+
+async fn what_is_handed_out_waits_for_ingest_too(ports: &impl Ports) {
+    let depth = async || ports.queue().depth().await.unwrap();
+    assert_eq!(depth().await, 0);
+    ports.send(3).await;
+    assert_eq!(depth().await, 3);
+    ports.receive().await;
+    assert_eq!(depth().await, 3);
 }

@@ -2,7 +2,7 @@
 
 use csv::{Terminator, WriterBuilder};
 use meter_core::http::Failure;
-use meter_core::http::size::{Bounded, MAX_ESCAPED};
+use meter_core::http::size::Bounded;
 use serde::Serialize;
 
 use super::view::View;
@@ -12,9 +12,9 @@ pub(super) const MEDIA_TYPE: &str = "text/csv";
 /// What it gets.
 pub(super) const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
 
-/// The table of the first points that fit into an answer, at least one, and how many these are.
-pub(super) fn table(points: &[View<'_>]) -> Result<(String, usize), Failure> {
-    let mut table = Bounded::new(MAX_ESCAPED);
+/// The table of the first points that fit into an answer, and how many these are.
+pub(super) fn table(points: &[View<'_>], max_bytes: usize) -> Result<(String, usize), Failure> {
+    let mut table = Bounded::new(max_bytes);
     table.push(&record(["time", "device_id", "metric", "value", "unit", "quality"])?);
     let mut shown = 0;
     for p in points {

@@ -75,11 +75,11 @@ fn show(request: &Request, points: &[Point]) -> Result<(Answer, usize), Failure>
     let views: Vec<_> = points.iter().map(|p| View::new(device_id, p)).collect();
     let accept = request.headers.get("accept");
     if encoding::prefers(accept, csv::MEDIA_TYPE, "application/json") {
-        let (text, shown) = csv::table(&views)?;
+        let (text, shown) = csv::table(&views, request.max_answer_bytes)?;
         let answer = Answer::new(StatusCode::OK, csv::CONTENT_TYPE, Body::Text(text));
         return Ok((answer, shown));
     }
-    let array = Array::of(&views)?;
+    let array = Array::of(&views, request.max_answer_bytes)?;
     let shown = array.len;
     Ok((Answer::json_text(StatusCode::OK, array.into_text()), shown))
 }

@@ -4,7 +4,7 @@ mod listing;
 mod ndjson;
 mod prefix;
 
-use meter_core::archive;
+use meter_core::archive::{self, UnpackError};
 use meter_core::http::answer::{Answer, Body};
 use meter_core::http::encoding;
 use meter_core::http::page::{Array, MAX_ITEMS, Paging};
@@ -53,11 +53,12 @@ where
     };
     let accept = request.headers.get("accept");
     let (answer, shown) = if encoding::prefers(accept, ndjson::MEDIA_TYPE, "application/json") {
-        let (lines, shown) = ndjson::lines(archive, &listing.found).await?;
+        let max_bytes = request.max_answer_bytes;
+        let (lines, shown) = ndjson::lines(archive, &listing.found, max_bytes).await?;
         let answer = Answer::new(StatusCode::OK, ndjson::MEDIA_TYPE, Body::Text(lines));
         (answer, shown)
     } else {
-        let array = Array::of(&names(request, &listing))?;
+        let array = Array::of(&names(request, &listing), request.max_answer_bytes)?;
         let shown = array.len;
         (Answer::json_text(StatusCode::OK, array.into_text()), shown)
     };
@@ -104,7 +105,11 @@ where
     let head = head.filter(|head| head.category == category).ok_or_else(none)?;
     let object = archive.get(&head.location).await?.ok_or_else(none)?;
     let internal = |error| Failure::Internal(error);
-    let line = archive::find_line(&object, &head.location, mid).map_err(|e| internal(e.into()))?;
+    let line = match archive::find_line(&object, &head.location, mid) {
+        // A purge of the device is under way.
+        Err(UnpackError::Removed) => return Err(none().into()),
+        line => line.map_err(|error| internal(error.into()))?,
+    };
     let line = String::from_utf8(line.to_vec()).map_err(|e| internal(e.into()))?;
     Ok(Answer::json_text(StatusCode::OK, line))
 }

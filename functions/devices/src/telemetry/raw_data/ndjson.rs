@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use meter_core::archive::{self, Location};
 use meter_core::http::Failure;
-use meter_core::http::size::{Bounded, MAX_ESCAPED};
+use meter_core::http::size::Bounded;
 use meter_core::id::Mid;
 use meter_core::store::{Archive, StoreError};
 use serde::Deserialize;
@@ -27,11 +27,12 @@ const WINDOW: usize = 100;
 pub(super) async fn lines<O: Archive>(
     archive: &O,
     found: &[Found],
+    max_bytes: usize,
 ) -> Result<(String, usize), Failure> {
     let wanted: HashSet<Mid> = found.iter().map(|f| f.place.mid).collect();
     let mut fetched: HashSet<&Location> = HashSet::new();
     let mut lines: HashMap<Mid, Bytes> = HashMap::new();
-    let mut text = Bounded::new(MAX_ESCAPED);
+    let mut text = Bounded::new(max_bytes);
     for (start, window) in (0..).step_by(WINDOW).zip(found.chunks(WINDOW)) {
         // Messages of one batch share a member of an object: it is fetched once.
         let locations = window.iter().map(|f| &f.head.location);

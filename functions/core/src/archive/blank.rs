@@ -1,0 +1,177 @@
+//! Taking a member out of an object without moving the others, whose places are in the index.
+//!
+//! In its stead come gzip members that are empty and exactly as long together. A member may carry a comment of
+//! any length (RFC 1952, 2.3), which nobody reads; several are needed because flate2, for one, takes a header
+//! of 64 KiB at most.
+
+use std::io::Read;
+
+use flate2::read::MultiGzDecoder;
+
+/// An empty member without a comment: header, deflate's end, checksum and length.
+const SMALLEST: usize = HEADER.len() + END.len();
+
+/// The longest member that every reader takes.
+const LONGEST: usize = 60_000;
+
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+const END: [u8; 10] = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Where the header has its flags, and the one that says that a comment follows.
+const FLAGS: usize = 3;
+const HAS_COMMENT: u8 = 0x10;
+
+/// The object without what is in a member (offset and length in bytes): as long as before, with every other byte
+/// as it was. None when nothing was in there any more, or when the object has no such place.
+pub fn without_member(object: &[u8], (offset, length): (u64, u64)) -> Option<Vec<u8>> {
+    let start = usize::try_from(offset).ok()?;
+    let end = start.checked_add(usize::try_from(length).ok()?)?;
+    let member = object.get(start..end)?;
+    if is_blank(member) {
+        return None;
+    }
+    let blank = blank(member.len())?;
+    let mut object = object.to_vec();
+    object.get_mut(start..end)?.copy_from_slice(&blank);
+    Some(object)
+}
+
+/// Whether nothing is in any of the members.
+pub fn is_blank(object: &[u8]) -> bool {
+    matches!(MultiGzDecoder::new(object).read(&mut [0]), Ok(0))
+}
+
+/// So many bytes that are gzip and decode to nothing; none when they are too few for that.
+fn blank(length: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let left = length - bytes.len();
+        let next = match left {
+            0..SMALLEST => return None,
+            SMALLEST..=LONGEST => left,
+            // What is left after this one must be a member, too.
+            _ => LONGEST.min(left - SMALLEST),
+        };
+        append_member(&mut bytes, next);
+    }
+    Some(bytes)
+}
+
+fn append_member(bytes: &mut Vec<u8>, length: usize) {
+    let mut header = HEADER;
+    let spaces = (length - SMALLEST).checked_sub(1);
+    if spaces.is_some() {
+        header[FLAGS] = HAS_COMMENT;
+    }
+    bytes.extend(header);
+    if let Some(spaces) = spaces {
+        bytes.extend(std::iter::repeat_n(b' ', spaces));
+        // The comment ends with a zero.
+        bytes.push(0);
+    }
+    bytes.extend(END);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn member(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn read(object: &[u8]) -> Vec<u8> {
+        let mut text = Vec::new();
+        MultiGzDecoder::new(object).read_to_end(&mut text).unwrap();
+        text
+    }
+
+    /// Bytes that do not shrink.
+    fn noise(length: usize) -> Vec<u8> {
+        let bytes = (0..length).scan(7_u64, |x, _| {
+            *x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            Some((*x >> 56) as u8)
+        });
+        bytes.collect()
+    }
+
+    #[test]
+    fn any_length_from_that_of_an_empty_member_on_can_be_blank() {
+        assert_eq!(SMALLEST, member(b"").len());
+        let lengths = (SMALLEST..200).chain([
+            LONGEST - 1,
+            LONGEST,
+            LONGEST + 1,
+            LONGEST + SMALLEST - 1,
+            LONGEST + SMALLEST,
+            LONGEST + SMALLEST + 1,
+            5 * LONGEST + 7,
+        ]);
+        for length in lengths {
+            let blank = blank(length).unwrap();
+            assert_eq!(blank.len(), length);
+            assert!(read(&blank).is_empty() && is_blank(&blank), "{length}");
+        }
+        assert_eq!(blank(SMALLEST - 1), None);
+    }
+
+    #[test]
+    fn gzip_itself_reads_an_object_from_which_a_member_was_taken() {
+        let (a, b, c) = (member(b"one\n"), member(&noise(200_000)), member(b"three\n"));
+        let object = [&a[..], &b, &c].concat();
+        let place = (a.len() as u64, b.len() as u64);
+        let object = without_member(&object, place).unwrap();
+        let mut gzip = Command::new("gzip")
+            .arg("-dc")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        gzip.stdin.take().unwrap().write_all(&object).unwrap();
+        let output = gzip.wait_with_output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(output.stdout, b"one\nthree\n");
+    }
+
+    #[test]
+    fn what_is_blank_or_elsewhere_is_left_alone() {
+        let object = member(b"text");
+        let whole = (0, object.len() as u64);
+        let blank = without_member(&object, whole).unwrap();
+        assert_eq!(without_member(&blank, whole), None, "twice is once");
+        for place in [(1, whole.1), (u64::MAX, 2), (whole.1 + 1, 0)] {
+            assert_eq!(without_member(&object, place), None, "{place:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_other_members_stay_where_they_are_byte_for_byte(
+            texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 1..6),
+            gone in any::<prop::sample::Index>(),
+        ) {
+            let members: Vec<_> = texts.iter().map(|text| member(text)).collect();
+            let object = members.concat();
+            let gone = gone.index(members.len());
+            let start: usize = members[..gone].iter().map(Vec::len).sum();
+            let end = start + members[gone].len();
+            let changed = without_member(&object, (start as u64, (end - start) as u64)).unwrap();
+            prop_assert_eq!(changed.len(), object.len());
+            prop_assert_eq!(&changed[..start], &object[..start]);
+            prop_assert_eq!(&changed[end..], &object[end..]);
+            let left: Vec<u8> = texts.iter().enumerate()
+                .filter(|(i, _)| *i != gone).flat_map(|(_, text)| text.clone()).collect();
+            prop_assert_eq!(read(&changed), left.clone());
+            prop_assert_eq!(is_blank(&changed), left.is_empty());
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! IoT Core's own events about connections: `$aws/events/presence/{connected,disconnected}/{client_id}`.
+
+use serde_json::{Map, Value};
+
+use super::fields::Fields;
+use super::{Body, Category, Message, Received, Unreadable};
+use crate::id::{DeviceId, Mid};
+use crate::time::Timestamp;
+
+/// Whose event it is, by its topic.
+pub(super) fn client_id(topic: &str) -> Option<&str> {
+    let rest = topic.strip_prefix("$aws/events/presence/")?;
+    rest.strip_prefix("connected/").or_else(|| rest.strip_prefix("disconnected/"))
+}
+
+pub(super) fn read(
+    received: &Received,
+    device_id: DeviceId,
+    object: &Map<String, Value>,
+) -> Result<Message, Unreadable> {
+    let fields = Fields::new(object);
+    if fields.text("clientId")? != device_id.as_str() {
+        return Err(fields.wrong("clientId", "is not the topic's"));
+    }
+    let connected = fields.word("eventType", connected, "connected, disconnected")?;
+    let version = fields.integer("versionNumber", 0..=u64::MAX / 2)?;
+    let millis = fields.integer("timestamp", 0..=u64::MAX / 2)?;
+    let ts = i64::try_from(millis).ok().and_then(|ms| Timestamp::from_millis(ms).ok());
+    let ts = ts.ok_or_else(|| fields.wrong("timestamp", "is no time in milliseconds"))?;
+    super::check_not_ahead(&fields, "timestamp", ts, received.received_at)?;
+    Ok(Message {
+        mid: Mid::of(&received.topic, &received.payload),
+        device_id,
+        category: Category::Lifecycle,
+        ts,
+        seq: None,
+        boot: None,
+        body: Body::Lifecycle { connected, version },
+        received: received.clone(),
+    })
+}
+
+fn connected(text: &str) -> Option<bool> {
+    match text {
+        "connected" => Some(true),
+        "disconnected" => Some(false),
+        _ => None,
+    }
+}

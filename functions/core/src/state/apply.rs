@@ -1,0 +1,186 @@
+//! What messages, and words over REST, make of a state.
+
+use uuid::Uuid;
+
+use super::presence::Change;
+use super::{Connection, DeviceState, Effect, OfflineAlert, Rules, Upgrade};
+use crate::alert::Alert;
+use crate::command::{Ota, OtaState};
+use crate::message::{Body, Hello, Measurement, Message};
+use crate::metric::{Claim, Point, PointKey};
+use crate::time::Timestamp;
+
+impl DeviceState {
+    /// Takes in messages in the order of their receipt.
+    pub fn apply(&mut self, messages: &[&Message], rules: &Rules) {
+        for message in messages {
+            self.take_in(message, rules);
+        }
+        if let Some(last) = messages.last() {
+            let at = last.received.received_at;
+            self.close_gaps(at, rules);
+            self.arm(at, rules);
+        }
+    }
+
+    /// Any sign of life at `at`, the time of receipt.
+    pub fn heard(&mut self, at: Timestamp, rules: &Rules) {
+        if let Some(change) = self.presence.heard(at) {
+            self.follow(change, rules);
+        }
+        self.arm(at, rules);
+    }
+
+    /// What an operator says of the connection, over REST.
+    pub fn override_connection(
+        &mut self,
+        connection: Connection,
+        fw_version: Option<String>,
+        at: Timestamp,
+        rules: &Rules,
+    ) {
+        let change = match connection {
+            Connection::Online => self.presence.online(at, None),
+            Connection::Offline => self.presence.offline(at, None),
+            Connection::Unknown => self.presence.forget(at),
+        };
+        if let Some(change) = change {
+            self.follow(change, rules);
+        }
+        if fw_version.is_some() {
+            self.fw_version = fw_version;
+        }
+        self.arm(at, rules);
+    }
+
+    fn take_in(&mut self, message: &Message, rules: &Rules) {
+        let at = message.received.received_at;
+        if let Some(seq) = message.seq {
+            self.sequence.note(seq, message.boot.as_deref(), message.ts, at);
+        }
+        let change = match &message.body {
+            Body::Status { online: true, conn_id } => self.presence.online(at, conn_id.as_deref()),
+            Body::Status { online: false, conn_id } => {
+                self.presence.offline(at, conn_id.as_deref())
+            }
+            Body::Lifecycle { connected, version } => {
+                self.presence.lifecycle(at, *connected, *version)
+            }
+            _ => self.presence.heard(at),
+        };
+        if let Some(change) = change {
+            self.follow(change, rules);
+        }
+        match &message.body {
+            Body::Telemetry(measurements) => {
+                for m in measurements {
+                    self.take_in_sample(message, m, rules.max_metrics);
+                }
+            }
+            Body::Hello(hello) => self.take_in_hello(hello, at),
+            Body::Status { .. } | Body::Lifecycle { .. } => {}
+            Body::CommandAck { cmd_id, result, detail } => self.leave(Effect::FinishCommand {
+                cmd_id: *cmd_id,
+                result: *result,
+                detail: detail.clone(),
+                at,
+            }),
+            Body::OtaStatus { cmd_id, ota_state, progress_pct, fw_version_target, detail } => {
+                let ota = Ota {
+                    state: *ota_state,
+                    progress_pct: *progress_pct,
+                    fw_version_target: fw_version_target.clone(),
+                    detail: detail.clone(),
+                    updated_at: at,
+                };
+                self.take_in_ota(*cmd_id, ota);
+            }
+        }
+    }
+
+    fn take_in_sample(&mut self, message: &Message, m: &Measurement, max_metrics: usize) {
+        if !self.has_metric(&m.metric) && m.metric.known().is_none() {
+            let unknown = self.latest.keys().filter(|metric| metric.known().is_none()).count();
+            if unknown >= max_metrics {
+                self.metrics_refused += 1;
+                return;
+            }
+        }
+        let point = Point {
+            key: PointKey { time: m.ts, metric: m.metric.clone(), ordinal: m.ordinal },
+            value: m.value,
+            unit: m.unit.clone(),
+            claim: Claim { ts: message.ts, mid: message.mid },
+        };
+        let rank = |p: &Point| (p.key.time, p.key.ordinal, p.claim);
+        match self.latest.get_mut(&m.metric) {
+            Some(held) if rank(held) >= rank(&point) => {}
+            Some(held) => *held = point,
+            None => {
+                self.latest.insert(m.metric.clone(), point);
+            }
+        }
+    }
+
+    fn take_in_hello(&mut self, hello: &Hello, at: Timestamp) {
+        if self.hello.as_ref().is_some_and(|(newest, _)| *newest > at) {
+            return;
+        }
+        self.hello = Some((at, hello.clone()));
+        self.fw_version = Some(hello.fw_version.clone());
+        let complete = |upgrade: &Upgrade| {
+            upgrade.succeeded && upgrade.target.as_ref() == Some(&hello.fw_version)
+        };
+        if let Some(done) = self.upgrade.take_if(|upgrade| complete(upgrade)) {
+            let ota = Ota {
+                state: OtaState::Completed,
+                progress_pct: Some(100.0),
+                fw_version_target: done.target,
+                detail: None,
+                updated_at: at,
+            };
+            self.leave(Effect::AdvanceOta { cmd_id: done.cmd_id, ota });
+        }
+    }
+
+    fn take_in_ota(&mut self, cmd_id: Uuid, ota: Ota) {
+        let upgrade = match &mut self.upgrade {
+            Some(upgrade) if upgrade.cmd_id == cmd_id => upgrade,
+            // Ids of commands sort by time: what an older upgrade still says is not the current one.
+            Some(upgrade) if upgrade.cmd_id > cmd_id => {
+                return self.leave(Effect::AdvanceOta { cmd_id, ota });
+            }
+            other => other.insert(Upgrade { cmd_id, target: None, succeeded: false }),
+        };
+        if ota.fw_version_target.is_some() {
+            upgrade.target.clone_from(&ota.fw_version_target);
+        }
+        upgrade.succeeded |= ota.state == OtaState::Success;
+        self.leave(Effect::AdvanceOta { cmd_id, ota });
+    }
+
+    /// What follows from a change of presence.
+    pub(super) fn follow(&mut self, change: Change, rules: &Rules) {
+        match change {
+            Change::WentOffline(at) => self.went_offline(at, rules),
+            Change::Came { at, back } => {
+                if back && let Some(alert_id) = self.presence.resolve_alert(at) {
+                    self.revise(alert_id, Some(at), None);
+                }
+                self.leave(Effect::RepublishCommands { at });
+            }
+        }
+    }
+
+    fn went_offline(&mut self, at: Timestamp, rules: &Rules) {
+        if !self.registered {
+            return;
+        }
+        if let Some(alert_id) = self.presence.reopen_alert(at, rules.hold_down_s) {
+            return self.revise(alert_id, None, None);
+        }
+        let alert = Alert::device_offline(&self.device_id, at);
+        self.presence.alert = Some(OfflineAlert { alert_id: alert.alert_id, resolved_at: None });
+        self.leave(Effect::OpenAlert { alert });
+    }
+}

@@ -1,0 +1,140 @@
+//! What did not happen: silence and gaps, and when to look for them.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{DeviceState, Effect, Rules};
+use crate::alert::Alert;
+use crate::sequence::Missing;
+use crate::time::Timestamp;
+
+/// What the watchdog's index is rounded to, in seconds: it runs once a minute anyway, and a coarse
+/// deadline moves rarely.
+const DUE_STEP_S: i64 = 60;
+
+/// How long effects may wait for the batch that left them, in seconds, before the watchdog carries
+/// them out.
+const OUTBOX_PATIENCE_S: i64 = 60;
+
+/// Ranges of missing numbers that an alert names; a hostile device may have hundreds.
+const NAMED_RANGES: usize = 20;
+
+/// The alert that is open because sequence numbers are missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapAlert {
+    /// Which.
+    pub alert_id: Uuid,
+    /// What it says is missing.
+    pub ranges: String,
+    /// How many numbers had been given up when it was raised; see [`crate::sequence::Sequence`].
+    pub given_up: u64,
+}
+
+impl DeviceState {
+    /// What the passing of time means, for the watchdog. `silence_counts` is false while ingest is
+    /// behind: then nobody knows who is silent.
+    pub fn watch(&mut self, now: Timestamp, silence_counts: bool, rules: &Rules) {
+        if self.registered {
+            if silence_counts && let Some(change) = self.presence.silent(now, self.window_s(rules))
+            {
+                self.follow(change, rules);
+            }
+            self.open_gaps(now, rules);
+        }
+        self.due = self.deadline(now, rules).map(|at| round_up(at.max(now.next())));
+    }
+
+    /// Whether the device counts as silent at `now` if its configuration allows no longer silence.
+    pub fn seems_silent(&self, now: Timestamp, rules: &Rules) -> bool {
+        self.presence.silent_from(rules.offline_after_s).is_some_and(|from| from <= now)
+    }
+
+    /// Sees to it that the watchdog looks in time. A deadline that is early only costs a look, so it is
+    /// left where it is until it is close: moving it with each message would cost two writes of an index
+    /// for each.
+    pub(super) fn arm(&mut self, at: Timestamp, rules: &Rules) {
+        let wanted = self.deadline(at, rules).map(round_up);
+        let close = at.plus_seconds(i64::from(rules.offline_after_s) / 2);
+        let keep = match (self.due, wanted) {
+            (Some(due), Some(wanted)) => due <= wanted && due > close,
+            (Some(due), None) => due > at,
+            (None, _) => false,
+        };
+        if !keep {
+            self.due = wanted;
+        }
+    }
+
+    /// The earliest time at which something may have to be done that no message will do.
+    fn deadline(&self, at: Timestamp, rules: &Rules) -> Option<Timestamp> {
+        let silence = self.presence.silent_from(self.window_s(rules));
+        let gap = self.sequence.next_overdue(at, rules.gap_grace_s);
+        let outbox = (!self.outbox.is_empty()).then(|| at.plus_seconds(OUTBOX_PATIENCE_S));
+        let sweep = self.sweep.map(|sweep| sweep.since.plus_seconds(OUTBOX_PATIENCE_S));
+        let registered = [silence, gap].into_iter().filter(|_| self.registered);
+        registered.chain([outbox, sweep]).flatten().min()
+    }
+
+    /// Three of the intervals at which the device reports, in seconds, or the least that the operator
+    /// allows.
+    fn window_s(&self, rules: &Rules) -> u32 {
+        let intervals = self.report_interval_s.unwrap_or(0).saturating_mul(3);
+        intervals.max(rules.offline_after_s)
+    }
+
+    /// Raises the alert for numbers that are missing for too long, or corrects what it says.
+    fn open_gaps(&mut self, now: Timestamp, rules: &Rules) {
+        if self.gap_alert.is_some() {
+            return self.close_gaps(now, rules);
+        }
+        let overdue = self.sequence.overdue(now, rules.gap_grace_s);
+        if overdue.is_empty() {
+            return;
+        }
+        let ranges = name_ranges(&overdue);
+        let alert = Alert::sequence_gap(&self.device_id, now, &gap_message(&ranges));
+        let given_up = self.sequence.given_up;
+        self.gap_alert = Some(GapAlert { alert_id: alert.alert_id, ranges, given_up });
+        self.leave(Effect::OpenAlert { alert });
+    }
+
+    /// Ends the alert when what it names has come after all, or corrects what it says.
+    pub(super) fn close_gaps(&mut self, at: Timestamp, rules: &Rules) {
+        let Some(alert) = &mut self.gap_alert else { return };
+        let overdue = self.sequence.overdue(at, rules.gap_grace_s);
+        let alert_id = alert.alert_id;
+        if overdue.is_empty() {
+            // What was given up never came: the alert stays open, for a person to close.
+            let all_came = alert.given_up == self.sequence.given_up;
+            self.gap_alert = None;
+            if all_came {
+                self.revise(alert_id, Some(at), None);
+            }
+            return;
+        }
+        let ranges = name_ranges(&overdue);
+        if alert.ranges != ranges {
+            alert.ranges.clone_from(&ranges);
+            self.revise(alert_id, None, Some(gap_message(&ranges)));
+        }
+    }
+}
+
+fn round_up(at: Timestamp) -> Timestamp {
+    let step = i128::from(DUE_STEP_S) * 1_000_000_000;
+    let over = at.as_nanos().rem_euclid(step);
+    let up = if over == 0 { 0 } else { step - over };
+    Timestamp::from_nanos(at.as_nanos() + up).unwrap_or(at)
+}
+
+fn name_ranges(missing: &[Missing]) -> String {
+    let mut named: Vec<_> = missing.iter().take(NAMED_RANGES).map(ToString::to_string).collect();
+    if missing.len() > NAMED_RANGES {
+        named.push(format!("and {} more ranges", missing.len() - NAMED_RANGES));
+    }
+    named.join(", ")
+}
+
+fn gap_message(ranges: &str) -> String {
+    format!("messages have not arrived; missing sequence numbers: {ranges}")
+}

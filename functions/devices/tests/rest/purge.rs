@@ -1,0 +1,213 @@
+//! `DELETE …?purge=true`: everything that a device ever said goes, and nothing of any other.
+
+use std::io::Read;
+
+use flate2::read::MultiGzDecoder;
+use meter_core::archive::Layout;
+use meter_core::http::testing::{delete, get, post};
+use meter_core::id::Mid;
+use meter_core::outbox::Outbox;
+use meter_core::store::memory::{Memory, Operation};
+use meter_core::store::{DeviceStore, MessageStore, Part};
+use meter_core::sweep::{Progress, sweep};
+use serde_json::{Value, json};
+
+use crate::system::{System, device_id, field, t, telemetry};
+
+const PURGE: &str = "/api/devices/gone?purge=true";
+const ALL: &str = "start=1970-01-01T00:00:00Z&stop=2100-01-01T00:00:00Z";
+
+/// Two devices whose messages share objects: some of different days, one with points of another day.
+async fn system(layout: Layout) -> System {
+    let mut system = System::new();
+    system.layout = layout;
+    for id in ["gone", "stays"] {
+        system.register(id).await;
+    }
+    for (n, ts) in ["2026-03-01T10:00:00Z", "2026-03-02T10:00:00Z", "1970-01-01T00:00:10Z"]
+        .into_iter()
+        .enumerate()
+    {
+        let message = |id| {
+            let points = json!([{"type": "pf", "val": n}, {"type": "pf", "val": n, "ts": "2026-02-27T10:00:00Z"}]);
+            telemetry(id, ts, points)
+        };
+        let received_at = "2026-03-02T10:00:01Z";
+        system
+            .receive(&[
+                ("iot/gone/telemetry", message("gone"), received_at),
+                ("iot/stays/telemetry", message("stays"), received_at),
+            ])
+            .await;
+    }
+    system
+}
+
+/// What is left of a device in the stores, apart from the days that it had data on.
+fn traces(memory: &Memory, id: &str) -> Vec<String> {
+    let mut traces: Vec<String> =
+        memory.parts(&device_id(id)).iter().map(|part| format!("{:?}", part.ts)).collect();
+    for (key, body) in memory.objects() {
+        let mut text = String::new();
+        if MultiGzDecoder::new(&body[..]).read_to_string(&mut text).is_err() {
+            text = String::from_utf8_lossy(&body).into_owned();
+        }
+        if key.contains(id) || text.contains(id) {
+            traces.push(key);
+        }
+    }
+    traces
+}
+
+/// Everything that REST answers of what a device said.
+async fn said(system: &System, id: &str) -> Vec<Value> {
+    let mut all = system.all(&format!("/api/devices/{id}/metrics?{ALL}")).await;
+    all.push(system.json(&format!("/api/devices/{id}/metrics/latest")).await);
+    for name in field(&system.all(&format!("/api/devices/{id}/raw-data")).await, "filename") {
+        all.push(system.json(&format!("/api/devices/{id}/raw-data/{name}")).await);
+    }
+    all
+}
+
+/// What the watchdog does.
+async fn go_on(memory: &Memory) {
+    let outbox = Outbox::in_memory(memory);
+    while sweep(&outbox, memory, memory, &device_id("gone")).await.unwrap() == Progress::Unfinished
+    {
+    }
+}
+
+#[tokio::test]
+async fn a_purge_takes_all_that_the_device_said_and_nothing_of_its_neighbours() {
+    for layout in [Layout::Batch, Layout::Message] {
+        let system = system(layout).await;
+        let neighbour = said(&system, "stays").await;
+        // Four points, of which one was said three times; the newest of them; three messages.
+        assert_eq!(neighbour.len(), 4 + 1 + 3);
+        let objects = system.memory.objects();
+        let deleted = system.call(delete(PURGE)).await;
+        assert_eq!(deleted.status, 202, "{}", deleted.text());
+        assert!(deleted.json()["message"].is_string());
+
+        assert_eq!(traces(&system.memory, "gone"), Vec::<String>::new());
+        assert_eq!(said(&system, "gone").await, [json!([])]);
+        assert_eq!(said(&system, "stays").await, neighbour);
+        assert_eq!(system.get("/api/devices/gone").await.status, 404);
+        assert_eq!(field(&system.all("/api/devices").await, "device_id"), ["stays"]);
+        for (key, body) in system.memory.objects() {
+            assert_eq!(body.len(), objects[&key].len(), "nothing has moved");
+        }
+        // What it says from now on is stored, as of any device that is not registered.
+        system.telemetry("gone", "2026-03-02T11:00:00Z", json!([{"type": "pf", "val": 1}])).await;
+        assert_eq!(said(&system, "gone").await.len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_purge_that_dies_anywhere_ends_the_same() {
+    for layout in [Layout::Batch, Layout::Message] {
+        let wanted = system(layout).await;
+        let neighbour = said(&wanted, "stays").await;
+        assert_eq!(wanted.call(delete(PURGE)).await.status, 202);
+        let mut calls = 0;
+        loop {
+            let system = system(layout).await;
+            system.memory.fail_all_after(calls);
+            let status = system.call(delete(PURGE)).await.status;
+            system.memory.heal();
+            if status == 202 {
+                break;
+            }
+            assert_eq!(status, 503, "{calls}");
+            let memory = &system.memory;
+            // Either nothing happened, or the watchdog goes on.
+            if DeviceStore::get(memory, &device_id("gone")).await.unwrap().is_none() {
+                let due = memory.state(&device_id("gone")).unwrap().due;
+                assert!(due.is_some() || traces(memory, "gone").is_empty(), "{calls}: not due");
+                go_on(memory).await;
+                assert_eq!(traces(memory, "gone"), Vec::<String>::new(), "{calls}");
+                assert_eq!(memory.objects(), wanted.memory.objects(), "{calls}");
+                assert!(!memory.is_buried(&device_id("gone")).await.unwrap());
+                assert_eq!(memory.state(&device_id("gone")).unwrap().due, None);
+            }
+            assert_eq!(said(&system, "stays").await, neighbour, "{calls}");
+            calls += 1;
+        }
+        assert!(calls > 15, "{calls}");
+    }
+}
+
+#[tokio::test]
+async fn devices_that_are_purged_at_once_do_not_bring_each_other_back() {
+    let system = system(Layout::Batch).await;
+    let (one, other) = tokio::join!(
+        system.call(delete(PURGE)),
+        system.call(delete("/api/devices/stays?purge=true"))
+    );
+    assert_eq!((one.status, other.status), (202, 202));
+    for id in ["gone", "stays"] {
+        assert_eq!(traces(&system.memory, id), Vec::<String>::new());
+    }
+    assert!(system.memory.objects().is_empty(), "nothing was left in them");
+}
+
+#[tokio::test]
+async fn what_is_purged_now_is_not_found_rather_than_damaged() {
+    let system = system(Layout::Batch).await;
+    let names = field(&system.all("/api/devices/gone/raw-data").await, "filename");
+    // It ends when the archive is done and its index is not.
+    system.memory.fail_always(Operation::RemoveParts);
+    assert_eq!(system.call(delete(PURGE)).await.status, 503);
+    system.memory.heal();
+    assert_eq!(system.memory.parts(&device_id("gone")).len(), 6);
+    let mut gone = 0;
+    for name in &names {
+        match system.get(&format!("/api/devices/gone/raw-data/{name}")).await.status {
+            200 => {}
+            status => {
+                assert_eq!(status, 404);
+                gone += 1;
+            }
+        }
+    }
+    assert!(gone > 0);
+}
+
+#[tokio::test]
+async fn a_device_that_was_deleted_or_never_registered_can_be_purged() {
+    let system = system(Layout::Batch).await;
+    assert_eq!(system.call(delete("/api/devices/gone")).await.status, 200);
+    assert!(!traces(&system.memory, "gone").is_empty(), "archive and metrics stay");
+    assert_eq!(system.call(delete(PURGE)).await.status, 202);
+    assert_eq!(traces(&system.memory, "gone"), Vec::<String>::new());
+    assert_eq!(system.call(delete("/api/devices/nobody?purge=true")).await.status, 404);
+    assert_eq!(system.call(delete("/api/devices/gone?purge=maybe")).await.status, 400);
+    assert_eq!(system.call(delete("/api/devices/gone?purge=false")).await.status, 404);
+}
+
+#[tokio::test]
+async fn an_id_is_free_again_when_the_purge_is_over() {
+    let system = system(Layout::Batch).await;
+    let body = json!({"device_id": "gone", "device_name": "again"});
+    let ts = "2026-03-03T00:00:00Z";
+    // More than a round takes.
+    let mut parts = system.memory.parts(&device_id("gone"));
+    let part = parts.pop().unwrap();
+    let many: Vec<_> = (0..600)
+        .map(|n| Part {
+            ts: t(ts).plus_seconds(n),
+            mid: Mid::of("t", &n.to_be_bytes()),
+            ..part.clone()
+        })
+        .collect();
+    MessageStore::put(&system.memory, &many).await.unwrap();
+    assert_eq!(system.call(delete(PURGE)).await.status, 202);
+    let refused = system.call(post("/api/devices").json(&body)).await;
+    assert_eq!((refused.status, &refused.json()["field"]), (409, &json!("device_id")));
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    go_on(&system.memory).await;
+    assert_eq!(traces(&system.memory, "gone"), Vec::<String>::new());
+    assert_eq!(system.call(post("/api/devices").json(&body)).await.status, 201);
+    let stats = system.call(get("/api/devices/gone/status")).await.json();
+    assert_eq!(stats["connection_status"], "unknown", "nothing is known of it");
+}

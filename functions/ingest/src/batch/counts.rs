@@ -1,0 +1,99 @@
+//! What a batch came to, for the operator.
+
+use std::collections::HashSet;
+
+use meter_core::id::Mid;
+use meter_core::observe::with_causes;
+use meter_core::state::DeviceState;
+
+/// What an operator counts.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// Deliveries.
+    pub received: usize,
+    /// Distinct messages stored.
+    pub stored: usize,
+    /// Deliveries beyond the first of the same message in this batch.
+    pub doubled: usize,
+    /// Distinct messages put in quarantine.
+    pub quarantined: usize,
+    /// Deliveries that must come again.
+    pub failed: usize,
+    /// Messages of devices that are not registered.
+    pub unregistered: usize,
+    /// Samples refused because their device has too many different metrics.
+    pub metrics_refused: usize,
+    /// Sequence numbers seen before.
+    pub repeats: usize,
+    /// Sequence numbers that came after a higher one.
+    pub late: usize,
+    /// New power-ons.
+    pub restarts: usize,
+    /// Writes of a state that lost its lock.
+    pub conflicts: usize,
+}
+
+impl Counts {
+    /// The metrics' names and values.
+    pub fn named(&self) -> [(&'static str, usize); 11] {
+        [
+            ("MessagesReceived", self.received),
+            ("MessagesStored", self.stored),
+            ("MessagesDoubled", self.doubled),
+            ("MessagesQuarantined", self.quarantined),
+            ("MessagesFailed", self.failed),
+            ("MessagesUnregistered", self.unregistered),
+            ("MetricsRefused", self.metrics_refused),
+            ("SequenceRepeats", self.repeats),
+            ("SequenceLate", self.late),
+            ("DeviceRestarts", self.restarts),
+            ("StateConflicts", self.conflicts),
+        ]
+    }
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, before: &DeviceState, after: &DeviceState) {
+        let more = |after: u64, before: u64| usize::try_from(after - before).unwrap_or(usize::MAX);
+        self.metrics_refused += more(after.metrics_refused, before.metrics_refused);
+        self.repeats += more(after.sequence.repeats, before.sequence.repeats);
+        self.late += more(after.sequence.late, before.sequence.late);
+        self.restarts += more(after.sequence.restarts, before.sequence.restarts);
+    }
+}
+
+/// What has failed so far, and counts.
+#[derive(Default)]
+pub(super) struct Run {
+    pub(super) failed: HashSet<Mid>,
+    pub(super) counts: Counts,
+}
+
+impl Run {
+    pub(super) fn fail(
+        &mut self,
+        doing: &str,
+        mids: impl Iterator<Item = Mid>,
+        error: &(dyn std::error::Error + 'static),
+    ) {
+        let before = self.failed.len();
+        self.failed.extend(mids);
+        let messages = self.failed.len() - before;
+        tracing::error!(
+            messages,
+            error = with_causes(error),
+            "{doing} failed; the messages come again"
+        );
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.failed.extend(other.failed);
+        self.counts.stored += other.counts.stored;
+        self.counts.quarantined += other.counts.quarantined;
+        self.counts.metrics_refused += other.counts.metrics_refused;
+        self.counts.repeats += other.counts.repeats;
+        self.counts.late += other.counts.late;
+        self.counts.restarts += other.counts.restarts;
+        self.counts.conflicts += other.counts.conflicts;
+    }
+}

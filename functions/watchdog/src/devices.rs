@@ -1,0 +1,90 @@
+//! A device that is due.
+
+use meter_core::id::DeviceId;
+use meter_core::lock;
+use meter_core::outbox::Outbox;
+use meter_core::state::{Connection, DeviceState, Rules};
+use meter_core::store::{
+    AlertStore, CommandPublisher, CommandStore, DeviceStore, StateStore, StoreError,
+};
+use meter_core::time::Timestamp;
+use serde_json::{Map, Value};
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was declared silent.
+    WentSilent,
+    /// It was deleted, and what hung on it must be swept.
+    MustBeSwept,
+    /// Something else, or nothing.
+    Watched,
+}
+
+/// Does what a device is due for, and sets when it is due again.
+pub(crate) async fn watch<S, A, C, D, P>(
+    outbox: &Outbox<S, A, C, D, P>,
+    id: &DeviceId,
+    silence_counts: bool,
+    now: Timestamp,
+    rules: &Rules,
+) -> Result<Outcome, StoreError>
+where
+    S: StateStore,
+    A: AlertStore,
+    C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
+{
+    let state = lock::read_state(&outbox.states, id).await?;
+    if state.sweep.is_some() {
+        return Ok(Outcome::MustBeSwept);
+    }
+    // How long it may be silent is in its configuration, which is read only when it matters.
+    let interval = if state.registered && state.seems_silent(now, rules) {
+        let device = outbox.registry.get(id).await?;
+        Some(device.and_then(|device| report_interval_s(&device.config)))
+    } else {
+        None
+    };
+    let state = lock::change_state(&outbox.states, id, |state: &mut DeviceState| {
+        if let Some(interval) = interval {
+            state.report_interval_s = interval;
+        }
+        state.watch(now, silence_counts, rules);
+    })
+    .await?;
+    let went_silent =
+        state.presence.connection == Connection::Offline && state.presence.since == Some(now);
+    outbox.settle(state).await?;
+    Ok(if went_silent { Outcome::WentSilent } else { Outcome::Watched })
+}
+
+/// The shorter of the intervals at which a configuration has a device send or say hello, in seconds;
+/// none: nothing is configured. The defaults are protocol.md's.
+fn report_interval_s(config: &Map<String, Value>) -> Option<u32> {
+    const DEFAULT_SEND_S: u32 = 10;
+    const DEFAULT_HELLO_S: u32 = 30;
+    let read = |name| config.get(name).and_then(Value::as_u64).and_then(|s| u32::try_from(s).ok());
+    let (send, hello) = (read("send_interval_s"), read("hello_interval_s"));
+    if send.is_none() && hello.is_none() {
+        return None;
+    }
+    Some(send.unwrap_or(DEFAULT_SEND_S).min(hello.unwrap_or(DEFAULT_HELLO_S)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_shorter_interval_counts_and_one_that_is_not_configured_has_its_default() {
+        let interval = |config: Value| report_interval_s(config.as_object().unwrap());
+        assert_eq!(interval(json!({})), None);
+        assert_eq!(interval(json!({"send_interval_s": 600})), Some(30));
+        assert_eq!(interval(json!({"send_interval_s": 600, "hello_interval_s": 900})), Some(600));
+        assert_eq!(interval(json!({"send_interval_s": "x"})), None);
+    }
+}

@@ -1,0 +1,336 @@
+//! The watchdog over stores in memory.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+
+use bytes::Bytes;
+use meter_core::alert::Alert;
+use meter_core::archive::Location;
+use meter_core::command::{Command, CommandKind, CommandStatus};
+use meter_core::device::{Device, DeviceStatus};
+use meter_core::id::{DeviceId, Mid, new_id};
+use meter_core::lock;
+use meter_core::message::{Category, Received, parse};
+use meter_core::outbox::Outbox;
+use meter_core::state::{Connection, DeviceState, Effect, Rules};
+use meter_core::store::memory::{Fault, Memory, Operation};
+use meter_core::store::{
+    AlertStore, CommandStore, DeviceStore, Head, IngestProgress, MessageStore, Part, ProgressStore,
+    QueueDepth, StateStore, StateWrite, StoreError,
+};
+use meter_core::time::Timestamp;
+use serde_json::{Map, Value, json};
+use watchdog::{Report, Watchdog};
+
+fn second(s: i64) -> Timestamp {
+    Timestamp::from_millis(s * 1_000).unwrap()
+}
+
+fn id(device: &str) -> DeviceId {
+    DeviceId::parse(device).unwrap()
+}
+
+/// A queue with so many messages.
+#[derive(Debug)]
+struct Waiting(u64);
+
+impl QueueDepth for Waiting {
+    async fn depth(&self) -> Result<u64, StoreError> {
+        Ok(self.0)
+    }
+}
+
+fn watchdog(
+    memory: &Memory,
+    waiting: u64,
+) -> Watchdog<Memory, Memory, Memory, Memory, Memory, Waiting, Memory, Memory> {
+    Watchdog {
+        outbox: Outbox::in_memory(memory),
+        queue: Waiting(waiting),
+        messages: memory.clone(),
+        archive: memory.clone(),
+        rules: Rules::default(),
+    }
+}
+
+async fn run(memory: &Memory, s: i64) -> Report {
+    watchdog(memory, 0).run(second(s)).await.unwrap()
+}
+
+async fn register(memory: &Memory, device: &str, config: Value) {
+    let row = Device {
+        id: new_id(second(0)),
+        device_id: id(device),
+        device_name: device.to_owned(),
+        device_type: None,
+        location: None,
+        status: DeviceStatus::Active,
+        metadata: Map::new(),
+        config: config.as_object().unwrap().clone(),
+        command_key: None,
+        created_at: second(0),
+        updated_at: second(0),
+        revision: 0,
+    };
+    let mut state = lock::read_state(memory, &row.device_id).await.unwrap();
+    state.register(second(0), &Rules::default());
+    DeviceStore::create(memory, &row, &state).await.unwrap();
+}
+
+/// A message of the device, received at second `s`.
+async fn hear(memory: &Memory, device: &str, s: i64, seq: u32) {
+    let payload = json!({"v": 2, "device_id": device, "ts": second(s), "seq": seq, "boot": 1,
+        "msg_type": "telemetry", "measurements": [{"type": "pf", "val": 1}]});
+    say(memory, "telemetry", s, payload).await;
+}
+
+/// Any message, on a topic of the device that it names.
+async fn say(memory: &Memory, suffix: &str, s: i64, payload: Value) {
+    let device = payload["device_id"].as_str().unwrap();
+    let message = parse(&Received {
+        topic: format!("iot/{device}/{suffix}"),
+        payload: payload.to_string().into(),
+        received_at: second(s),
+    })
+    .unwrap();
+    let apply = |state: &mut DeviceState| state.apply(&[&message], &Rules::default());
+    let state = lock::change_state(memory, &id(device), apply).await.unwrap();
+    Outbox::in_memory(memory).settle(state).await.unwrap();
+}
+
+fn connection(memory: &Memory, device: &str) -> Connection {
+    memory.state(&id(device)).unwrap().presence.connection
+}
+
+fn command(cmd: CommandKind, created_s: i64) -> Command {
+    Command {
+        cmd_id: new_id(second(created_s)),
+        device_id: id("m"),
+        cmd,
+        params: Map::new(),
+        status: CommandStatus::Pending,
+        ack_detail: None,
+        created_at: second(created_s),
+        published_at: None,
+        acked_at: None,
+        expires_at: second(created_s + 300),
+        ota: None,
+    }
+}
+
+async fn status_of(memory: &Memory, command: &Command) -> CommandStatus {
+    CommandStore::get(memory, &command.device_id, command.cmd_id).await.unwrap().unwrap().status
+}
+
+#[tokio::test]
+async fn a_silent_device_is_offline_with_one_alert_and_its_next_word_ends_both() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    hear(&memory, "m", 0, 0).await;
+    assert_eq!(run(&memory, 59).await, Report::default(), "nothing is due");
+    assert_eq!(run(&memory, 60).await.silent, 1);
+    for s in [120, 180, 240] {
+        assert_eq!(run(&memory, s).await.silent, 0);
+    }
+    let alerts = memory.alerts(&id("m"));
+    assert_eq!((alerts.len(), connection(&memory, "m")), (1, Connection::Offline));
+    hear(&memory, "m", 300, 1).await;
+    assert_eq!(connection(&memory, "m"), Connection::Online);
+    assert_eq!(memory.alerts(&id("m"))[0].resolved_at, Some(second(300)));
+    let counts = memory.counts().await.unwrap();
+    assert_eq!(counts.by_connection.get(&Connection::Online), Some(&1));
+}
+
+#[tokio::test]
+async fn a_device_that_is_configured_to_report_rarely_is_given_its_time() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({"send_interval_s": 600, "hello_interval_s": 200})).await;
+    hear(&memory, "m", 0, 0).await;
+    for s in (60..600).step_by(60) {
+        run(&memory, s).await;
+        assert_eq!(connection(&memory, "m"), Connection::Online, "{s}");
+    }
+    assert_eq!(memory.calls(Operation::GetDevice), 1, "its configuration is read once");
+    assert_eq!(run(&memory, 600).await.silent, 1);
+}
+
+#[tokio::test]
+async fn nobody_is_declared_silent_while_ingest_is_behind() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    hear(&memory, "m", 0, 0).await;
+    let behind = watchdog(&memory, 5).run(second(60)).await.unwrap();
+    assert_eq!(
+        (behind.behind, behind.silent),
+        (true, 0),
+        "something waits, and nothing is handled"
+    );
+    let note = |lag_s| IngestProgress { at: second(119), lag_s };
+    memory.note_progress(note(90)).await.unwrap();
+    assert!(
+        watchdog(&memory, 5).run(second(120)).await.unwrap().behind,
+        "it is old what is handled"
+    );
+    memory.note_progress(IngestProgress { at: second(179), lag_s: 1 }).await.unwrap();
+    assert_eq!(watchdog(&memory, 5).run(second(180)).await.unwrap().silent, 1);
+}
+
+#[tokio::test]
+async fn missing_numbers_raise_an_alert_when_their_grace_ends() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    for (s, seq) in [(0, 1), (10, 5), (60, 6), (70, 7)] {
+        hear(&memory, "m", s, seq).await;
+    }
+    run(&memory, 60).await;
+    assert!(memory.alerts(&id("m")).is_empty());
+    run(&memory, 120).await;
+    let alerts = memory.alerts(&id("m"));
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert!(alerts[0].message.ends_with("2 to 4"), "{}", alerts[0].message);
+    for seq in 2..=4 {
+        hear(&memory, "m", 130, seq).await;
+    }
+    assert_eq!(memory.alerts(&id("m"))[0].resolved_at, Some(second(130)));
+}
+
+#[tokio::test]
+async fn a_command_that_the_broker_did_not_take_is_published_again_until_it_expires() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let reboot = command(CommandKind::Reboot, 0);
+    CommandStore::create(&memory, &reboot, None).await.unwrap();
+    memory.fail_always(Operation::PublishCommand);
+    assert_eq!(run(&memory, 60).await.republished, 0);
+    memory.heal();
+    assert_eq!(run(&memory, 60).await.commands, 0, "it has its time before the next try");
+    assert_eq!(run(&memory, 120).await.republished, 1);
+    assert_eq!(run(&memory, 180).await.republished, 0, "a reboot is published once");
+    assert_eq!(memory.published().len(), 1);
+    assert_eq!(run(&memory, 300).await.timed_out, 1);
+    assert_eq!(status_of(&memory, &reboot).await, CommandStatus::Timeout);
+    assert_eq!(run(&memory, 360).await.commands, 0);
+}
+
+#[tokio::test]
+async fn when_a_device_comes_online_only_what_does_no_harm_twice_is_published_again() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    for (n, cmd) in CommandKind::ALL.into_iter().enumerate() {
+        let command = command(cmd, i64::try_from(n).unwrap());
+        CommandStore::create(&memory, &command, None).await.unwrap();
+    }
+    hear(&memory, "m", 30, 0).await;
+    let cmds = |memory: &Memory| {
+        let of = |(_, payload): (DeviceId, Bytes)| {
+            let document: Value = serde_json::from_slice(&payload).unwrap();
+            document["cmd"].as_str().unwrap().to_owned()
+        };
+        memory.published().into_iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(cmds(&memory), ["update_config", "request_status"]);
+    hear(&memory, "m", 31, 1).await;
+    assert_eq!(cmds(&memory).len(), 2, "it is online already");
+}
+
+#[tokio::test]
+async fn a_command_that_is_answered_by_the_first_word_of_its_device_is_not_asked_again() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let command = command(CommandKind::RequestStatus, 0);
+    CommandStore::create(&memory, &command, None).await.unwrap();
+    let answer = json!({"v": 2, "device_id": "m", "ts": second(9), "seq": 0, "msg_type": "command_ack",
+        "cmd_id": command.cmd_id, "result": "accepted"});
+    say(&memory, "command/ack", 9, answer).await;
+    assert_eq!(status_of(&memory, &command).await, CommandStatus::Accepted);
+    assert!(memory.published().is_empty());
+}
+
+#[tokio::test]
+async fn effects_that_somebody_left_behind_are_carried_out() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let alert = Alert::device_offline(&id("m"), second(5));
+    let leave = |state: &mut DeviceState| {
+        state.outbox.push(Effect::OpenAlert { alert: alert.clone() });
+        state.heard(second(5), &Rules::default());
+    };
+    lock::change_state(&memory, &id("m"), leave).await.unwrap();
+    memory.fail_next(Operation::OpenAlert, Fault::Refuse);
+    assert_eq!(run(&memory, 120).await.failed, 1);
+    assert!(memory.alerts(&id("m")).is_empty());
+    run(&memory, 180).await;
+    assert_eq!(memory.alerts(&id("m")).iter().filter(|a| **a == alert).count(), 1);
+    assert!(memory.state(&id("m")).unwrap().outbox.is_empty());
+}
+
+#[tokio::test]
+async fn a_delete_that_ended_half_way_is_finished() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let alert = Alert::device_offline(&id("m"), second(5));
+    AlertStore::open(&memory, &alert, None).await.unwrap();
+    let device = DeviceStore::get(&memory, &id("m")).await.unwrap().unwrap();
+    let mut state = lock::read_state(&memory, &id("m")).await.unwrap();
+    state.bury(second(10), false, &Rules::default());
+    memory.bury(&device, &state).await.unwrap();
+    assert_eq!(run(&memory, 120).await.swept, 1);
+    assert!(memory.alerts(&id("m")).is_empty());
+    assert!(!memory.is_buried(&id("m")).await.unwrap());
+    assert_eq!(run(&memory, 180).await, Report::default());
+}
+
+#[tokio::test]
+async fn a_purge_that_is_too_much_for_one_run_goes_on_in_the_next() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let location = Location { object: "archive/x".to_owned(), member: None };
+    let parts: Vec<_> = (0..10_500)
+        .map(|n| {
+            let ts = second(n * 60);
+            let category = Category::Telemetry;
+            let location = location.clone();
+            let head = Some(Head { category, received_at: ts, size: 1, location });
+            let mid = Mid::of("t", &n.to_be_bytes());
+            Part { device_id: id("m"), mid, ts, head, claim_ts: ts, samples: Vec::new(), ttl: None }
+        })
+        .collect();
+    MessageStore::put(&memory, &parts).await.unwrap();
+    let device = DeviceStore::get(&memory, &id("m")).await.unwrap().unwrap();
+    let mut state = lock::read_state(&memory, &id("m")).await.unwrap();
+    state.bury(second(10), true, &Rules::default());
+    memory.bury(&device, &state).await.unwrap();
+
+    let first = run(&memory, 120).await;
+    assert_eq!((first.swept, first.unfinished, first.failed), (0, 1, 0));
+    let left = memory.parts(&id("m")).len();
+    assert!(0 < left && left < 1_000, "{left}");
+    assert!(memory.is_buried(&id("m")).await.unwrap());
+    let second_run = run(&memory, 180).await;
+    assert_eq!((second_run.swept, second_run.unfinished), (1, 0));
+    assert!(memory.parts(&id("m")).is_empty());
+    assert!(!memory.is_buried(&id("m")).await.unwrap());
+    assert_eq!(run(&memory, 240).await, Report::default());
+}
+
+/// Calls of a run over a fleet, of which five devices are due.
+async fn calls_with(devices: usize) -> Vec<usize> {
+    let memory = Memory::new();
+    let writes: Vec<_> = (0..devices)
+        .map(|n| {
+            let mut state = DeviceState::new(id(&format!("d{n}")));
+            state.due = Some(second(if n < 5 { 60 } else { 120 }));
+            StateWrite { state, connection_before: Connection::Unknown }
+        })
+        .collect();
+    assert!(memory.save_many(&writes).await.iter().all(Result::is_ok));
+    let operations = [Operation::DueStates, Operation::GetStates, Operation::SaveStates];
+    let before = operations.map(|operation| memory.calls(operation));
+    assert_eq!(run(&memory, 60).await.devices, 5);
+    let after = operations.map(|operation| memory.calls(operation));
+    after.iter().zip(before).map(|(after, before)| after - before).collect()
+}
+
+#[tokio::test]
+async fn its_work_is_the_same_for_ten_devices_and_for_a_hundred_thousand() {
+    assert_eq!(calls_with(10).await, calls_with(100_000).await);
+}
