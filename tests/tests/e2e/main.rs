@@ -6,3 +6,4 @@ mod commands;
 mod load;
 mod older_client;
 mod telemetry;
+mod watchdog;
