@@ -4,9 +4,9 @@
 //! ([`play`]) in a [`world`]: an endpoint with the stores in it, and the functions as processes that are
 //! given their events directly ([`function`], [`runtime`]), so that no broker and no queue cost time, and
 //! the [`queue`] may behave as badly as SQS is allowed to. Each process reaches the endpoint through a
-//! proxy of its own ([`faults`]), which loses, delays and refuses calls and kills the process. In the end,
-//! when nothing goes wrong any more and everything is delivered, what the REST API answers must be what
-//! the [`model`] says ([`verify`]).
+//! proxy of its own ([`faults`]), which loses, delays and refuses calls and kills the process. When nothing
+//! goes wrong any more and everything is delivered, what the REST API answers must be what the [`model`]
+//! says ([`verify`]); then the watchdog looks for what did not come, and that comes after all.
 
 mod function;
 mod misfortune;
@@ -26,8 +26,10 @@ use anyhow::Result;
 use faults::{Calls, Fault, Plan, Rule, Times};
 
 use self::misfortune::Misfortune;
+use self::model::When;
+use self::play::Stage;
 use self::summary::Summary;
-use self::verify::Fleet;
+use self::verify::{Fleet, verify};
 use self::world::World;
 
 /// A seed, and how it is played.
@@ -101,18 +103,28 @@ impl Trial {
     /// When it could not be played to its end, which is a failure of the trial as well.
     pub async fn play(&self, world: &mut World) -> Result<Report> {
         // New processes, so that a trial finds none that remembers another one.
-        for ingest in &mut world.ingest {
-            ingest.function.end().await;
+        let mut tallies = Vec::new();
+        for exposed in world.exposed() {
+            exposed.function.end().await;
+            tallies.push(exposed.proxy.tally());
         }
         let before = Fleet::read(&mut world.api).await?;
-        let tallies: Vec<_> = world.ingest.iter().map(|ingest| ingest.proxy.tally()).collect();
-        let played = play::play(world, self.seed, &self.name, &self.misfortune).await?;
-        let found = verify::verify(world, &played, &before).await?;
-        let mut summary = Summary::of(&played, &found.totals);
-        for (ingest, before) in world.ingest.iter().zip(&tallies) {
-            summary.add_faults(before, &ingest.proxy.tally());
+        let played = play::prepare(world, self.seed, &self.name).await?;
+        let stage = Stage::new(&played.story, &self.misfortune, self.seed);
+
+        let calls = stage.tell(world, &played.cast, &self.misfortune).await?;
+        let found = verify(world, &played, &before, When::Told).await?;
+        let mut differences: Vec<_> =
+            found.differences.into_iter().map(|line| format!("told: {line}")).collect();
+        stage.watch(world, &self.misfortune).await?;
+        let found = verify(world, &played, &before, When::Watched).await?;
+        differences.extend(found.differences.into_iter().map(|line| format!("watched: {line}")));
+
+        let mut summary = Summary::of(&played, &stage, &found.totals);
+        for (exposed, before) in world.exposed().zip(&tallies) {
+            summary.add_faults(before, &exposed.proxy.tally());
         }
-        Ok(Report { differences: found.differences, summary, calls: played.calls })
+        Ok(Report { differences, summary, calls })
     }
 }
 

@@ -8,7 +8,18 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::story::{Cast, Meaning, Message, Order, Reading, Story, TARGET};
+use super::story::{
+    Boot, Cast, Meaning, Message, Order, Reading, Registration, STRAGGLER, Story, TARGET,
+};
+
+/// When it is asked what must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// Everything but the stragglers has been handled.
+    Told,
+    /// Then the watchdog has looked, and the stragglers have come.
+    Watched,
+}
 
 /// Everything.
 #[derive(Debug, Default)]
@@ -27,9 +38,15 @@ pub(super) struct ExpectedDevice {
     pub(super) points: BTreeMap<PointKey, Claimed>,
     pub(super) presence: ExpectedPresence,
     pub(super) fw_version: Option<String>,
+    /// Numbers that are missing: when the watchdog looks, and in the end. None: the device does not name
+    /// its power-ons, and what it means by a number is guessing.
+    pub(super) gaps: Option<(BTreeSet<Range>, BTreeSet<Range>)>,
     /// By order: what its answers allow.
     pub(super) commands: BTreeMap<usize, ExpectedCommand>,
 }
+
+/// Numbers from the first to the last one.
+pub(super) type Range = (u32, u32);
 
 /// A message in the archive.
 #[derive(Debug)]
@@ -65,6 +82,8 @@ pub(super) struct Claimed {
 pub(super) struct ExpectedPresence {
     /// None: never heard.
     pub(super) is_there: Option<bool>,
+    /// The watchdog says that it is silent.
+    pub(super) is_silent: bool,
     /// From and to: of a message that came twice, either receipt may have been the one that counted.
     pub(super) last_seen: Option<(Timestamp, Timestamp)>,
     /// Each time that it went: when it may be said to have gone, and when to have come back (empty: not
@@ -80,17 +99,30 @@ pub(super) struct ExpectedCommand {
     pub(super) upgrade: Option<(&'static str, Option<f64>)>,
 }
 
+/// A message and when it was received.
+type Told<'a> = (&'a Message, &'a BTreeSet<Timestamp>);
+
 /// What must be there after a story.
-pub(super) fn expected(cast: &Cast, orders: &[Order], story: &Story) -> Expected {
+pub(super) fn expected(cast: &Cast, orders: &[Order], story: &Story, when: When) -> Expected {
     let mut receipts: Vec<BTreeSet<Timestamp>> = vec![BTreeSet::new(); story.messages.len()];
+    let mut straggles = vec![false; story.messages.len()];
     for receipt in &story.receipts {
         receipts[receipt.message].insert(receipt.at);
+        straggles[receipt.message] = receipt.act == STRAGGLER;
     }
     let mut expected = Expected::default();
-    for (number, _) in cast.devices.iter().enumerate() {
+    for (number, character) in cast.devices.iter().enumerate() {
         let mut device = ExpectedDevice::default();
-        let of_device: Vec<_> =
-            story.messages.iter().zip(&receipts).filter(|(m, _)| m.device == number).collect();
+        let all = story.messages.iter().zip(&receipts).zip(&straggles);
+        let all: Vec<(Told<'_>, bool)> = all
+            .map(|(told, straggles)| (told, *straggles))
+            .filter(|((message, _), _)| message.device == number)
+            .collect();
+        let in_time = || all.iter().filter(|(_, straggles)| !straggles).map(|(told, _)| *told);
+        let of_device: Vec<Told<'_>> = match when {
+            When::Told => in_time().collect(),
+            When::Watched => all.iter().map(|(told, _)| *told).collect(),
+        };
         for (order, _) in orders.iter().enumerate().filter(|(_, order)| order.device == number) {
             device.commands.insert(order, ExpectedCommand::default());
         }
@@ -109,6 +141,13 @@ pub(super) fn expected(cast: &Cast, orders: &[Order], story: &Story) -> Expected
             }
         }
         device.presence = presence(&of_device);
+        if when == When::Watched && character.registration != Registration::Never {
+            device.presence.is_silent = device.presence.is_there == Some(true);
+            device.presence.is_there = Some(false);
+        }
+        if character.boot != Boot::Unnamed {
+            device.gaps = Some((missing(in_time()), missing(of_device.iter().copied())));
+        }
         device.fw_version = latest_firmware(&of_device);
         for command in device.commands.values_mut() {
             let is_new = |(message, _): &(&Message, _)| matches!(&message.meaning, Meaning::Hello { fw_version, .. } if fw_version == TARGET);
@@ -144,6 +183,9 @@ impl ExpectedDevice {
             Meaning::Status { ts, .. } => {
                 self.archive(message, "status", Some(*ts), receipts.clone());
             }
+            Meaning::Lifecycle { ts, .. } => {
+                self.archive(message, "lifecycle", Some(*ts), receipts.clone());
+            }
             Meaning::Ack { ts, order, result, detail } => {
                 self.archive(message, "command_ack", Some(*ts), receipts.clone());
                 if let Some(command) = order.and_then(|order| self.commands.get_mut(&order)) {
@@ -176,7 +218,7 @@ impl ExpectedDevice {
         self.messages.push(ExpectedMessage {
             category,
             topic: message.topic.clone(),
-            payload: serde_json::from_slice(&message.payload).unwrap_or_default(),
+            payload: json_of(message),
             size: message.payload.len(),
             identity: ts.map(|ts| (ts, identity(message))),
             received_at,
@@ -234,13 +276,15 @@ fn identity(message: &Message) -> String {
 }
 
 /// Signals in the order of their receipt.
-fn presence(messages: &[(&Message, &BTreeSet<Timestamp>)]) -> ExpectedPresence {
+fn presence(messages: &[Told<'_>]) -> ExpectedPresence {
     let mut signals: Vec<(Timestamp, usize, bool)> = Vec::new();
     let mut seen: Vec<(Timestamp, Timestamp)> = Vec::new();
     for (number, (message, receipts)) in messages.iter().enumerate() {
         let (is_there, is_heard) = match message.meaning {
             // A last will is published when nobody is there, even that of an old connection.
-            Meaning::Status { is_there, .. } => (is_there, !is_will(message)),
+            Meaning::Status { is_there, .. } | Meaning::Lifecycle { is_there, .. } => {
+                (is_there, !is_end(message))
+            }
             Meaning::Nonsense | Meaning::Wreck => continue,
             _ => (true, true),
         };
@@ -270,18 +314,48 @@ fn presence(messages: &[(&Message, &BTreeSet<Timestamp>)]) -> ExpectedPresence {
     }
     ExpectedPresence {
         is_there: signals.last().map(|(_, _, is_there)| *is_there),
+        is_silent: false,
         last_seen: seen.iter().copied().reduce(|(a, b), (first, last)| (a.max(first), b.max(last))),
         absences,
     }
 }
 
-fn is_will(message: &Message) -> bool {
-    let payload: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
-    payload["status"] == "offline"
+/// Whether a message is about the end of a connection, whichever.
+fn is_end(message: &Message) -> bool {
+    let payload = json_of(message);
+    payload["status"] == "offline" || payload["eventType"] == "disconnected"
+}
+
+fn json_of(message: &Message) -> Value {
+    serde_json::from_slice(&message.payload).unwrap_or_default()
+}
+
+/// The numbers between those that came, power-on by power-on. `messages` in the order in which they were
+/// said.
+fn missing<'a>(messages: impl Iterator<Item = Told<'a>>) -> BTreeSet<Range> {
+    let mut missing = BTreeSet::new();
+    let mut last: Option<(Value, u32)> = None;
+    for (message, _) in messages {
+        if matches!(message.meaning, Meaning::Nonsense | Meaning::Wreck) {
+            continue;
+        }
+        let mut payload = json_of(message);
+        let seq = payload["seq"].as_u64().and_then(|seq| u32::try_from(seq).ok());
+        let Some(seq) = seq else { continue };
+        let boot = payload["boot"].take();
+        if let Some((of, before)) = &last
+            && *of == boot
+            && seq != before.wrapping_add(1)
+        {
+            missing.insert((before.wrapping_add(1), seq.wrapping_sub(1)));
+        }
+        last = Some((boot, seq));
+    }
+    missing
 }
 
 /// Of the heartbeat that came last.
-fn latest_firmware(messages: &[(&Message, &BTreeSet<Timestamp>)]) -> Option<String> {
+fn latest_firmware(messages: &[Told<'_>]) -> Option<String> {
     let hellos = messages.iter().filter_map(|(message, receipts)| match &message.meaning {
         Meaning::Hello { fw_version, .. } => Some((receipts.last()?, fw_version)),
         _ => None,

@@ -1,4 +1,4 @@
-//! Playing a seed: orders, the story in batches under misfortune, and the end when everything is done.
+//! Playing a seed: orders, the story in batches under misfortune, and the watchdog when it is told.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result, bail, ensure};
 use faults::Plan;
 use futures::future::try_join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -15,106 +15,45 @@ use super::misfortune::Misfortune;
 use super::queue::{self, Counts, Queue};
 use super::rest::Api;
 use super::story::{Cast, Order, Registration, Story, dice};
-use super::world::{Ingest, World};
+use super::world::{Exposed, World};
 
-/// A seed that was played to its end.
+/// Batches after which faults end, whatever the plan says: what then still fails, fails for good.
+const ENOUGH: usize = 400;
+
+/// Who is there, what was ordered, and what is said.
 pub(super) struct Played {
     pub(super) cast: Cast,
     pub(super) orders: Vec<Order>,
     pub(super) commands: Vec<Uuid>,
     pub(super) story: Story,
-    pub(super) counts: Counts,
-    pub(super) deaths: usize,
-    /// Calls while things could go wrong.
-    pub(super) calls: usize,
 }
 
-/// Batches after which faults end, whatever the plan says: what then still fails, fails for good.
-const ENOUGH: usize = 400;
-
-/// How often a message may fail without a fault: others may win its device's lock.
-const PATIENCE: usize = 20;
-
-/// Plays a seed; its devices' ids begin with `name`.
-pub(super) async fn play(
-    world: &mut World,
-    seed: u64,
-    name: &str,
-    misfortune: &Misfortune,
-) -> Result<Played> {
+/// Registers who is registered first, and gives the commands.
+pub(super) async fn prepare(world: &mut World, seed: u64, name: &str) -> Result<Played> {
     let cast = Cast::of(seed, name);
-    for device in cast.devices.iter().filter(|d| d.registration == Registration::Before) {
-        register(&mut world.api, &device.id).await?;
-    }
+    register(&mut world.api, &cast, Registration::Before).await?;
     let orders = cast.orders();
     let mut commands = Vec::with_capacity(orders.len());
     for order in &orders {
-        commands.push(give(&mut world.api, &cast.devices[order.device].id, order).await?);
+        let path = format!("/api/devices/{}/commands", cast.devices[order.device].id);
+        let body = json!({"cmd": order.cmd, "params": order.params});
+        let answer = world.api.post(&path, &body).await?;
+        commands.push(answer["cmd_id"].as_str().context("a command without an id")?.parse()?);
     }
     let story = cast.story(&orders, &commands);
-
-    let stage = Stage {
-        story: &story,
-        queue: Mutex::new(Queue::new(&story, misfortune, dice(seed, 5))),
-        changed: Notify::new(),
-        deaths: Mutex::default(),
-    };
-    let working = misfortune.plans.len();
-    let before = calls(world);
-    for (ingest, plan) in world.ingest.iter().zip(&misfortune.plans) {
-        ingest.proxy.set_plan(plan.clone());
-    }
-    let meanwhile = async {
-        for device in cast.devices.iter().filter(|d| d.registration == Registration::Meanwhile) {
-            register(&mut world.api, &device.id).await?;
-        }
-        Ok(())
-    };
-    let work = try_join_all(world.ingest.iter_mut().take(working).map(|i| stage.work(i, ENOUGH)));
-    tokio::try_join!(work, meanwhile)?;
-
-    // What is late arrives before the last act; nothing goes wrong in that.
-    for ingest in &mut world.ingest {
-        ingest.proxy.settled().await;
-        ingest.proxy.set_plan(Plan::none());
-    }
-    let calls = calls(world) - before;
-    {
-        let mut queue = stage.queue();
-        queue.calm_down();
-        queue.replay(0.2);
-    }
-    let most = stage.queue().counts.batches + PATIENCE + 10 * story.receipts.len();
-    try_join_all(world.ingest.iter_mut().take(working).map(|i| stage.work(i, most))).await?;
-    ensure!(stage.queue().is_empty(), "without faults, messages still fail after {most} batches");
-    for device in cast.devices.iter().filter(|d| d.registration == Registration::Afterwards) {
-        register(&mut world.api, &device.id).await?;
-    }
-
-    let counts = stage.queue().counts;
-    let deaths = *lock(&stage.deaths);
-    drop(stage);
-    Ok(Played { cast, orders, commands, story, counts, deaths, calls })
+    Ok(Played { cast, orders, commands, story })
 }
 
-/// How many calls the processes have made.
-fn calls(world: &World) -> usize {
-    world.ingest.iter().map(|ingest| ingest.proxy.tally().total_calls()).sum()
-}
-
-async fn register(api: &mut Api, id: &str) -> Result<()> {
-    api.post("/api/devices", &json!({"device_id": id, "device_name": id})).await.map(drop)
-}
-
-async fn give(api: &mut Api, id: &str, order: &Order) -> Result<Uuid> {
-    let body = json!({"cmd": order.cmd, "params": order.params});
-    let answer = api.post(&format!("/api/devices/{id}/commands"), &body).await?;
-    let cmd_id = answer["cmd_id"].as_str().context("a command without an id")?;
-    Ok(cmd_id.parse()?)
+async fn register(api: &mut Api, cast: &Cast, when: Registration) -> Result<()> {
+    for device in cast.devices.iter().filter(|device| device.registration == when) {
+        let body = json!({"device_id": device.id, "device_name": device.id});
+        api.post("/api/devices", &body).await?;
+    }
+    Ok(())
 }
 
 /// Where processes work on one queue.
-struct Stage<'a> {
+pub(super) struct Stage<'a> {
     story: &'a Story,
     queue: Mutex<Queue<'a>>,
     /// A batch has ended: what waited for it may be ready.
@@ -127,12 +66,102 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'a> Stage<'a> {
+    pub(super) fn new(story: &'a Story, misfortune: &Misfortune, seed: u64) -> Self {
+        Self {
+            story,
+            queue: Mutex::new(Queue::new(story, misfortune, dice(seed, 5))),
+            changed: Notify::new(),
+            deaths: Mutex::default(),
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.queue().counts
+    }
+
+    /// Processes that were killed.
+    pub(super) fn deaths(&self) -> usize {
+        *lock(&self.deaths)
+    }
+
+    /// Delivers everything but the stragglers, while what goes wrong goes wrong, and then what is left.
+    /// How many calls were made under the plans.
+    pub(super) async fn tell(
+        &self,
+        world: &mut World,
+        cast: &Cast,
+        misfortune: &Misfortune,
+    ) -> Result<usize> {
+        let before = calls(world);
+        for (ingest, plan) in world.ingest.iter().zip(&misfortune.plans) {
+            ingest.proxy.set_plan(plan.clone());
+        }
+        let working = misfortune.plans.len();
+        let meanwhile = register(&mut world.api, cast, Registration::Meanwhile);
+        let work = world.ingest.iter_mut().take(working).map(|ingest| self.work(ingest, ENOUGH));
+        tokio::try_join!(try_join_all(work), meanwhile)?;
+        // What is late arrives before it is over.
+        for ingest in &mut world.ingest {
+            ingest.proxy.settled().await;
+            ingest.proxy.set_plan(Plan::none());
+        }
+        let calls = calls(world) - before;
+        self.queue().calm_down();
+        self.finish(world, working).await?;
+        register(&mut world.api, cast, Registration::Afterwards).await?;
+        Ok(calls)
+    }
+
+    /// The watchdog looks, dies perhaps, and looks again, while the queue delivers once more what is done;
+    /// then stragglers come.
+    pub(super) async fn watch(&self, world: &mut World, misfortune: &Misfortune) -> Result<()> {
+        let working = misfortune.plans.len();
+        self.queue().replay(0.2);
+        let World { ingest, watchdog, .. } = world;
+        let look = async {
+            for plan in &misfortune.watchdog {
+                watchdog.proxy.set_plan(plan.clone());
+                // What becomes of it does not matter: there will be another one.
+                if let Ended::Died = watchdog.function.invoke(&json!({})).await? {
+                    *lock(&self.deaths) += 1;
+                }
+                watchdog.proxy.settled().await;
+            }
+            watchdog.proxy.set_plan(Plan::none());
+            match watchdog.function.invoke(&json!({})).await? {
+                Ended::Answered(_) => Ok(()),
+                ended => bail!("without a fault the watchdog has {ended:?}"),
+            }
+        };
+        let work = ingest.iter_mut().take(working).map(|ingest| self.work(ingest, usize::MAX));
+        tokio::try_join!(try_join_all(work), look)?;
+        {
+            let mut queue = self.queue();
+            queue.let_everybody_come();
+            queue.replay(0.2);
+        }
+        self.finish(world, working).await
+    }
+
+    /// Works until everything is done; nothing goes wrong any more.
+    async fn finish(&self, world: &mut World, working: usize) -> Result<()> {
+        // A message may fail because others won its device's lock, but not for ever.
+        let most = self.counts().batches + 20 + 10 * self.story.receipts.len();
+        let work = world.ingest.iter_mut().take(working).map(|ingest| self.work(ingest, most));
+        try_join_all(work).await?;
+        ensure!(
+            self.queue().is_empty(),
+            "without faults, messages still fail after {most} batches"
+        );
+        Ok(())
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue<'a>> {
         lock(&self.queue)
     }
 
     /// Works until the queue is empty or so many batches were taken in all.
-    async fn work(&self, ingest: &mut Ingest, most: usize) -> Result<()> {
+    async fn work(&self, ingest: &mut Exposed, most: usize) -> Result<()> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -156,8 +185,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    async fn deliver(&self, ingest: &mut Ingest, batch: &[usize]) -> Result<HashSet<usize>> {
-        let event: Value = queue::event(self.story, batch);
+    async fn deliver(&self, ingest: &mut Exposed, batch: &[usize]) -> Result<HashSet<usize>> {
+        let event = queue::event(self.story, batch);
         Ok(match ingest.function.invoke(&event).await? {
             Ended::Answered(answer) => match queue::failed(&answer, batch) {
                 Some(failed) => failed,
@@ -170,4 +199,9 @@ impl<'a> Stage<'a> {
             }
         })
     }
+}
+
+/// How many calls the processes of ingest have made.
+fn calls(world: &World) -> usize {
+    world.ingest.iter().map(|ingest| ingest.proxy.tally().total_calls()).sum()
 }

@@ -10,7 +10,7 @@ use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::misfortune::Misfortune;
-use super::story::{Dice, Meaning, Story, happens};
+use super::story::{Dice, Meaning, STRAGGLER, Story, happens};
 
 /// What waits to be delivered, what somebody works on, what is done.
 pub(super) struct Queue<'a> {
@@ -23,6 +23,8 @@ pub(super) struct Queue<'a> {
     batch: RangeInclusive<usize>,
     redelivery: f64,
     overlap: f64,
+    /// Whether stragglers come, too.
+    everybody: bool,
     pub(super) counts: Counts,
 }
 
@@ -49,13 +51,18 @@ impl<'a> Queue<'a> {
             batch: misfortune.batch.clone(),
             redelivery: misfortune.redelivery,
             overlap: misfortune.overlap,
+            everybody: false,
             counts: Counts::default(),
         }
     }
 
-    /// Whether everything is done.
+    /// Whether everything is done that comes by now.
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight == 0
+        self.in_flight == 0 && !self.waiting.iter().any(|receipt| self.comes(*receipt))
+    }
+
+    fn comes(&self, receipt: usize) -> bool {
+        self.everybody || self.story.receipts[receipt].act != STRAGGLER
     }
 
     /// Some of what may be delivered now; nothing, while that has to wait for what is in flight.
@@ -97,6 +104,9 @@ impl<'a> Queue<'a> {
     /// What of the device has to be done before is done.
     fn is_ready(&self, receipt: usize) -> bool {
         let act = self.story.receipts[receipt].act;
+        if !self.comes(receipt) {
+            return false;
+        }
         if act == 0 {
             return true;
         }
@@ -130,10 +140,15 @@ impl<'a> Queue<'a> {
         self.overlap = 0.0;
     }
 
-    /// Delivers some of everything once more.
+    /// From now on stragglers come, too.
+    pub(super) fn let_everybody_come(&mut self) {
+        self.everybody = true;
+    }
+
+    /// Delivers some of what was delivered once more.
     pub(super) fn replay(&mut self, share: f64) {
         for receipt in 0..self.story.receipts.len() {
-            if happens(&mut self.dice, share) {
+            if self.comes(receipt) && happens(&mut self.dice, share) {
                 self.waiting.push(receipt);
                 self.counts.redelivered += 1;
             }

@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 
 use faults::Tally;
 
-use super::play::Played;
+use super::play::{Played, Stage};
 use super::verify::{Both, Totals};
 
 /// Of one seed or of many.
@@ -30,8 +30,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(super) fn of(played: &Played, totals: &Totals) -> Self {
-        let (story, counts) = (&played.story, played.counts);
+    pub(super) fn of(played: &Played, stage: &Stage<'_>, totals: &Totals) -> Self {
+        let (story, counts) = (&played.story, stage.counts());
         Self {
             seeds: 1,
             devices: played.cast.devices.len(),
@@ -42,7 +42,7 @@ impl Summary {
             returned: counts.returned,
             redelivered: counts.redelivered,
             batches: counts.batches,
-            deaths: played.deaths,
+            deaths: stage.deaths(),
             calls: 0,
             faults: BTreeMap::new(),
             totals: *totals,

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context as _, Result};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::model::{self, Expected, ExpectedDevice, ExpectedMessage};
+use super::model::{self, Expected, ExpectedDevice, ExpectedMessage, Range, When};
 use super::play::Played;
 use super::rest::Api;
 use super::story::{Character, Presence, Registration};
 use super::world::World;
+
+/// Longer than a run takes, and much shorter than the time since what was said in it.
+const TODAY: SignedDuration = SignedDuration::from_hours(24);
 
 const ALL_TIME: &str = "start=1900-01-01T00:00:00Z&stop=2200-01-01T00:00:00Z";
 
@@ -86,13 +89,19 @@ impl Fleet {
     }
 }
 
-/// Compares all that a seed has left behind; `before` is the fleet before it.
-pub(super) async fn verify(world: &mut World, played: &Played, before: &Fleet) -> Result<Found> {
-    let expected = model::expected(&played.cast, &played.orders, &played.story);
+/// Compares all that a seed has left behind so far; `before` is the fleet before it.
+pub(super) async fn verify(
+    world: &mut World,
+    played: &Played,
+    before: &Fleet,
+    when: When,
+) -> Result<Found> {
+    let expected = model::expected(&played.cast, &played.orders, &played.story, when);
     let mut found = Found::default();
     let mut fleet = Fleet::default();
     for (character, device) in played.cast.devices.iter().zip(&expected.devices) {
-        let mut of_device = OfDevice { character, device, api: &mut world.api, found: &mut found };
+        let mut of_device =
+            OfDevice { character, device, when, api: &mut world.api, found: &mut found };
         of_device.archive().await?;
         of_device.points().await?;
         fleet.unacknowledged += of_device.alerts().await?;
@@ -142,6 +151,7 @@ fn connection(device: &ExpectedDevice) -> &'static str {
 struct OfDevice<'a> {
     character: &'a Character,
     device: &'a ExpectedDevice,
+    when: When,
     api: &'a mut Api,
     found: &'a mut Found,
 }
@@ -174,6 +184,7 @@ struct Point {
 #[derive(Deserialize)]
 struct Alert {
     alert_type: String,
+    message: String,
     created_at: Timestamp,
     resolved_at: Option<Timestamp>,
 }
@@ -297,19 +308,36 @@ impl OfDevice<'_> {
         Ok(())
     }
 
-    /// Each absence is one alert. How many there are.
+    /// Each absence is one alert, and so are the numbers that are missing. How many there are.
     async fn alerts(&mut self) -> Result<i64> {
         let mut alerts: Vec<Alert> = self.list("/alerts").await?;
         let count = alerts.len();
         alerts.reverse(); // oldest first
+        let (gaps, offline): (Vec<_>, Vec<_>) =
+            alerts.into_iter().partition(|alert| alert.alert_type == "sequence_gap");
+        let expected = self.offline_alerts(offline) + self.gap_alerts(&gaps);
+        self.found.totals.alerts.add(expected, count);
+        Ok(i64::try_from(count)?)
+    }
+
+    fn offline_alerts(&mut self, mut alerts: Vec<Alert>) -> usize {
         let presence = &self.device.presence;
         let is_watched = self.character.registration == Registration::Before;
         let absences = if is_watched { presence.absences.as_slice() } else { &[] };
         let told: Vec<_> =
             alerts.iter().map(|a| (&a.alert_type, a.created_at, a.resolved_at)).collect();
-        let told = format!("alerts {told:?} for absences {absences:?}");
-        let began: BTreeSet<_> = alerts.iter().map(|alert| alert.created_at).collect();
-        let fits = match self.character.presence {
+        let mut told = format!("alerts {told:?} for absences {absences:?}");
+        if presence.is_silent {
+            told += " and silence";
+        }
+        let is_its_own = |alert: &Alert| alert.alert_type == "device_offline";
+        let mut fits = alerts.iter().all(is_its_own);
+        // What the watchdog has raised is of now, long after all that was said.
+        let by_now = |alert: &mut Alert| alert.created_at.duration_until(Timestamp::now()) < TODAY;
+        let silence: Vec<_> = alerts.extract_if(.., by_now).collect();
+        fits &= silence.len() == usize::from(presence.is_silent)
+            && silence.iter().all(|alert| alert.resolved_at.is_none());
+        fits &= match self.character.presence {
             Presence::Steady | Presence::InActs => {
                 alerts.len() == absences.len()
                     && alerts.iter().zip(absences).all(|(alert, (gone, back))| {
@@ -324,21 +352,50 @@ impl OfDevice<'_> {
             // and none that was not; and one is open if it is gone, else none.
             Presence::Flapping => {
                 let open = alerts.iter().filter(|alert| alert.resolved_at.is_none()).count();
-                let is_gone = is_watched && presence.is_there == Some(false);
+                let is_gone = presence.is_there == Some(false) && !presence.is_silent;
+                let began: BTreeSet<_> = alerts.iter().map(|alert| alert.created_at).collect();
                 began.len() == alerts.len()
-                    && open == usize::from(is_gone)
+                    && open == usize::from(is_watched && is_gone)
                     && began.iter().all(|at| absences.iter().any(|(gone, _)| gone.contains(at)))
             }
         };
-        if !fits || alerts.iter().any(|alert| alert.alert_type != "device_offline") {
-            self.difference(told);
-        }
         let expected = match self.character.presence {
-            Presence::Flapping if fits => count,
+            Presence::Flapping if fits => alerts.len(),
             _ => absences.len(),
         };
-        self.found.totals.alerts.add(expected, count);
-        Ok(i64::try_from(count)?)
+        if !fits {
+            self.difference(told);
+        }
+        expected + usize::from(self.device.presence.is_silent)
+    }
+
+    /// One alert that names what is missing; it is resolved if that has come after all.
+    fn gap_alerts(&mut self, alerts: &[Alert]) -> usize {
+        let is_watched =
+            self.when == When::Watched && self.character.registration != Registration::Never;
+        let none = (BTreeSet::new(), BTreeSet::new());
+        let (first, last) = match &self.device.gaps {
+            _ if !is_watched => &none,
+            // There is no saying which numbers belong together.
+            None => return alerts.len(),
+            Some(gaps) => gaps,
+        };
+        let fits = match alerts {
+            [] => first.is_empty(),
+            [alert] => {
+                let is_named = ranges(&alert.message).is_some_and(|named| named == *last);
+                !first.is_empty()
+                    && alert.resolved_at.is_some() == last.is_empty()
+                    && (is_named || last.is_empty())
+            }
+            _ => false,
+        };
+        let expected = usize::from(!first.is_empty());
+        if !fits {
+            let told: Vec<_> = alerts.iter().map(|a| (a.resolved_at, &a.message)).collect();
+            self.difference(format!("gap alerts {told:?}, missing {first:?}, then {last:?}"));
+        }
+        expected
     }
 
     /// What the registry says.
@@ -418,6 +475,16 @@ impl OfDevice<'_> {
         }
         Ok(())
     }
+}
+
+/// The ranges that an alert for missing numbers names: `…: 3, 5 to 7`.
+fn ranges(message: &str) -> Option<BTreeSet<Range>> {
+    let named = message.rsplit_once(": ")?.1;
+    let range = |text: &str| {
+        let (first, last) = text.split_once(" to ").unwrap_or((text, text));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    named.split(", ").map(range).collect()
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(value: Value, path: &str) -> Result<T> {

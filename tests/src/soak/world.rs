@@ -1,5 +1,5 @@
-//! What a seed is played in: an endpoint with its stores, ingest processes each behind a proxy of its
-//! own, and the functions of the REST API, which see no faults.
+//! What a seed is played in: an endpoint with its stores, ingest and the watchdog each behind a proxy of
+//! its own, and the functions of the REST API, which see no faults.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,15 +12,16 @@ use tempfile::TempDir;
 use super::function::Function;
 use super::rest::Api;
 
-/// An ingest process and what stands between it and the endpoint.
-pub(super) struct Ingest {
+/// A function, and the proxy that stands between it and the endpoint.
+pub(super) struct Exposed {
     pub(super) function: Function,
     pub(super) proxy: Proxy,
 }
 
 /// The system under test but for MQTT, which a seed needs none of.
 pub struct World {
-    pub(super) ingest: Vec<Ingest>,
+    pub(super) ingest: Vec<Exposed>,
+    pub(super) watchdog: Exposed,
     pub(super) api: Api,
     pub(super) stack: Stack,
     logs: TempDir,
@@ -40,21 +41,30 @@ impl World {
             let environment = environment(stack.settings(), endpoint);
             Function::new(binaries.join(name), environment, logs.path().join(log)).await
         };
-        let mut ingest = Vec::with_capacity(processes);
-        for number in 1..=processes {
+        let expose = async |name: &str, log: &str| {
             let proxy = Proxy::start(&stack.endpoint_url()).await?;
-            let function = start("ingest", &format!("ingest-{number}.log"), &proxy.url()).await?;
+            let function = start(name, log, &proxy.url()).await?;
             let target = function.target();
             proxy.on_kill(move || target.kill());
-            ingest.push(Ingest { function, proxy });
+            anyhow::Ok(Exposed { function, proxy })
+        };
+        let mut ingest = Vec::with_capacity(processes);
+        for number in 1..=processes {
+            ingest.push(expose("ingest", &format!("ingest-{number}.log")).await?);
         }
+        let watchdog = expose("watchdog", "watchdog.log").await?;
         let endpoint = stack.endpoint_url();
         let api = Api {
             devices: start("devices", "devices.log", &endpoint).await?,
             alerts: start("alerts", "alerts.log", &endpoint).await?,
             stats: start("stats", "stats.log", &endpoint).await?,
         };
-        Ok(Self { ingest, api, stack, logs })
+        Ok(Self { ingest, watchdog, api, stack, logs })
+    }
+
+    /// The functions that meet faults.
+    pub(super) fn exposed(&mut self) -> impl Iterator<Item = &mut Exposed> {
+        self.ingest.iter_mut().chain([&mut self.watchdog])
     }
 
     /// Where the functions' logs are, until the world ends.
@@ -71,8 +81,8 @@ impl World {
 
     /// Ends everything.
     pub async fn stop(mut self) {
-        for ingest in &mut self.ingest {
-            ingest.function.end().await;
+        for exposed in self.exposed() {
+            exposed.function.end().await;
         }
         self.api.end().await;
         self.stack.stop().await;

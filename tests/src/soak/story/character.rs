@@ -10,7 +10,7 @@ pub(crate) struct Character {
     pub(crate) id: String,
     pub(crate) registration: Registration,
     pub(crate) presence: Presence,
-    pub(super) boot: Boot,
+    pub(crate) boot: Boot,
     /// Speaks version 1 of the protocol.
     pub(super) is_old: bool,
     pub(super) power_ons: usize,
@@ -45,9 +45,9 @@ pub(crate) enum Presence {
     Flapping,
 }
 
-/// What it calls its power-ons.
+/// What it calls its power-ons. Only with a name there is no guessing which numbers are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Boot {
+pub(crate) enum Boot {
     Unnamed,
     Counted,
     Named,

@@ -63,7 +63,12 @@ pub(super) fn speak(
 
 fn chatter(teller: &mut Teller<'_>, character: &Character) {
     match teller.dice.random_range(0..20) {
-        0..14 => teller.readings(),
+        0..13 => teller.readings(),
+        13 => {
+            teller.straggle(Teller::readings);
+            // Nobody knows that a number is missing before a higher one has come.
+            teller.hello("1.0.1");
+        }
         14 => {
             let version = ["1.0.1", "1.1.0-rc.1", "2.0.0+b7"][teller.dice.random_range(0..3)];
             teller.hello(version);
@@ -80,19 +85,28 @@ fn chatter(teller: &mut Teller<'_>, character: &Character) {
 
 /// It goes, and whatever it says next says that it is back.
 fn absence(teller: &mut Teller<'_>) {
-    if happens(teller.dice, 0.3) {
-        // The last will of an old connection, published when the new one is there, ends nothing.
-        teller.next_act();
-        teller.status(true, Some("second"));
-        teller.next_act();
-        teller.old_will("first");
-        teller.next_act();
-        teller.readings();
-        teller.next_act();
-        teller.status(false, Some("second"));
-    } else {
-        teller.next_act();
-        teller.status(false, None);
+    teller.next_act();
+    match teller.dice.random_range(0..6) {
+        0 => {
+            // The last will of an old connection, published when the new one is there, ends nothing.
+            teller.status(true, Some("second"));
+            teller.next_act();
+            teller.old_will("first");
+            teller.next_act();
+            teller.readings();
+            teller.next_act();
+            teller.status(false, Some("second"));
+        }
+        1 => {
+            // So does IoT Core's word of an old connection's end.
+            teller.connected();
+            teller.next_act_soon();
+            teller.old_disconnected();
+            teller.next_act_soon();
+            teller.disconnected();
+        }
+        2 => teller.disconnected(),
+        _ => teller.status(false, None),
     }
     teller.next_act();
 }

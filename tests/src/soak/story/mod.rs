@@ -15,7 +15,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-pub(super) use character::{Character, Presence, Registration};
+pub(super) use character::{Boot, Character, Presence, Registration};
 
 /// The random numbers of everything that a seed decides.
 pub(super) type Dice = Xoshiro256PlusPlus;
@@ -79,6 +79,11 @@ pub(super) enum Meaning {
         ts: Timestamp,
         is_there: bool,
     },
+    /// What IoT Core says of a connection; the end of an old one means that it is there.
+    Lifecycle {
+        ts: Timestamp,
+        is_there: bool,
+    },
     /// An answer to one of the orders, or to a command that nobody has given.
     Ack {
         ts: Timestamp,
@@ -119,6 +124,9 @@ pub(super) struct Receipt {
     /// device's comings and goings is not what a seed wants to leave to chance.
     pub(super) act: usize,
 }
+
+/// The act of what comes when nobody waits for it any more, after the watchdog has missed it.
+pub(super) const STRAGGLER: usize = usize::MAX;
 
 impl Cast {
     /// The cast of a seed; its devices' ids begin with `name`.
@@ -236,6 +244,9 @@ mod tests {
             if story.receipts.len() > story.messages.len() {
                 seen.insert("repeat".to_owned());
             }
+            if story.receipts.iter().any(|receipt| receipt.act == STRAGGLER) {
+                seen.insert("straggler".to_owned());
+            }
         }
         for wanted in [
             "Before",
@@ -248,11 +259,13 @@ mod tests {
             "Readings",
             "Hello",
             "Status",
+            "Lifecycle",
             "Ack",
             "Upgrade",
             "Nonsense",
             "Wreck",
             "repeat",
+            "straggler",
         ] {
             assert!(seen.contains(wanted), "{wanted} is not in {seen:?}");
         }

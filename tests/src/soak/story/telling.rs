@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::character::{Boot, Character};
-use super::{Dice, Meaning, Message, Reading, Receipt, Story, happens};
+use super::{Dice, Meaning, Message, Reading, Receipt, STRAGGLER, Story, happens};
 
 /// What devices measure, with the unit that they send: one that the platform knows by name, others that
 /// it does not.
@@ -32,6 +32,10 @@ pub(super) struct Teller<'a> {
     /// What to add to the platform's clock for the device's.
     clock_error: SignedDuration,
     act: usize,
+    /// What is said is not delivered before the very end.
+    straggles: bool,
+    /// Of its connection to IoT Core.
+    version: u64,
     boot: Option<Value>,
     seq: u32,
     /// Makes values, and so messages, differ.
@@ -57,6 +61,8 @@ impl<'a> Teller<'a> {
             received: begin,
             clock_error: SignedDuration::ZERO,
             act: 0,
+            straggles: false,
+            version: 0,
             boot: None,
             seq: 0,
             said: 0,
@@ -88,6 +94,45 @@ impl<'a> Teller<'a> {
     pub(super) fn next_act(&mut self) {
         self.act += 1;
         self.received += BETWEEN_ACTS;
+    }
+
+    /// The same, but without a pause.
+    pub(super) fn next_act_soon(&mut self) {
+        self.act += 1;
+    }
+
+    /// What is said meanwhile comes when nobody waits for it any more.
+    pub(super) fn straggle(&mut self, say: impl FnOnce(&mut Self)) {
+        self.straggles = true;
+        say(self);
+        self.straggles = false;
+    }
+
+    /// IoT Core says that it has connected.
+    pub(super) fn connected(&mut self) {
+        self.version += 1;
+        self.lifecycle("connected", self.version, true);
+    }
+
+    /// IoT Core says that its connection has ended.
+    pub(super) fn disconnected(&mut self) {
+        self.version += 1;
+        self.lifecycle("disconnected", self.version, false);
+    }
+
+    /// IoT Core says, after it has connected again, that its connection before has ended.
+    pub(super) fn old_disconnected(&mut self) {
+        self.lifecycle("disconnected", self.version - 1, true);
+    }
+
+    fn lifecycle(&mut self, event: &str, version: u64, is_there: bool) {
+        let id = &self.character.id;
+        let ts = self.received.as_millisecond();
+        let payload = json!({"clientId": id, "timestamp": ts, "eventType": event,
+            "versionNumber": version, "sessionIdentifier": "s", "principalIdentifier": "p"});
+        let topic = format!("$aws/events/presence/{event}/{id}");
+        let meaning = Meaning::Lifecycle { ts: self.received, is_there };
+        self.say_on(topic, payload.to_string().into_bytes(), meaning);
     }
 
     /// The device's clock.
@@ -275,6 +320,11 @@ impl<'a> Teller<'a> {
     /// Publishes, once or, as QoS 1 allows, several times.
     fn say(&mut self, suffix: &str, payload: Vec<u8>, meaning: Meaning) {
         let topic = format!("iot/{}/{suffix}", self.character.id);
+        self.say_on(topic, payload, meaning);
+    }
+
+    fn say_on(&mut self, topic: String, payload: Vec<u8>, meaning: Meaning) {
+        let act = if self.straggles { STRAGGLER } else { self.act };
         let message = self.story.messages.len();
         self.story.messages.push(Message { device: self.device, topic, payload, meaning });
         let times = if happens(self.dice, 0.15) { self.dice.random_range(2..=3) } else { 1 };
@@ -285,7 +335,7 @@ impl<'a> Teller<'a> {
                 _ => self.dice.random_range(2_000..120_000),
             };
             self.received += SignedDuration::from_millis(pause);
-            self.story.receipts.push(Receipt { message, at: self.received, act: self.act });
+            self.story.receipts.push(Receipt { message, at: self.received, act });
         }
     }
 }
