@@ -26,7 +26,7 @@ impl Connection {
     pub const ALL: [Self; 3] = [Self::Online, Self::Offline, Self::Unknown];
 
     /// The API's word.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Online => "online",
             Self::Offline => "offline",
