@@ -5,4 +5,5 @@
 mod commands;
 mod load;
 mod older_client;
+mod operators;
 mod telemetry;
