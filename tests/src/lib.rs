@@ -1,3 +1,4 @@
 pub mod device;
 pub mod load;
+pub mod soak;
 pub mod system;

@@ -8,6 +8,7 @@
 
 pub mod alert;
 pub mod archive;
+#[cfg(feature = "aws")]
 pub mod aws;
 pub mod command;
 pub mod config;

@@ -7,3 +7,4 @@ mod load;
 mod older_client;
 mod operators;
 mod telemetry;
+mod watchdog;

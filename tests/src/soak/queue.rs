@@ -1,0 +1,181 @@
+//! The queue, as badly as SQS may behave: in any order and grouping, more than once, and again while
+//! somebody still works on it.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rand::RngExt as _;
+use serde_json::{Value, json};
+
+use super::misfortune::Misfortune;
+use super::story::{Dice, Meaning, Story, happens};
+
+/// What waits to be delivered, what somebody works on, what is done.
+pub(super) struct Queue<'a> {
+    story: &'a Story,
+    /// Deliveries to come, as places of receipts; a receipt may be there several times.
+    waiting: Vec<usize>,
+    in_flight: usize,
+    done: Vec<bool>,
+    dice: Dice,
+    batch: RangeInclusive<usize>,
+    redelivery: f64,
+    overlap: f64,
+    pub(super) counts: Counts,
+}
+
+/// What was delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) batches: usize,
+    /// Messages in them.
+    pub(super) deliveries: usize,
+    /// Messages that came again because they were reported as failed, or nobody answered.
+    pub(super) returned: usize,
+    /// Messages that the queue delivered again although nobody had failed.
+    pub(super) redelivered: usize,
+}
+
+impl<'a> Queue<'a> {
+    pub(super) fn new(story: &'a Story, misfortune: &Misfortune, dice: Dice) -> Self {
+        Self {
+            story,
+            waiting: (0..story.receipts.len()).collect(),
+            in_flight: 0,
+            done: vec![false; story.receipts.len()],
+            dice,
+            batch: misfortune.batch.clone(),
+            redelivery: misfortune.redelivery,
+            overlap: misfortune.overlap,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Whether everything is done.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight == 0
+    }
+
+    /// Some of what may be delivered now; nothing, while that has to wait for what is in flight.
+    pub(super) fn take(&mut self) -> Vec<usize> {
+        let size = self.dice.random_range(self.batch.clone());
+        let mut batch = Vec::new();
+        let mut in_batch = HashSet::new();
+        let mut ready: Vec<usize> =
+            (0..self.waiting.len()).filter(|i| self.is_ready(self.waiting[*i])).collect();
+        let mut taken = Vec::new();
+        while batch.len() < size && !ready.is_empty() {
+            let place = ready.swap_remove(self.dice.random_range(0..ready.len()));
+            // A batch has no message twice.
+            if in_batch.insert(self.waiting[place]) {
+                batch.push(self.waiting[place]);
+                taken.push(place);
+            }
+        }
+        taken.sort_unstable_by(|a, b| b.cmp(a));
+        for place in taken {
+            self.waiting.swap_remove(place);
+        }
+        if batch.is_empty() {
+            return batch;
+        }
+        self.in_flight += 1;
+        self.counts.batches += 1;
+        self.counts.deliveries += batch.len();
+        for receipt in &batch {
+            // Its visibility timeout is over, and whoever works on it is not done.
+            if happens(&mut self.dice, self.overlap) {
+                self.waiting.push(*receipt);
+                self.counts.redelivered += 1;
+            }
+        }
+        batch
+    }
+
+    /// What of the device has to be done before is done.
+    fn is_ready(&self, receipt: usize) -> bool {
+        let act = self.story.receipts[receipt].act;
+        if act == 0 {
+            return true;
+        }
+        let device =
+            |receipt: usize| self.story.messages[self.story.receipts[receipt].message].device;
+        let of = device(receipt);
+        let mut others = self.story.receipts.iter().enumerate();
+        !others.any(|(other, r)| r.act < act && !self.done[other] && device(other) == of)
+    }
+
+    /// A batch has ended; these of its messages come again.
+    pub(super) fn put_back(&mut self, batch: &[usize], failed: &HashSet<usize>) {
+        self.in_flight -= 1;
+        for receipt in batch {
+            if failed.contains(receipt) {
+                self.waiting.push(*receipt);
+                self.counts.returned += 1;
+                continue;
+            }
+            self.done[*receipt] = true;
+            if happens(&mut self.dice, self.redelivery) {
+                self.waiting.push(*receipt);
+                self.counts.redelivered += 1;
+            }
+        }
+    }
+
+    /// No more redeliveries but those of what fails.
+    pub(super) fn calm_down(&mut self) {
+        self.redelivery = 0.0;
+        self.overlap = 0.0;
+    }
+
+    /// Delivers some of everything once more.
+    pub(super) fn replay(&mut self, share: f64) {
+        for receipt in 0..self.story.receipts.len() {
+            if happens(&mut self.dice, share) {
+                self.waiting.push(receipt);
+                self.counts.redelivered += 1;
+            }
+        }
+    }
+}
+
+/// The event that Lambda's event source mapping makes of a batch.
+pub(super) fn event(story: &Story, batch: &[usize]) -> Value {
+    let records = batch.iter().map(|receipt| {
+        let entry = &story.receipts[*receipt];
+        let message = &story.messages[entry.message];
+        let at = entry.at.as_millisecond();
+        let body = match message.meaning {
+            Meaning::Wreck => String::from_utf8_lossy(&message.payload).into_owned(),
+            _ => json!({
+                "payload": BASE64.encode(&message.payload),
+                "topic": message.topic,
+                "received_at": at,
+                "principal": "soak",
+            })
+            .to_string(),
+        };
+        json!({
+            "messageId": receipt.to_string(),
+            "receiptHandle": "r",
+            "body": body,
+            "attributes": {"SentTimestamp": at.to_string(), "ApproximateReceiveCount": "1"},
+            "messageAttributes": {},
+            "md5OfBody": "",
+            "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:ingest",
+            "awsRegion": "us-east-1",
+        })
+    });
+    json!({"Records": records.collect::<Vec<_>>()})
+}
+
+/// Which messages of a batch the answer names as failed. An answer that cannot be understood fails all.
+pub(super) fn failed(answer: &Value, batch: &[usize]) -> Option<HashSet<usize>> {
+    let failures = answer.get("batchItemFailures")?.as_array()?;
+    let ids = failures.iter().map(|failure| failure["itemIdentifier"].as_str()?.parse().ok());
+    let ids: HashSet<usize> = ids.collect::<Option<_>>()?;
+    ids.iter().all(|id| batch.contains(id)).then_some(ids)
+}

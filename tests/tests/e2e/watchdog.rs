@@ -1,0 +1,113 @@
+//! What did not happen, and what IoT Core itself says of connections.
+
+use anyhow::{Result, ensure};
+use blackbox::device::Device;
+use blackbox::system::System;
+use serde_json::{Value, json};
+use stack::Options;
+
+/// One run of the watchdog, beside those of its schedule.
+async fn run_watchdog(system: &System) -> Result<Value> {
+    let url = system.stack.functions_url() + "/2015-03-31/functions/watchdog/invocations";
+    Ok(reqwest::Client::new().post(url).json(&json!({})).send().await?.json().await?)
+}
+
+async fn connection(system: &System, expected: &str) -> Result<()> {
+    let status = system.get("/api/devices/m/status").await?;
+    ensure!(status["connection_status"] == expected, "{status}");
+    Ok(())
+}
+
+fn telemetry(seq: u32) -> String {
+    let now = jiff::Timestamp::now().to_string();
+    json!({"v": 2, "device_id": "m", "ts": now, "seq": seq, "boot": 1, "msg_type": "telemetry",
+        "measurements": [{"type": "pf", "val": seq}]})
+    .to_string()
+}
+
+#[tokio::test]
+async fn silence_and_missing_numbers_are_found_and_end_when_what_was_missing_comes() -> Result<()> {
+    let settings = [("OFFLINE_AFTER_S", "1"), ("GAP_GRACE_S", "1")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let system =
+        System::start_with(Options { settings: settings.to_vec(), ..Options::default() }).await?;
+    system.register("m").await?;
+    let mut device = Device::connect(system.mqtt(), "m").await?;
+    for seq in [1, 5] {
+        device.publish("iot/m/telemetry", telemetry(seq)).await?;
+    }
+    system.eventually("it is heard", || connection(&system, "online")).await?;
+    // Deadlines are kept to the minute.
+    system
+        .eventually("it is silent", async || {
+            run_watchdog(&system).await?;
+            connection(&system, "offline").await
+        })
+        .await?;
+    let kinds = |alerts: &[Value]| {
+        let mut kinds: Vec<_> = alerts
+            .iter()
+            .map(|a| (a["alert_type"].to_string(), a["resolved_at"].is_null()))
+            .collect();
+        kinds.sort();
+        kinds
+    };
+    let expect = |open: bool| {
+        [("\"device_offline\"".to_owned(), open), ("\"sequence_gap\"".to_owned(), open)]
+    };
+    system
+        .eventually("both alerts", async || {
+            run_watchdog(&system).await?;
+            let alerts = system.list("/api/devices/m/alerts").await?;
+            ensure!(kinds(&alerts) == expect(true), "{alerts:?}");
+            Ok(())
+        })
+        .await?;
+    for seq in [2, 3, 4] {
+        device.publish("iot/m/telemetry", telemetry(seq)).await?;
+    }
+    system
+        .eventually("both alerts resolved", async || {
+            let alerts = system.list("/api/devices/m/alerts").await?;
+            ensure!(kinds(&alerts) == expect(false), "{alerts:?}");
+            Ok(())
+        })
+        .await?;
+    system.stack.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn events_of_iot_core_about_connections_count_by_their_version() -> Result<()> {
+    let system = System::start().await?;
+    system.register("m").await?;
+    let mut core = Device::connect(system.mqtt(), "core").await?;
+    let event = |kind: &str, version: u32| {
+        let topic = format!("$aws/events/presence/{kind}/m");
+        let now = jiff::Timestamp::now().as_millisecond();
+        let event =
+            json!({"clientId": "m", "timestamp": now, "eventType": kind, "versionNumber": version});
+        (topic, event.to_string())
+    };
+    // The end of the first connection comes after the second one began, and everything comes twice.
+    for (kind, version) in [("connected", 1), ("connected", 2), ("disconnected", 1)] {
+        let (topic, event) = event(kind, version);
+        core.publish(&topic, event.clone()).await?;
+        core.publish(&topic, event).await?;
+    }
+    let (topic, marker) = ("iot/marker/telemetry", r#"{"temperature":1}"#);
+    core.publish(topic, marker).await?;
+    system
+        .eventually("what was sent after it all", async || {
+            let points = system.list("/api/devices/marker/metrics").await?;
+            ensure!(points.len() == 1, "{points:?}");
+            Ok(())
+        })
+        .await?;
+    system.eventually("it is there", || connection(&system, "online")).await?;
+    let (topic, event) = event("disconnected", 2);
+    core.publish(&topic, event).await?;
+    system.eventually("it is gone", || connection(&system, "offline")).await?;
+    system.stack.stop().await;
+    Ok(())
+}
