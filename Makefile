@@ -9,7 +9,11 @@ STACK := cargo run --quiet --package stack --profile $(PROFILE) --
 # nextest runs tests in parallel and isolates them; cargo's own runner does where it is not installed.
 TESTS := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --tests)
 
-.PHONY: help setup run recount reset test lint bench clean
+SECONDS ?= 60
+CARGO_FUZZ := 0.13.1
+FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
+
+.PHONY: help setup run recount reset test fuzz lint bench clean
 
 help:
 	@echo 'Targets:'
@@ -39,6 +43,15 @@ test: ## Unit, property and black-box tests, which start stacks of their own; ch
 	cargo $(TESTS) --workspace
 	cargo test --workspace --doc
 	$(SAM) validate --lint
+
+# Stable's compiler has what libFuzzer needs, behind the door that the variable opens. New inputs are kept in target/fuzz.
+fuzz: ## Fuzz each parser for SECONDS=60, beyond what `make test` tries
+	@command -v cargo-fuzz >/dev/null || cargo install --locked --version $(CARGO_FUZZ) cargo-fuzz
+	@set -e; cd functions/core; for target in $(FUZZ_TARGETS); do \
+	    found=../../target/fuzz/corpus/$$target; mkdir -p $$found; \
+	    RUSTC_BOOTSTRAP=1 cargo fuzz run --target-dir ../../target/fuzz $$target $$found fuzz/corpus/$$target \
+	        -- -max_total_time=$(SECONDS) -print_final_stats=1; \
+	done
 
 lint: ## Formatting, clippy, shell scripts
 	@local/setup test

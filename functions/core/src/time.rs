@@ -162,7 +162,7 @@ impl Timestamp {
         if &text[8..9] != "T" || &text[15..16] != "." || &text[25..] != "Z" {
             return Err(BadTimestamp);
         }
-        Self::parse(&format!(
+        let time = Self::parse(&format!(
             "{}-{}-{}T{}:{}:{}.{}Z",
             digits(0..4)?,
             digits(4..6)?,
@@ -171,7 +171,9 @@ impl Timestamp {
             digits(11..13)?,
             digits(13..15)?,
             digits(16..25)?
-        ))
+        ))?;
+        // A leap second reads as the second before it: a second name for what has one.
+        if time.file_stem() == text { Ok(time) } else { Err(BadTimestamp) }
     }
 }
 
@@ -214,6 +216,15 @@ mod tests {
         let t = Timestamp::parse("1970-01-01T00:00:00+01:00").unwrap();
         assert_eq!(t.to_string(), "1969-12-31T23:00:00Z");
         assert_eq!(t.floor(300).to_string(), "1969-12-31T23:00:00Z");
+    }
+
+    #[test]
+    fn a_leap_second_is_the_second_before_it_and_no_file_name() {
+        let before = Timestamp::parse("2016-12-31T23:59:59Z").unwrap();
+        assert_eq!(Timestamp::parse("2016-12-31T23:59:60Z"), Ok(before));
+        let stem = before.file_stem();
+        assert_eq!(Timestamp::from_file_stem(&stem), Ok(before));
+        assert_eq!(Timestamp::from_file_stem(&stem.replace("59.", "60.")), Err(BadTimestamp));
     }
 
     proptest! {
