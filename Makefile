@@ -1,6 +1,7 @@
 # `make` lists what there is. Variables are given after it, as in `make run PORT=8081 DEVICES=50`.
 
 PROFILE ?= dev
+RUNTIME_PORT ?= 9000
 
 # SAM's CLI asks for a region even to read a file, and would report its use.
 SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venv/bin/sam
@@ -12,7 +13,7 @@ SECONDS ?= 60
 CARGO_FUZZ := 0.13.1
 FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
-.PHONY: help setup run reset test fuzz lint bench clean
+.PHONY: help setup run recount reset test fuzz lint bench clean
 
 help:
 	@echo 'Targets:'
@@ -28,6 +29,10 @@ setup: ## Install what is missing: Mosquitto (as root), Python tools into .venv,
 run: setup ## Build and start everything; Ctrl-C stops it and keeps the data
 	@cargo build --workspace --bins --profile $(PROFILE)
 	@$(STACK) run
+
+recount: ## Count devices and alerts of a running system again, and print what the counts were and are
+	@answer=$$(curl -sSf -d '{"recount": true}' http://127.0.0.1:$(RUNTIME_PORT)/2015-03-31/functions/watchdog/invocations) \
+		&& echo "$$answer" | .venv/bin/python -m json.tool || { echo 'No answer: is `make run` running?' >&2; exit 1; }
 
 reset: ## Remove all data of `make run`
 	@$(STACK) reset

@@ -22,7 +22,7 @@ impl DeviceStatus {
     pub const ALL: [Self; 2] = [Self::Active, Self::Inactive];
 
     /// The API's word.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Inactive => "inactive",

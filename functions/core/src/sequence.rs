@@ -131,6 +131,12 @@ impl Sequence {
         self.gaps().filter(|gap| gap.since <= latest).map(Missing::from).collect()
     }
 
+    /// When the oldest gap is, or was, overdue.
+    pub fn first_overdue(&self, grace_s: u32) -> Option<Timestamp> {
+        let oldest = self.gaps().map(|gap| gap.since).min()?;
+        Timestamp::from_millis((oldest + i64::from(grace_s)) * 1_000).ok()
+    }
+
     /// When the oldest gap that was not overdue at `now` will be.
     pub fn next_overdue(&self, now: Timestamp, grace_s: u32) -> Option<Timestamp> {
         let latest = now.as_seconds() - i64::from(grace_s);

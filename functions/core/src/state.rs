@@ -238,6 +238,27 @@ impl DeviceState {
         self.latest.contains_key(metric)
     }
 
+    /// Whether an answer to this command waits in the outbox.
+    fn is_answered(&self, cmd_id: Uuid) -> bool {
+        let answers = |effect: &Effect| matches!(effect, Effect::FinishCommand { cmd_id: id, .. } if *id == cmd_id);
+        self.outbox.iter().any(answers)
+    }
+
+    /// Leaves an upgrade's progress, in place of one that it goes beyond.
+    fn advance(&mut self, cmd_id: Uuid, ota: Ota) {
+        for effect in &mut self.outbox {
+            if let Effect::AdvanceOta { cmd_id: id, ota: held } = effect
+                && *id == cmd_id
+            {
+                if held.is_advanced_by(&ota) {
+                    *held = ota;
+                }
+                return;
+            }
+        }
+        self.leave(Effect::AdvanceOta { cmd_id, ota });
+    }
+
     /// Puts an effect in the outbox, once. Only a registered device has alerts and commands.
     fn leave(&mut self, effect: Effect) {
         if self.registered && !self.outbox.contains(&effect) {

@@ -26,7 +26,7 @@ use meter_core::{lock, parts, retry};
 
 pub use self::counts::Counts;
 use self::counts::Run;
-use self::messages::{Batch, DeviceWork};
+use self::messages::{Batch, DeviceWork, TooManyAnswered, take_excess};
 
 use crate::event::Delivery;
 
@@ -114,8 +114,10 @@ where
             }
         }
 
-        let (quarantined, stored) =
-            futures::join!(self.quarantine(&batch.unreadable), self.store(&batch.readable, states));
+        let (quarantined, stored) = futures::join!(
+            self.quarantine(&batch.unreadable),
+            self.store(&batch.readable, &batch.echoes, states)
+        );
         run.merge(quarantined);
         run.merge(stored);
         if run.counts.stored + run.counts.quarantined > 0 {
@@ -181,6 +183,7 @@ where
     async fn store(
         &self,
         messages: &BTreeMap<Mid, Message>,
+        echoes: &[Message],
         states: HashMap<DeviceId, DeviceState>,
     ) -> Run {
         let mut run = Run::default();
@@ -191,10 +194,25 @@ where
         for message in all.into_iter().filter(|m| locations.contains_key(&m.mid)) {
             devices.entry(&message.device_id).or_default().push(message);
         }
+        for messages in devices.values_mut() {
+            let excess = take_excess(messages);
+            if !excess.is_empty() {
+                run.fail("settling answers", excess.into_iter(), &TooManyAnswered);
+            }
+        }
+        let mut echoes_of: HashMap<&DeviceId, Vec<&Message>> = HashMap::new();
+        for echo in echoes.iter().filter(|m| {
+            messages.contains_key(&m.mid)
+                && locations.contains_key(&m.mid)
+                && !run.failed.contains(&m.mid)
+        }) {
+            echoes_of.entry(&echo.device_id).or_default().push(echo);
+        }
         let mut work: Vec<DeviceWork<'_>> = devices
             .into_iter()
             .map(|(id, messages)| {
-                DeviceWork::decide(states.get(id), id, messages, &self.choices.rules)
+                let echoes = echoes_of.remove(id).unwrap_or_default();
+                DeviceWork::decide(states.get(id), id, messages, echoes, &self.choices.rules)
             })
             .collect();
 
@@ -330,6 +348,7 @@ where
                         states.get(&id),
                         &id,
                         device.messages,
+                        device.echoes,
                         &self.choices.rules,
                     );
                     // Only when the winner admitted other metrics than we did must they be written again.

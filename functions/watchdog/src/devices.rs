@@ -40,6 +40,7 @@ where
     if state.sweep.is_some() {
         return Ok(Outcome::MustBeSwept);
     }
+    let was_there = state.presence.connection == Connection::Online;
     // How long it may be silent is in its configuration, which is read only when it matters.
     let interval = if state.registered && state.seems_silent(now, rules) {
         let device = outbox.registry.get(id).await?;
@@ -54,8 +55,7 @@ where
         state.watch(now, silence_counts, rules);
     })
     .await?;
-    let went_silent =
-        state.presence.connection == Connection::Offline && state.presence.since == Some(now);
+    let went_silent = was_there && state.presence.connection == Connection::Offline;
     outbox.settle(state).await?;
     Ok(if went_silent { Outcome::WentSilent } else { Outcome::Watched })
 }

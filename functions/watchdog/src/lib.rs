@@ -7,6 +7,9 @@
 
 mod commands;
 mod devices;
+mod recount;
+
+pub use self::recount::{Request, recount};
 
 use std::collections::VecDeque;
 

@@ -4,8 +4,8 @@ use meter_core::config::{self, ArchiveBucket, Presence, Tables};
 use meter_core::observe;
 use meter_core::outbox::Outbox;
 use meter_core::time::Timestamp;
-use serde_json::{Value, json};
-use watchdog::Watchdog;
+use serde_json::json;
+use watchdog::{Request, Watchdog};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -27,7 +27,11 @@ async fn main() -> Result<(), Error> {
         rules: presence.rules(),
     };
     let watchdog = &watchdog;
-    lambda_runtime::run(service_fn(move |_: LambdaEvent<Value>| async move {
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Request>| async move {
+        if event.payload.recount {
+            let outbox = &watchdog.outbox;
+            return Ok(watchdog::recount(&outbox.registry, &outbox.alerts).await?);
+        }
         let now = Timestamp::now();
         let report = watchdog.run(now).await?;
         report.metrics().emit(now);

@@ -19,7 +19,7 @@ use meter_core::store::{
 };
 use meter_core::time::Timestamp;
 use serde_json::{Map, Value, json};
-use watchdog::{Report, Watchdog};
+use watchdog::{Report, Request, Watchdog, recount};
 
 fn second(s: i64) -> Timestamp {
     Timestamp::from_millis(s * 1_000).unwrap()
@@ -310,6 +310,31 @@ async fn a_purge_that_is_too_much_for_one_run_goes_on_in_the_next() {
     assert!(memory.parts(&id("m")).is_empty());
     assert!(!memory.is_buried(&id("m")).await.unwrap());
     assert_eq!(run(&memory, 240).await, Report::default());
+}
+
+#[tokio::test]
+async fn counts_that_are_wrong_are_made_right_when_somebody_asks() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let right = memory.counts().await.unwrap();
+    memory.miscount();
+    assert_ne!(memory.counts().await.unwrap(), right);
+    let answer = recount(&memory, &memory).await.unwrap();
+    let first = &answer["recounted"][0];
+    assert_eq!(first["what"], "devices by status");
+    assert_eq!((&first["was"]["active"], &first["is"]["active"]), (&json!(4), &json!(1)));
+    assert_eq!(memory.counts().await.unwrap(), right);
+}
+
+#[test]
+fn a_schedule_s_event_asks_for_a_run_and_only_a_person_for_a_recount() {
+    let schedule = json!({"version": "0", "source": "aws.events", "detail": {}, "resources": []});
+    for (payload, wanted) in
+        [(schedule, false), (json!({}), false), (json!({"recount": true}), true)]
+    {
+        let request: Request = serde_json::from_value(payload).unwrap();
+        assert_eq!(request.recount, wanted);
+    }
 }
 
 /// Calls of a run over a fleet, of which five devices are due.

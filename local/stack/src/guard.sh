@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Ends what the supervisor has started when the supervisor itself is gone, however it went (kill -9
 # included): the kernel then closes this script's standard input.
 #

@@ -6,14 +6,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, HeaderMap, LINK};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::model::{METRIC, Point};
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often the router is asked again after an error of its own, and after which pause.
+const ROUTER_ATTEMPTS: usize = 5;
+const ROUTER_PAUSE: Duration = Duration::from_millis(200);
 
 /// The API at one address.
 #[derive(Debug, Clone)]
@@ -138,8 +143,7 @@ impl Rest {
         let mut seen = HashSet::new();
         let mut next = Some(first);
         while let Some(url) = next {
-            let answer = self.http.get(url.clone()).header(ACCEPT, accept).send().await;
-            let answer = answer.with_context(|| format!("no answer to GET {url}"))?;
+            let answer = self.get(&url, accept).await?;
             let status = answer.status();
             let link = next_link(answer.headers(), &url)?;
             let body = answer.text().await.with_context(|| format!("half an answer to {url}"))?;
@@ -152,6 +156,23 @@ impl Rest {
             }
         }
         Ok(pages)
+    }
+
+    /// One page. The local router (cargo-lambda 1.9.2) answers 500 by itself when the second half of a
+    /// function's answer is late; every answer of ours has a request id, so one without it is not ours and
+    /// is asked for again.
+    async fn get(&self, url: &Url, accept: &str) -> Result<Response> {
+        let mut attempt = 0;
+        loop {
+            let answer = self.http.get(url.clone()).header(ACCEPT, accept).send().await;
+            let answer = answer.with_context(|| format!("no answer to GET {url}"))?;
+            let is_ours = answer.headers().contains_key("x-request-id");
+            if is_ours || !answer.status().is_server_error() || attempt == ROUTER_ATTEMPTS {
+                return Ok(answer);
+            }
+            attempt += 1;
+            sleep(ROUTER_PAUSE).await;
+        }
     }
 
     fn on_this_host(&self, link: &Url) -> Url {

@@ -5,5 +5,6 @@
 mod commands;
 mod load;
 mod older_client;
+mod operators;
 mod telemetry;
 mod watchdog;

@@ -151,6 +151,27 @@ proptest! {
 }
 
 #[tokio::test]
+async fn a_request_reads_a_bounded_number_of_days() {
+    const DAY: i64 = 24 * 3600;
+    let messages: Vec<_> =
+        (0..600).map(|day| Made { s: day * DAY, samples: vec![(0, day * DAY, 1)] }).collect();
+    let memory = store(&messages).await;
+    let query = PointQuery {
+        device_id: device(),
+        start: second(0),
+        stop: Timestamp::max(),
+        metric: Some(name(1)),
+        after: None,
+        limit: 10,
+    };
+    let first = read(&memory, &query).await.unwrap();
+    assert!(first.next.is_some(), "it would read 600 days");
+    assert!(read_all(&memory, &query).await.is_empty());
+    let all = PointQuery { metric: None, limit: 1_000, ..query };
+    assert_eq!(read_all(&memory, &all).await.len(), 600);
+}
+
+#[tokio::test]
 async fn a_request_reads_a_bounded_number_of_parts_and_the_next_one_goes_on_where_it_ended() {
     // 4 messages a second interval of 300 s, all of another metric than the one asked for.
     let messages: Vec<_> = (0..6_000)

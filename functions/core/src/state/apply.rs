@@ -79,6 +79,8 @@ impl DeviceState {
             }
             Body::Hello(hello) => self.take_in_hello(hello, at),
             Body::Status { .. } | Body::Lifecycle { .. } => {}
+            // The first answer stands anyway: a device that repeats itself must not fill the state.
+            Body::CommandAck { cmd_id, .. } if self.is_answered(*cmd_id) => {}
             Body::CommandAck { cmd_id, result, detail } => self.leave(Effect::FinishCommand {
                 cmd_id: *cmd_id,
                 result: *result,
@@ -128,9 +130,13 @@ impl DeviceState {
         }
         self.hello = Some((at, hello.clone()));
         self.fw_version = Some(hello.fw_version.clone());
-        let complete = |upgrade: &Upgrade| {
-            upgrade.succeeded && upgrade.target.as_ref() == Some(&hello.fw_version)
-        };
+        self.complete_upgrade(&hello.fw_version, at);
+    }
+
+    /// An upgrade that succeeded is complete when a heartbeat tells of its target.
+    fn complete_upgrade(&mut self, fw_version: &str, at: Timestamp) {
+        let complete =
+            |upgrade: &Upgrade| upgrade.succeeded && upgrade.target.as_deref() == Some(fw_version);
         if let Some(done) = self.upgrade.take_if(|upgrade| complete(upgrade)) {
             let ota = Ota {
                 state: OtaState::Completed,
@@ -139,7 +145,7 @@ impl DeviceState {
                 detail: None,
                 updated_at: at,
             };
-            self.leave(Effect::AdvanceOta { cmd_id: done.cmd_id, ota });
+            self.advance(done.cmd_id, ota);
         }
     }
 
@@ -148,23 +154,30 @@ impl DeviceState {
             Some(upgrade) if upgrade.cmd_id == cmd_id => upgrade,
             // Ids of commands sort by time: what an older upgrade still says is not the current one.
             Some(upgrade) if upgrade.cmd_id > cmd_id => {
-                return self.leave(Effect::AdvanceOta { cmd_id, ota });
+                return self.advance(cmd_id, ota);
             }
             other => other.insert(Upgrade { cmd_id, target: None, succeeded: false }),
         };
         if ota.fw_version_target.is_some() {
             upgrade.target.clone_from(&ota.fw_version_target);
         }
-        upgrade.succeeded |= ota.state == OtaState::Success;
-        self.leave(Effect::AdvanceOta { cmd_id, ota });
+        let succeeded_at = (ota.state == OtaState::Success).then_some(ota.updated_at);
+        upgrade.succeeded |= succeeded_at.is_some();
+        self.advance(cmd_id, ota);
+        // A queue keeps no order: the heartbeat that completes it may have been handled before.
+        if let (Some(at), Some((heard_at, hello))) = (succeeded_at, self.hello.clone())
+            && heard_at >= at
+        {
+            self.complete_upgrade(&hello.fw_version, heard_at);
+        }
     }
 
     /// What follows from a change of presence.
     pub(super) fn follow(&mut self, change: Change, rules: &Rules) {
         match change {
             Change::WentOffline(at) => self.went_offline(at, rules),
-            Change::Came { at, back } => {
-                if back && let Some(alert_id) = self.presence.resolve_alert(at) {
+            Change::Came(at) => {
+                if let Some(alert_id) = self.presence.resolve_alert(at) {
                     self.revise(alert_id, Some(at), None);
                 }
                 self.leave(Effect::RepublishCommands { at });

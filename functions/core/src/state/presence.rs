@@ -26,7 +26,7 @@ impl Connection {
     pub const ALL: [Self; 3] = [Self::Online, Self::Offline, Self::Unknown];
 
     /// The API's word.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Online => "online",
             Self::Offline => "offline",
@@ -78,12 +78,7 @@ pub(super) enum Change {
     /// It was there, and is gone since.
     WentOffline(Timestamp),
     /// It is there since.
-    Came {
-        /// Since when.
-        at: Timestamp,
-        /// It was gone before; else it was never heard, or nobody knew.
-        back: bool,
-    },
+    Came(Timestamp),
 }
 
 impl Presence {
@@ -139,13 +134,25 @@ impl Presence {
             return None;
         }
         self.lifecycle = Some((rank, at));
-        if connected { self.online(at, None) } else { self.offline(at, None) }
+        if connected {
+            // The event does not name the connection; the device may have done so.
+            let conn_id = self.conn_id.clone();
+            self.online(at, conn_id.as_deref())
+        } else {
+            self.offline(at, None)
+        }
     }
 
     /// Nothing was heard for as long as `window_s` seconds before `at`.
     pub(super) fn silent(&mut self, at: Timestamp, window_s: u32) -> Option<Change> {
         let silent = self.silent_from(window_s).is_some_and(|from| from <= at);
-        if silent { self.turn(Connection::Offline, at) } else { None }
+        let change = if silent { self.turn(Connection::Offline, at) } else { None };
+        if change.is_some() {
+            // It is gone since its last word: one that was received after it, and is handled only now,
+            // brings it back.
+            self.since = self.last_seen;
+        }
+        change
     }
 
     /// When a device that is online will have been silent for `window_s` seconds.
@@ -189,7 +196,7 @@ impl Presence {
             (Connection::Offline, Connection::Offline) => None,
             (_, Connection::Offline) => Some(Change::WentOffline(at)),
             (Connection::Online, Connection::Online) | (_, Connection::Unknown) => None,
-            (_, Connection::Online) => Some(Change::Came { at, back: from == Connection::Offline }),
+            (_, Connection::Online) => Some(Change::Came(at)),
         }
     }
 }

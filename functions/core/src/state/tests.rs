@@ -248,7 +248,8 @@ fn the_deadline_moves_when_it_is_close_and_not_with_each_message() {
     let mut moves = 0;
     for s in (0..600).step_by(10) {
         let before = state.due;
-        state.apply(&[&telemetry(s, "pf", 1.0)], &RULES);
+        let fields = json!({"seq": s / 10, "measurements": [{"type": "pf", "val": 1}]});
+        state.apply(&[&message(s, "telemetry", fields)], &RULES);
         state.outbox.clear();
         moves += usize::from(state.due != before);
         assert!(state.due > Some(second(s)), "never one that is past");
@@ -283,13 +284,108 @@ fn numbers_that_stay_missing_raise_one_alert_that_ends_when_they_come() {
 }
 
 #[test]
+fn a_gap_is_found_however_often_the_device_speaks() {
+    for interval in [1, 5, 10, 20, 29, 31, 45] {
+        let mut state = registered();
+        let mut seq = 0;
+        let mut raised = 0;
+        for s in 0..600_i64 {
+            if s % interval == 0 {
+                seq += if s / interval == 3 { 2 } else { 1 };
+                let fields = json!({"seq": seq, "measurements": [{"type": "pf", "val": 1}]});
+                state.apply(&[&message(s, "telemetry", fields)], &RULES);
+            }
+            // The watchdog, once a minute, at no minute's start.
+            if s % 60 == 7 && state.due.is_some_and(|due| due <= second(s)) {
+                state.watch(second(s), true, &RULES);
+            }
+            raised += alert_effects(&state).iter().filter(|(_, revised)| revised.is_none()).count();
+            state.outbox.clear();
+        }
+        assert_eq!(raised, 1, "every {interval} s");
+    }
+}
+
+#[test]
+fn a_message_that_was_received_before_the_alert_does_not_end_it() {
+    let numbered = |s: i64, seq: i64| {
+        message(s, "telemetry", json!({"seq": seq, "measurements": [{"type": "pf", "val": seq}]}))
+    };
+    let mut state = after(&[numbered(10, 4), numbered(11, 6), numbered(12, 10)]);
+    state.watch(second(100), true, &RULES);
+    state.outbox.clear();
+    state.apply(&[&numbered(0, 5)], &RULES);
+    let [(_, Some(resolved))] = alert_effects(&state)[..] else { panic!("{:?}", state.outbox) };
+    assert_eq!((resolved, state.gap_alert.is_some()), (None, true), "9 is missing still");
+}
+
+#[test]
+fn nothing_is_missing_while_ingest_is_behind() {
+    let numbered = |s: i64, seq: i64| {
+        message(s, "telemetry", json!({"seq": seq, "measurements": [{"type": "pf", "val": seq}]}))
+    };
+    let mut state = after(&[numbered(0, 1), numbered(1, 5)]);
+    state.outbox.clear();
+    state.watch(second(100), false, &RULES);
+    assert_eq!((alert_effects(&state), state.due), (vec![], Some(second(120))));
+}
+
+#[test]
+fn what_was_received_before_a_verdict_of_silence_and_handled_after_it_revives() {
+    let mut state = after(&[telemetry(0, "pf", 1.0)]);
+    state.watch(second(60), true, &RULES);
+    assert_eq!(state.presence.connection, Connection::Offline);
+    state.apply(&[&telemetry(55, "pf", 1.0)], &RULES);
+    assert_eq!(state.presence.connection, Connection::Online);
+    assert!(state.presence.alert.unwrap().resolved_at.is_some());
+}
+
+#[test]
+fn an_alert_ends_when_its_device_is_there_whatever_somebody_said_in_between() {
+    let mut state = after(&[status(1, "offline", None)]);
+    state.override_connection(Connection::Unknown, None, second(2), &RULES);
+    state.outbox.clear();
+    state.heard(second(3), &RULES);
+    assert_eq!(alert_effects(&state).len(), 1);
+}
+
+#[test]
+fn an_upgrade_is_complete_also_when_its_heartbeat_is_handled_first() {
+    let mut state = after(&[ota(1, "applying")]);
+    state.apply(&[&hello(5, "2.0.0")], &RULES);
+    state.apply(&[&ota(4, "success")], &RULES);
+    let completed = |e: &Effect| matches!(e, Effect::AdvanceOta { ota, .. } if ota.state == OtaState::Completed);
+    assert!(state.outbox.iter().any(completed), "{:?}", state.outbox);
+}
+
+#[test]
+fn a_thousand_answers_to_one_command_are_one_effect() {
+    let answers: Vec<_> = (0..1_000)
+        .map(|s| {
+            let detail = format!("{s}");
+            message(
+                s,
+                "command/ack",
+                json!({"cmd_id": CMD, "result": "accepted", "detail": detail}),
+            )
+        })
+        .chain((1_000..2_000).map(|s| ota(s, if s == 1_500 { "verifying" } else { "downloading" })))
+        .collect();
+    let state = after(&answers);
+    assert_eq!(state.outbox.len(), 3, "they and the word that it came: {:?}", state.outbox);
+    let verifying = |e: &Effect| matches!(e, Effect::AdvanceOta { ota, .. } if ota.state == OtaState::Verifying);
+    assert!(state.outbox.iter().any(verifying));
+}
+
+#[test]
 fn a_gap_that_is_given_up_stays_for_a_person_to_close() {
     let booted = |s: i64, seq: i64, boot: i64| {
         let fields = json!({"seq": seq, "boot": boot, "measurements": [{"type": "pf", "val": 1}]});
         message(s, "telemetry", fields)
     };
     let mut state = after(&[booted(0, 1, 0), booted(1, 5, 0)]);
-    state.watch(second(61), false, &RULES);
+    state.presence.connection = Connection::Unknown;
+    state.watch(second(61), true, &RULES);
     assert!(state.gap_alert.is_some());
     state.outbox.clear();
     let reboots: Vec<_> = (1..=4).map(|boot| booted(70 + boot, 0, boot)).collect();

@@ -26,6 +26,8 @@ pub struct GapAlert {
     pub alert_id: Uuid,
     /// What it says is missing.
     pub ranges: String,
+    /// When it was raised. What is handled later may have been received before.
+    pub raised_at: Timestamp,
     /// How many numbers had been given up when it was raised; see [`crate::sequence::Sequence`].
     pub given_up: u64,
 }
@@ -39,7 +41,10 @@ impl DeviceState {
             {
                 self.follow(change, rules);
             }
-            self.open_gaps(now, rules);
+            // While ingest is behind, what seems missing may be waiting.
+            if silence_counts {
+                self.open_gaps(now, rules);
+            }
         }
         self.due = self.deadline(now, rules).map(|at| round_up(at.max(now.next())));
     }
@@ -68,7 +73,12 @@ impl DeviceState {
     /// The earliest time at which something may have to be done that no message will do.
     fn deadline(&self, at: Timestamp, rules: &Rules) -> Option<Timestamp> {
         let silence = self.presence.silent_from(self.window_s(rules));
-        let gap = self.sequence.next_overdue(at, rules.gap_grace_s);
+        // A gap that is overdue already stays the reason to look until its alert is open, whatever the
+        // device says meanwhile.
+        let gap = match self.gap_alert {
+            None => self.sequence.first_overdue(rules.gap_grace_s),
+            Some(_) => self.sequence.next_overdue(at, rules.gap_grace_s),
+        };
         let outbox = (!self.outbox.is_empty()).then(|| at.plus_seconds(OUTBOX_PATIENCE_S));
         let sweep = self.sweep.map(|sweep| sweep.since.plus_seconds(OUTBOX_PATIENCE_S));
         let registered = [silence, gap].into_iter().filter(|_| self.registered);
@@ -94,13 +104,15 @@ impl DeviceState {
         let ranges = name_ranges(&overdue);
         let alert = Alert::sequence_gap(&self.device_id, now, &gap_message(&ranges));
         let given_up = self.sequence.given_up;
-        self.gap_alert = Some(GapAlert { alert_id: alert.alert_id, ranges, given_up });
+        self.gap_alert =
+            Some(GapAlert { alert_id: alert.alert_id, ranges, raised_at: now, given_up });
         self.leave(Effect::OpenAlert { alert });
     }
 
     /// Ends the alert when what it names has come after all, or corrects what it says.
     pub(super) fn close_gaps(&mut self, at: Timestamp, rules: &Rules) {
         let Some(alert) = &mut self.gap_alert else { return };
+        let at = at.max(alert.raised_at).max(self.presence.last_seen.unwrap_or(at));
         let overdue = self.sequence.overdue(at, rules.gap_grace_s);
         let alert_id = alert.alert_id;
         if overdue.is_empty() {

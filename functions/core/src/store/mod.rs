@@ -9,6 +9,7 @@ mod commands;
 mod devices;
 pub mod memory;
 mod messages;
+mod recount;
 mod states;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ pub use self::messages::{
     Head, MessageStore, Order, PART_SECONDS, Part, PartPosition, PartQuery, QuarantineStore,
     Quarantined, Sample,
 };
+pub use self::recount::{Counts, Recount, Recounted};
 pub use self::states::{IngestProgress, ProgressStore, QueueDepth, StateStore, StateWrite};
 use crate::id::Mid;
 

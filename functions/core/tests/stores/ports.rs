@@ -2,12 +2,13 @@
 
 use std::future::Future;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use meter_core::aws::{Bucket, Clients, IngestQueue, dynamodb};
 use meter_core::config::{self, Tables};
 use meter_core::store::memory::Memory;
 use meter_core::store::{
     AlertStore, Archive, CommandStore, DeviceStore, MessageStore, ProgressStore, QuarantineStore,
-    QueueDepth, StateStore,
+    QueueDepth, Recount, Recounted, StateStore,
 };
 
 pub(crate) trait Ports: Clone + Send + Sync + 'static {
@@ -20,6 +21,12 @@ pub(crate) trait Ports: Clone + Send + Sync + 'static {
     fn alerts(&self) -> &impl AlertStore;
     fn commands(&self) -> &impl CommandStore;
     fn queue(&self) -> &impl QueueDepth;
+
+    /// What sets counts right, one a table.
+    fn recount(&self) -> impl Future<Output = Vec<Recounted>> + Send;
+
+    /// Makes the fleet's counts wrong.
+    fn miscount(&self) -> impl Future<Output = ()> + Send;
 
     /// Puts messages into the queue.
     fn send(&self, messages: u64) -> impl Future<Output = ()> + Send;
@@ -68,6 +75,14 @@ impl Ports for InMemory {
         &self.0
     }
 
+    async fn recount(&self) -> Vec<Recounted> {
+        self.0.recount().await.unwrap()
+    }
+
+    async fn miscount(&self) {
+        self.0.miscount();
+    }
+
     async fn send(&self, messages: u64) {
         self.0.set_depth(messages);
     }
@@ -86,6 +101,8 @@ pub(crate) struct OnAws {
     queue: IngestQueue,
     sqs: aws_sdk_sqs::Client,
     queue_url: String,
+    dynamodb: aws_sdk_dynamodb::Client,
+    tables: Tables,
 }
 
 impl OnAws {
@@ -94,6 +111,7 @@ impl OnAws {
         bucket: String,
         tables: &Tables,
         (sqs, queue_url): (aws_sdk_sqs::Client, String),
+        dynamodb: aws_sdk_dynamodb::Client,
     ) -> Self {
         let queue = config::IngestQueue { url: queue_url.clone() };
         Self {
@@ -106,6 +124,8 @@ impl OnAws {
             queue: IngestQueue::new(clients, &queue),
             sqs,
             queue_url,
+            dynamodb,
+            tables: tables.clone(),
         }
     }
 }
@@ -145,6 +165,32 @@ impl Ports for OnAws {
 
     fn queue(&self) -> &impl QueueDepth {
         &self.queue
+    }
+
+    async fn recount(&self) -> Vec<Recounted> {
+        let (devices, alerts) = futures::join!(self.devices.recount(), self.alerts.recount());
+        [devices.unwrap(), alerts.unwrap()].concat()
+    }
+
+    async fn miscount(&self) {
+        let Tables { devices, state, alerts, .. } = &self.tables;
+        for (table, count, by) in
+            [(devices, "active", "3"), (state, "online", "2"), (alerts, "unacknowledged", "-4")]
+        {
+            let text = |text: &str| AttributeValue::S(text.to_owned());
+            let mut update = self.dynamodb.update_item().table_name(table);
+            if count == "unacknowledged" {
+                update = update.key("alert_id", text(count));
+            }
+            update
+                .key("device_id", text("#stats#07"))
+                .update_expression("ADD #count :by")
+                .expression_attribute_names("#count", count)
+                .expression_attribute_values(":by", AttributeValue::N(by.to_owned()))
+                .send()
+                .await
+                .unwrap();
+        }
     }
 
     async fn send(&self, messages: u64) {

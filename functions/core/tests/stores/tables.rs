@@ -48,12 +48,17 @@ struct ProjectionProperties {
     projection_type: String,
 }
 
+/// A client of an emulator.
+pub(crate) async fn dynamodb(endpoint: &str) -> aws_sdk_dynamodb::Client {
+    aws_sdk_dynamodb::Client::new(&config(endpoint).await)
+}
+
 /// Creates every table of the template in an emulator.
 pub(crate) async fn create(endpoint: &str, prefix: &str) -> Tables {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/stores/template.yaml");
     let template = std::fs::read_to_string(path).unwrap();
     let template: yaml_serde::Value = yaml_serde::from_str(&template).unwrap();
-    let client = aws_sdk_dynamodb::Client::new(&config(endpoint).await);
+    let client = dynamodb(endpoint).await;
     let create = async |logical_id: &str| {
         let properties = template["Resources"][logical_id]["Properties"].clone();
         let name = format!("{prefix}-{logical_id}");

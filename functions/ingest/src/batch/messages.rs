@@ -1,9 +1,10 @@
 //! The messages of a batch, each once, and the work that they are for each device.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use meter_core::id::{DeviceId, Mid};
-use meter_core::message::{self, Message, Received, Unreadable};
+use meter_core::message::{self, Body, Message, Received, Unreadable};
 use meter_core::state::{DeviceState, Rules};
 use meter_core::store::StateWrite;
 
@@ -12,6 +13,9 @@ use crate::event::Delivery;
 /// The messages of a batch, each once.
 pub(super) struct Batch {
     pub(super) readable: BTreeMap<Mid, Message>,
+    /// The further receipts of readable messages. They store nothing, but each is a signal of presence:
+    /// a last will is the same bytes every time.
+    pub(super) echoes: Vec<Message>,
     pub(super) unreadable: BTreeMap<Mid, (Received, Unreadable)>,
     /// Which deliveries are of which message.
     pub(super) deliveries: HashMap<Mid, Vec<usize>>,
@@ -21,6 +25,7 @@ impl Batch {
     pub(super) fn read(deliveries: &[Delivery]) -> Self {
         let mut batch = Self {
             readable: BTreeMap::new(),
+            echoes: Vec::new(),
             unreadable: BTreeMap::new(),
             deliveries: HashMap::new(),
         };
@@ -31,12 +36,19 @@ impl Batch {
                 None => message::parse(received),
             };
             let mid = match read {
-                Ok(message) => {
+                Ok(mut message) => {
                     let mid = message.mid;
-                    let held = batch.readable.entry(mid).or_insert_with(|| message.clone());
-                    // Of two receipts of a message the first counts, whichever is handled first.
-                    if message.received.received_at < held.received.received_at {
-                        *held = message;
+                    match batch.readable.entry(mid) {
+                        Entry::Vacant(vacant) => {
+                            vacant.insert(message);
+                        }
+                        Entry::Occupied(mut held) => {
+                            // Of two receipts of a message the first is stored, whichever comes first.
+                            if message.received.received_at < held.get().received.received_at {
+                                std::mem::swap(held.get_mut(), &mut message);
+                            }
+                            batch.echoes.push(message);
+                        }
                     }
                     mid
                 }
@@ -57,12 +69,43 @@ impl Batch {
     }
 }
 
+/// Commands that the messages of one device in one batch may answer. Each answer waits in the device's
+/// state until it is carried out, with texts of up to 2 KB that JSON may escape sixfold, and an item of
+/// DynamoDB ends at 400 KB. Answers to more commands come again.
+const MAX_ANSWERED: usize = 25;
+
+/// Answers to too many commands in one batch.
+#[derive(Debug, thiserror::Error)]
+#[error("answers to more than {MAX_ANSWERED} commands of one device in one batch")]
+pub(super) struct TooManyAnswered;
+
+/// Takes out the messages that answer too many commands.
+pub(super) fn take_excess(messages: &mut Vec<&Message>) -> Vec<Mid> {
+    let mut answered = HashSet::new();
+    let mut excess = Vec::new();
+    messages.retain(|message| {
+        let (Body::CommandAck { cmd_id, .. } | Body::OtaStatus { cmd_id, .. }) = &message.body
+        else {
+            return true;
+        };
+        let fits = answered.contains(cmd_id) || answered.len() < MAX_ANSWERED;
+        if fits {
+            answered.insert(*cmd_id);
+        } else {
+            excess.push(message.mid);
+        }
+        fits
+    });
+    excess
+}
+
 /// The messages of one device, and its state before and after them.
 pub(super) struct DeviceWork<'a> {
     pub(super) before: DeviceState,
     pub(super) after: DeviceState,
-    /// In the order of receipt.
     pub(super) messages: Vec<&'a Message>,
+    /// See [`Batch::echoes`].
+    pub(super) echoes: Vec<&'a Message>,
     pub(super) parts_written: bool,
 }
 
@@ -71,12 +114,13 @@ impl<'a> DeviceWork<'a> {
     pub(super) fn decide(
         state: Option<&DeviceState>,
         id: &DeviceId,
-        mut messages: Vec<&'a Message>,
+        messages: Vec<&'a Message>,
+        echoes: Vec<&'a Message>,
         rules: &Rules,
     ) -> Self {
         let before = state.cloned().unwrap_or_else(|| DeviceState::new(id.clone()));
-        messages.sort_by_key(|m| (m.received.received_at, m.ts, m.seq, m.mid));
-        let mut work = Self { after: before.clone(), before, messages, parts_written: false };
+        let after = before.clone();
+        let mut work = Self { after, before, messages, echoes, parts_written: false };
         work.apply(rules);
         work
     }
@@ -85,13 +129,16 @@ impl<'a> DeviceWork<'a> {
     pub(super) fn leave_out(&mut self, failed: &BTreeSet<Mid>, rules: &Rules) {
         if self.messages.iter().any(|m| failed.contains(&m.mid)) {
             self.messages.retain(|m| !failed.contains(&m.mid));
+            self.echoes.retain(|m| !failed.contains(&m.mid));
             self.after = self.before.clone();
             self.apply(rules);
         }
     }
 
     fn apply(&mut self, rules: &Rules) {
-        self.after.apply(&self.messages, rules);
+        let mut received = [self.messages.as_slice(), self.echoes.as_slice()].concat();
+        received.sort_by_key(|m| (m.received.received_at, m.ts, m.seq, m.mid));
+        self.after.apply(&received, rules);
     }
 
     pub(super) fn mids(&self) -> impl Iterator<Item = Mid> {

@@ -240,6 +240,41 @@ async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
 }
 
 #[tokio::test]
+async fn a_last_will_of_the_same_bytes_counts_each_time_it_is_received() {
+    let memory = Memory::new();
+    let will = json!({"v": 2, "device_id": "a", "ts": "1970-01-01T00:00:00Z", "status": "offline"});
+    let will = |s| delivery("iot/a/status", will.to_string(), s);
+    let batch = [will(1), reading("a", 2, "pf", 1.0), will(5)];
+    assert!(ingest(&memory).handle(&batch, now()).await.failed.is_empty());
+    let state = memory.state(&id("a")).unwrap();
+    assert_eq!(state.presence.connection, meter_core::state::Connection::Offline);
+    assert_eq!(archived(&memory, "a").await, 2);
+}
+
+#[tokio::test]
+async fn answers_to_too_many_commands_come_again_and_hold_nobody_up() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    let mut batch: Vec<_> = (0..60_i64)
+        .map(|n| {
+            let ack = json!({"v": 2, "device_id": "a", "ts": second(n), "seq": n, "msg_type": "command_ack",
+                "cmd_id": meter_core::id::new_id(second(n)), "result": "accepted",
+                "detail": "\u{1}".repeat(1_000)});
+            delivery("iot/a/command/ack", ack.to_string(), n)
+        })
+        .collect();
+    batch.push(reading("a", 5, "pf", 1.0));
+    let mut rounds = 0;
+    while !batch.is_empty() {
+        let outcome = ingest(&memory).handle(&batch, now()).await;
+        batch = outcome.failed.iter().map(|index| batch[*index].clone()).collect();
+        assert_eq!(values(&memory, "a").await, [1.0]);
+        rounds += 1;
+    }
+    assert_eq!((rounds, archived(&memory, "a").await), (3, 61));
+}
+
+#[tokio::test]
 async fn plain_objects_are_under_the_names_that_the_api_gives_them() {
     let memory = Memory::new();
     let ingest = ingest_with(&memory, Choices { layout: Layout::Message, ..choices() });

@@ -1,6 +1,8 @@
 //! Alerts, in the table `alerts`, a partition a device; the index `by-time` holds the fleet's, and finds
 //! one by its id alone. Also the count of those that nobody has seen, in `#stats#NN`, and clients' keys.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_dynamodb::types::{AttributeValue, Update};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -9,6 +11,7 @@ use super::conditional::{self, Failure};
 use super::item::{Item, decode, encode, number, text};
 use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::making::Making;
+use super::recount::{self, Kind};
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
 use super::{counters, devices, idempotency, index};
@@ -17,7 +20,8 @@ use crate::aws::Clients;
 use crate::config::Tables;
 use crate::id::{DeviceId, Shard};
 use crate::store::{
-    AlertFilter, AlertStore, IdempotencyKey, Made, Order, Page, PageRequest, Revision, StoreError,
+    AlertFilter, AlertStore, Counts, IdempotencyKey, Made, Order, Page, PageRequest, Recount,
+    Recounted, Revision, StoreError,
 };
 use crate::time::Timestamp;
 
@@ -27,7 +31,7 @@ const BY_TIME: &str = "by-time";
 /// The sort key, and the attribute, of the counts.
 const UNACKNOWLEDGED: &str = "unacknowledged";
 
-/// Alerts that one sweep removes at most; a transaction takes 100 items.
+/// Alerts that one sweep removes at most; a transaction takes 100 items, and there are the counts of all shards.
 const SWEPT_AT_ONCE: i32 = 50;
 
 /// The tables `alerts` and, to see whether a device is registered, `devices`: an [`AlertStore`].
@@ -163,8 +167,17 @@ impl Alerts {
         Ok(alert.map(|alert| alert.device_id))
     }
 
-    fn count(&self, change: i64) -> Result<Option<Update>, StoreError> {
-        counters::add(&self.table, UNACKNOWLEDGED, &[(UNACKNOWLEDGED, change)])
+    fn count(&self, shard: Shard, change: i64) -> Result<Option<Update>, StoreError> {
+        counters::add(&self.table, UNACKNOWLEDGED, shard, &[(UNACKNOWLEDGED, change)])
+    }
+
+    /// How many alerts of a shard nobody has seen.
+    async fn count_unacknowledged(&self, shard: Shard) -> Result<Counts, StoreError> {
+        let items = recount::items(&self.table, BY_TIME, shard, &["acknowledged"]).await?;
+        let is_unseen =
+            |item: &&Item| item.get("acknowledged") == Some(&AttributeValue::Bool(false));
+        let unseen = items.iter().filter(is_unseen).map(|_| Some(UNACKNOWLEDGED));
+        Ok(recount::tally(unseen, &[UNACKNOWLEDGED]))
     }
 
     /// Removes these alerts, unless one of them was acknowledged or removed meanwhile.
@@ -183,9 +196,13 @@ impl Alerts {
                 )]));
             actions.push(built(delete.build())?.action());
         }
-        let unseen = alerts.iter().filter(|alert| !alert.acknowledged).count();
-        let change = i64::try_from(unseen).unwrap_or(i64::MAX);
-        actions.extend(self.count(-change)?.map(Action::action));
+        let mut unseen: BTreeMap<Shard, i64> = BTreeMap::new();
+        for alert in alerts.iter().filter(|alert| !alert.acknowledged) {
+            *unseen.entry(Alert::shard(alert.alert_id)).or_default() += 1;
+        }
+        for (shard, count) in unseen {
+            actions.extend(self.count(shard, -count)?.map(Action::action));
+        }
         transaction::write(&self.table.client, actions).await
     }
 }
@@ -204,7 +221,7 @@ impl AlertStore for Alerts {
             item: to_item(alert)?,
             key,
             at: alert.created_at,
-            count: self.count(i64::from(!alert.acknowledged))?,
+            count: self.count(Alert::shard(alert.alert_id), i64::from(!alert.acknowledged))?,
         };
         making.make(|id| self.get(&alert.device_id, id)).await
     }
@@ -243,7 +260,7 @@ impl AlertStore for Alerts {
                 ("at", text(at.to_string())),
             ]));
         let mut actions = vec![built(mark.build())?.action()];
-        actions.extend(self.count(-1)?.map(Action::action));
+        actions.extend(self.count(Alert::shard(alert_id), -1)?.map(Action::action));
         match transaction::write(&self.table.client, actions).await {
             // Refused: it is acknowledged or gone already.
             Ok(()) | Err(Canceled::Refused(_)) => self.get(&device_id, alert_id).await,
@@ -305,5 +322,14 @@ impl AlertStore for Alerts {
     async fn unacknowledged(&self) -> Result<u64, StoreError> {
         let sums = counters::sums(&self.table, UNACKNOWLEDGED).await?;
         Ok(sums.get(UNACKNOWLEDGED).copied().unwrap_or(0))
+    }
+}
+
+impl Recount for Alerts {
+    async fn recount(&self) -> Result<Vec<Recounted>, StoreError> {
+        let what = "unacknowledged alerts";
+        let (table, sort) = (&self.table, UNACKNOWLEDGED);
+        let kind = Kind { what, table, sort, names: &[UNACKNOWLEDGED] };
+        Ok(vec![recount::recount(kind, |shard| self.count_unacknowledged(shard)).await?])
     }
 }

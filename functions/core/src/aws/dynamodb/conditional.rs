@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::types::{Put, ReturnValue, Update};
 
 use super::item::Item;
 use crate::aws::unavailable;
+use crate::retry;
 use crate::store::StoreError;
 
 /// Why a conditional write was not done.
@@ -18,8 +19,25 @@ pub(super) enum Failure {
     Failed(StoreError),
 }
 
-/// Puts an item.
+/// Puts an item. Meeting a transaction on the same item is no answer: it is tried again.
 pub(super) async fn put(client: &Client, put: Put) -> Result<(), Failure> {
+    for attempt in 0..retry::ATTEMPTS {
+        match put_once(client, put.clone()).await {
+            Err(Met) => retry::pause(attempt).await,
+            Ok(answer) => return answer,
+        }
+    }
+    put_once(client, put).await.unwrap_or_else(|Met| Err(contended("dynamodb:PutItem")))
+}
+
+/// A transaction was under way on the item.
+struct Met;
+
+fn contended(operation: &'static str) -> Failure {
+    Failure::Failed(unavailable(operation)("met transactions on the same item at every try"))
+}
+
+async fn put_once(client: &Client, put: Put) -> Result<Result<(), Failure>, Met> {
     let sent = client
         .put_item()
         .table_name(put.table_name)
@@ -31,18 +49,29 @@ pub(super) async fn put(client: &Client, put: Put) -> Result<(), Failure> {
         .send()
         .await;
     match sent {
-        Ok(_) => Ok(()),
-        Err(error) => Err(match error.as_service_error() {
+        Ok(_) => Ok(Ok(())),
+        Err(error) => match error.as_service_error() {
+            Some(PutItemError::TransactionConflictException(_)) => Err(Met),
             Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                Failure::Refused(failed.item().cloned())
+                Ok(Err(Failure::Refused(failed.item().cloned())))
             }
-            _ => Failure::Failed(unavailable("dynamodb:PutItem")(error)),
-        }),
+            _ => Ok(Err(Failure::Failed(unavailable("dynamodb:PutItem")(error)))),
+        },
     }
 }
 
-/// Updates an item; what it is then.
+/// Updates an item; what it is then. See [`put`].
 pub(super) async fn update(client: &Client, update: Update) -> Result<Item, Failure> {
+    for attempt in 0..retry::ATTEMPTS {
+        match update_once(client, update.clone()).await {
+            Err(Met) => retry::pause(attempt).await,
+            Ok(answer) => return answer,
+        }
+    }
+    update_once(client, update).await.unwrap_or_else(|Met| Err(contended("dynamodb:UpdateItem")))
+}
+
+async fn update_once(client: &Client, update: Update) -> Result<Result<Item, Failure>, Met> {
     let sent = client
         .update_item()
         .table_name(update.table_name)
@@ -55,12 +84,13 @@ pub(super) async fn update(client: &Client, update: Update) -> Result<Item, Fail
         .send()
         .await;
     match sent {
-        Ok(answer) => Ok(answer.attributes.unwrap_or_default()),
-        Err(error) => Err(match error.as_service_error() {
+        Ok(answer) => Ok(Ok(answer.attributes.unwrap_or_default())),
+        Err(error) => match error.as_service_error() {
+            Some(UpdateItemError::TransactionConflictException(_)) => Err(Met),
             Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                Failure::Refused(failed.item().cloned())
+                Ok(Err(Failure::Refused(failed.item().cloned())))
             }
-            _ => Failure::Failed(unavailable("dynamodb:UpdateItem")(error)),
-        }),
+            _ => Ok(Err(Failure::Failed(unavailable("dynamodb:UpdateItem")(error)))),
+        },
     }
 }

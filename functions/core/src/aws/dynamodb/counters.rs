@@ -1,6 +1,7 @@
-//! Counts over the fleet, spread over [`SHARDS`] items, `#stats#NN`, since every change of a device's
+//! Counts over the fleet, spread over the items `#stats#NN`, since every change of a device's
 //! standing writes one of them and an item takes 1,000 writes a second. They change in the
-//! transaction that changes what they count, so their sum is exact; one of them may be negative.
+//! transaction that changes what they count, so they are exact. An item counts the things of its shard,
+//! and how often it was changed, so that they can be counted again ([`super::recount`]).
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -8,16 +9,21 @@ use std::fmt::Write as _;
 use aws_sdk_dynamodb::types::{AttributeValue, Update};
 
 use super::batch;
-use super::item::number;
-use super::table::{Table, built};
-use crate::id::{SHARDS, Shard};
+use super::conditional::{self, Failure};
+use super::item::{Item, number};
+use super::table::{Table, built, names, values};
+use crate::id::Shard;
 use crate::store::StoreError;
 
-/// Adds to counts that stand together in the items with the sort key `sort` (where the table has one).
-/// None when nothing changes.
+/// The attribute that counts the changes of an item.
+const CHANGES: &str = "changes";
+
+/// Adds to counts of things of one shard, which stand together in an item with the sort key `sort` (where the
+/// table has one). None when nothing changes.
 pub(super) fn add(
     table: &Table,
     sort: &str,
+    shard: Shard,
     changes: &[(&str, i64)],
 ) -> Result<Option<Update>, StoreError> {
     let mut sums: HashMap<&str, i64> = HashMap::new();
@@ -28,14 +34,14 @@ pub(super) fn add(
     if sums.is_empty() {
         return Ok(None);
     }
-    let shard = usize::from(rand::random::<u8>() % SHARDS);
-    let shard = Shard::all().nth(shard).map(item).unwrap_or_default();
-    let mut update = table.update(&shard, sort);
-    let mut expression = String::from("ADD ");
+    let mut update = table
+        .update(&item(shard), sort)
+        .set_expression_attribute_names(names([CHANGES]))
+        .set_expression_attribute_values(values([("one", number(1))]));
+    let mut expression = format!("ADD #{CHANGES} :one");
     for (i, (name, change)) in sums.into_iter().enumerate() {
-        let comma = if i == 0 { "" } else { ", " };
         // Writing to a String cannot fail.
-        let _ = write!(expression, "{comma}#n{i} :n{i}");
+        let _ = write!(expression, ", #n{i} :n{i}");
         update = update
             .expression_attribute_names(format!("#n{i}"), name)
             .expression_attribute_values(format!(":n{i}"), number(change));
@@ -64,4 +70,59 @@ pub(super) async fn sums(table: &Table, sort: &str) -> Result<HashMap<String, u6
 
 fn item(shard: Shard) -> String {
     format!("#stats#{shard}")
+}
+
+/// The counts of one shard as they stand.
+#[derive(Debug)]
+pub(super) struct Standing(Item);
+
+impl Standing {
+    /// One of them.
+    pub(super) fn count(&self, name: &str) -> i64 {
+        let value = self.0.get(name).and_then(|value| value.as_n().ok());
+        value.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Reads the counts of one shard.
+pub(super) async fn standing(
+    table: &Table,
+    sort: &str,
+    shard: Shard,
+) -> Result<Standing, StoreError> {
+    table.get(&item(shard), sort).await.map(|item| Standing(item.unwrap_or_default()))
+}
+
+/// Sets the counts of one shard, if nobody has changed them since they were read; whether that is so.
+pub(super) async fn set(
+    table: &Table,
+    sort: &str,
+    shard: Shard,
+    read: &Standing,
+    counts: &[(&str, i64)],
+) -> Result<bool, StoreError> {
+    let mut update = table
+        .update(&item(shard), sort)
+        .set_expression_attribute_names(names([CHANGES]))
+        .set_expression_attribute_values(values([("one", number(1))]));
+    update = match read.0.get(CHANGES) {
+        None => update.condition_expression(format!("attribute_not_exists(#{CHANGES})")),
+        Some(changes) => update
+            .condition_expression(format!("#{CHANGES} = :read"))
+            .expression_attribute_values(":read", changes.clone()),
+    };
+    let mut sets = Vec::with_capacity(counts.len());
+    for (i, (name, count)) in counts.iter().enumerate() {
+        sets.push(format!("#n{i} = :n{i}"));
+        update = update
+            .expression_attribute_names(format!("#n{i}"), *name)
+            .expression_attribute_values(format!(":n{i}"), number(*count));
+    }
+    let expression = format!("SET {} ADD #{CHANGES} :one", sets.join(", "));
+    let update = built(update.update_expression(expression).build())?;
+    match conditional::update(&table.client, update).await {
+        Ok(_) => Ok(true),
+        Err(Failure::Refused(_)) => Ok(false),
+        Err(Failure::Failed(error)) => Err(error),
+    }
 }

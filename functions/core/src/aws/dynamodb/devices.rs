@@ -13,17 +13,18 @@ use uuid::Uuid;
 use super::conditional::{self, Failure};
 use super::item::{Item, decode, encode, from_json, number, text, to_json};
 use super::listing::{self, Budget, Listing, Partition, Rows};
+use super::recount::{self, Kind};
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
-use super::{counters, state};
+use super::{batch, counters, state};
 use crate::aws::{Clients, unavailable};
 use crate::config::Tables;
 use crate::device::{Device, DeviceStatus};
 use crate::id::{DeviceId, Shard};
 use crate::state::{Connection, DeviceState};
 use crate::store::{
-    CreateError, DeviceFilter, DeviceStore, FleetCounts, Order, Page, PageRequest, StoreError,
-    WriteError,
+    Counts, CreateError, DeviceFilter, DeviceStore, FleetCounts, Order, Page, PageRequest, Recount,
+    Recounted, StoreError, WriteError,
 };
 use crate::time::Timestamp;
 
@@ -173,6 +174,9 @@ struct Fleet<'a> {
     filter: &'a DeviceFilter,
 }
 
+/// The index over the fleet's devices.
+const BY_CREATED: &str = "by-created";
+
 /// Below and above every character of a device id.
 const LOWEST: char = ' ';
 const HIGHEST: char = '~';
@@ -210,7 +214,7 @@ impl Listing for Fleet<'_> {
         let shard = shard.to_string();
         let query = match &self.filter.id_prefix {
             None => {
-                let index = Some("by-created");
+                let index = Some(BY_CREATED);
                 let partition = Partition { index, hash: "shard", name: shard, sort: "id" };
                 partition.backwards(self.table, after)
             }
@@ -245,12 +249,13 @@ impl DeviceStore for Devices {
             .put(to_item(device)?)
             .condition_expression(self.table.is_free())
             .return_values_on_condition_check_failure(OnFailure::AllOld);
+        let shard = device.device_id.shard();
         let by_status = [(device.status.as_str(), 1)];
         let by_connection = [(state.presence.connection.as_str(), 1)];
         let mut actions =
             vec![built(row.build())?.action(), state::put(&self.states, state)?.action()];
-        actions.extend(counters::add(&self.table, "", &by_status)?.map(Action::action));
-        actions.extend(counters::add(&self.states, "", &by_connection)?.map(Action::action));
+        actions.extend(counters::add(&self.table, "", shard, &by_status)?.map(Action::action));
+        actions.extend(counters::add(&self.states, "", shard, &by_connection)?.map(Action::action));
         match transaction::write(&self.table.client, actions).await {
             Ok(()) => Ok(()),
             Err(Canceled::Failed(error)) => Err(error.into()),
@@ -273,7 +278,7 @@ impl DeviceStore for Devices {
         let changed = Device { revision: before.revision + 1, ..after.clone() };
         let put = replace(&self.table, before, to_item(&changed)?)?;
         let changes = [(before.status.as_str(), -1), (after.status.as_str(), 1)];
-        if let Some(counts) = counters::add(&self.table, "", &changes)? {
+        if let Some(counts) = counters::add(&self.table, "", before.device_id.shard(), &changes)? {
             let actions = vec![put.action(), counts.action()];
             let written = transaction::write(&self.table.client, actions).await;
             return written.map_err(conflict);
@@ -303,14 +308,15 @@ impl DeviceStore for Devices {
     async fn bury(&self, device: &Device, state: &DeviceState) -> Result<(), WriteError> {
         let tombstone =
             encode(&Tombstone { device_id: &device.device_id, deleted_at: Timestamp::now() })?;
+        let shard = device.device_id.shard();
         let by_status = [(device.status.as_str(), -1)];
         let by_connection = [(state.presence.connection.as_str(), -1)];
         let mut actions = vec![
             replace(&self.table, device, tombstone)?.action(),
             state::put(&self.states, state)?.action(),
         ];
-        actions.extend(counters::add(&self.table, "", &by_status)?.map(Action::action));
-        actions.extend(counters::add(&self.states, "", &by_connection)?.map(Action::action));
+        actions.extend(counters::add(&self.table, "", shard, &by_status)?.map(Action::action));
+        actions.extend(counters::add(&self.states, "", shard, &by_connection)?.map(Action::action));
         let written = transaction::write(&self.table.client, actions).await;
         written.map_err(conflict)
     }
@@ -354,5 +360,43 @@ impl DeviceStore for Devices {
             by_status: DeviceStatus::ALL.into_iter().filter_map(status).collect::<BTreeMap<_, _>>(),
             by_connection: Connection::ALL.into_iter().filter_map(connection).collect(),
         })
+    }
+}
+
+impl Devices {
+    /// How many devices of a shard are in each status.
+    async fn count_statuses(&self, shard: Shard) -> Result<Counts, StoreError> {
+        let items = recount::items(&self.table, BY_CREATED, shard, &["status"]).await?;
+        let statuses = items.iter().map(|item| recount::attribute(item, "status"));
+        Ok(recount::tally(statuses, &STATUSES))
+    }
+
+    /// How many devices of a shard are in each connection.
+    async fn count_connections(&self, shard: Shard) -> Result<Counts, StoreError> {
+        let items = recount::items(&self.table, BY_CREATED, shard, &["device_id"]).await?;
+        let keys = items.iter().map(|item| self.table.key_of(item));
+        let states = batch::get_all(&self.states, keys).await?;
+        let states: Vec<DeviceState> =
+            states.into_iter().map(state::from_item).collect::<Result<_, _>>()?;
+        let registered = states.iter().filter(|state| state.registered);
+        let connections = registered.map(|state| Some(state.presence.connection.as_str()));
+        Ok(recount::tally(connections, &CONNECTIONS))
+    }
+}
+
+const STATUSES: [&str; 2] = [DeviceStatus::Active.as_str(), DeviceStatus::Inactive.as_str()];
+const CONNECTIONS: [&str; 3] =
+    [Connection::Online.as_str(), Connection::Offline.as_str(), Connection::Unknown.as_str()];
+
+impl Recount for Devices {
+    async fn recount(&self) -> Result<Vec<Recounted>, StoreError> {
+        let (table, states, sort) = (&self.table, &self.states, "");
+        let by_status = Kind { what: "devices by status", table, sort, names: &STATUSES };
+        let by_connection =
+            Kind { what: "devices by connection", table: states, sort, names: &CONNECTIONS };
+        Ok(vec![
+            recount::recount(by_status, |shard| self.count_statuses(shard)).await?,
+            recount::recount(by_connection, |shard| self.count_connections(shard)).await?,
+        ])
     }
 }

@@ -20,6 +20,7 @@ mod making;
 mod messages;
 mod progress;
 mod quarantine;
+mod recount;
 mod samples;
 mod seen_days;
 mod state;

@@ -20,7 +20,8 @@ use super::transaction::{self, Action, Canceled};
 use super::{counters, due};
 use crate::aws::Clients;
 use crate::config::Tables;
-use crate::id::DeviceId;
+use crate::id::{DeviceId, Shard};
+use crate::observe::with_causes;
 use crate::state::DeviceState;
 use crate::store::{StateStore, StateWrite, StoreError, WriteError};
 use crate::time::Timestamp;
@@ -78,7 +79,7 @@ fn to_item(state: &DeviceState) -> Result<Item, StoreError> {
     })
 }
 
-fn from_item(item: Item) -> Result<DeviceState, StoreError> {
+pub(super) fn from_item(item: Item) -> Result<DeviceState, StoreError> {
     let item: StateItem = decode(item)?;
     let mut state: DeviceState = from_json(item.device_id.as_str(), &item.document)?;
     state.version = item.version;
@@ -149,6 +150,7 @@ fn answer(result: Result<(), Failure>, wanted: &Item) -> Result<(), WriteError> 
 struct Planned {
     /// Its place in the call.
     place: usize,
+    shard: Shard,
     /// The version that was read.
     read: u64,
     put: Put,
@@ -228,21 +230,30 @@ impl States {
 
     async fn save_together(&self, writes: &[Planned]) -> Result<(), Canceled> {
         let changes: Vec<_> = writes.iter().flat_map(|write| write.changes.clone()).collect();
-        let counts = counters::add(&self.table, "", &changes)?;
+        let shard = writes.first().map(|write| write.shard);
+        let counts = match shard {
+            Some(shard) => counters::add(&self.table, "", shard, &changes)?,
+            None => None,
+        };
         let puts = writes.iter().map(|write| write.put.clone().action());
         let actions = puts.chain(counts.map(Action::action)).collect();
         transaction::write(&self.table.client, actions).await
     }
 }
 
-/// Groups for one transaction each.
-fn groups(writes: Vec<Planned>) -> Vec<Vec<Planned>> {
+/// Groups for one transaction each, of one shard each: they share a count.
+fn groups(mut writes: Vec<Planned>) -> Vec<Vec<Planned>> {
+    writes.sort_by_key(|write| write.shard);
     let mut groups: Vec<Vec<Planned>> = Vec::new();
     let mut bytes = 0;
     for write in writes {
         let of_this = size(&write.put.item);
         match groups.last_mut() {
-            Some(group) if group.len() < COUNTED_AT_ONCE && bytes + of_this <= COUNTED_BYTES => {
+            Some(group)
+                if group.len() < COUNTED_AT_ONCE
+                    && bytes + of_this <= COUNTED_BYTES
+                    && group.iter().all(|other| other.shard == write.shard) =>
+            {
                 bytes += of_this;
                 group.push(write);
             }
@@ -272,11 +283,21 @@ impl StateStore for States {
     ) -> Result<HashMap<DeviceId, DeviceState>, StoreError> {
         let keys = ids.iter().map(|id| (id.to_string(), String::new()));
         let items = batch::get_all(&self.table, keys).await?;
-        let states = items.into_iter().map(|item| {
-            let state = from_item(item)?;
-            Ok((state.device_id.clone(), state))
-        });
-        states.collect()
+        let mut states = HashMap::new();
+        for item in items {
+            match from_item(item) {
+                Ok(state) => {
+                    states.insert(state.device_id.clone(), state);
+                }
+                // It must not stop its neighbours. Whoever takes it for a device that was never heard
+                // loses the lock, so nothing is overwritten.
+                Err(error) if ids.len() > 1 => {
+                    tracing::error!(error = with_causes(&error), "a device's state is left out");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(states)
     }
 
     async fn save_many(&self, writes: &[StateWrite]) -> Vec<Result<(), WriteError>> {
@@ -294,7 +315,9 @@ impl StateStore for States {
                 Err(error) => answers.push((place, Err(error.into()))),
                 Ok(put) => {
                     let list = if changes.is_empty() { &mut plain } else { &mut counted };
-                    list.push(Planned { place, read: write.state.version, put, changes });
+                    let shard = write.state.device_id.shard();
+                    let read = write.state.version;
+                    list.push(Planned { place, shard, read, put, changes });
                 }
             }
         }

@@ -21,7 +21,7 @@ impl Tables {
         stored.is_some_and(|stored| (stored.id, stored.revision) == (read.id, read.revision))
     }
 
-    fn count_status(&mut self, status: DeviceStatus, by: i64) {
+    pub(super) fn count_status(&mut self, status: DeviceStatus, by: i64) {
         let count = self.counts.by_status.entry(status).or_default();
         *count = count.saturating_add_signed(by);
     }

@@ -44,6 +44,7 @@ pub enum Operation {
     IsBuried,
     ForgetDevice,
     CountDevices,
+    Recount,
     OpenAlert,
     ListAlerts,
     AcknowledgeAlert,

@@ -12,6 +12,7 @@ mod devices;
 mod faults;
 mod messages;
 mod pages;
+mod recount;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -6,6 +6,7 @@ mod commands;
 mod devices;
 mod messages;
 mod quarantine;
+mod recount;
 mod states;
 
 use futures::future::BoxFuture;
@@ -39,6 +40,7 @@ pub(crate) fn all<P: Ports>() -> Vec<Promise<P>> {
         devices::all(),
         alerts::all(),
         commands::all(),
+        recount::all(),
     ]
     .into_iter()
     .flatten()

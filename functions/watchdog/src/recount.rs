@@ -1,0 +1,27 @@
+//! What a person may ask of this function: to count the fleet again.
+
+use meter_core::store::{Recount, Recounted, StoreError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The payload of an invocation: that of a schedule has other fields, which do not matter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct Request {
+    /// Makes the counts of the statistics right, instead of a run.
+    #[serde(default)]
+    pub recount: bool,
+}
+
+/// Counts devices and alerts again; the answer says what the counts were and what they are.
+pub async fn recount<D: Recount, A: Recount>(devices: &D, alerts: &A) -> Result<Value, StoreError> {
+    let (devices, alerts) = futures::try_join!(devices.recount(), alerts.recount())?;
+    let recounted: Vec<Recounted> = [devices, alerts].concat();
+    for Recounted { what, was, is, busy } in recounted.iter().filter(|r| r.was != r.is) {
+        tracing::warn!(what, ?was, ?is, busy, "the counts were wrong");
+    }
+    let next = match recounted.iter().any(|recounted| recounted.busy > 0) {
+        true => "some of it changed all the time and was left as it was: count again",
+        false => "everything is counted",
+    };
+    Ok(json!({"recounted": recounted, "message": next}))
+}
