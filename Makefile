@@ -13,7 +13,7 @@ SECONDS ?= 60
 CARGO_FUZZ := 0.13.1
 FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
-.PHONY: help setup run recount reset test fuzz lint bench clean
+.PHONY: help setup run recount reset test fuzz lint bench clean redrive
 
 help:
 	@echo 'Targets:'
@@ -36,6 +36,9 @@ recount: ## Count devices and alerts of a running system again, and print what t
 
 reset: ## Remove all data of `make run`
 	@$(STACK) reset
+
+redrive: ## Bring dead letters, and what IoT rules could not deliver, back to ingest (docs/operations.md)
+	@$(STACK) redrive
 
 test: ## Unit, property and black-box tests, which start stacks of their own; checks of the templates
 	@local/setup test

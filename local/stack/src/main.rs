@@ -1,13 +1,13 @@
-//! `stack run` starts the whole system and stays until Ctrl-C, `stack reset` removes its data, and `stack exec` starts
-//! a second one, of no consequence, for a command.
+//! `stack run` starts the whole system and stays until Ctrl-C, `stack reset` removes its data, `stack redrive` brings
+//! back what did not reach ingest, and `stack exec` starts a second system, of no consequence, for a command.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use stack::{Options, Parts, Ports, Stack};
+use stack::{Account, Options, Parts, Ports, Stack};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -29,6 +29,8 @@ enum Command {
     Run(Run),
     /// Remove all data and logs
     Reset,
+    /// Bring dead letters, and what IoT rules could not deliver, back to the ingest queue
+    Redrive(Redrive),
     /// Run a command against a system of its own: free ports, a temporary folder, no devices. The command finds
     /// REST_URL, MQTT (host:port), the functions' settings, and the project's programs in PATH
     Exec(Exec),
@@ -42,6 +44,17 @@ struct Exec {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
+}
+
+#[derive(Args)]
+struct Redrive {
+    /// The outputs of a system elsewhere, as JSON; the environment says where and who, as for the AWS CLI. Without
+    /// it: the system of `stack run`
+    #[arg(long, value_name = "FILE")]
+    outputs: Option<PathBuf>,
+    /// Port of the AWS endpoint of `stack run`
+    #[arg(long, env = "ENDPOINT_PORT", default_value_t = Ports::default().endpoint)]
+    endpoint_port: u16,
 }
 
 #[derive(Args)]
@@ -106,6 +119,7 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(run) => run_until_asked_to_stop(run.options(&cli.data)).await,
         Command::Reset => reset(&cli.data),
+        Command::Redrive(args) => redrive(&cli.data, args).await,
         Command::Exec(exec) => match run_command(exec).await {
             Ok(code) => return code,
             Err(error) => Err(error),
@@ -139,6 +153,20 @@ fn reset(data: &Path) -> Result<()> {
     }
     stack::remove_data(data)?;
     info!("removed {}", data.display());
+    Ok(())
+}
+
+async fn redrive(data: &Path, args: Redrive) -> Result<()> {
+    let (account, hint) = match args.outputs {
+        Some(outputs) => {
+            let hint = "what is moved stays moved; try again once this works";
+            (Account::of_environment(&outputs).await?, hint)
+        }
+        None => (Account::local(data, args.endpoint_port)?, "is `make run` up, on that port?"),
+    };
+    let redriven = stack::redrive(&account).await.context(hint)?;
+    println!("{redriven}");
+    ensure!(redriven.left.is_empty(), "{} are left where they are", redriven.left.len());
     Ok(())
 }
 

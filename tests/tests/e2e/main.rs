@@ -6,5 +6,6 @@ mod commands;
 mod load;
 mod older_client;
 mod operators;
+mod redrive;
 mod telemetry;
 mod watchdog;
