@@ -10,10 +10,11 @@ STACK := cargo run --quiet --package stack --profile $(PROFILE) --
 TESTS := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --tests)
 
 SECONDS ?= 60
+SEEDS ?= 100
 CARGO_FUZZ := 0.13.1
 FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
-.PHONY: help setup run recount reset test fuzz lint bench clean redrive
+.PHONY: help setup run recount reset test fuzz soak lint bench clean redrive
 
 help:
 	@echo 'Targets:'
@@ -55,6 +56,10 @@ fuzz: ## Fuzz each parser for SECONDS=60, beyond what `make test` tries
 	    RUSTC_BOOTSTRAP=1 cargo fuzz run --target-dir ../../target/fuzz $$target $$found fuzz/corpus/$$target \
 	        -- -max_total_time=$(SECONDS) -print_final_stats=1; \
 	done
+
+soak: setup ## Play SEEDS=100 random stories with random faults, against a model of what must be there (docs/soak.md)
+	@cargo build --workspace --bins --profile $(PROFILE)
+	@cargo run --quiet --package blackbox --bin soak --profile $(PROFILE) -- --seeds $(SEEDS)
 
 lint: ## Formatting, clippy, shell scripts
 	@local/setup test
