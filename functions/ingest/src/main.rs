@@ -1,9 +1,8 @@
 use ingest::batch::{Choices, Ingest};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use meter_core::aws::{Bucket, Clients, CommandTopic, dynamodb};
+use meter_core::aws::{self, Bucket, Clients, dynamodb};
 use meter_core::config::{self, ArchiveBucket, Presence, Tables};
 use meter_core::observe;
-use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
 use meter_core::time::Timestamp;
 use serde_json::Value;
@@ -14,13 +13,7 @@ async fn main() -> Result<(), Error> {
     let (tables, bucket, settings, presence): (Tables, ArchiveBucket, config::Ingest, Presence) =
         config::load()?;
     let clients = Clients::from_environment().await;
-    let outbox = Outbox {
-        states: dynamodb::States::new(&clients, &tables),
-        alerts: dynamodb::Alerts::new(&clients, &tables),
-        commands: dynamodb::Commands::new(&clients, &tables),
-        registry: dynamodb::Devices::new(&clients, &tables),
-        publisher: CommandTopic::new(&clients),
-    };
+    let outbox = aws::outbox(&clients, &tables);
     let choices = Choices {
         layout: settings.archive_layout,
         rules: Rules { max_metrics: settings.max_metrics_per_device as usize, ..presence.rules() },

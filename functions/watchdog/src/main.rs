@@ -1,8 +1,7 @@
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use meter_core::aws::{Bucket, Clients, CommandTopic, IngestQueue, dynamodb};
+use meter_core::aws::{self, Bucket, Clients, IngestQueue, dynamodb};
 use meter_core::config::{self, ArchiveBucket, Presence, Tables};
 use meter_core::observe;
-use meter_core::outbox::Outbox;
 use meter_core::time::Timestamp;
 use serde_json::json;
 use watchdog::{Request, Watchdog};
@@ -14,13 +13,7 @@ async fn main() -> Result<(), Error> {
         config::load()?;
     let clients = Clients::from_environment().await;
     let watchdog = Watchdog {
-        outbox: Outbox {
-            states: dynamodb::States::new(&clients, &tables),
-            alerts: dynamodb::Alerts::new(&clients, &tables),
-            commands: dynamodb::Commands::new(&clients, &tables),
-            registry: dynamodb::Devices::new(&clients, &tables),
-            publisher: CommandTopic::new(&clients),
-        },
+        outbox: aws::outbox(&clients, &tables),
         queue: IngestQueue::new(&clients, &queue),
         messages: dynamodb::Messages::new(&clients, &tables),
         archive: Bucket::new(&clients, bucket.name),

@@ -22,6 +22,8 @@ pub use self::iot_data::CommandTopic;
 pub use self::queue::IngestQueue;
 pub use self::readiness::Readiness;
 pub use self::s3::Bucket;
+use crate::config::Tables;
+use crate::outbox::Outbox;
 use crate::store::StoreError;
 
 /// A call fits into this many tries. With the waits between them that is at most some two seconds of a
@@ -82,6 +84,21 @@ impl Clients {
             iot_data: aws_sdk_iotdataplane::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),
         }
+    }
+}
+
+/// The way of effects on AWS.
+pub fn outbox(
+    clients: &Clients,
+    tables: &Tables,
+) -> Outbox<dynamodb::States, dynamodb::Alerts, dynamodb::Commands, dynamodb::Devices, CommandTopic>
+{
+    Outbox {
+        states: dynamodb::States::new(clients, tables),
+        alerts: dynamodb::Alerts::new(clients, tables),
+        commands: dynamodb::Commands::new(clients, tables),
+        registry: dynamodb::Devices::new(clients, tables),
+        publisher: CommandTopic::new(clients),
     }
 }
 
