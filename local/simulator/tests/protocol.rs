@@ -98,7 +98,9 @@ proptest! {
             }
             heard.push(read.category);
         }
-        for category in Category::ALL {
+        // IoT Core speaks of the others.
+        let own = |category: &Category| category.topic_suffix().is_some();
+        for category in Category::ALL.into_iter().filter(own) {
             prop_assert!(heard.contains(&category), "it never said {category}");
         }
     }
