@@ -44,9 +44,9 @@ redrive: ## Bring dead letters, and what IoT rules could not deliver, back to in
 test: ## Unit, property and black-box tests, which start stacks of their own; checks of the templates
 	@local/setup test
 	cargo build --workspace --bins
-	cargo $(TESTS) --workspace
-	cargo test --workspace --doc
 	$(SAM) validate --lint
+	cargo test --workspace --doc
+	cargo $(TESTS) --workspace
 
 # Stable's compiler has what libFuzzer needs, behind the door that the variable opens. New inputs are kept in target/fuzz.
 fuzz: ## Fuzz each parser for SECONDS=60, beyond what `make test` tries
