@@ -1,25 +1,24 @@
 //! `soak`: see `soak --help`.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Result;
+use blackbox::soak::Trial;
+use blackbox::soak::campaign::{Ended, PROCESSES, at_every_call, play_all};
 use blackbox::soak::summary::Summary;
-use blackbox::soak::world::World;
-use blackbox::soak::{Report, Trial};
 use clap::Parser;
 use faults::{Fault, Moment, Plan};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-
-/// Processes of ingest in a world.
-const PROCESSES: usize = 2;
 
 /// More often than the SDK tries.
 const MORE_THAN_TRIED: usize = 5;
 
-/// Plays seeds of trouble against the real ingest function, and holds what the REST API answers in the end
+/// Differences that are shown of a seed.
+const SHOWN: usize = 20;
+
+/// Plays seeds of trouble against the real functions, and holds what the REST API answers in the end
 /// against a model: nothing lost, nothing doubled.
 ///
 /// Exits with 1 when something is. A seed is played again by `soak --seed N`: the same messages, and the
@@ -42,6 +41,10 @@ struct Arguments {
     #[arg(long, requires = "seed")]
     plan: Option<Plan>,
 
+    /// And the first run of the watchdog under this one
+    #[arg(long, value_name = "PLAN", requires = "plan")]
+    watchdog_plan: Option<Plan>,
+
     /// Play the seed's story once for each call that it makes, and each way in which that can fail for
     /// good: the process is killed before it or after it, it is lost, its answer is lost
     #[arg(long, requires = "seed", conflicts_with = "plan")]
@@ -56,40 +59,27 @@ struct Arguments {
     stop: bool,
 }
 
-/// A trial and what became of it.
-type News = (Trial, Result<Report>);
-
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let mut trials = trials(&arguments).await?;
+    let trials = trials(&arguments).await?;
     let count = trials.len();
-    // Taken from the end.
-    trials.reverse();
-    let trials = Mutex::new(trials);
     let started = Instant::now();
-    let (news, mut told) = unbounded_channel();
-    let jobs: Vec<_> = (0..arguments.jobs.clamp(1, count.max(1)))
-        .map(|_| play(&trials, arguments.stop, news.clone()))
-        .collect();
-    drop(news);
-    let listen = async {
-        let (mut summary, mut failed) = (Summary::default(), Vec::new());
-        let mut done = 0;
-        while let Some((trial, result)) = told.recv().await {
-            done += 1;
-            if show(&trial, &result) {
-                failed.push(trial.to_string());
-            }
-            if let Ok(report) = &result {
-                summary += &report.summary;
-            }
-            progress(done, count, failed.len(), started);
+    let (mut summary, mut failed, mut done) = (Summary::default(), Vec::new(), 0);
+    play_all(trials, arguments.jobs, |ended| {
+        done += 1;
+        let is_good = ended.faults_found().is_empty();
+        if !is_good {
+            show(&ended);
+            failed.push(ended.trial.to_string());
         }
-        (summary, failed)
-    };
-    let (played, (summary, failed)) = tokio::join!(futures::future::try_join_all(jobs), listen);
-    played?;
+        if let Ok(report) = &ended.result {
+            summary += &report.summary;
+        }
+        progress(done, count, failed.len(), started);
+        if is_good || !arguments.stop { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })
+    .await?;
     println!("\n{summary}{:<34}{:>9.0} s", "time", started.elapsed().as_secs_f64());
     if failed.is_empty() {
         println!("nothing lost, nothing doubled");
@@ -104,22 +94,17 @@ async fn main() -> Result<ExitCode> {
 
 async fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
     Ok(match (arguments.seed, &arguments.plan) {
-        (Some(seed), Some(plan)) => vec![Trial::with_plan(seed, plan.clone())],
+        (Some(seed), Some(plan)) => {
+            vec![Trial::with_plans(seed, plan.clone(), arguments.watchdog_plan.clone())]
+        }
         (Some(seed), None) if arguments.every_call => {
-            let mut world = World::start(PROCESSES).await?;
-            let calls = Trial::with_plan(seed, Plan::none()).play(&mut world).await?.calls;
-            world.stop().await;
-            println!("seed {seed} makes {calls} calls");
-            let at_call = |nth| {
-                [
-                    (Fault::Killed(Moment::Before), 1),
-                    (Fault::Killed(Moment::After), 1),
-                    (Fault::Lost, MORE_THAN_TRIED),
-                    (Fault::AnswerLost, MORE_THAN_TRIED),
-                ]
-                .map(|(fault, times)| Trial::at_call(seed, nth, fault, times))
-            };
-            (1..=calls).flat_map(at_call).collect()
+            let faults = [
+                (Fault::Killed(Moment::Before), 1),
+                (Fault::Killed(Moment::After), 1),
+                (Fault::Lost, MORE_THAN_TRIED),
+                (Fault::AnswerLost, MORE_THAN_TRIED),
+            ];
+            at_every_call(seed, &faults).await?
         }
         (Some(seed), None) => vec![Trial::of(seed, PROCESSES)],
         (None, _) => {
@@ -129,43 +114,20 @@ async fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
     })
 }
 
-/// Plays trials in a world of its own until there are no more.
-async fn play(trials: &Mutex<Vec<Trial>>, stop: bool, news: UnboundedSender<News>) -> Result<()> {
-    let take = || trials.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let mut world = World::start(PROCESSES).await?;
-    while let Some(trial) = take() {
-        let result = trial.play(&mut world).await;
-        let is_good = result.as_ref().is_ok_and(|report| report.differences.is_empty());
-        if !is_good {
-            println!("\nthe logs of the functions are kept in {}", world.keep_logs().display());
-        }
-        if !is_good && stop {
-            while take().is_some() {}
-        }
-        // Nobody listens any more only when nobody cares.
-        let _ = news.send((trial, result));
-    }
-    drop(news);
-    world.stop().await;
-    Ok(())
-}
-
-/// Prints what is wrong; whether anything is.
-fn show(trial: &Trial, result: &Result<Report>) -> bool {
-    let differences = match result {
-        Ok(report) if report.differences.is_empty() => return false,
-        Ok(report) => &report.differences,
-        Err(error) => &vec![format!("it was not played to its end: {error:#}")],
-    };
+fn show(ended: &Ended) {
+    let trial = &ended.trial;
     println!("\nseed {} failed; to play it again: {trial}", trial.seed());
     print!("{}", trial.misfortune());
-    for difference in differences.iter().take(20) {
-        println!("  {difference}");
+    let found = ended.faults_found();
+    for line in found.iter().take(SHOWN) {
+        println!("  {line}");
     }
-    if differences.len() > 20 {
-        println!("  and {} more", differences.len() - 20);
+    if found.len() > SHOWN {
+        println!("  and {} more", found.len() - SHOWN);
     }
-    true
+    if let Some(logs) = &ended.logs {
+        println!("  logs of the functions: {}", logs.display());
+    }
 }
 
 /// A line that is written over in a terminal, and one now and then in a file.

@@ -56,12 +56,12 @@ impl Misfortune {
         }
     }
 
-    /// One process, a plan, and nothing else.
-    pub(super) fn planned(plan: Plan) -> Self {
+    /// One process, plans for it and the watchdog, and nothing else.
+    pub(super) fn planned(ingest: Plan, watchdog: Option<Plan>) -> Self {
         // As many as the event source mapping takes (template.yaml).
         Self {
-            plans: vec![plan],
-            watchdog: Vec::new(),
+            plans: vec![ingest],
+            watchdog: watchdog.into_iter().collect(),
             batch: 500..=500,
             redelivery: 0.0,
             overlap: 0.0,

@@ -8,6 +8,7 @@
 //! goes wrong any more and everything is delivered, what the REST API answers must be what the [`model`]
 //! says ([`verify`]); then the watchdog looks for what did not come, and that comes after all.
 
+pub mod campaign;
 mod function;
 mod misfortune;
 mod model;
@@ -46,8 +47,17 @@ pub struct Trial {
 enum How {
     /// The seed decides.
     BySeed,
-    /// One process, the largest batches, and a plan.
-    ByPlan(Plan),
+    /// One process, the largest batches, and plans for it and for a run of the watchdog.
+    ByPlan(Plan, Option<Plan>),
+}
+
+/// Whose calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Those of the process that handles messages.
+    Ingest,
+    /// Those of one that looks for what did not come.
+    Watchdog,
 }
 
 /// What a trial came to.
@@ -57,8 +67,10 @@ pub struct Report {
     pub differences: Vec<String>,
     /// In numbers.
     pub summary: Summary,
-    /// How many calls the processes made while things could go wrong.
-    pub calls: usize,
+    /// How many calls the processes of ingest made while things could go wrong.
+    pub ingest_calls: usize,
+    /// How many the watchdog made.
+    pub watchdog_calls: usize,
 }
 
 impl Trial {
@@ -69,20 +81,26 @@ impl Trial {
         Self { seed, name: format!("soak{seed}"), misfortune, how: How::BySeed }
     }
 
-    /// The seed's story under a plan, in batches as large as can be, so that the calls are the same each
-    /// time, or nearly.
+    /// The seed's story under a plan for ingest, and one for a first run of the watchdog, in one process
+    /// and in batches as large as can be, so that the calls are the same each time, or nearly.
     #[must_use]
-    pub fn with_plan(seed: u64, plan: Plan) -> Self {
+    pub fn with_plans(seed: u64, ingest: Plan, watchdog: Option<Plan>) -> Self {
+        let plans = watchdog.iter().fold(ingest.to_string(), |text, plan| format!("{text}-{plan}"));
         let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-        let name = format!("soak{seed}-{plan}").chars().take(80).map(letter).collect();
-        Self { seed, name, misfortune: Misfortune::planned(plan.clone()), how: How::ByPlan(plan) }
+        let name = format!("soak{seed}-{plans}").chars().take(80).map(letter).collect();
+        let misfortune = Misfortune::planned(ingest.clone(), watchdog.clone());
+        Self { seed, name, misfortune, how: How::ByPlan(ingest, watchdog) }
     }
 
-    /// The seed's story under one fault at one call.
+    /// The seed's story with a fault at one call, and so many after it.
     #[must_use]
-    pub fn at_call(seed: u64, nth: usize, fault: Fault, times: usize) -> Self {
+    pub fn at_call(seed: u64, whose: Whose, nth: usize, fault: Fault, times: usize) -> Self {
         let rule = Rule { calls: Calls::Any, nth, times: Times::Count(times), fault };
-        Self::with_plan(seed, Plan::from_iter([rule]))
+        let plan = Plan::from_iter([rule]);
+        match whose {
+            Whose::Ingest => Self::with_plans(seed, plan, None),
+            Whose::Watchdog => Self::with_plans(seed, Plan::none(), Some(plan)),
+        }
     }
 
     /// The seed.
@@ -112,11 +130,11 @@ impl Trial {
         let played = play::prepare(world, self.seed, &self.name).await?;
         let stage = Stage::new(&played.story, &self.misfortune, self.seed);
 
-        let calls = stage.tell(world, &played.cast, &self.misfortune).await?;
+        let ingest_calls = stage.tell(world, &played.cast, &self.misfortune).await?;
         let found = verify(world, &played, &before, When::Told).await?;
         let mut differences: Vec<_> =
             found.differences.into_iter().map(|line| format!("told: {line}")).collect();
-        stage.watch(world, &self.misfortune).await?;
+        let watchdog_calls = stage.watch(world, &self.misfortune).await?;
         let found = verify(world, &played, &before, When::Watched).await?;
         differences.extend(found.differences.into_iter().map(|line| format!("watched: {line}")));
 
@@ -124,7 +142,7 @@ impl Trial {
         for (exposed, before) in world.exposed().zip(&tallies) {
             summary.add_faults(before, &exposed.proxy.tally());
         }
-        Ok(Report { differences, summary, calls })
+        Ok(Report { differences, summary, ingest_calls, watchdog_calls })
     }
 }
 
@@ -134,7 +152,10 @@ impl fmt::Display for Trial {
         write!(f, "soak --seed {}", self.seed)?;
         match &self.how {
             How::BySeed => Ok(()),
-            How::ByPlan(plan) => write!(f, " --plan '{plan}'"),
+            How::ByPlan(ingest, None) => write!(f, " --plan '{ingest}'"),
+            How::ByPlan(ingest, Some(watchdog)) => {
+                write!(f, " --plan '{ingest}' --watchdog-plan '{watchdog}'")
+            }
         }
     }
 }

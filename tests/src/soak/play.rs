@@ -113,12 +113,13 @@ impl<'a> Stage<'a> {
     }
 
     /// The watchdog looks, dies perhaps, and looks again, while the queue delivers once more what is done;
-    /// then stragglers come.
-    pub(super) async fn watch(&self, world: &mut World, misfortune: &Misfortune) -> Result<()> {
+    /// then stragglers come. How many calls the watchdog made before they came.
+    pub(super) async fn watch(&self, world: &mut World, misfortune: &Misfortune) -> Result<usize> {
         let working = misfortune.plans.len();
         self.queue().replay(0.2);
         let World { ingest, watchdog, .. } = world;
-        let look = async {
+        let before = watchdog.proxy.tally().total_calls();
+        let looks = async {
             for plan in &misfortune.watchdog {
                 watchdog.proxy.set_plan(plan.clone());
                 // What becomes of it does not matter: there will be another one.
@@ -128,19 +129,23 @@ impl<'a> Stage<'a> {
                 watchdog.proxy.settled().await;
             }
             watchdog.proxy.set_plan(Plan::none());
-            match watchdog.function.invoke(&json!({})).await? {
-                Ended::Answered(_) => Ok(()),
-                ended => bail!("without a fault the watchdog has {ended:?}"),
-            }
+            look(watchdog).await
         };
         let work = ingest.iter_mut().take(working).map(|ingest| self.work(ingest, usize::MAX));
-        tokio::try_join!(try_join_all(work), look)?;
+        tokio::try_join!(try_join_all(work), looks)?;
+        let calls = watchdog.proxy.tally().total_calls() - before;
         {
             let mut queue = self.queue();
             queue.let_everybody_come();
             queue.replay(0.2);
+            // What a watchdog that died has left to do is done a minute later by the next one, or at once
+            // by whoever handles anything of the device.
+            queue.replay_of_each_device();
         }
-        self.finish(world, working).await
+        self.finish(world, working).await?;
+        // What came last is nothing that the next trial's watchdog should find.
+        look(&mut world.watchdog).await?;
+        Ok(calls)
     }
 
     /// Works until everything is done; nothing goes wrong any more.
@@ -198,6 +203,14 @@ impl<'a> Stage<'a> {
                 batch.iter().copied().collect()
             }
         })
+    }
+}
+
+/// The watchdog looks, and nothing goes wrong.
+async fn look(watchdog: &mut Exposed) -> Result<()> {
+    match watchdog.function.invoke(&json!({})).await? {
+        Ended::Answered(_) => Ok(()),
+        ended => bail!("without a fault the watchdog has {ended:?}"),
     }
 }
 

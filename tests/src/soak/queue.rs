@@ -145,6 +145,18 @@ impl<'a> Queue<'a> {
         self.everybody = true;
     }
 
+    /// Delivers something of each device once more.
+    pub(super) fn replay_of_each_device(&mut self) {
+        let mut devices = HashSet::new();
+        for (place, receipt) in self.story.receipts.iter().enumerate() {
+            let device = self.story.messages[receipt.message].device;
+            if receipt.act != STRAGGLER && devices.insert(device) {
+                self.waiting.push(place);
+                self.counts.redelivered += 1;
+            }
+        }
+    }
+
     /// Delivers some of what was delivered once more.
     pub(super) fn replay(&mut self, share: f64) {
         for receipt in 0..self.story.receipts.len() {

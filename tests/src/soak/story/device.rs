@@ -25,6 +25,9 @@ pub(super) fn speak(
             for _ in 0..character.talkativeness {
                 teller.older_reading();
             }
+            if power_on + 1 == character.power_ons {
+                teller.say_once(Teller::older_reading);
+            }
             continue;
         }
         if happens(teller.dice, 0.7) {
@@ -39,25 +42,25 @@ pub(super) fn speak(
             Presence::InActs => absence(&mut teller),
         }
     }
-    if !character.is_old {
-        answer(&mut teller, &orders);
-        match character.presence {
-            Presence::Steady => {}
-            // The last word decides.
-            Presence::Flapping => match teller.dice.random_range(0..3) {
-                0 => teller.status(true, None),
-                1 => teller.status(false, None),
-                _ => {
-                    teller.status(false, None);
-                    teller.readings();
-                }
-            },
-            Presence::InActs => {
-                if happens(teller.dice, 0.5) {
-                    absence(&mut teller);
-                }
-            }
+    if character.is_old {
+        return;
+    }
+    answer(&mut teller, &orders);
+    // The last word decides.
+    let is_gone = match character.presence {
+        Presence::Steady => false,
+        Presence::Flapping | Presence::InActs => happens(teller.dice, 0.5),
+    };
+    match character.presence {
+        Presence::Flapping => {
+            let is_there = happens(teller.dice, 0.5) && !is_gone;
+            teller.status(is_there, None);
         }
+        Presence::InActs if is_gone => absence(&mut teller),
+        Presence::Steady | Presence::InActs => {}
+    }
+    if !is_gone {
+        teller.say_once(Teller::readings);
     }
 }
 
@@ -102,7 +105,7 @@ fn absence(teller: &mut Teller<'_>) {
             teller.connected();
             teller.next_act_soon();
             teller.old_disconnected();
-            teller.next_act_soon();
+            teller.next_act();
             teller.disconnected();
         }
         2 => teller.disconnected(),

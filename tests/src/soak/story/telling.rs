@@ -34,6 +34,7 @@ pub(super) struct Teller<'a> {
     act: usize,
     /// What is said is not delivered before the very end.
     straggles: bool,
+    repeats: bool,
     /// Of its connection to IoT Core.
     version: u64,
     boot: Option<Value>,
@@ -62,6 +63,7 @@ impl<'a> Teller<'a> {
             clock_error: SignedDuration::ZERO,
             act: 0,
             straggles: false,
+            repeats: true,
             version: 0,
             boot: None,
             seq: 0,
@@ -106,6 +108,14 @@ impl<'a> Teller<'a> {
         self.straggles = true;
         say(self);
         self.straggles = false;
+    }
+
+    /// What is said meanwhile arrives once. So no repeat of the last word is a later sign of life, in a
+    /// batch of its own, than it was in a batch with it.
+    pub(super) fn say_once(&mut self, say: impl FnOnce(&mut Self)) {
+        self.repeats = false;
+        say(self);
+        self.repeats = true;
     }
 
     /// IoT Core says that it has connected.
@@ -327,7 +337,8 @@ impl<'a> Teller<'a> {
         let act = if self.straggles { STRAGGLER } else { self.act };
         let message = self.story.messages.len();
         self.story.messages.push(Message { device: self.device, topic, payload, meaning });
-        let times = if happens(self.dice, 0.15) { self.dice.random_range(2..=3) } else { 1 };
+        let is_repeated = happens(self.dice, 0.15) && self.repeats;
+        let times = if is_repeated { self.dice.random_range(2..=3) } else { 1 };
         for _ in 0..times {
             let pause = match self.dice.random_range(0..10) {
                 0..3 => 1,

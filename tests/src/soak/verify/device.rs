@@ -1,0 +1,75 @@
+//! One device: what the registry says of it.
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::super::model::{ExpectedDevice, When};
+use super::super::rest::Api;
+use super::super::story::{Character, Registration};
+use super::{Found, parse};
+
+/// The comparison of one device.
+pub(super) struct OfDevice<'a> {
+    pub(super) character: &'a Character,
+    pub(super) device: &'a ExpectedDevice,
+    pub(super) when: When,
+    pub(super) api: &'a mut Api,
+    pub(super) found: &'a mut Found,
+}
+
+impl OfDevice<'_> {
+    pub(super) fn path(&self, suffix: &str) -> String {
+        format!("/api/devices/{}{suffix}", self.character.id)
+    }
+
+    pub(super) fn difference(&mut self, what: impl std::fmt::Display) {
+        self.found.difference(&self.character.id, what);
+    }
+
+    pub(super) async fn list<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        suffix: &str,
+    ) -> Result<Vec<T>> {
+        let path = self.path(suffix);
+        let items = self.api.list(&path).await?;
+        items.into_iter().map(|item| parse(item, &path)).collect()
+    }
+
+    /// What the registry says.
+    pub(super) async fn registry(&mut self) -> Result<()> {
+        let path = self.path("");
+        let answer = self.api.send("GET", &path, "application/json", None).await?;
+        if self.character.registration == Registration::Never {
+            if answer.status != 404 {
+                self.difference(format!("is not registered, and {path} is {}", answer.body));
+            }
+            return Ok(());
+        }
+        let row = answer.json()?;
+        let said = (row["connection_status"].as_str(), row["fw_version"].as_str());
+        let expected = (Some(connection(self.device)), self.device.fw_version.as_deref());
+        let last_seen = row["last_seen"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let seen = self.device.presence.last_seen;
+        let fits = match (last_seen, seen) {
+            (None, None) => true,
+            (Some(at), Some((first, last))) => first <= at && at <= last,
+            _ => false,
+        };
+        let whose = self.character.id.clone();
+        self.found.compare(&whose, "connection and firmware", &expected, &said);
+        if !fits {
+            self.difference(format!("was seen at {last_seen:?}, expected {seen:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// The word of the API.
+pub(super) fn connection(device: &ExpectedDevice) -> &'static str {
+    match device.presence.is_there {
+        None => "unknown",
+        Some(true) => "online",
+        Some(false) => "offline",
+    }
+}
