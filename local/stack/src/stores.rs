@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_cloudformation::error::{DisplayErrorContext, ProvideErrorMetadata};
-use aws_sdk_cloudformation::types::{Parameter, Stack};
+use aws_sdk_cloudformation::types::{Capability, Parameter, Stack};
 use tokio::time::{Instant, sleep};
 
 use crate::aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY};
@@ -64,6 +64,7 @@ async fn create(client: &Client, body: String) -> Result<()> {
         .create_stack()
         .stack_name(STACK)
         .template_body(body)
+        .capabilities(Capability::CapabilityAutoExpand)
         .parameters(bucket_name())
         .send()
         .await
@@ -76,6 +77,7 @@ async fn update(client: &Client, body: String) -> Result<()> {
         .update_stack()
         .stack_name(STACK)
         .template_body(body)
+        .capabilities(Capability::CapabilityAutoExpand)
         .parameters(bucket_name())
         .send()
         .await;
