@@ -14,11 +14,11 @@ SEEDS ?= 100
 CARGO_FUZZ := 0.13.1
 FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
-.PHONY: help setup run recount reset test fuzz soak lint bench clean redrive
+.PHONY: help setup run recount reset test fuzz soak lint bench clean redrive deploy-local
 
 help:
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
 	@echo
 	@echo 'Variables of run, with their defaults:'
 	@echo '  PORT=8080  MQTT_PORT=1883  ENDPOINT_PORT=4566  IOT_DATA_PORT=4568  RUNTIME_PORT=9000'
@@ -41,12 +41,18 @@ reset: ## Remove all data of `make run`
 redrive: ## Bring dead letters, and what IoT rules could not deliver, back to ingest (docs/operations.md)
 	@$(STACK) redrive
 
+deploy-local: ## Deploy template.yaml with sam into an endpoint of its own (ENDPOINT_PORT=4566); Ctrl-C removes it
+	@local/setup test
+	@cargo build --workspace --bins
+	@PYTHONPATH=local .venv/test/bin/python -m deploy
+
 test: ## Unit, property and black-box tests, which start stacks of their own; checks of the templates
 	@local/setup test
 	cargo build --workspace --bins
 	$(SAM) validate --lint
 	cargo test --workspace --doc
 	cargo $(TESTS) --workspace
+	.venv/test/bin/python -m unittest discover --start-directory tests/deployed
 
 # Stable's compiler has what libFuzzer needs, behind the door that the variable opens. New inputs are kept in target/fuzz.
 fuzz: ## Fuzz each parser for SECONDS=60, beyond what `make test` tries

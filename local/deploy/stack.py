@@ -1,0 +1,152 @@
+"""`sam deploy` into an endpoint, and what MiniStack lacks after it."""
+
+import os
+import subprocess
+from functools import cached_property
+from pathlib import Path
+
+import boto3
+from samcli.yamlhelper import yaml_dump, yaml_parse
+
+from .endpoint import CREDENTIALS, REGION, Endpoint
+
+STACK = "iot-meter"
+SERVERLESS_FUNCTION = "AWS::Serverless::Function"
+
+
+def build(checkout: Path, binaries: Path, folder: Path) -> Path:
+    """What `sam build` makes: the template with a folder for each function, here with binaries that are there already.
+
+    `sam build` itself compiles for Amazon Linux, everything once more. Debug information is left out: MiniStack takes
+    archives in memory.
+    """
+    template = yaml_parse((checkout / "template.yaml").read_text())
+    for name, resource in template["Resources"].items():
+        properties = resource["Properties"]
+        if resource["Type"] == SERVERLESS_FUNCTION:
+            binary = binaries / resource["Metadata"]["BuildProperties"]["Binary"]
+            (folder / name).mkdir(parents=True)
+            bootstrap = folder / name / "bootstrap"
+            if subprocess.run(["strip", "-o", bootstrap, binary], check=False).returncode != 0:
+                raise SystemExit(f"{binary} is missing: `cargo build --workspace --bins` builds it")
+            properties["CodeUri"] = name
+        elif resource["Type"] == "AWS::CloudFormation::Stack":
+            properties["TemplateURL"] = str(checkout / properties["TemplateURL"])
+    include = template["Resources"]["HttpApi"]["Properties"]["DefinitionBody"]["Fn::Transform"]["Parameters"]
+    include["Location"] = str(checkout / include["Location"])
+    built = folder / "template.yaml"
+    built.write_text(yaml_dump(template))
+    return built
+
+
+class Deployed:
+    """The stack in an endpoint."""
+
+    def __init__(self, endpoint: Endpoint):
+        self.endpoint = endpoint
+
+    def client(self, service: str):
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint.url,
+            region_name=REGION,
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        stack = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    @cached_property
+    def resources(self) -> dict[str, str]:
+        """Physical ids by logical ones."""
+        found = self.client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
+        return {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in found}
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.endpoint.url}/_aws/execute-api/{self.resources['HttpApi']}/$default"
+
+
+def deploy(endpoint: Endpoint, checkout: Path, built: Path, parameters: dict[str, str], log: Path) -> Deployed:
+    """Deploys with the settings of samconfig.toml's `dev`, and these parameters above them."""
+    overrides = {"Environment": "dev"} | parameters
+    command = [checkout / ".venv/bin/sam", "deploy", "--template-file", built, "--stack-name", STACK]
+    command += ["--config-file", checkout / "samconfig.toml", "--config-env", "dev", "--no-progressbar"]
+    command += ["--parameter-overrides", *(f"{name}={value}" for name, value in overrides.items())]
+    environment = os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint.url, "SAM_CLI_TELEMETRY": "0"}
+    with log.open("w") as file:
+        done = subprocess.run(command, env=environment, cwd=built.parent, stdout=file, stderr=file, check=False)
+    if done.returncode != 0:
+        tail = "\n".join(log.read_text().splitlines()[-20:])
+        raise SystemExit(f"sam deploy failed:\n{tail}")
+    deployed = Deployed(endpoint)
+    _number_the_concurrency(deployed)
+    _make_routes(deployed)
+    return deployed
+
+
+def _number_the_concurrency(deployed: Deployed) -> None:
+    functions = deployed.client("lambda")
+    for source in functions.list_event_source_mappings()["EventSourceMappings"]:
+        limit = int(source.get("ScalingConfig", {}).get("MaximumConcurrency", 0))
+        if limit:
+            functions.update_event_source_mapping(UUID=source["UUID"], ScalingConfig={"MaximumConcurrency": limit})
+
+
+def _make_routes(deployed: Deployed) -> None:
+    """Routes, their scopes, and the authorizer, out of the processed template."""
+    processed = deployed.client("cloudformation").get_template(StackName=STACK, TemplateStage="Processed")
+    resources = processed["TemplateBody"]["Resources"]
+    api = deployed.client("apigatewayv2")
+    api_id = deployed.resources["HttpApi"]
+    body = resources["HttpApi"]["Properties"]["Body"]
+    lambdas = deployed.client("lambda")
+
+    def integration(function: str) -> str:
+        name = deployed.resources[f"{function.title()}Function"]
+        arn = lambdas.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+        made = api.create_integration(
+            ApiId=api_id, IntegrationType="AWS_PROXY", IntegrationUri=arn, PayloadFormatVersion="2.0"
+        )
+        return made["IntegrationId"]
+
+    components = body["components"]
+    integrations = {name: integration(name) for name in components["x-amazon-apigateway-integrations"]}
+    scheme = components["securitySchemes"]["jwt"]["x-amazon-apigateway-authorizer"]
+    authorizer = api.create_authorizer(
+        ApiId=api_id,
+        AuthorizerType=scheme["type"].upper(),
+        Name="jwt",
+        IdentitySource=[scheme["identitySource"]],
+        JwtConfiguration={"Issuer": deployed.outputs["JwtIssuer"], "Audience": _audiences(deployed)},
+    )["AuthorizerId"]
+    for path, operations in body["paths"].items():
+        for method, operation in operations.items():
+            if not isinstance(operation, dict) or "x-amazon-apigateway-integration" not in operation:
+                continue
+            reference = operation["x-amazon-apigateway-integration"]["$ref"]
+            security = operation.get("security", body["security"])
+            guard = {}
+            if security:
+                scopes = security[0]["jwt"]
+                guard = {"AuthorizationType": "JWT", "AuthorizerId": authorizer, "AuthorizationScopes": scopes}
+            api.create_route(
+                ApiId=api_id,
+                RouteKey="$default" if path == "/$default" else f"{method.upper()} {path}",
+                Target=f"integrations/{integrations[reference.rsplit('/', 1)[1]]}",
+                **guard,
+            )
+
+
+def _audiences(deployed: Deployed) -> list[str]:
+    """The clients of the user pool, or what the parameter says."""
+    if "OperatorClientId" in deployed.outputs:
+        return [deployed.outputs["ReaderClientId"], deployed.outputs["OperatorClientId"]]
+    stack = deployed.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+    values = {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]}
+    return values["JwtAudience"].split(",")
+
+

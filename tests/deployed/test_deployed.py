@@ -1,0 +1,159 @@
+"""template.yaml as it is, deployed by `sam deploy` into MiniStack, and used: messages from iot-data to the REST API, and
+tokens of every kind at its door. Native functions, no edge and no stand-in of Lambda."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT / "local"))
+
+from deploy import stack  # noqa: E402
+from deploy.endpoint import Endpoint, free_port  # noqa: E402
+from issuer import Issuer, other_key  # noqa: E402
+
+AUDIENCE = "https://meter.example"
+READ = "meter/read"
+WRITE = "meter/write"
+# A cold start of an emulator, a queue and a function: no measure of speed.
+PATIENCE_S = 90
+
+issuer: Issuer
+deployed: stack.Deployed
+
+
+def setUpModule() -> None:
+    global issuer, deployed
+    folder = Path(unittest.enterModuleContext(tempfile.TemporaryDirectory(prefix="iot-meter-deployed-")))
+    binaries = Path(os.environ.get("CARGO_TARGET_DIR", CHECKOUT / "target")) / "debug"
+    issuer = unittest.enterModuleContext(Issuer(folder))
+    # The one issuer that the emulator is to believe.
+    environment = {"SSL_CERT_FILE": str(issuer.ca)}
+    endpoint = unittest.enterModuleContext(
+        Endpoint(CHECKOUT / ".venv/bin", free_port(), folder / "ministack.log", environment)
+    )
+    parameters = {"JwtIssuer": issuer.url, "JwtAudience": AUDIENCE}
+    built = stack.build(CHECKOUT, binaries, folder / "build")
+    deployed = stack.deploy(endpoint, CHECKOUT, built, parameters, folder / "sam.log")
+
+
+def call(method: str, path: str, token: str | None = None, body: dict | None = None) -> tuple[int, bytes]:
+    """Status and body of a request to the deployed API."""
+    headers = {"content-type": "application/json"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(deployed.api_url + path, data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read()
+
+
+def eventually(what: str, look):
+    """The first answer of `look` that is something."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"{what}: nothing after {PATIENCE_S} s")
+
+
+class Tokens(unittest.TestCase):
+    def status(self, method: str = "GET", path: str = "/api/devices", **token) -> int:
+        token = issuer.token(**({"scope": f"{READ} {WRITE}", "audience": AUDIENCE} | token))
+        return call(method, path, token)[0]
+
+    def test_without_a_token_nobody_gets_in(self):
+        self.assertEqual(call("GET", "/api/devices")[0], 401)
+        self.assertEqual(call("GET", "/api/devices", "not.a.token")[0], 401)
+
+    def test_an_expired_token_does_not_count(self):
+        self.assertEqual(self.status(expires_in_s=-60), 401)
+
+    def test_a_token_for_somebody_else_does_not_count(self):
+        self.assertEqual(self.status(audience="https://other.example"), 401)
+
+    def test_a_token_that_somebody_else_signed_does_not_count(self):
+        self.assertEqual(self.status(key=other_key()), 401)
+
+    def test_a_token_without_the_scope_is_refused(self):
+        self.assertEqual(self.status(scope="openid"), 403)
+        self.assertEqual(self.status("POST", scope=READ), 403)
+        self.assertEqual(self.status("DELETE", "/api/devices/nobody", scope=READ), 403)
+
+    def test_the_right_token_gets_in(self):
+        self.assertEqual(self.status(scope=READ), 200)
+        token = issuer.token(WRITE, AUDIENCE)
+        device = {"device_id": "token-1", "device_name": "Made with a token"}
+        self.assertEqual(call("POST", "/api/devices", token, device)[0], 201)
+
+    def test_health_is_open_and_what_does_not_exist_is_404(self):
+        self.assertEqual(call("GET", "/health")[0], 200)
+        self.assertEqual(call("GET", "/nothing/here")[0], 404)
+
+    def test_all_stores_answer(self):
+        status, body = call("GET", "/readyz")
+        self.assertEqual(status, 200, body)
+
+    def test_a_function_that_is_reached_past_the_gateway_asks_for_a_token_itself(self):
+        event = {
+            "rawPath": "/api/devices",
+            "requestContext": {"stage": "$default", "http": {"method": "GET", "path": "/api/devices"}},
+        }
+        answer = deployed.client("lambda").invoke(
+            FunctionName=deployed.resources["DevicesFunction"], Payload=json.dumps(event)
+        )
+        self.assertEqual(json.loads(answer["Payload"].read())["statusCode"], 401)
+
+
+class Messages(unittest.TestCase):
+    def test_what_a_device_publishes_is_archived_stored_and_answered(self):
+        token = issuer.token(f"{READ} {WRITE}", AUDIENCE)
+        call("POST", "/api/devices", token, {"device_id": "m-1", "device_name": "Meter 1"})
+        message = {
+            "v": 2,
+            "device_id": "m-1",
+            "ts": "2026-03-01T12:00:00Z",
+            "seq": 0,
+            "msg_type": "telemetry",
+            "measurements": [{"type": "voltage_dc", "val": 1512.5, "unit": "V"}],
+        }
+        publish = deployed.client("iot-data").publish
+        publish(topic="iot/m-1/telemetry", qos=1, payload=json.dumps(message))
+        publish(topic="iot/m-1/telemetry", qos=1, payload=b"\xff no JSON")
+
+        def points():
+            path = "/api/devices/m-1/metrics?start=2026-03-01T00:00:00Z&stop=2026-03-02T00:00:00Z"
+            status, body = call("GET", path, token)
+            self.assertEqual(status, 200, body)
+            return json.loads(body)
+
+        (point,) = eventually("the measurement", points)
+        self.assertEqual((point["metric"], point["value"], point["unit"]), ("voltage_dc", 1512.5, "V"))
+        eventually("the quarantined message", lambda: json.loads(call("GET", "/api/quarantine", token)[1]))
+        (file,) = json.loads(call("GET", "/api/devices/m-1/raw-data", token)[1])
+        raw = json.loads(call("GET", f"/api/devices/m-1/raw-data/{file['filename'].split('/', 1)[1]}", token)[1])
+        self.assertEqual(raw["payload"], message)
+
+        objects = deployed.client("s3").list_objects_v2(Bucket=deployed.outputs["ArchiveBucketName"])["Contents"]
+        self.assertTrue(any(found["Key"].startswith("archive/") for found in objects), objects)
+        _, device = call("GET", "/api/devices/m-1", token)
+        self.assertEqual(json.loads(device)["connection_status"], "online")
+        dead = deployed.client("sqs").get_queue_attributes(
+            QueueUrl=deployed.outputs["IngestDeadLettersUrl"], AttributeNames=["ApproximateNumberOfMessages"]
+        )
+        self.assertEqual(dead["Attributes"]["ApproximateNumberOfMessages"], "0")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
