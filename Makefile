@@ -18,7 +18,7 @@ FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
 help:
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo
 	@echo 'Variables of run, with their defaults:'
 	@echo '  PORT=8080  MQTT_PORT=1883  ENDPOINT_PORT=4566  IOT_DATA_PORT=4568  RUNTIME_PORT=9000'
@@ -52,6 +52,7 @@ test: ## Unit, property and black-box tests, which start stacks of their own; ch
 	$(SAM) validate --lint
 	cargo test --workspace --doc
 	cargo $(TESTS) --workspace
+	.venv/test/bin/python -m unittest discover --start-directory tests/permissions
 	.venv/test/bin/python -m unittest discover --start-directory tests/deployed
 
 # Stable's compiler has what libFuzzer needs, behind the door that the variable opens. New inputs are kept in target/fuzz.

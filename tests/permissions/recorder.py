@@ -1,0 +1,162 @@
+"""A proxy between a function and the endpoint that writes down which permissions each call would need on AWS."""
+
+import http.client
+import http.server
+import json
+import re
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from urllib.parse import parse_qs, unquote, urlsplit
+
+REGION_ACCOUNT = "us-east-1:000000000000"
+# A transaction needs the permission of each of its parts.
+PARTS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+STATEMENT = re.compile(r'\s*(INSERT\s+INTO|UPDATE|DELETE\s+FROM|SELECT\s.*?FROM)\s+"([^"]+)"', re.I | re.S)
+
+# Not tried again by the SDK.
+REFUSAL = (
+    400,
+    {"content-type": "application/x-amz-json-1.0"},
+    json.dumps({"__type": "com.amazon.coral.service#AccessDeniedException", "message": "refused by the test"}).encode(),
+)
+
+Need = tuple[str, str]
+
+
+class Recorder:
+    """One function's calls. `needs` are the pairs of action and resource so far."""
+
+    def __init__(self, endpoint: str):
+        self.needs: set[Need] = set()
+        self._upstream = urlsplit(endpoint).netloc
+        self._refused: Callable[[Need], bool] = lambda _: False
+        self._loses_answer: Callable[[Need], bool] = lambda _: False
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @contextmanager
+    def refusing(self, *actions: str, on: str = ""):
+        """Calls that need one of these are refused, as if they were not allowed."""
+        self._refused = lambda need: need[0] in actions and on in need[1]
+        try:
+            yield
+        finally:
+            self._refused = lambda _: False
+
+    @contextmanager
+    def losing_answers(self, *actions: str, on: str = ""):
+        """Calls that need one of these are done, and look as if they were refused."""
+        self._loses_answer = lambda need: need[0] in actions and on in need[1]
+        try:
+            yield
+        finally:
+            self._loses_answer = lambda _: False
+
+    def pass_on(self, method: str, path: str, headers, body: bytes):
+        needs = needs_of(method, path, headers, body)
+        self.needs |= needs
+        if any(self._refused(need) for need in needs):
+            return REFUSAL
+        connection = http.client.HTTPConnection(self._upstream, timeout=30)
+        # `Host` names the upstream.
+        kept = {name: value for name, value in headers.items() if name.lower() not in ("host", "connection")}
+        connection.request(method, path, body, kept)
+        answer = connection.getresponse()
+        content = answer.read()
+        if answer.status == 404 and any(action == "s3:GetObject" for action, _ in needs):
+            # Who may not list is told 403 instead.
+            bucket = unquote(urlsplit(path).path).lstrip("/").split("/", 1)[0]
+            self.needs.add(("s3:ListBucket", f"arn:aws:s3:::{bucket}"))
+        connection.close()
+        if any(self._loses_answer(need) for need in needs):
+            return REFUSAL
+        return answer.status, dict(answer.getheaders()), content
+
+
+def needs_of(method: str, path: str, headers, body: bytes) -> set[Need]:
+    """What a request is, as IAM names it. A request that is not understood is an error: no call goes unnoticed."""
+    target = headers.get("x-amz-target", "")
+    if target.startswith("DynamoDB_"):
+        return _dynamodb(target.split(".")[1], json.loads(body))
+    if target.startswith("AmazonSQS."):
+        queue = json.loads(body)["QueueUrl"].rsplit("/", 1)[1]
+        return {(f"sqs:{target.split('.')[1]}", f"arn:aws:sqs:{REGION_ACCOUNT}:{queue}")}
+    if target.startswith("Timestream_"):
+        return {(f"timestream:{target.split('.')[1]}", "*")}
+    place = unquote(urlsplit(path).path)
+    if place.startswith("/topics/"):
+        return {("iot:Publish", f"arn:aws:iot:{REGION_ACCOUNT}:topic/{place.removeprefix('/topics/')}")}
+    if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+        if form.get("Action") == "Publish":
+            return {("sns:Publish", form["TopicArn"])}
+    if "/s3/aws4_request" in headers.get("authorization", ""):
+        return _s3(method, place)
+    raise AssertionError(f"which permission does {method} {path} {target} need?")
+
+
+def _dynamodb(operation: str, request: dict) -> set[Need]:
+    def need(action: str, table: str, index: str | None = None) -> Need:
+        arn = f"arn:aws:dynamodb:{REGION_ACCOUNT}:table/{table}"
+        return f"dynamodb:{action}", f"{arn}/index/{index}" if index else arn
+
+    match operation:
+        case "BatchGetItem" | "BatchWriteItem":
+            return {need(operation, table) for table in request["RequestItems"]}
+        case "TransactWriteItems":
+            parts = [part for item in request["TransactItems"] for part in item.items()]
+            return {need(PARTS[kind], part["TableName"]) for kind, part in parts}
+        case "TransactGetItems":
+            return {need("GetItem", item["Get"]["TableName"]) for item in request["TransactItems"]}
+        case "BatchExecuteStatement":
+            found = [STATEMENT.match(statement["Statement"]) for statement in request["Statements"]]
+            return {need(f"PartiQL{match[1].split()[0].title()}", match[2]) for match in found}
+        case _:
+            return {need(operation, request["TableName"], request.get("IndexName"))}
+
+
+def _s3(method: str, place: str) -> set[Need]:
+    bucket, _, key = place.lstrip("/").partition("/")
+    arn = f"arn:aws:s3:::{bucket}"
+    if not key:
+        assert method in ("HEAD", "GET"), method
+        return {("s3:ListBucket", arn)}
+    action = {"GET": "GetObject", "HEAD": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject"}[method]
+    return {(f"s3:{action}", f"{arn}/{key}")}
+
+
+def _handler(recorder: Recorder):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one_request(self) -> None:
+            try:
+                super().handle_one_request()
+            except ConnectionError:
+                self.close_connection = True
+
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            status, headers, content = recorder.pass_on(self.command, self.path, self.headers, body)
+            self.send_response(status)
+            for name, value in headers.items():
+                if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+                    self.send_header(name, value)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+
+        def log_message(self, *_) -> None:
+            pass
+
+    return Handler
