@@ -1,0 +1,80 @@
+//! Query, CancelQuery, and PrepareQuery, which is refused.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Answer, Service};
+use crate::{error::ApiError, query::Reply};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Query {
+    query_string: String,
+    #[serde(default)]
+    next_token: Option<String>,
+    #[serde(default)]
+    max_rows: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Cancel {
+    query_id: String,
+}
+
+pub(super) async fn query(service: &Service, request: Query) -> Answer {
+    const MOST_ROWS: usize = 1_000;
+    let max_rows = match request.max_rows {
+        None => None,
+        Some(asked) => {
+            let rows = usize::try_from(asked).ok().filter(|rows| (1..=MOST_ROWS).contains(rows));
+            let rows =
+                rows.ok_or_else(|| ApiError::Validation(format!("MaxRows is 1 to {MOST_ROWS}.")))?;
+            Some(rows)
+        }
+    };
+    let reply = match request.next_token {
+        Some(token) => service.queries.resume(&token, &request.query_string, max_rows).await?,
+        None => service.queries.start(request.query_string, max_rows).await?,
+    };
+    Ok(answer(&reply))
+}
+
+fn answer(reply: &Reply) -> Value {
+    let columns: Vec<Value> = reply
+        .columns
+        .iter()
+        .map(|column| json!({ "Name": column.name, "Type": { "ScalarType": column.of } }))
+        .collect();
+    let mut answer = json!({
+        "QueryId": reply.query_id,
+        "ColumnInfo": columns,
+        "Rows": reply.rows.as_ref(),
+        // What an answer has, since what SQLite read for it is not known. Nobody is charged.
+        "QueryStatus": {
+            "ProgressPercentage": 100.0,
+            "CumulativeBytesScanned": reply.bytes,
+            "CumulativeBytesMetered": 0,
+        },
+    });
+    if let Some(token) = &reply.next_token {
+        answer["NextToken"] = json!(token);
+    }
+    answer
+}
+
+pub(super) fn cancel(service: &Service, request: Cancel) -> Answer {
+    let message = if service.queries.cancel(&request.query_id) {
+        "The query has been cancelled."
+    } else {
+        "The query has ended or been cancelled already."
+    };
+    Ok(json!({ "CancellationMessage": message }))
+}
+
+pub(super) fn prepare() -> Answer {
+    Err(ApiError::Validation(
+        "PrepareQuery and parameters are not supported by this stand-in: write the values into the query."
+            .to_owned(),
+    ))
+}

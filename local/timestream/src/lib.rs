@@ -1,0 +1,155 @@
+//! Amazon Timestream for LiveAnalytics on one machine: TimestreamWrite and TimestreamQuery on one port, over
+//! a SQLite file.
+//!
+//! What a client can tell from the service: everything is in one account and region, nobody is asked for credentials,
+//! reads see every write at once. What is not supported is refused by name. The README of this crate has the
+//! list.
+
+mod api;
+mod error;
+mod http;
+mod instant;
+mod names;
+mod query;
+mod sql;
+mod store;
+mod value;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::{net::TcpListener, select, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    api::Service,
+    query::Queries,
+    store::{Store, catalog::Table, records},
+};
+
+/// How long open requests have when the server stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// How often records are looked for that are older than their table keeps any.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a stand-in can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Where the data is kept
+    #[arg(
+        long,
+        env = "TIMESTREAM_DATA",
+        value_name = "FOLDER",
+        default_value = ".local/timestream"
+    )]
+    pub data: PathBuf,
+
+    /// The port of both APIs, on 127.0.0.1, as nobody is asked for credentials; 0 takes a free one
+    #[arg(long, env = "TIMESTREAM_PORT", default_value_t = 4567)]
+    pub port: u16,
+
+    /// How long a query may work on a page
+    #[arg(long, env = "TIMESTREAM_QUERY_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub query_timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=3_600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("write it as a whole number of seconds, 1 to 3600".to_owned()),
+    }
+}
+
+/// A server that is bound and not yet serving.
+pub struct Server {
+    listener: TcpListener,
+    service: Service,
+}
+
+impl Server {
+    /// Opens the data, and binds to the port.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken or the data cannot be opened.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let store = Arc::new(Store::open(&config.data)?);
+        let listener = TcpListener::bind(("127.0.0.1", config.port))
+            .await
+            .with_context(|| format!("cannot listen on 127.0.0.1:{}", config.port))?;
+        let queries = Queries::new(Arc::clone(&store), config.query_timeout);
+        Ok(Self { listener, service: Service { store, queries } })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not know.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`, and then until open requests are answered, for a few seconds at most.
+    ///
+    /// # Errors
+    ///
+    /// When the listener fails.
+    pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let expiry = tokio::spawn(expire(Arc::clone(&self.service.store)));
+        let stopped = shutdown.clone().cancelled_owned();
+        let server =
+            axum::serve(self.listener, http::routes(self.service)).with_graceful_shutdown(stopped);
+        let too_late = async {
+            shutdown.cancelled().await;
+            sleep(SHUTDOWN_GRACE).await;
+        };
+        let result = select! {
+            result = server => result.context("the server failed"),
+            () = too_late => {
+                warn!("requests did not finish in time");
+                Ok(())
+            }
+        };
+        expiry.abort();
+        result
+    }
+}
+
+/// Removes what is too old, now and then.
+async fn expire(store: Arc<Store>) {
+    loop {
+        let store = Arc::clone(&store);
+        match tokio::task::spawn_blocking(move || expire_once(&store)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => info!(count, "records removed that are beyond retention"),
+            Ok(Err(error)) => error!(%error, "old records cannot be removed"),
+            Err(error) => error!(%error, "old records cannot be removed"),
+        }
+        sleep(EXPIRY_INTERVAL).await;
+    }
+}
+
+/// One bounded transaction at a time, so that writes get between.
+fn expire_once(store: &Store) -> Result<usize, error::ApiError> {
+    let mut total = 0;
+    for table in Table::all(&store.reader()?)? {
+        loop {
+            let removed = store.write(|change| {
+                // It may have been deleted since it was listed.
+                match Table::find(&change.transaction, &table.database, &table.name) {
+                    Ok(table) => records::expire(change, &table, instant::now()),
+                    Err(error::ApiError::ResourceNotFound(_)) => Ok(0),
+                    Err(error) => Err(error),
+                }
+            })?;
+            total += removed;
+            if removed == 0 {
+                break;
+            }
+        }
+    }
+    Ok(total)
+}

@@ -1,0 +1,48 @@
+//! How long a query may still work.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::error::ApiError;
+
+/// Time for a page, which a cancelled query has none of.
+pub(super) struct Budget {
+    timeout: Duration,
+    until: Mutex<Instant>,
+    cancelled: AtomicBool,
+}
+
+impl Budget {
+    pub(super) fn new(timeout: Duration) -> Self {
+        let until = Mutex::new(Instant::now() + timeout);
+        Self { timeout, until, cancelled: AtomicBool::new(false) }
+    }
+
+    /// Time for the next page.
+    pub(super) fn renew(&self) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.timeout;
+    }
+
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+            || *self.until.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
+    }
+
+    /// What to say to whom SQLite was interrupted for.
+    pub(super) fn refusal(&self) -> ApiError {
+        ApiError::QueryExecution(if self.cancelled.load(Ordering::Relaxed) {
+            "The query was cancelled.".to_owned()
+        } else {
+            format!("The query timed out after {} s.", self.timeout.as_secs())
+        })
+    }
+}

@@ -1,0 +1,277 @@
+//! Running queries, and handing out their answers in pages.
+//!
+//! Each query is a thread with a snapshot of the file. It works out the first page, and if that is not all it
+//! waits for whoever asks for the next, so an answer of any length is consistent, and held in memory one page
+//! at a time. A query that nobody asks about any more ends.
+
+mod aggregates;
+mod budget;
+mod catalog;
+mod functions;
+mod pages;
+mod snapshot;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+use tracing::debug;
+
+pub(crate) use self::pages::Row;
+use self::{budget::Budget, pages::Pages, snapshot::Snapshot};
+use crate::{
+    error::ApiError,
+    sql::{OutputColumn, STACK_BYTES},
+    store::Store,
+};
+
+/// Queries that run or wait at one time; one more takes the place of the one that has waited longest.
+const MAX_OPEN: usize = 32;
+/// How long a query waits for somebody to ask for its next page. The service waits an hour; here a snapshot that is
+/// held keeps the write-ahead log from being emptied.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// How long the last page is kept, for a client that did not receive it.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(60);
+
+/// The queries that are not finished.
+#[derive(Clone)]
+pub(crate) struct Queries {
+    store: Arc<Store>,
+    /// How long a page may take.
+    timeout: Duration,
+    open: Arc<Mutex<HashMap<String, Open>>>,
+}
+
+/// A query that runs, or waits for somebody to ask for its next page.
+struct Open {
+    text: String,
+    requests: mpsc::Sender<Request>,
+    budget: Arc<Budget>,
+    /// `None` while it works.
+    waits_since: Option<Instant>,
+}
+
+/// For a page; 0 is the first.
+struct Request {
+    page: u64,
+    max_rows: Option<usize>,
+    reply: oneshot::Sender<Result<Reply, ApiError>>,
+}
+
+/// A page of an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) query_id: String,
+    pub(crate) columns: Arc<[OutputColumn]>,
+    pub(crate) rows: Arc<[Row]>,
+    /// Of this page and all before it.
+    pub(crate) bytes: u64,
+    pub(crate) next_token: Option<String>,
+}
+
+impl Queries {
+    pub(crate) fn new(store: Arc<Store>, timeout: Duration) -> Self {
+        Self { store, timeout, open: Arc::default() }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<String, Open>> {
+        // What is done under the lock cannot be left half done.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first page of a new query.
+    pub(crate) async fn start(
+        &self,
+        text: String,
+        max_rows: Option<usize>,
+    ) -> Result<Reply, ApiError> {
+        let id = uuid::Uuid::new_v4().simple().to_string().to_uppercase();
+        let (requests, inbox) = mpsc::channel();
+        let budget = Arc::new(Budget::new(self.timeout));
+        self.make_room()?;
+        let query = Open {
+            text: text.clone(),
+            requests: requests.clone(),
+            budget: Arc::clone(&budget),
+            waits_since: None,
+        };
+        self.open().insert(id.clone(), query);
+        let thread = Worker { queries: self.clone(), id: id.clone(), text, budget, inbox };
+        std::thread::Builder::new()
+            .name("query".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || thread.run())
+            .map_err(|error| ApiError::Internal(Box::new(error)))?;
+        ask(&requests, 0, max_rows).await
+    }
+
+    fn make_room(&self) -> Result<(), ApiError> {
+        let mut open = self.open();
+        if open.len() < MAX_OPEN {
+            return Ok(());
+        }
+        let waiting = open.iter().filter_map(|(id, query)| Some((query.waits_since?, id)));
+        let (_, longest) = waiting
+            .min()
+            .ok_or_else(|| ApiError::Throttling(format!("{MAX_OPEN} queries run already.")))?;
+        let longest = longest.clone();
+        // Its thread ends, since nobody can ask it anything any more.
+        open.remove(&longest);
+        Ok(())
+    }
+
+    /// A later page. `text` must be that of the query, as the service wants it.
+    pub(crate) async fn resume(
+        &self,
+        token: &str,
+        text: &str,
+        max_rows: Option<usize>,
+    ) -> Result<Reply, ApiError> {
+        let (id, page) = token.split_once('.').ok_or_else(invalid_token)?;
+        let page: u64 = page.parse().map_err(|_| invalid_token())?;
+        let requests = {
+            let mut open = self.open();
+            let query = open.get_mut(id).filter(|query| query.text == text);
+            let query = query.ok_or_else(invalid_token)?;
+            query.waits_since = None;
+            query.requests.clone()
+        };
+        ask(&requests, page, max_rows).await
+    }
+
+    /// Ends a query; `false` if there is none of this id, which may have ended by itself.
+    pub(crate) fn cancel(&self, id: &str) -> bool {
+        match self.open().remove(id) {
+            Some(query) => {
+                query.budget.cancel();
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+async fn ask(
+    query: &mpsc::Sender<Request>,
+    page: u64,
+    max_rows: Option<usize>,
+) -> Result<Reply, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    query.send(Request { page, max_rows, reply }).map_err(|_| invalid_token())?;
+    answer.await.map_err(|_| invalid_token())?
+}
+
+fn invalid_token() -> ApiError {
+    ApiError::Validation(
+        "Invalid pagination token: it is not of this query, or no longer valid.".to_owned(),
+    )
+}
+
+/// The thread of a query.
+struct Worker {
+    queries: Queries,
+    id: String,
+    text: String,
+    budget: Arc<Budget>,
+    inbox: mpsc::Receiver<Request>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.queries.open().remove(&self.id);
+    }
+}
+
+impl Worker {
+    fn run(self) {
+        let Ok(Request { max_rows, reply, .. }) = self.inbox.recv() else { return };
+        let mut client = Some(reply);
+        if let Err(error) = self.serve(max_rows, &mut client)
+            && let Some(client) = client
+        {
+            // A client that has gone needs no answer.
+            let _ = client.send(Err(error));
+        }
+    }
+
+    /// Answers until there is no more, or nobody asks. `client` is who waits for an answer now.
+    fn serve(
+        &self,
+        max_rows: Option<usize>,
+        client: &mut Option<oneshot::Sender<Result<Reply, ApiError>>>,
+    ) -> Result<(), ApiError> {
+        let snapshot = Snapshot::take(&self.queries.store, &self.budget)?;
+        let translation = snapshot.translate(&self.text)?;
+        debug!(sql = translation.sql, "query");
+        let mut statement = snapshot.prepare(&translation)?;
+        let mut pages = Pages::new(&mut statement, &translation, &self.budget)?;
+        let columns: Arc<[OutputColumn]> = translation.columns.clone().into();
+
+        let mut page = pages.first(max_rows)?;
+        let mut number = 0;
+        loop {
+            let next_token = page.more.then(|| format!("{}.{}", self.id, number + 1));
+            let reply = Reply {
+                query_id: self.id.clone(),
+                columns: Arc::clone(&columns),
+                rows: page.rows.clone(),
+                bytes: page.bytes_until_here,
+                next_token,
+            };
+            if !page.more && number == 0 {
+                self.answer(client.take(), Ok(reply));
+                return Ok(());
+            }
+            self.answer(client.take(), Ok(reply.clone()));
+            let patience = if page.more { PATIENCE } else { PATIENCE_AT_THE_END };
+            let Some(asked) = self.next_request(number, &reply, page.more, patience) else {
+                return Ok(());
+            };
+            *client = Some(asked.reply);
+            self.budget.renew();
+            page = pages.next(asked.max_rows)?;
+            number += 1;
+        }
+    }
+
+    /// Waits for who wants the page after `number`, and repeats that one meanwhile, for a client that did not
+    /// receive it: «Using the same NextToken will return the same set of records».
+    fn next_request(
+        &self,
+        number: u64,
+        reply: &Reply,
+        more: bool,
+        patience: Duration,
+    ) -> Option<Request> {
+        loop {
+            let request = self.inbox.recv_timeout(patience).ok()?;
+            if request.page == number + 1 && more {
+                return Some(request);
+            }
+            let again = if request.page == number && number > 0 {
+                Ok(reply.clone())
+            } else {
+                Err(invalid_token())
+            };
+            self.answer(Some(request.reply), again);
+        }
+    }
+
+    fn answer(
+        &self,
+        client: Option<oneshot::Sender<Result<Reply, ApiError>>>,
+        answer: Result<Reply, ApiError>,
+    ) {
+        if let Some(query) = self.queries.open().get_mut(&self.id) {
+            query.waits_since = Some(Instant::now());
+        }
+        if let Some(client) = client {
+            // A client that has gone needs no answer.
+            let _ = client.send(answer);
+        }
+    }
+}

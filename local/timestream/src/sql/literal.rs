@@ -1,0 +1,170 @@
+//! Literals: reading those of Timestream, writing those of SQLite.
+
+use sqlparser::ast::{DateTimeField, Expr, Interval, Value, ValueWithSpan};
+
+use super::{Refusal, expression::Sql};
+use crate::{
+    instant::{NANOS_PER_DAY, NANOS_PER_HOUR, NANOS_PER_SECOND},
+    value::Type,
+};
+
+/// A text as SQLite reads it back. What is not plain is written in hexadecimal, a NUL before all, at which
+/// SQLite would stop reading.
+pub(super) fn text(text: &str) -> String {
+    if text.chars().any(char::is_control) {
+        let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+        return format!("CAST(x'{hex}' AS TEXT)");
+    }
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A double as SQLite reads it back, to the last bit.
+pub(super) fn double(number: f64) -> String {
+    let text = format!("{number:?}");
+    if text.contains(['.', 'e']) { text } else { format!("{text}.0") }
+}
+
+/// A number of the query: whole ones are INTEGER if they fit, else BIGINT, all others DOUBLE.
+pub(super) fn number(digits: &str) -> Result<Sql, Refusal> {
+    if digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+        let number: i64 = digits
+            .parse()
+            .map_err(|_| Refusal::new(format!("{digits} is out of the range of bigint")))?;
+        let of = if i32::try_from(number).is_ok() { Type::Integer } else { Type::Bigint };
+        // SQLite takes the magnitude of i64::MIN for a double.
+        let text =
+            if number == i64::MIN { format!("({} - 1)", -i64::MAX) } else { number.to_string() };
+        return Ok(Sql::constant(text, of));
+    }
+    match digits.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(Sql::constant(double(number), Type::Double)),
+        _ => Err(Refusal::new(format!("{digits} is no number"))),
+    }
+}
+
+/// `15m`, as one word; `None` if the word is none.
+pub(super) fn interval_word(word: &str) -> Option<Result<Sql, Refusal>> {
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    let (count, unit) = word.split_at(digits);
+    if count.is_empty() {
+        return None;
+    }
+    Some(interval_of(count, unit))
+}
+
+/// `interval '15' minute`
+pub(super) fn interval(interval: &Interval) -> Result<Sql, Refusal> {
+    let Interval {
+        value,
+        leading_field: Some(field),
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    } = interval
+    else {
+        return Err(Refusal::unsupported("an interval that is not of one unit"));
+    };
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(count), .. }) = value.as_ref()
+    else {
+        return Err(Refusal::unsupported("an interval whose count is no text"));
+    };
+    let unit = match field {
+        DateTimeField::Custom(word) => word.value.clone(),
+        known => known.to_string(),
+    };
+    interval_of(count, &unit)
+}
+
+fn interval_of(count: &str, unit: &str) -> Result<Sql, Refusal> {
+    let out_of_range = || Refusal::new(format!("the interval {count} {unit} is out of range"));
+    let count: i64 = count.trim().parse().map_err(|_| out_of_range())?;
+    let unit = Unit::of(unit)
+        .ok_or_else(|| Refusal::new(format!("'{unit}' is no unit of an interval")))?;
+    let (size, of) = match unit {
+        Unit::Nanos(size) => (size, Type::IntervalDayToSecond),
+        Unit::Months(size) => (size, Type::IntervalYearToMonth),
+    };
+    let length = count.checked_mul(size).ok_or_else(out_of_range)?;
+    Ok(Sql::constant(length.to_string(), of))
+}
+
+/// A unit of time by its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Nanos(i64),
+    Months(i64),
+}
+
+impl Unit {
+    /// By its name or its abbreviation.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        Some(match name.strip_suffix('s').filter(|stem| stem.len() > 3).unwrap_or(&name) {
+            "ns" | "nanosecond" => Self::Nanos(1),
+            "us" | "microsecond" => Self::Nanos(1_000),
+            "ms" | "millisecond" => Self::Nanos(1_000_000),
+            "s" | "second" => Self::Nanos(NANOS_PER_SECOND),
+            "m" | "min" | "minute" => Self::Nanos(60 * NANOS_PER_SECOND),
+            "h" | "hour" => Self::Nanos(NANOS_PER_HOUR),
+            "d" | "day" => Self::Nanos(NANOS_PER_DAY),
+            "w" | "week" => Self::Nanos(7 * NANOS_PER_DAY),
+            "mon" | "month" => Self::Months(1),
+            "quarter" => Self::Months(3),
+            "y" | "year" => Self::Months(12),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rusqlite::Connection;
+
+    use super::*;
+
+    #[test]
+    fn a_unit_has_a_short_and_a_long_name() {
+        for (names, unit) in [
+            (["s", "second", "seconds"], Unit::Nanos(NANOS_PER_SECOND)),
+            (["m", "minute", "MINUTES"], Unit::Nanos(60 * NANOS_PER_SECOND)),
+            (["d", "day", "days"], Unit::Nanos(NANOS_PER_DAY)),
+            (["y", "year", "years"], Unit::Months(12)),
+        ] {
+            for name in names {
+                assert_eq!(Unit::of(name), Some(unit), "{name}");
+            }
+        }
+        assert_eq!(Unit::of("ms"), Some(Unit::Nanos(1_000_000)));
+        assert_eq!(Unit::of("fortnight"), None);
+    }
+
+    #[test]
+    fn an_interval_beyond_292_years_is_refused() {
+        assert!(interval_word("200000d").unwrap().is_err());
+        assert!(interval_word("99999999999999999999s").unwrap().is_err());
+        assert!(interval_word("5parsec").unwrap().is_err());
+        assert_eq!(interval_word("5m").unwrap().unwrap().text, "300000000000");
+    }
+
+    proptest! {
+        #[test]
+        fn sqlite_reads_a_text_as_it_was(given in any::<String>()) {
+            let sqlite = Connection::open_in_memory().unwrap();
+            let read: String =
+                sqlite.query_row(&format!("SELECT {}", text(&given)), [], |row| row.get(0)).unwrap();
+            prop_assert_eq!(read, given);
+        }
+
+        #[test]
+        fn sqlite_reads_a_number_as_it_was(whole in any::<i64>(), broken in any::<f64>()) {
+            prop_assume!(broken.is_finite());
+            let sqlite = Connection::open_in_memory().unwrap();
+            let whole_text = number(&whole.to_string()).unwrap().text;
+            let sql = format!("SELECT {whole_text}, {}", double(broken));
+            let read: (i64, f64) =
+                sqlite.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            prop_assert_eq!(read, (whole, broken));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What is kept, in one SQLite file: the catalogue of databases and tables, and their records.
+//!
+//! A table's records are a table of SQLite, a column of Timestream is a column of it. One connection
+//! writes; queries read through their own, each a snapshot of its own (write-ahead log), so neither
+//! waits for the other.
+
+pub(crate) mod catalog;
+pub(crate) mod records;
+pub(crate) mod schema;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use self::schema::Schema;
+use crate::error::ApiError;
+
+/// The file in the data folder.
+const FILE: &str = "timestream.sqlite3";
+/// Raised when the layout below changes; a file of another one is refused rather than misread.
+const LAYOUT: i64 = 1;
+/// Statements of the writer that stay prepared; a few for each set of columns that is written together.
+const PREPARED_STATEMENTS: usize = 128;
+
+/// The catalogue. Records are in `records_{id}`, made with each table.
+const TABLES: &str = "
+    CREATE TABLE databases (
+        name TEXT PRIMARY KEY,
+        kms_key_id TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        updated INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE tables (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, -- never used again: a cursor may still read the old table
+        database TEXT NOT NULL REFERENCES databases,
+        name TEXT NOT NULL,
+        memory_hours INTEGER NOT NULL,
+        magnetic_days INTEGER NOT NULL,
+        magnetic_writes TEXT NOT NULL, -- MagneticStoreWriteProperties, as JSON
+        partition_keys TEXT NOT NULL, -- Schema, as JSON
+        created INTEGER NOT NULL,
+        updated INTEGER NOT NULL,
+        UNIQUE (database, name)
+    ) STRICT;
+    CREATE TABLE columns (
+        table_id INTEGER NOT NULL REFERENCES tables ON DELETE CASCADE,
+        position INTEGER NOT NULL, -- the column of records_{table_id} is c{position}
+        name TEXT NOT NULL,
+        role TEXT NOT NULL,
+        type TEXT NOT NULL,
+        PRIMARY KEY (table_id, position),
+        UNIQUE (table_id, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE series ( -- a measure name with a set of dimensions
+        id INTEGER PRIMARY KEY,
+        table_id INTEGER NOT NULL REFERENCES tables ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        UNIQUE (table_id, key)
+    ) STRICT;
+    CREATE TABLE measure_names (
+        table_id INTEGER NOT NULL REFERENCES tables ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        PRIMARY KEY (table_id, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE tags (
+        arn TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (arn, key)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// The file, and the connection that writes to it.
+pub(crate) struct Store {
+    path: PathBuf,
+    writer: Mutex<Writer>,
+}
+
+/// The one connection that writes, and the schemas that it knows to be those in the file.
+struct Writer {
+    connection: Connection,
+    schemas: HashMap<i64, Arc<Schema>>,
+}
+
+impl Store {
+    /// Opens the file in `folder`, or makes both.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be written, or the file is none of ours.
+    pub(crate) fn open(folder: &Path) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create the data folder {}", folder.display()))?;
+        let path = folder.join(FILE);
+        let connection =
+            writer(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Self { path, writer: Mutex::new(Writer { connection, schemas: HashMap::new() }) })
+    }
+
+    /// A connection that only reads.
+    pub(crate) fn reader(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.execute_batch("PRAGMA query_only = ON; PRAGMA case_sensitive_like = ON")?;
+        Ok(connection)
+    }
+
+    /// Runs `change` in a transaction, which is committed if it succeeds. It blocks: not for async threads.
+    pub(crate) fn write<T>(
+        &self,
+        change: impl FnOnce(&Change<'_>) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        // A change that panicked was rolled back when its transaction was dropped.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Writer { connection, schemas } = &mut *writer;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let change_ = Change { transaction, schemas: schemas.clone().into() };
+        let result = change(&change_)?;
+        let Change { transaction, schemas: changed } = change_;
+        transaction.commit()?;
+        *schemas = changed.into_inner();
+        Ok(result)
+    }
+}
+
+/// A transaction.
+pub(crate) struct Change<'a> {
+    pub(crate) transaction: Transaction<'a>,
+    schemas: std::cell::RefCell<HashMap<i64, Arc<Schema>>>,
+}
+
+impl Change<'_> {
+    /// The columns of a table.
+    pub(crate) fn schema(&self, table: i64) -> rusqlite::Result<Arc<Schema>> {
+        if let Some(known) = self.schemas.borrow().get(&table) {
+            return Ok(Arc::clone(known));
+        }
+        let schema = Arc::new(Schema::read(&self.transaction, table)?);
+        self.schemas.borrow_mut().insert(table, Arc::clone(&schema));
+        Ok(schema)
+    }
+
+    /// Remembers what the columns of a table are now; `None` forgets the table.
+    pub(crate) fn remember(&self, table: i64, schema: Option<Schema>) {
+        let mut schemas = self.schemas.borrow_mut();
+        match schema {
+            Some(schema) => schemas.insert(table, Arc::new(schema)),
+            None => schemas.remove(&table),
+        };
+    }
+}
+
+/// `synchronous = NORMAL`: what was acknowledged is in the write-ahead log in the kernel's hands, so killing this
+/// process loses nothing, and the file is whole whatever happens. Only a machine that loses power may lose
+/// the last writes. FULL would wait for the disk at every write, which on a laptop costs more than
+/// all the rest of it.
+fn writer(path: &Path) -> anyhow::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON",
+    )?;
+    connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
+    match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
+        0 => connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {LAYOUT}; COMMIT"
+        ))?,
+        LAYOUT => {}
+        other => anyhow::bail!(
+            "its layout is version {other}, this program knows {LAYOUT}: remove it, or choose another --data"
+        ),
+    }
+    Ok(connection)
+}

@@ -1,0 +1,365 @@
+//! Storing records: retention, versions, columns.
+
+use std::fmt::Write as _;
+
+use rusqlite::{OptionalExtension, ToSql, params_from_iter, types::Value};
+
+use super::{
+    Change,
+    catalog::Table,
+    schema::{Role, Schema},
+};
+use crate::{
+    error::{ApiError, RejectedRecord},
+    instant::{self, NANOS_PER_DAY, NANOS_PER_HOUR},
+    names::{MAX_FUTURE_NANOS, MAX_MEASURE_NAMES_PER_TABLE},
+    value::Type,
+};
+
+/// A record, all of its values read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Point {
+    /// By name.
+    pub(crate) dimensions: Vec<(String, String)>,
+    pub(crate) measure_name: String,
+    /// Nanoseconds since the epoch.
+    pub(crate) time: i64,
+    pub(crate) version: i64,
+    pub(crate) measures: Vec<Measure>,
+}
+
+/// A value under the column that it goes to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Measure {
+    pub(crate) column: String,
+    pub(crate) role: Role,
+    pub(crate) of: Type,
+    pub(crate) value: Value,
+}
+
+/// Where records of which age go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// The oldest instant that the memory store takes.
+    pub(crate) memory_from: i64,
+    /// The oldest instant that any store takes.
+    pub(crate) from: i64,
+    /// The first instant that is too far in the future.
+    pub(crate) until: i64,
+}
+
+/// Which store took a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tier {
+    Memory,
+    Magnetic,
+}
+
+/// What became of the records of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) memory: usize,
+    pub(crate) magnetic: usize,
+    pub(crate) rejected: Vec<RejectedRecord>,
+}
+
+/// Why a record is not stored.
+#[derive(Debug, PartialEq, Eq)]
+struct Rejection {
+    reason: String,
+    existing_version: Option<i64>,
+}
+
+impl From<String> for Rejection {
+    fn from(reason: String) -> Self {
+        Self { reason, existing_version: None }
+    }
+}
+
+impl Window {
+    /// The memory store takes what is not older than its retention; what is older goes to the magnetic store if the
+    /// table has writes to it enabled and it is not older than that one's retention:
+    /// <https://docs.aws.amazon.com/timestream/latest/developerguide/storage.html>.
+    pub(crate) fn of(table: &Table, magnetic_writes: bool, now: i64) -> Self {
+        let back = |count: i64, unit: i64| now.saturating_sub(count.saturating_mul(unit));
+        let memory_from = back(table.memory_hours, NANOS_PER_HOUR);
+        let magnetic_from = back(table.magnetic_days, NANOS_PER_DAY);
+        Self {
+            memory_from,
+            from: if magnetic_writes { memory_from.min(magnetic_from) } else { memory_from },
+            until: now.saturating_add(MAX_FUTURE_NANOS),
+        }
+    }
+
+    fn tier(&self, time: i64) -> Result<Tier, String> {
+        if (self.memory_from..self.until).contains(&time) {
+            Ok(Tier::Memory)
+        } else if (self.from..self.memory_from).contains(&time) {
+            Ok(Tier::Magnetic)
+        } else {
+            Err(format!(
+                "The record timestamp is outside the time range [{}, {}) of the data ingestion window.",
+                instant::iso8601(self.from),
+                instant::iso8601(self.until)
+            ))
+        }
+    }
+}
+
+/// Stores what can be stored. `points` are the records of a request by their place in it; an `Err` is the reason
+/// why one cannot be read.
+pub(crate) fn write(
+    change: &Change<'_>,
+    table: i64,
+    window: &Window,
+    points: Vec<Result<Point, String>>,
+) -> Result<Outcome, ApiError> {
+    let known = change.schema(table)?;
+    let mut schema = Schema::clone(&known);
+    let mut outcome = Outcome::default();
+    for (record_index, point) in points.into_iter().enumerate() {
+        let stored = match point {
+            Ok(point) => store(change, table, window, &mut schema, &point)?,
+            Err(reason) => Err(reason.into()),
+        };
+        match stored {
+            Ok(Tier::Memory) => outcome.memory += 1,
+            Ok(Tier::Magnetic) => outcome.magnetic += 1,
+            Err(Rejection { reason, existing_version }) => {
+                outcome.rejected.push(RejectedRecord { record_index, reason, existing_version });
+            }
+        }
+    }
+    if schema.columns().len() > known.columns().len() {
+        change.remember(table, Some(schema));
+    }
+    Ok(outcome)
+}
+
+fn store(
+    change: &Change<'_>,
+    table: i64,
+    window: &Window,
+    schema: &mut Schema,
+    point: &Point,
+) -> Result<Result<Tier, Rejection>, ApiError> {
+    let tier = match window.tier(point.time) {
+        Ok(tier) => tier,
+        Err(reason) => return Ok(Err(reason.into())),
+    };
+    let columns = match place(schema, point) {
+        Ok(placed) => placed,
+        Err(reason) => return Ok(Err(reason.into())),
+    };
+    let series = match series(change, table, point)? {
+        Ok(series) => series,
+        Err(reason) => return Ok(Err(reason.into())),
+    };
+    if let Some(wider) = columns.wider {
+        wider.persist(&change.transaction, table, schema.columns().len())?;
+        *schema = wider;
+    }
+    if insert(change, table, "INSERT OR IGNORE", series, point, &columns.positions)? {
+        return Ok(Ok(tier));
+    }
+    // The key is taken.
+    let existing = Existing::read(change, table, schema, series, point.time)?;
+    match existing.verdict(point, &columns.positions) {
+        Verdict::Replace => {
+            insert(change, table, "INSERT OR REPLACE", series, point, &columns.positions)?;
+            Ok(Ok(tier))
+        }
+        Verdict::Repeat => Ok(Ok(tier)),
+        Verdict::Reject(reason) => {
+            Ok(Err(Rejection { reason, existing_version: Some(existing.version) }))
+        }
+    }
+}
+
+/// Where the values of a record go: first its dimensions, then its measures.
+struct Placed {
+    positions: Vec<usize>,
+    /// The schema with columns that it has not yet.
+    wider: Option<Schema>,
+}
+
+fn place(schema: &Schema, point: &Point) -> Result<Placed, String> {
+    let dimensions =
+        point.dimensions.iter().map(|(name, _)| (name, Role::Dimension, Type::Varchar));
+    let measures = point.measures.iter().map(|measure| (&measure.column, measure.role, measure.of));
+    let columns = dimensions.chain(measures);
+    let known = |(name, role, of): (&String, Role, Type)| {
+        let column = schema.find(name)?;
+        (column.role == role && column.of == of).then_some(column.position)
+    };
+    if let Some(positions) = columns.clone().map(known).collect() {
+        return Ok(Placed { positions, wider: None });
+    }
+    let mut wider = schema.clone();
+    let positions =
+        columns.map(|(name, role, of)| wider.require(name, role, of)).collect::<Result<_, _>>()?;
+    Ok(Placed { positions, wider: Some(wider) })
+}
+
+/// The number of the record's series. Dimensions are a set: their order in the request means nothing.
+fn series(change: &Change<'_>, table: i64, point: &Point) -> Result<Result<i64, String>, ApiError> {
+    let mut key = Vec::from([point.measure_name.as_str()]);
+    key.extend(point.dimensions.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
+    let key = serde_json::to_string(&key).map_err(|error| ApiError::Internal(Box::new(error)))?;
+    let transaction = &change.transaction;
+    let known = transaction
+        .prepare_cached("SELECT id FROM series WHERE table_id = ? AND key = ?")?
+        .query_row((table, &key), |row| row.get(0))
+        .optional()?;
+    if let Some(series) = known {
+        return Ok(Ok(series));
+    }
+    let new_name = transaction
+        .prepare_cached("INSERT OR IGNORE INTO measure_names VALUES (?, ?)")?
+        .execute((table, &point.measure_name))?;
+    if new_name > 0 {
+        let names: i64 = transaction.query_row(
+            "SELECT count(*) FROM measure_names WHERE table_id = ?",
+            [table],
+            |row| row.get(0),
+        )?;
+        if names > MAX_MEASURE_NAMES_PER_TABLE {
+            transaction.execute(
+                "DELETE FROM measure_names WHERE table_id = ? AND name = ?",
+                (table, &point.measure_name),
+            )?;
+            return Ok(Err(format!(
+                "The measure name '{}' is one too many: a table has at most {MAX_MEASURE_NAMES_PER_TABLE}.",
+                point.measure_name
+            )));
+        }
+    }
+    transaction
+        .prepare_cached("INSERT INTO series (table_id, key) VALUES (?, ?)")?
+        .execute((table, &key))?;
+    Ok(Ok(transaction.last_insert_rowid()))
+}
+
+/// Whether a row was written.
+fn insert(
+    change: &Change<'_>,
+    table: i64,
+    verb: &str,
+    series: i64,
+    point: &Point,
+    positions: &[usize],
+) -> Result<bool, ApiError> {
+    let mut sql = format!("{verb} INTO records_{table} (series, time, version, measure_name");
+    for position in positions {
+        // Writing into a String cannot fail.
+        let _ = write!(sql, ", c{position}");
+    }
+    sql.push_str(") VALUES (?, ?, ?, ?");
+    sql.push_str(&", ?".repeat(positions.len()));
+    sql.push(')');
+    let identity: [&dyn ToSql; 4] = [&series, &point.time, &point.version, &point.measure_name];
+    let dimensions = point.dimensions.iter().map(|(_, value)| value as &dyn ToSql);
+    let measures = point.measures.iter().map(|measure| &measure.value as &dyn ToSql);
+    let values = identity.into_iter().chain(dimensions).chain(measures);
+    let written = change.transaction.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+    Ok(written > 0)
+}
+
+/// The record that is stored under the key of a new one.
+struct Existing {
+    version: i64,
+    /// Values by position, of all columns but dimensions.
+    measures: Vec<(usize, Value)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Replace,
+    Repeat,
+    Reject(String),
+}
+
+impl Existing {
+    fn read(
+        change: &Change<'_>,
+        table: i64,
+        schema: &Schema,
+        series: i64,
+        time: i64,
+    ) -> Result<Self, ApiError> {
+        let positions: Vec<usize> = schema
+            .columns()
+            .iter()
+            .filter(|column| column.role != Role::Dimension)
+            .map(|column| column.position)
+            .collect();
+        let mut sql = "SELECT version".to_owned();
+        for position in &positions {
+            let _ = write!(sql, ", c{position}");
+        }
+        let _ = write!(sql, " FROM records_{table} WHERE series = ? AND time = ?");
+        let mut statement = change.transaction.prepare_cached(&sql)?;
+        let existing = statement.query_row((series, time), |row| {
+            let measures = positions
+                .iter()
+                .enumerate()
+                .map(|(index, position)| Ok((*position, row.get::<_, Value>(index + 1)?)))
+                .collect::<Result<_, rusqlite::Error>>()?;
+            Ok(Self { version: row.get(0)?, measures })
+        })?;
+        Ok(existing)
+    }
+
+    /// Versions are of records, as WriteRecords says under «Upserts»: a higher one updates the measure values, the same
+    /// one with the same values changes nothing and is no error, everything else is refused with the version
+    /// that is there (RejectedRecord, «ExistingVersion»):
+    /// <https://docs.aws.amazon.com/timestream/latest/developerguide/API_WriteRecords.html>,
+    /// <https://docs.aws.amazon.com/timestream/latest/developerguide/API_RejectedRecord.html>.
+    ///
+    /// No page of AWS says what becomes of a measure that the stored record has and its update has not. Here the update is
+    /// the whole record, and such a measure is NULL afterwards: who relies on it being kept will notice.
+    fn verdict(&self, point: &Point, positions: &[usize]) -> Verdict {
+        if point.version > self.version {
+            Verdict::Replace
+        } else if point.version < self.version {
+            Verdict::Reject(format!(
+                "The record version {} is lower than the existing version {}. A higher version is required to update the measure value.",
+                point.version, self.version
+            ))
+        } else if self.has_the_values_of(point, positions) {
+            Verdict::Repeat
+        } else {
+            Verdict::Reject(
+                "A record already exists with the same time, dimensions, measure name, and record version. A higher record version must be specified in order to update the measure value.".to_owned(),
+            )
+        }
+    }
+
+    fn has_the_values_of(&self, point: &Point, positions: &[usize]) -> bool {
+        let new: Vec<(usize, &Value)> = positions
+            .iter()
+            .skip(point.dimensions.len())
+            .copied()
+            .zip(point.measures.iter().map(|measure| &measure.value))
+            .collect();
+        self.measures.iter().all(|(position, existing)| {
+            let given = new.iter().find(|(of, _)| of == position).map(|(_, value)| *value);
+            given.unwrap_or(&Value::Null) == existing
+        })
+    }
+}
+
+/// Removes records that are older than their table keeps any, a bounded number at a time; how many those were.
+pub(crate) fn expire(change: &Change<'_>, table: &Table, now: i64) -> Result<usize, ApiError> {
+    const AT_A_TIME: i64 = 10_000;
+    let id = table.id;
+    let oldest = now.saturating_sub(table.magnetic_days.saturating_mul(NANOS_PER_DAY));
+    let removed = change.transaction.execute(
+        &format!(
+            "DELETE FROM records_{id} WHERE (series, time) IN
+             (SELECT series, time FROM records_{id} WHERE time < ? LIMIT {AT_A_TIME})"
+        ),
+        [oldest],
+    )?;
+    Ok(removed)
+}
