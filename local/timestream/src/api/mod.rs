@@ -40,8 +40,11 @@ impl Service {
         match operation.as_str() {
             "DescribeEndpoints" => {
                 read::<Value>(&body)?;
+                // botocore takes an address with a scheme as it is, and puts https:// before any other. So the AWS CLI and
+                // boto3 work with the environment's endpoint, where they insist on discovery.
+                let address = format!("http://{host}");
                 return Ok(json!({ "Endpoints": [
-                    { "Address": host, "CachePeriodInMinutes": ENDPOINT_CACHE_MINUTES }
+                    { "Address": address, "CachePeriodInMinutes": ENDPOINT_CACHE_MINUTES }
                 ] }));
             }
             "Query" => return query::query(self, read(&body)?).await,

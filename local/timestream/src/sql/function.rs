@@ -16,8 +16,10 @@ use crate::{instant::NANOS_PER_DAY, value::Type};
 
 /// How the parser reads a `floor(x)` without more.
 const NO_FIELD: CeilFloorKind = CeilFloorKind::DateTimeField(DateTimeField::NoDateTime);
+/// A function of a double.
+type DoubleFunction = fn(f64) -> f64;
 /// Functions of one double that SQLite gets from us under `ts_{name}`.
-pub(crate) const DOUBLE_FUNCTIONS: [(&str, fn(f64) -> f64); 15] = [
+pub(crate) const DOUBLE_FUNCTIONS: [(&str, DoubleFunction); 15] = [
     ("acos", f64::acos),
     ("asin", f64::asin),
     ("atan", f64::atan),
