@@ -52,6 +52,7 @@ test: ## Unit, property and black-box tests, which start stacks of their own; ch
 	$(SAM) validate --lint
 	cargo test --workspace --doc
 	cargo $(TESTS) --workspace
+	.venv/test/bin/python -m unittest discover --start-directory tests/devices
 	.venv/test/bin/python -m unittest discover --start-directory tests/permissions
 	.venv/test/bin/python -m unittest discover --start-directory tests/deployed
 

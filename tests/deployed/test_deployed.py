@@ -3,6 +3,7 @@ tokens of every kind at its door. Native functions, no edge and no stand-in of L
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "local"))
 
 from deploy import stack  # noqa: E402
-from deploy.endpoint import Endpoint, free_port  # noqa: E402
+from deploy.endpoint import CREDENTIALS, Endpoint, free_port  # noqa: E402
 from issuer import Issuer, other_key  # noqa: E402
 
 AUDIENCE = "https://meter.example"
@@ -153,6 +154,54 @@ class Messages(unittest.TestCase):
             QueueUrl=deployed.outputs["IngestDeadLettersUrl"], AttributeNames=["ApproximateNumberOfMessages"]
         )
         self.assertEqual(dead["Attributes"]["ApproximateNumberOfMessages"], "0")
+
+
+class Devices(unittest.TestCase):
+    """`provision` on the stack: thing, certificate, policy and registry are one life."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="iot-meter-identities-")))
+        self.iot = deployed.client("iot")
+
+    def provision(self, *arguments: str) -> str:
+        token = {"METER_TOKEN": issuer.token(f"{READ} {WRITE}", AUDIENCE), "PYTHONPATH": str(CHECKOUT / "infra")}
+        environment = os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": deployed.endpoint.url} | token
+        command = [CHECKOUT / ".venv/bin/python", "-m", "provision", *arguments]
+        command += ["--stack", stack.STACK, "--out", self.folder, "--api", deployed.api_url]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def certificates(self, device: str) -> list[str]:
+        return self.iot.list_thing_principals(thingName=device)["principals"]
+
+    def test_a_device_gets_a_certificate_changes_it_and_loses_it(self):
+        said = self.provision("add", "p-1")
+        self.assertIn("mosquitto_pub", said)
+        place = self.folder / "p-1"
+        self.assertEqual((place / "private.key").stat().st_mode & 0o077, 0)
+        self.assertIn("BEGIN CERTIFICATE", (place / "ca.pem").read_text())
+        first = (place / "certificate.pem").read_text()
+        (arn,) = self.certificates("p-1")
+        attached = self.iot.list_attached_policies(target=arn)["policies"]
+        self.assertEqual([policy["policyName"] for policy in attached], [deployed.outputs["DevicePolicyName"]])
+        certificate = self.iot.describe_certificate(certificateId=arn.rsplit("/", 1)[1])
+        self.assertEqual(certificate["certificateDescription"]["status"], "ACTIVE")
+        self.assertEqual(self.registered("p-1")["status"], "active")
+
+        self.provision("rotate", "p-1")
+        (next_arn,) = self.certificates("p-1")
+        self.assertNotEqual(next_arn, arn)
+        self.assertNotEqual((place / "certificate.pem").read_text(), first)
+
+        self.provision("revoke", "p-1")
+        with self.assertRaises(self.iot.exceptions.ResourceNotFoundException):
+            self.iot.describe_thing(thingName="p-1")
+        self.assertNotIn(next_arn, [c["certificateArn"] for c in self.iot.list_certificates()["certificates"]])
+        self.assertEqual(self.registered("p-1")["status"], "inactive")
+
+    def registered(self, device: str) -> dict:
+        return json.loads(call("GET", f"/api/devices/{device}", issuer.token(READ, AUDIENCE))[1])
 
 
 if __name__ == "__main__":

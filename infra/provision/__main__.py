@@ -1,0 +1,125 @@
+"""`python -m provision`: see `--help`."""
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+from . import broker
+from .authority import Authority
+from .aws import Registry, Things
+from .identity import CERTIFICATE, Identity
+
+DEVICE_ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
+ON_AWS = """
+On AWS, credentials and region are those of the AWS CLI. With --api and a token in METER_TOKEN (scope meter/write) the
+registry follows: add registers the device, revoke makes it inactive, or deletes it with --delete.
+"""
+
+
+def main() -> None:
+    arguments = _parse()
+    if arguments.command == "broker":
+        lines = broker.prepare(Authority(arguments.local), arguments.devices_port, arguments.edge_port)
+        print(lines, end="")
+    elif arguments.local:
+        _locally(arguments)
+    else:
+        _on_aws(arguments)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="provision", description="Who the devices are: certificates, on AWS or of the local broker.", epilog=ON_AWS
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("add", "a device with a certificate: writes OUT/DEVICE/ ca.pem, certificate.pem, private.key, connect.json"),
+        ("rotate", "a new certificate for a device; the old ones open nothing any more"),
+        ("revoke", "a device's certificates open nothing any more, and its thing is deleted"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("device", nargs="+", type=_device_id, help="its id, which is also its thing's name")
+        command.add_argument("--out", type=Path, default=Path("identities"), help="where a device's folder is")
+        command.add_argument("--local", type=Path, metavar="FOLDER", help="the authority of a local broker")
+        command.add_argument("--local-port", type=int, default=8883, help="the port of the local broker")
+        command.add_argument("--stack", default="iot-meter", help="the CloudFormation stack")
+        command.add_argument("--api", metavar="URL", help="the REST API of the stack: the registry follows")
+        if name == "rotate":
+            command.add_argument("--keep", action="store_true", help="the old certificates go on working")
+        if name == "revoke":
+            command.add_argument("--delete", action="store_true", help="delete the device from the registry, too")
+    command = commands.add_parser("broker", help="what `make run SECURE=1` gives Mosquitto")
+    command.add_argument("--local", type=Path, metavar="FOLDER", required=True)
+    command.add_argument("--devices-port", type=int, required=True)
+    command.add_argument("--edge-port", type=int, required=True)
+    return parser.parse_args()
+
+
+def _device_id(text: str) -> str:
+    if not DEVICE_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError("a device id is 1 to 128 of A-Z a-z 0-9 _ : -")
+    return text
+
+
+def _locally(arguments: argparse.Namespace) -> None:
+    authority = Authority(arguments.local)
+    for device in arguments.device:
+        present = arguments.out / device / CERTIFICATE
+        if arguments.command == "add" and present.is_file():
+            continue
+        if arguments.command != "add" and not getattr(arguments, "keep", False):
+            if not present.is_file():
+                raise SystemExit(f"{present} is missing: --out names the folder that `add` wrote")
+            authority.revoke(present.read_text())
+            print(f"{device}: revoked; the broker knows when it starts again, or gets SIGHUP")
+        if arguments.command == "revoke":
+            continue
+        certificate, key = authority.device(device)
+        identity = Identity(device, authority.ca, certificate, key, "127.0.0.1", arguments.local_port)
+        _say(identity, arguments.out)
+
+
+def _on_aws(arguments: argparse.Namespace) -> None:
+    things = Things(arguments.stack)
+    registry = _registry(arguments)
+    for device in arguments.device:
+        old = things.certificates(device)
+        if arguments.command == "revoke":
+            things.end(device, old)
+            things.remove(device)
+            if registry:
+                (registry.delete if arguments.delete else registry.retire)(device)
+            print(f"{device}: {len(old)} certificates revoked, its thing deleted{_of_registry(registry)}")
+            continue
+        if arguments.command == "add" and old:
+            raise SystemExit(f"{device} has a certificate: `rotate` makes the next one")
+        if registry:
+            registry.register(device)
+        identity = things.add(device, arguments.out)
+        if arguments.command == "rotate" and not arguments.keep:
+            things.end(device, old)
+        _say(identity, arguments.out)
+        print(f"{device}: a certificate of its own{_of_registry(registry)}")
+
+
+def _registry(arguments: argparse.Namespace) -> Registry | None:
+    if not arguments.api:
+        return None
+    token = os.environ.get("METER_TOKEN")
+    if not token:
+        raise SystemExit("METER_TOKEN is not set: --api needs a token with the scope meter/write")
+    return Registry(arguments.api, token)
+
+
+def _of_registry(registry: Registry | None) -> str:
+    return "" if registry else "; the registry is as it was (no --api)"
+
+
+def _say(identity: Identity, out: Path) -> None:
+    place = identity.write(out)
+    print(f"{place}/\n{identity.example(out)}", end="")
+
+
+if __name__ == "__main__":
+    main()

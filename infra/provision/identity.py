@@ -1,0 +1,48 @@
+"""A device's folder: what it connects with, and how."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CA, CERTIFICATE, KEY = "ca.pem", "certificate.pem", "private.key"
+
+
+@dataclass(frozen=True)
+class Identity:
+    device_id: str
+    ca: str
+    certificate: str
+    key: str
+    host: str
+    port: int
+
+    def write(self, folder: Path) -> Path:
+        """Writes the folder of the device in `folder`; only the owner can read the key."""
+        place = folder / self.device_id
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_secret(place / KEY, self.key)
+        (place / CERTIFICATE).write_text(self.certificate)
+        (place / CA).write_text(self.ca)
+        connect = {"client_id": self.device_id, "host": self.host, "port": self.port}
+        (place / "connect.json").write_text(json.dumps(connect, indent=2) + "\n")
+        return place
+
+    def example(self, folder: Path) -> str:
+        """How to say hello with it."""
+        place = folder / self.device_id
+        files = f"--cafile {place / CA} --cert {place / CERTIFICATE} --key {place / KEY}"
+        message = json.dumps({"device_id": self.device_id, "temperature": 23.5, "unit": "celsius"}, separators=(",", ":"))
+        return (
+            f"$ mosquitto_pub -h {self.host} -p {self.port} -i {self.device_id} {files} "
+            f"-q 1 -t iot/{self.device_id}/telemetry -m '{message}'\n"
+            f"$ simulator --broker {self.host}:{self.port} --identities {folder} --device-id {self.device_id}\n"
+        )
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Writes what only the owner may read, whatever was there and whoever could read that."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
