@@ -2,10 +2,11 @@
 //!
 //! From pure to outside; each layer knows only those above it:
 //! [`time`] and [`id`]; [`message`] and [`sequence`]; the nouns [`device`], [`alert`], [`command`],
-//! [`metric`]; [`state`], which turns messages into what is known of a device; [`archive`], the layout
+//! [`metric`]; [`aggregate`], what windows of time say; [`state`], which turns messages into what is known of a device; [`archive`], the layout
 //! of what is kept; [`store`], the ports and their in-memory adapter; [`aws`], the only module that names
 //! an SDK type; [`http`]; [`config`] and [`observe`].
 
+pub mod aggregate;
 pub mod alert;
 pub mod archive;
 #[cfg(feature = "aws")]
