@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::id::DeviceId;
 use crate::metric::{MetricName, Point, PointKey};
-use crate::store::{MessageStore, Order, PART_SECONDS, Part, PartPosition, PartQuery, StoreError};
+use crate::store::{
+    MessageStore, Order, PART_SECONDS, Part, PartPosition, PartQuery, PointPage, PointQuery,
+    StoreError,
+};
 use crate::time::Timestamp;
 
 /// How many parts one request reads, about: an interval is always read to its end, since the parts in it
@@ -23,34 +25,27 @@ const READ_PARTS: usize = 500;
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
-/// Which points.
-#[derive(Debug, Clone)]
-pub struct PointQuery {
-    /// Whose.
-    pub device_id: DeviceId,
-    /// From this instant on.
-    pub start: Timestamp,
-    /// Up to but without this one.
-    pub stop: Timestamp,
-    /// Of one metric; none: of all.
-    pub metric: Option<MetricName>,
-    /// Only what comes after this.
-    pub after: Option<PointKey>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// Some points.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PointPage {
-    /// By time, metric and ordinal; each point once, of the message with the greater claim.
-    pub points: Vec<Point>,
-    /// Everything up to here is read, and there may be more: the `after` of the next query.
-    pub next: Option<PointKey>,
+/// How a page was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Effort {
+    /// Parts that were read for it, about.
+    pub(crate) parts: usize,
+    /// When the first of them will be forgotten, in seconds since the epoch.
+    pub(crate) until: Option<i64>,
 }
 
 /// Reads a page of points.
 pub async fn read<S: MessageStore>(store: &S, query: &PointQuery) -> Result<PointPage, StoreError> {
+    read_with(store, query, false, &mut Effort::default()).await
+}
+
+/// Reads a page of points, consistently or not, and adds what it took.
+pub(crate) async fn read_with<S: MessageStore>(
+    store: &S,
+    query: &PointQuery,
+    consistent: bool,
+    effort: &mut Effort,
+) -> Result<PointPage, StoreError> {
     let begin = query.after.as_ref().map_or(query.start, |after| after.time.max(query.start));
     let from = begin.floor(PART_SECONDS);
     // The last interval may begin before `stop` and hold heads stamped after it.
@@ -81,9 +76,13 @@ pub async fn read<S: MessageStore>(store: &S, query: &PointQuery) -> Result<Poin
                 order: Order::Ascending,
                 after: after.take(),
                 limit: READ_PARTS,
+                consistent,
             };
             let (parts, more) = store.read(&request).await?;
             read += parts.len();
+            effort.parts += parts.len();
+            let forgotten = parts.iter().filter_map(|part| part.ttl);
+            effort.until = effort.until.into_iter().chain(forgotten).min();
             for part in &parts {
                 let start = part.ts.floor(PART_SECONDS);
                 if start != interval.start {

@@ -51,6 +51,7 @@ where
             order: Order::Ascending,
             after: None,
             limit: left,
+            consistent: false,
         };
         let mut more = true;
         while more {

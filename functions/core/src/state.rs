@@ -6,6 +6,7 @@
 
 mod apply;
 mod presence;
+mod unrolled;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::presence::{Connection, OfflineAlert, Presence};
+pub use self::unrolled::{Hour, Unrolled, hour_of, start_of as start_of_hour};
 pub use self::watch::GapAlert;
 use crate::alert::Alert;
 use crate::command::{AckResult, Ota};
@@ -36,11 +38,19 @@ pub struct Rules {
     pub hold_down_s: u32,
     /// How long, in seconds, sequence numbers may be missing before an alert says so.
     pub gap_grace_s: u32,
+    /// The longest gap, in seconds, that rollups bridge in an integral; none: nothing is rolled up.
+    pub rollup_gap_s: Option<u32>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { max_metrics: 64, offline_after_s: 60, hold_down_s: 300, gap_grace_s: 60 }
+        Self {
+            max_metrics: 64,
+            offline_after_s: 60,
+            hold_down_s: 300,
+            gap_grace_s: 60,
+            rollup_gap_s: Some(300),
+        }
     }
 }
 
@@ -68,6 +78,9 @@ pub struct DeviceState {
     /// The newest point of each metric by its own time; also the set of metrics that the device has.
     #[serde(default)]
     pub latest: BTreeMap<MetricName, Point>,
+    /// Hours whose rollups do not say what the points say.
+    #[serde(default)]
+    pub unrolled: Unrolled,
     /// Samples that were not stored as metrics because the device has too many different ones.
     #[serde(default)]
     pub metrics_refused: u64,
@@ -171,6 +184,7 @@ impl DeviceState {
             hello: None,
             fw_version: None,
             latest: BTreeMap::new(),
+            unrolled: Unrolled::default(),
             metrics_refused: 0,
             upgrade: None,
             gap_alert: None,

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::archive::Location;
-use crate::id::Mid;
+use crate::id::{DeviceId, Mid};
 use crate::message::Category;
 use crate::store::memory::Memory;
 use crate::store::{Head, Sample};

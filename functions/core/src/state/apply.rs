@@ -76,6 +76,11 @@ impl DeviceState {
                 for m in measurements {
                     self.take_in_sample(message, m, rules.max_metrics);
                 }
+                if let Some(gap_s) = rules.rollup_gap_s {
+                    let version = self.version + 1;
+                    let times = measurements.iter().map(|m| m.ts);
+                    self.unrolled.note(times, at, version, gap_s);
+                }
             }
             Body::Hello(hello) => self.take_in_hello(hello, at),
             Body::Status { .. } | Body::Lifecycle { .. } => {}

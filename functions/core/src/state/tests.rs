@@ -4,8 +4,13 @@ use super::*;
 use crate::command::{CommandStatus, OtaState};
 use crate::message::{Message, Received, parse};
 
-const RULES: Rules =
-    Rules { max_metrics: 64, offline_after_s: 60, hold_down_s: 300, gap_grace_s: 60 };
+const RULES: Rules = Rules {
+    max_metrics: 64,
+    offline_after_s: 60,
+    hold_down_s: 300,
+    gap_grace_s: 60,
+    rollup_gap_s: None,
+};
 
 const CMD: &str = "0198c5a0-0000-7000-8000-000000000001";
 

@@ -1,9 +1,11 @@
 //! What did not happen: silence and gaps, and when to look for them.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DeviceState, Effect, Rules};
+use super::{DeviceState, Effect, Hour, Rules};
 use crate::alert::Alert;
 use crate::sequence::Missing;
 use crate::time::Timestamp;
@@ -54,6 +56,13 @@ impl DeviceState {
         self.presence.silent_from(rules.offline_after_s).is_some_and(|from| from <= now)
     }
 
+    /// These hours were rolled up at `now` from the points as they were at this state's version `as_of`, or
+    /// later.
+    pub fn rolled(&mut self, hours: &Range<Hour>, as_of: u64, now: Timestamp, rules: &Rules) {
+        self.unrolled.rolled(hours, as_of);
+        self.due = self.deadline(now, rules).map(|at| round_up(at.max(now.next())));
+    }
+
     /// Sees to it that the watchdog looks in time. A deadline that is early only costs a look, so it is
     /// left where it is until it is close: moving it with each message would cost two writes of an index
     /// for each.
@@ -80,9 +89,10 @@ impl DeviceState {
             Some(_) => self.sequence.next_overdue(at, rules.gap_grace_s),
         };
         let outbox = (!self.outbox.is_empty()).then(|| at.plus_seconds(OUTBOX_PATIENCE_S));
+        let rollup = self.unrolled.next_due().filter(|_| rules.rollup_gap_s.is_some());
         let sweep = self.sweep.map(|sweep| sweep.since.plus_seconds(OUTBOX_PATIENCE_S));
         let registered = [silence, gap].into_iter().filter(|_| self.registered);
-        registered.chain([outbox, sweep]).flatten().min()
+        registered.chain([outbox, rollup, sweep]).flatten().min()
     }
 
     /// Three of the intervals at which the device reports, in seconds, or the least that the operator

@@ -110,7 +110,10 @@ pub struct PartQuery {
     pub after: Option<PartPosition>,
     /// At most so many; the store may answer fewer and still have more.
     pub limit: usize,
+    /// Whether what was just written must be among them. Twice the price.
+    pub consistent: bool,
 }
+
 /// The index of the archive and, unless another metric store is chosen, the time series.
 pub trait MessageStore: Send + Sync {
     /// Writes parts; the same part again replaces it. Also remembers the days that they lie in, not

@@ -9,7 +9,9 @@ mod commands;
 mod devices;
 pub mod memory;
 mod messages;
+mod metrics;
 mod recount;
+mod rollups;
 mod states;
 
 use std::collections::BTreeSet;
@@ -26,7 +28,11 @@ pub use self::messages::{
     Head, MessageStore, Order, PART_SECONDS, Part, PartPosition, PartQuery, QuarantineStore,
     Quarantined, Sample,
 };
+pub use self::metrics::{
+    DevicePoint, MetricStore, PointPage, PointQuery, WindowPage, WindowQuery, Written,
+};
 pub use self::recount::{Counts, Recount, Recounted};
+pub use self::rollups::{Cell, CellQuery, Cells, HourRollup, Level, RollupStore};
 pub use self::states::{IngestProgress, ProgressStore, QueueDepth, StateStore, StateWrite};
 use crate::id::Mid;
 

@@ -320,6 +320,7 @@ impl MessageStore for Messages {
                 ("low", text(low)),
                 ("high", text(high)),
             ]))
+            .consistent_read(query.consistent)
             .scan_index_forward(query.order == Order::Ascending)
             .set_exclusive_start_key(after)
             .limit(i32::try_from(query.limit.max(1)).unwrap_or(i32::MAX))

@@ -13,6 +13,7 @@ mod faults;
 mod messages;
 mod pages;
 mod recount;
+mod rollups;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -56,6 +57,7 @@ struct Tables {
     read_budget: usize,
     objects: BTreeMap<String, Bytes>,
     parts: BTreeMap<DeviceId, BTreeMap<PartPosition, Part>>,
+    rollups: rollups::Rollups,
     days: BTreeMap<DeviceId, BTreeSet<Date>>,
     quarantine: BTreeMap<String, Quarantined>,
     states: HashMap<DeviceId, DeviceState>,
@@ -90,6 +92,7 @@ impl Default for Tables {
             read_budget: READ_BUDGET,
             objects: BTreeMap::new(),
             parts: BTreeMap::new(),
+            rollups: BTreeMap::new(),
             days: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             states: HashMap::new(),
@@ -350,6 +353,7 @@ mod tests {
             order: Order::Ascending,
             after: None,
             limit: 1_000,
+            consistent: false,
         };
         let (found, more) = memory.read(&query).await.unwrap();
         assert!(found.len() < 60 && more);

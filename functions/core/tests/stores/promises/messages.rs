@@ -19,7 +19,8 @@ promises! {
 }
 
 fn query(device: &str, from: Timestamp, to: Timestamp, order: Order) -> PartQuery {
-    PartQuery { device_id: id(device), day: from.day(), from, to, order, after: None, limit: 1_000 }
+    let (device_id, day) = (id(device), from.day());
+    PartQuery { device_id, day, from, to, order, after: None, limit: 1_000, consistent: true }
 }
 
 fn position(part: &Part) -> PartPosition {

@@ -103,6 +103,7 @@ pub(super) async fn read<M: MessageStore>(
                 order: Order::Descending,
                 after: after.map(Place::position),
                 limit: room.max(LEAST_READ).min(budget.max(1)),
+                consistent: false,
             };
             let (parts, more) = messages.read(&query).await?;
             budget = budget.saturating_sub(parts.len().max(READ_COST));
