@@ -187,6 +187,64 @@ impl Settings for Ingest {
     }
 }
 
+/// The time series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// `METRIC_STORE`: `dynamodb` (default) or `timestream`.
+    pub store: MetricStore,
+    /// `INTEGRAL_MAX_GAP_S`: the longest gap between two points, in seconds, that an integral bridges: 1 to
+    /// 3,600, default 300. A change has everything rolled up again.
+    pub max_gap_s: u32,
+    /// `ROLLUP_TTL_DAYS`: days after which rollups of minutes and hours are forgotten, up to 36,500. 0
+    /// (default) is never: they are what is left when `MESSAGE_TTL_DAYS` has taken the points.
+    pub rollup_ttl_days: u32,
+}
+
+/// Where the time series is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricStore {
+    /// In the table `messages`, with rollups.
+    DynamoDb,
+    /// In Timestream for LiveAnalytics.
+    Timestream {
+        /// `TIMESTREAM_DATABASE`.
+        database: String,
+        /// `TIMESTREAM_TABLE`.
+        table: String,
+    },
+}
+
+impl Settings for Metrics {
+    fn read(environment: &mut Environment<'_>) -> Self {
+        let words = [("dynamodb", false), ("timestream", true)];
+        let store = if environment.word("METRIC_STORE", false, &words) {
+            MetricStore::Timestream {
+                database: environment.required("TIMESTREAM_DATABASE"),
+                table: environment.required("TIMESTREAM_TABLE"),
+            }
+        } else {
+            MetricStore::DynamoDb
+        };
+        Self {
+            store,
+            max_gap_s: environment.integer("INTEGRAL_MAX_GAP_S", 300, 1..=3_600),
+            rollup_ttl_days: environment.integer("ROLLUP_TTL_DAYS", 0, 0..=36_500),
+        }
+    }
+}
+
+impl Metrics {
+    /// See [`Rules::rollup_gap_s`].
+    pub fn rollup_gap_s(&self) -> Option<u32> {
+        (self.store == MetricStore::DynamoDb).then_some(self.max_gap_s)
+    }
+
+    /// Days until rollups may be forgotten; none: never.
+    pub fn rollup_ttl_days(&self) -> Option<u32> {
+        (self.rollup_ttl_days > 0).then_some(self.rollup_ttl_days)
+    }
+}
+
 /// When a silent device is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {

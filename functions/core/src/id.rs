@@ -81,6 +81,14 @@ impl Shard {
     }
 }
 
+impl Shard {
+    /// A share of `whole`, from 0 on, so that what happens to every device at a time does not happen to
+    /// all of them at once.
+    pub fn share_of(self, whole: i64) -> i64 {
+        whole * i64::from(self.0) / i64::from(SHARDS)
+    }
+}
+
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:02}", self.0)

@@ -5,6 +5,7 @@ mod plan;
 mod windows;
 
 use crate::points;
+use crate::store::memory::Memory;
 use crate::store::{
     DevicePoint, MessageStore, MetricStore, NotStored, PointPage, PointQuery, RollupStore,
     StateStore, StoreError, WindowPage, WindowQuery, Written,
@@ -21,6 +22,14 @@ pub struct InMessages<M, R, S> {
     pub states: S,
     /// The longest gap, in seconds, that an integral bridges.
     pub max_gap_s: u32,
+}
+
+impl InMessages<Memory, Memory, Memory> {
+    /// All of it in memory, for tests.
+    pub fn in_memory(memory: &Memory) -> Self {
+        let (messages, rollups, states) = (memory.clone(), memory.clone(), memory.clone());
+        Self { messages, rollups, states, max_gap_s: 300 }
+    }
 }
 
 impl<M, R, S> MetricStore for InMessages<M, R, S>

@@ -82,7 +82,7 @@ const fn known(name: &'static str, unit: &'static str, low: f64, high: f64) -> K
 }
 
 /// A value outside its range is stored all the same and marked; see [`Quality`].
-pub const KNOWN: [Known; 10] = [
+pub const KNOWN: [Known; 13] = [
     known("voltage_dc", "V", 0.0, 4_000.0),
     // Negative: regeneration.
     known("current_dc", "A", -5_000.0, 5_000.0),
@@ -94,6 +94,10 @@ pub const KNOWN: [Known; 10] = [
     known("thd_i", "%", 0.0, 100.0),
     known("temperature", "Cel", -60.0, 125.0),
     known("battery", "V", 0.0, 60.0),
+    // Derived; the ranges are what those of voltages and currents give.
+    known("active_power", "W", -6e7, 6e7),
+    known("apparent_power", "VA", 0.0, 6e7),
+    known("reactive_power", "var", 0.0, 6e7),
 ];
 
 /// What the platform thinks of a value.

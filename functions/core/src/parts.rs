@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::archive::Location;
 use crate::message::{Body, Measurement, Message};
-use crate::store::{Head, PART_SECONDS, Part, Sample};
+use crate::metric::{Claim, Point, PointKey};
+use crate::store::{DevicePoint, Head, PART_SECONDS, Part, Sample};
 use crate::time::Timestamp;
 
 /// The parts of a message: its head first, then a tail for each other interval with samples in it, also
@@ -32,25 +33,53 @@ pub fn cut(
             }
         }
     }
-    let part = |ts, head, samples| Part {
+    let in_head = intervals.remove(&head_interval).unwrap_or_default();
+    let mut parts = vec![Part { samples: in_head, ..head(message, location, ttl) }];
+    parts.extend(intervals.into_iter().map(|(ts, samples)| Part {
         device_id: message.device_id.clone(),
         mid: message.mid,
         ts,
-        head,
+        head: None,
         claim_ts: message.ts,
         samples,
         ttl,
+    }));
+    parts
+}
+
+/// The points of a message that `keep` lets pass.
+pub fn points(message: &Message, keep: impl Fn(&Measurement) -> bool) -> Vec<DevicePoint> {
+    let Body::Telemetry(measurements) = &message.body else { return Vec::new() };
+    let point = |m: &Measurement| DevicePoint {
+        device_id: message.device_id.clone(),
+        point: Point {
+            key: PointKey { time: m.ts, metric: m.metric.clone(), ordinal: m.ordinal },
+            value: m.value,
+            unit: m.unit.clone(),
+            claim: Claim { ts: message.ts, mid: message.mid },
+        },
     };
+    measurements.iter().filter(|m| keep(m)).map(point).collect()
+}
+
+/// The head of a message alone, without samples: all that is stored of it here when the measurements are in
+/// a store of their own.
+pub fn head(message: &Message, location: Location, ttl: Option<i64>) -> Part {
     let head = Head {
         category: message.category,
         received_at: message.received.received_at,
         size: message.received.payload.len() as u64,
         location,
     };
-    let in_head = intervals.remove(&head_interval).unwrap_or_default();
-    let mut parts = vec![part(message.ts, Some(head), in_head)];
-    parts.extend(intervals.into_iter().map(|(start, samples)| part(start, None, samples)));
-    parts
+    Part {
+        device_id: message.device_id.clone(),
+        mid: message.mid,
+        ts: message.ts,
+        head: Some(head),
+        claim_ts: message.ts,
+        samples: Vec::new(),
+        ttl,
+    }
 }
 
 #[cfg(test)]

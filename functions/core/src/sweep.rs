@@ -9,8 +9,8 @@ use crate::outbox::Outbox;
 use crate::purge;
 use crate::state::DeviceState;
 use crate::store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, StateStore,
-    StoreError,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, RollupStore,
+    StateStore, StoreError,
 };
 use crate::time::Timestamp;
 
@@ -42,7 +42,7 @@ where
     C: CommandStore,
     D: DeviceStore,
     P: CommandPublisher,
-    M: MessageStore,
+    M: MessageStore + RollupStore,
     O: Archive,
 {
     let state = lock::read_state(&stores.states, id).await?;
@@ -61,6 +61,9 @@ where
         };
         if let Some(next) = purge::round(messages, archive, id, from).await? {
             note(&stores.states, id, next).await?;
+            return Ok(Progress::Unfinished);
+        }
+        if is_more(|| messages.sweep_rollups(id)).await? {
             return Ok(Progress::Unfinished);
         }
     }

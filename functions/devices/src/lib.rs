@@ -15,8 +15,8 @@ use meter_core::id::DeviceId;
 use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
 use meter_core::store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore,
-    QuarantineStore, StateStore,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, MetricStore,
+    QuarantineStore, RollupStore, StateStore,
 };
 
 /// What this function answers.
@@ -96,11 +96,13 @@ const _: () = {
 
 /// The function, over its stores.
 #[derive(Debug, Clone)]
-pub struct Devices<S, A, C, D, P, M, O> {
+pub struct Devices<S, A, C, D, P, M, O, T> {
     /// The registry, states, alerts and commands, and the way to the devices.
     pub outbox: Outbox<S, A, C, D, P>,
-    /// The archive's index, the measurements and the quarantine's index.
+    /// The archive's index, with the rollups, and the quarantine's index.
     pub messages: M,
+    /// The time series.
+    pub metrics: T,
     /// The archive's objects.
     pub archive: O,
     /// What holds for devices.
@@ -109,20 +111,21 @@ pub struct Devices<S, A, C, D, P, M, O> {
     pub command_timeout_s: u32,
 }
 
-impl<S, A, C, D, P, M, O> Function for Devices<S, A, C, D, P, M, O>
+impl<S, A, C, D, P, M, O, T> Function for Devices<S, A, C, D, P, M, O, T>
 where
     S: StateStore,
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
     P: CommandPublisher,
-    M: MessageStore + QuarantineStore,
+    M: MessageStore + QuarantineStore + RollupStore,
     O: Archive,
+    T: MetricStore,
 {
     type Endpoint = Endpoint;
 
     async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Answer, Failure> {
-        let Self { outbox, messages, archive, rules, command_timeout_s } = self;
+        let Self { outbox, messages, metrics, archive, rules, command_timeout_s } = self;
         let Outbox { states, commands, registry, .. } = outbox;
         let said = (messages, archive);
         match endpoint {
@@ -136,7 +139,7 @@ where
             Endpoint::PutStatus => presence::put(outbox, rules, request).await,
             Endpoint::GetConfig => config::get(registry, request).await,
             Endpoint::PutConfig => config::put(registry, request).await,
-            Endpoint::ListMetrics => telemetry::metrics::list(messages, request).await,
+            Endpoint::ListMetrics => telemetry::metrics::list(metrics, request).await,
             Endpoint::LatestMetrics => telemetry::metrics::latest(states, request).await,
             Endpoint::ListRawData => telemetry::raw_data::list(messages, archive, request).await,
             Endpoint::GetRawData => telemetry::raw_data::get(messages, archive, request).await,

@@ -19,7 +19,7 @@ use meter_core::outbox::Outbox;
 use meter_core::state::{DeviceState, Rules};
 use meter_core::store::{
     AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, IngestProgress, MessageStore,
-    Part, ProgressStore, QuarantineStore, Quarantined, StateStore, WriteError,
+    MetricStore, Part, ProgressStore, QuarantineStore, Quarantined, StateStore, WriteError,
 };
 use meter_core::time::Timestamp;
 use meter_core::{lock, parts, retry};
@@ -53,9 +53,10 @@ pub struct Choices {
 
 /// The handler of batches, over the ports that it needs.
 #[derive(Debug)]
-pub struct Ingest<O, M, S, A, C, D, P> {
+pub struct Ingest<O, M, T, S, A, C, D, P> {
     archive: O,
     messages: M,
+    metrics: T,
     outbox: Outbox<S, A, C, D, P>,
     choices: Choices,
     /// When progress was last noted, in seconds since the epoch.
@@ -71,20 +72,27 @@ pub struct Outcome {
     pub counts: Counts,
 }
 
-impl<O, M, S, A, C, D, P> Ingest<O, M, S, A, C, D, P>
+impl<O, M, T, S, A, C, D, P> Ingest<O, M, T, S, A, C, D, P>
 where
     O: Archive,
     M: MessageStore + QuarantineStore,
+    T: MetricStore,
     S: StateStore + ProgressStore,
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
     P: CommandPublisher,
 {
-    /// `archive` is where the bytes go, `messages` where their index and the measurements go and the
-    /// index of what could not be read, `outbox` where effects go.
-    pub fn new(archive: O, messages: M, outbox: Outbox<S, A, C, D, P>, choices: Choices) -> Self {
-        Self { archive, messages, outbox, choices, noted_at: AtomicI64::new(i64::MIN) }
+    /// `archive` is where the bytes go, `messages` where their index goes and that of what could not be read,
+    /// `metrics` where the measurements go, and `outbox` where effects go.
+    pub fn new(
+        archive: O,
+        messages: M,
+        metrics: T,
+        outbox: Outbox<S, A, C, D, P>,
+        choices: Choices,
+    ) -> Self {
+        Self { archive, messages, metrics, outbox, choices, noted_at: AtomicI64::new(i64::MIN) }
     }
 
     /// Handles a batch; `now` is the clock.
@@ -263,6 +271,7 @@ where
         run: &mut Run,
     ) {
         let mut all: Vec<Part> = Vec::new();
+        let mut points = Vec::new();
         for device in work.iter().filter(|device| !device.parts_written) {
             for message in &device.messages {
                 let Some(location) = locations.get(&message.mid) else { continue };
@@ -270,19 +279,31 @@ where
                     message.received.received_at.as_seconds() + i64::from(days) * DAY_SECONDS
                 });
                 let keep = |m: &Measurement| device.after.has_metric(&m.metric);
-                all.extend(parts::cut(message, location.clone(), ttl, keep));
+                if self.metrics.is_in_messages() {
+                    all.extend(parts::cut(message, location.clone(), ttl, keep));
+                } else {
+                    all.push(parts::head(message, location.clone(), ttl));
+                    points.extend(parts::points(message, keep));
+                }
             }
         }
         if all.is_empty() {
             return;
         }
-        let failed = match self.messages.put(&all).await {
-            Ok(()) => BTreeSet::new(),
+        let (parts, points) =
+            futures::join!(self.messages.put(&all), self.metrics.put_points(&points));
+        let mut failed = BTreeSet::new();
+        if let Err(error) = parts {
+            run.fail("writing messages", error.failed.iter().copied(), &error);
+            failed.extend(error.failed);
+        }
+        match points {
+            Ok(written) => run.counts.too_late += written.too_late,
             Err(error) => {
-                run.fail("writing messages", error.failed.iter().copied(), &error);
-                error.failed
+                run.fail("writing metrics", error.failed.iter().copied(), &error);
+                failed.extend(error.failed);
             }
-        };
+        }
         for device in work {
             device.parts_written = true;
             // The state must not know what is not stored: its answer would be lost with a crash.

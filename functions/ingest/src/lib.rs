@@ -8,8 +8,8 @@ pub mod event;
 
 use meter_core::observe::{Metrics, Unit};
 use meter_core::store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, ProgressStore,
-    QuarantineStore, StateStore,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, MetricStore,
+    ProgressStore, QuarantineStore, StateStore,
 };
 use meter_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -24,14 +24,15 @@ pub struct NotStored;
 
 /// Handles one invocation and answers what Lambda expects of an SQS event source that reports failures
 /// one by one.
-pub async fn respond<O, M, S, A, C, D, P>(
-    ingest: &Ingest<O, M, S, A, C, D, P>,
+pub async fn respond<O, M, T, S, A, C, D, P>(
+    ingest: &Ingest<O, M, T, S, A, C, D, P>,
     event: &Value,
     now: Timestamp,
 ) -> Result<Value, NotStored>
 where
     O: Archive,
     M: MessageStore + QuarantineStore,
+    T: MetricStore,
     S: StateStore + ProgressStore,
     A: AlertStore,
     C: CommandStore,

@@ -16,6 +16,7 @@ use meter_core::http::route::{Found, Router};
 use meter_core::http::serve::Server;
 use meter_core::http::testing::recorded::{self, Got, Memo, Publication, Sent};
 use meter_core::http::testing::{Answered, call};
+use meter_core::in_messages::InMessages;
 use meter_core::message::Received;
 use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
@@ -23,10 +24,21 @@ use meter_core::store::memory::Memory;
 use meter_core::time::Timestamp;
 use stats::Stats;
 
+type DevicesInMemory = Devices<
+    Memory,
+    Memory,
+    Memory,
+    Memory,
+    Memory,
+    Memory,
+    Memory,
+    InMessages<Memory, Memory, Memory>,
+>;
+
 /// The three functions over one memory, and what API Gateway does in front of them.
 struct System {
     memory: Memory,
-    devices: Server<Devices<Memory, Memory, Memory, Memory, Memory, Memory, Memory>>,
+    devices: Server<DevicesInMemory>,
     alerts: Server<Alerts<Memory>>,
     stats: Server<Stats<Memory, Memory, Memory>>,
 }
@@ -38,6 +50,7 @@ impl System {
         let devices = Devices {
             outbox: Outbox::in_memory(&memory),
             messages: memory.clone(),
+            metrics: InMessages::in_memory(&memory),
             archive: memory.clone(),
             rules: Rules::default(),
             command_timeout_s: 300,
@@ -82,7 +95,13 @@ impl System {
             require_registration: false,
         };
         let outbox = Outbox::in_memory(memory);
-        let ingest = Ingest::new(memory.clone(), memory.clone(), outbox, choices);
+        let ingest = Ingest::new(
+            memory.clone(),
+            memory.clone(),
+            InMessages::in_memory(memory),
+            outbox,
+            choices,
+        );
         let received = Received {
             topic: publication.topic.clone(),
             payload: memo.fill_value(&publication.payload, now).to_string().into(),

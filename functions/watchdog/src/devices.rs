@@ -11,14 +11,16 @@ use meter_core::time::Timestamp;
 use serde_json::{Map, Value};
 
 /// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
     /// It was declared silent.
-    WentSilent,
+    pub(crate) went_silent: bool,
     /// It was deleted, and what hung on it must be swept.
-    MustBeSwept,
-    /// Something else, or nothing.
-    Watched,
+    pub(crate) must_be_swept: bool,
+    /// It has hours that are to be rolled up.
+    pub(crate) must_be_rolled_up: bool,
+    /// Hours that were.
+    pub(crate) rolled_up: usize,
 }
 
 /// Does what a device is due for, and sets when it is due again.
@@ -38,7 +40,7 @@ where
 {
     let state = lock::read_state(&outbox.states, id).await?;
     if state.sweep.is_some() {
-        return Ok(Outcome::MustBeSwept);
+        return Ok(Outcome { must_be_swept: true, ..Outcome::default() });
     }
     let was_there = state.presence.connection == Connection::Online;
     // How long it may be silent is in its configuration, which is read only when it matters.
@@ -56,8 +58,10 @@ where
     })
     .await?;
     let went_silent = was_there && state.presence.connection == Connection::Offline;
+    let must_be_rolled_up =
+        rules.rollup_gap_s.is_some() && state.unrolled.due(now).next().is_some();
     outbox.settle(state).await?;
-    Ok(if went_silent { Outcome::WentSilent } else { Outcome::Watched })
+    Ok(Outcome { went_silent, must_be_rolled_up, ..Outcome::default() })
 }
 
 /// The shorter of the intervals at which a configuration has a device send or say hello, in seconds;

@@ -17,10 +17,11 @@ use futures::StreamExt;
 use meter_core::id::DeviceId;
 use meter_core::observe::{Metrics, with_causes};
 use meter_core::outbox::Outbox;
+use meter_core::rollup::roll_up;
 use meter_core::state::Rules;
 use meter_core::store::{
     AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, ProgressStore,
-    QueueDepth, StateStore, StoreError,
+    QueueDepth, RollupStore, StateStore, StoreError,
 };
 use meter_core::sweep::{Progress, sweep};
 use meter_core::time::Timestamp;
@@ -55,6 +56,8 @@ pub struct Watchdog<S, A, C, D, P, Q, M, O> {
     pub archive: O,
     /// What holds for devices.
     pub rules: Rules,
+    /// Days until rollups may be forgotten; none: never.
+    pub rollup_ttl_days: Option<u32>,
 }
 
 /// What a run came to.
@@ -66,6 +69,8 @@ pub struct Report {
     pub silent: usize,
     /// Deletes finished.
     pub swept: usize,
+    /// Hours of devices that were rolled up.
+    pub rolled_up: usize,
     /// Deletes that go on in the next run.
     pub unfinished: usize,
     /// Commands looked at.
@@ -87,6 +92,7 @@ impl Report {
         metrics.count("DevicesDue", self.devices);
         metrics.count("DevicesSilent", self.silent);
         metrics.count("DevicesSwept", self.swept);
+        metrics.count("HoursRolledUp", self.rolled_up);
         metrics.count("SweepsUnfinished", self.unfinished);
         metrics.count("CommandsDue", self.commands);
         metrics.count("CommandsTimedOut", self.timed_out);
@@ -105,7 +111,7 @@ where
     D: DeviceStore,
     P: CommandPublisher,
     Q: QueueDepth,
-    M: MessageStore,
+    M: MessageStore + RollupStore,
     O: Archive,
 {
     /// One run. Fails only when it cannot learn what is due.
@@ -127,10 +133,9 @@ where
         let mut watched = futures::stream::iter(watched).buffer_unordered(CONCURRENCY);
         let mut deleted = Vec::new();
         while let Some((id, outcome)) = watched.next().await {
-            if outcome == Some(devices::Outcome::MustBeSwept) {
-                deleted.push(id);
-            } else {
-                report.add_device(outcome);
+            match outcome {
+                Some(watched) if watched.must_be_swept => deleted.push(id),
+                outcome => report.add_device(outcome),
             }
         }
         let watched = commands.into_iter().map(|(id, cmd_id)| self.watch_command(id, cmd_id, now));
@@ -171,8 +176,19 @@ where
         silence_counts: bool,
         now: Timestamp,
     ) -> (DeviceId, Option<devices::Outcome>) {
-        let watched = devices::watch(&self.outbox, &id, silence_counts, now, &self.rules).await;
-        let outcome = watched.inspect_err(|error| failed(&id, error)).ok();
+        let watched = async {
+            let watched =
+                devices::watch(&self.outbox, &id, silence_counts, now, &self.rules).await?;
+            if !watched.must_be_rolled_up {
+                return Ok(watched);
+            }
+            let (states, messages) = (&self.outbox.states, &self.messages);
+            let ttl_days = self.rollup_ttl_days;
+            let rolled =
+                roll_up(states, messages, messages, &id, ttl_days, now, &self.rules).await?;
+            Ok(devices::Outcome { rolled_up: rolled.hours, ..watched })
+        };
+        let outcome = watched.await.inspect_err(|error| failed(&id, error)).ok();
         (id, outcome)
     }
 
@@ -205,8 +221,10 @@ fn failed(id: &DeviceId, error: &StoreError) {
 impl Report {
     fn add_device(&mut self, outcome: Option<devices::Outcome>) {
         match outcome {
-            Some(devices::Outcome::WentSilent) => self.silent += 1,
-            Some(devices::Outcome::Watched | devices::Outcome::MustBeSwept) => {}
+            Some(watched) => {
+                self.silent += usize::from(watched.went_silent);
+                self.rolled_up += watched.rolled_up;
+            }
             None => self.failed += 1,
         }
     }

@@ -1,7 +1,8 @@
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use meter_core::aws::{self, Bucket, Clients, IngestQueue, dynamodb};
-use meter_core::config::{self, ArchiveBucket, Presence, Tables};
+use meter_core::config::{self, ArchiveBucket, Metrics, Presence, Tables};
 use meter_core::observe;
+use meter_core::state::Rules;
 use meter_core::time::Timestamp;
 use serde_json::json;
 use watchdog::{Request, Watchdog};
@@ -11,13 +12,15 @@ async fn main() -> Result<(), Error> {
     observe::init();
     let (tables, queue, presence, bucket): (Tables, config::IngestQueue, Presence, ArchiveBucket) =
         config::load()?;
+    let metrics: Metrics = config::load()?;
     let clients = Clients::from_environment().await;
     let watchdog = Watchdog {
         outbox: aws::outbox(&clients, &tables),
         queue: IngestQueue::new(&clients, &queue),
         messages: dynamodb::Messages::new(&clients, &tables),
         archive: Bucket::new(&clients, bucket.name),
-        rules: presence.rules(),
+        rules: Rules { rollup_gap_s: metrics.rollup_gap_s(), ..presence.rules() },
+        rollup_ttl_days: metrics.rollup_ttl_days(),
     };
     let watchdog = &watchdog;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Request>| async move {

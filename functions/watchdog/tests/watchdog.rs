@@ -29,6 +29,15 @@ fn id(device: &str) -> DeviceId {
     DeviceId::parse(device).unwrap()
 }
 
+/// Without rollups, which have deadlines of their own.
+const RULES: Rules = Rules {
+    max_metrics: 64,
+    offline_after_s: 60,
+    hold_down_s: 300,
+    gap_grace_s: 60,
+    rollup_gap_s: None,
+};
+
 /// A queue with so many messages.
 #[derive(Debug)]
 struct Waiting(u64);
@@ -48,7 +57,8 @@ fn watchdog(
         queue: Waiting(waiting),
         messages: memory.clone(),
         archive: memory.clone(),
-        rules: Rules::default(),
+        rules: RULES,
+        rollup_ttl_days: None,
     }
 }
 
@@ -72,7 +82,7 @@ async fn register(memory: &Memory, device: &str, config: Value) {
         revision: 0,
     };
     let mut state = lock::read_state(memory, &row.device_id).await.unwrap();
-    state.register(second(0), &Rules::default());
+    state.register(second(0), &RULES);
     DeviceStore::create(memory, &row, &state).await.unwrap();
 }
 
@@ -92,7 +102,7 @@ async fn say(memory: &Memory, suffix: &str, s: i64, payload: Value) {
         received_at: second(s),
     })
     .unwrap();
-    let apply = |state: &mut DeviceState| state.apply(&[&message], &Rules::default());
+    let apply = |state: &mut DeviceState| state.apply(&[&message], &RULES);
     let state = lock::change_state(memory, &id(device), apply).await.unwrap();
     Outbox::in_memory(memory).settle(state).await.unwrap();
 }
@@ -252,7 +262,7 @@ async fn effects_that_somebody_left_behind_are_carried_out() {
     let alert = Alert::device_offline(&id("m"), second(5));
     let leave = |state: &mut DeviceState| {
         state.outbox.push(Effect::OpenAlert { alert: alert.clone() });
-        state.heard(second(5), &Rules::default());
+        state.heard(second(5), &RULES);
     };
     lock::change_state(&memory, &id("m"), leave).await.unwrap();
     memory.fail_next(Operation::OpenAlert, Fault::Refuse);
@@ -271,7 +281,7 @@ async fn a_delete_that_ended_half_way_is_finished() {
     AlertStore::open(&memory, &alert, None).await.unwrap();
     let device = DeviceStore::get(&memory, &id("m")).await.unwrap().unwrap();
     let mut state = lock::read_state(&memory, &id("m")).await.unwrap();
-    state.bury(second(10), false, &Rules::default());
+    state.bury(second(10), false, &RULES);
     memory.bury(&device, &state).await.unwrap();
     assert_eq!(run(&memory, 120).await.swept, 1);
     assert!(memory.alerts(&id("m")).is_empty());
@@ -297,7 +307,7 @@ async fn a_purge_that_is_too_much_for_one_run_goes_on_in_the_next() {
     MessageStore::put(&memory, &parts).await.unwrap();
     let device = DeviceStore::get(&memory, &id("m")).await.unwrap().unwrap();
     let mut state = lock::read_state(&memory, &id("m")).await.unwrap();
-    state.bury(second(10), true, &Rules::default());
+    state.bury(second(10), true, &RULES);
     memory.bury(&device, &state).await.unwrap();
 
     let first = run(&memory, 120).await;
@@ -358,4 +368,43 @@ async fn calls_with(devices: usize) -> Vec<usize> {
 #[tokio::test]
 async fn its_work_is_the_same_for_ten_devices_and_for_a_hundred_thousand() {
     assert_eq!(calls_with(10).await, calls_with(100_000).await);
+}
+
+#[tokio::test]
+async fn an_hour_is_rolled_up_once_when_it_is_over_and_again_when_more_of_it_comes() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    hear_points(&memory, 3_700, 3_650).await;
+    let watchdog = Watchdog { rules: Rules::default(), ..watchdog(&memory, 0) };
+    let mut rolled_up = Vec::new();
+    for s in (3_720..12_000).step_by(60) {
+        let report = watchdog.run(second(s)).await.unwrap();
+        assert_eq!(report.failed, 0);
+        rolled_up.extend((report.rolled_up > 0).then_some(s));
+    }
+    assert!(matches!(rolled_up[..], [s] if s > 7_200 + 300), "{rolled_up:?}");
+    hear_points(&memory, 12_000, 3_651).await;
+    let mut again = 0;
+    for s in (12_060..20_000).step_by(60) {
+        again += watchdog.run(second(s)).await.unwrap().rolled_up;
+    }
+    assert_eq!(again, 1);
+}
+
+/// Received at second `s`, one sample at second `at`.
+async fn hear_points(memory: &Memory, s: i64, at: i64) {
+    let payload = json!({"v": 2, "device_id": "m", "seq": 1, "msg_type": "telemetry", "ts": second(s),
+        "measurements": [{"type": "pf", "val": 1, "ts": second(at)}]});
+    let message = parse(&Received {
+        topic: "iot/m/telemetry".to_owned(),
+        payload: payload.to_string().into(),
+        received_at: second(s),
+    })
+    .unwrap();
+    let location = meter_core::archive::Location { object: "o".to_owned(), member: None };
+    let parts = meter_core::parts::cut(&message, location, None, |_| true);
+    meter_core::store::MessageStore::put(memory, &parts).await.unwrap();
+    lock::change_state(memory, &id("m"), |state| state.apply(&[&message], &Rules::default()))
+        .await
+        .unwrap();
 }

@@ -6,6 +6,7 @@
 
 pub mod dynamodb;
 mod iot_data;
+mod metrics;
 mod queue;
 mod readiness;
 mod s3;
@@ -19,6 +20,7 @@ use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
 
 pub use self::iot_data::CommandTopic;
+pub use self::metrics::Metrics;
 pub use self::queue::IngestQueue;
 pub use self::readiness::Readiness;
 pub use self::s3::Bucket;

@@ -107,7 +107,7 @@ mod tests {
     fn where_rollups_are_not_exact_points_are_read() {
         let mut unrolled = Unrolled::nothing(300);
         for at in ["1T12:30:00", "1T13:00:00", "1T15:59:59"] {
-            unrolled.note([t(at)], t(at), 1, 300);
+            unrolled.note([t(at)], t(at), 1, (300, 0));
         }
         assert_eq!(
             plan("1T10:00:00", "1T17:00:00", 3_600, &unrolled),

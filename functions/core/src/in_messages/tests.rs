@@ -28,11 +28,6 @@ fn second(s: i64) -> Timestamp {
     Timestamp::EPOCH.plus_seconds(s)
 }
 
-fn store(memory: &Memory) -> InMessages<Memory, Memory, Memory> {
-    let (messages, rollups, states) = (memory.clone(), memory.clone(), memory.clone());
-    InMessages { messages, rollups, states, max_gap_s: GAP_S }
-}
-
 /// A message with samples (metric, second, value), received at a second.
 fn message(at: i64, samples: &[(u8, i64, f64)]) -> Message {
     let measurements: Vec<_> = samples
@@ -68,7 +63,7 @@ async fn roll(memory: &Memory, now: i64) -> RolledUp {
 
 /// All windows, in pages of `limit`.
 async fn windows(memory: &Memory, query: WindowQuery) -> Vec<Window> {
-    let store = store(memory);
+    let store = InMessages::in_memory(memory);
     let mut query = query;
     let mut windows = Vec::new();
     for _ in 0..10_000 {
@@ -290,7 +285,7 @@ async fn a_month_of_hours_reads_a_hundred_items_at_most() {
     assert!(read <= 100, "{read} items");
     // A page of points of the same range ends where its budget does.
     query.every = Every::seconds(7).unwrap();
-    let page = store(&memory).windows(&query).await.unwrap();
+    let page = InMessages::in_memory(&memory).windows(&query).await.unwrap();
     assert!(
         page.windows.len() < 40_000
             && page.next.is_none_or(|next: WindowKey| next.start > second(0))

@@ -3,6 +3,7 @@
 //! [`parse`] is the only way in. It never panics, never loses bytes (the caller keeps the
 //! [`Received`]), and says which field is wrong.
 
+mod derive;
 mod fields;
 mod lifecycle;
 mod v1;
@@ -133,7 +134,8 @@ pub struct Message {
 /// What a message says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
-    /// 0 (version 1 only) to [`MAX_MEASUREMENTS`] samples in the order of the message.
+    /// 0 (version 1 only) to [`MAX_MEASUREMENTS`] samples in the order of the message, then what follows
+    /// from them (active, apparent and reactive power).
     Telemetry(Vec<Measurement>),
     /// A heartbeat.
     Hello(Hello),
@@ -272,14 +274,15 @@ pub fn parse(received: &Received) -> Result<Message, Unreadable> {
     if category == Category::Lifecycle {
         return lifecycle::read(received, device_id, &object);
     }
-    match object.get("v") {
-        None => v1::read(received, device_id, category, &object),
-        Some(v) => match v.as_u64() {
-            Some(1) => v1::read(received, device_id, category, &object),
-            Some(2) => v2::read(received, device_id, category, &object),
-            _ => Err(Unreadable::field("v", "must be 1 or 2")),
-        },
+    let mut message = match object.get("v").map(serde_json::Value::as_u64) {
+        None | Some(Some(1)) => v1::read(received, device_id, category, &object),
+        Some(Some(2)) => v2::read(received, device_id, category, &object),
+        Some(_) => Err(Unreadable::field("v", "must be 1 or 2")),
+    }?;
+    if let Body::Telemetry(measurements) = &mut message.body {
+        derive::add_derived(measurements);
     }
+    Ok(message)
 }
 
 /// The topic is the authority; a payload that says otherwise is stored under neither name.

@@ -6,9 +6,13 @@ use super::presence::Change;
 use super::{Connection, DeviceState, Effect, OfflineAlert, Rules, Upgrade};
 use crate::alert::Alert;
 use crate::command::{Ota, OtaState};
+use crate::id::Shard;
 use crate::message::{Body, Hello, Measurement, Message};
 use crate::metric::{Claim, Point, PointKey};
 use crate::time::Timestamp;
+
+/// Over how many seconds the hours of a fleet that end at one time are rolled up.
+const ROLLUP_SPREAD_S: i64 = 1_200;
 
 impl DeviceState {
     /// Takes in messages in the order of their receipt.
@@ -79,7 +83,9 @@ impl DeviceState {
                 if let Some(gap_s) = rules.rollup_gap_s {
                     let version = self.version + 1;
                     let times = measurements.iter().map(|m| m.ts);
-                    self.unrolled.note(times, at, version, gap_s);
+                    let spread =
+                        Shard::of(self.device_id.as_str().as_bytes()).share_of(ROLLUP_SPREAD_S);
+                    self.unrolled.note(times, at, version, (gap_s, spread));
                 }
             }
             Body::Hello(hello) => self.take_in_hello(hello, at),

@@ -76,19 +76,20 @@ impl Unrolled {
         Self { gap_s: Some(gap_s), spans: Vec::new() }
     }
 
-    /// Notes samples at `times`, received at `at`, in the write that makes the state's `version`.
+    /// Notes samples at `times`, received at `at`, in the write that makes the state's `version`. Rollups
+    /// bridge gaps of `gap_s` seconds, and an hour waits `spread_s` seconds longer than it must.
     pub(crate) fn note(
         &mut self,
         times: impl IntoIterator<Item = Timestamp>,
         at: Timestamp,
         version: u64,
-        gap_s: u32,
+        (gap_s, spread_s): (u32, i64),
     ) {
         self.expect_gap(gap_s, at, version);
         let mut last = None;
         for hour in times.into_iter().map(hour_of) {
             if last.replace(hour) != Some(hour) {
-                self.note_hour(hour, at, version);
+                self.note_hour(hour, at, version, spread_s);
             }
         }
     }
@@ -103,11 +104,11 @@ impl Unrolled {
         self.spans = vec![Span { hours, version, due }];
     }
 
-    fn note_hour(&mut self, hour: Hour, at: Timestamp, version: u64) {
+    fn note_hour(&mut self, hour: Hour, at: Timestamp, version: u64, spread_s: i64) {
         let end = start_of(hour.saturating_add(1));
         let due = if end > at {
             // An hour that lies ahead is rolled up when it would have passed from now on.
-            end.min(at.plus_seconds(HOUR_S)).plus_seconds(SETTLE_S)
+            end.min(at.plus_seconds(HOUR_S)).plus_seconds(SETTLE_S + spread_s)
         } else {
             at.plus_seconds(LATE_SETTLE_S)
         };
@@ -217,7 +218,7 @@ mod tests {
     fn an_hour_is_due_five_minutes_after_its_end_however_often_it_is_noted() {
         let mut unrolled = Unrolled::nothing(300);
         for s in (7_200..10_800).step_by(10) {
-            unrolled.note([second(s)], second(s), 1, 300);
+            unrolled.note([second(s)], second(s), 1, (300, 0));
         }
         assert_eq!(unrolled.next_due(), Some(second(10_800 + 300)));
         assert_eq!(noted(&unrolled, 0..9), BTreeSet::from([2]));
@@ -228,8 +229,8 @@ mod tests {
     #[test]
     fn an_hour_that_was_noted_meanwhile_stays() {
         let mut unrolled = Unrolled::nothing(300);
-        unrolled.note([second(0)], second(0), 5, 300);
-        unrolled.note([second(10)], second(4_000), 7, 300);
+        unrolled.note([second(0)], second(0), 5, (300, 0));
+        unrolled.note([second(10)], second(4_000), 7, (300, 0));
         unrolled.rolled(&(0..1), 6);
         assert_eq!(noted(&unrolled, 0..9), BTreeSet::from([0]));
         unrolled.rolled(&(0..1), 7);
@@ -240,14 +241,14 @@ mod tests {
     fn a_device_of_which_nothing_is_known_has_everything_to_be_rolled_up() {
         let mut unrolled = Unrolled::default();
         assert_eq!(unrolled.next_from(-5), Some(-5..Hour::MAX));
-        unrolled.note([second(0)], second(100), 3, 300);
+        unrolled.note([second(0)], second(100), 3, (300, 0));
         assert!(unrolled.next_from(-400_000).is_some_and(|hours| hours.contains(&400_000)));
         // What is rolled up of the past is not undone by what arrives now.
         unrolled.rolled(&(-1_000..0), 3);
-        unrolled.note([second(10)], second(110), 4, 300);
+        unrolled.note([second(10)], second(110), 4, (300, 0));
         assert_eq!(noted(&unrolled, -3..3), BTreeSet::from([0, 1, 2]));
         // Another gap, and it begins again.
-        unrolled.note([second(10)], second(110), 5, 60);
+        unrolled.note([second(10)], second(110), 5, (60, 0));
         assert_eq!(noted(&unrolled, -3..3).len(), 6);
     }
 
@@ -261,7 +262,7 @@ mod tests {
             for (number, (hour, is_note)) in steps.into_iter().enumerate() {
                 let version = number as u64 + 1;
                 if is_note {
-                    unrolled.note([start_of(hour)], second(0), version, 300);
+                    unrolled.note([start_of(hour)], second(0), version, (300, 0));
                     model.insert(hour, version);
                 } else {
                     let as_of = version.saturating_sub(10);
@@ -281,7 +282,7 @@ mod tests {
         fn few_hours_are_known_one_by_one(hours in prop::collection::btree_set(0i64..1_000, 0..40)) {
             let mut unrolled = Unrolled::nothing(300);
             for hour in &hours {
-                unrolled.note([start_of(*hour)], second(0), 1, 300);
+                unrolled.note([start_of(*hour)], second(0), 1, (300, 0));
             }
             prop_assert_eq!(noted(&unrolled, 0..1_000), hours);
         }

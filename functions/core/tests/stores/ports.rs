@@ -8,13 +8,14 @@ use meter_core::config::{self, Tables};
 use meter_core::store::memory::Memory;
 use meter_core::store::{
     AlertStore, Archive, CommandStore, DeviceStore, MessageStore, ProgressStore, QuarantineStore,
-    QueueDepth, Recount, Recounted, StateStore,
+    QueueDepth, Recount, Recounted, RollupStore, StateStore,
 };
 
 pub(crate) trait Ports: Clone + Send + Sync + 'static {
     fn archive(&self) -> &impl Archive;
     fn messages(&self) -> &impl MessageStore;
     fn quarantine(&self) -> &impl QuarantineStore;
+    fn rollups(&self) -> &impl RollupStore;
     fn states(&self) -> &impl StateStore;
     fn progress(&self) -> &impl ProgressStore;
     fn devices(&self) -> &impl DeviceStore;
@@ -48,6 +49,10 @@ impl Ports for InMemory {
     }
 
     fn quarantine(&self) -> &impl QuarantineStore {
+        &self.0
+    }
+
+    fn rollups(&self) -> &impl RollupStore {
         &self.0
     }
 
@@ -140,6 +145,10 @@ impl Ports for OnAws {
     }
 
     fn quarantine(&self) -> &impl QuarantineStore {
+        &self.messages
+    }
+
+    fn rollups(&self) -> &impl RollupStore {
         &self.messages
     }
 

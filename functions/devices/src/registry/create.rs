@@ -4,7 +4,7 @@ use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
 use meter_core::store::{
     AlertStore, Archive, CommandPublisher, CommandStore, CreateError, DeviceStore, MessageStore,
-    StateStore,
+    RollupStore, StateStore,
 };
 use meter_core::sweep::{Progress, sweep};
 use meter_core::{lock, retry};
@@ -25,7 +25,7 @@ where
     C: CommandStore,
     D: DeviceStore,
     P: CommandPublisher,
-    M: MessageStore,
+    M: MessageStore + RollupStore,
     O: Archive,
 {
     let device = fields::new_device(&body::object(request)?, request.now)?;

@@ -3,8 +3,8 @@ use meter_core::id::DeviceId;
 use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
 use meter_core::store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, StateStore,
-    WriteError,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, RollupStore,
+    StateStore, WriteError,
 };
 use meter_core::sweep::{Progress, sweep};
 use meter_core::time::Timestamp;
@@ -31,7 +31,7 @@ where
     C: CommandStore,
     D: DeviceStore,
     P: CommandPublisher,
-    M: MessageStore,
+    M: MessageStore + RollupStore,
     O: Archive,
 {
     let id = known(request)?;

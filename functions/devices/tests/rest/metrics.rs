@@ -172,3 +172,92 @@ async fn the_latest_point_of_a_metric_is_that_of_its_own_time() {
         ])
     );
 }
+
+async fn windows(system: &System, query: &str) -> Vec<(String, String)> {
+    let call = get(&format!("/api/devices/a/metrics?metric=voltage_dc&{query}")).at(NOW);
+    let pages = system.pages(call).await;
+    let of = |name: &str| -> Vec<String> {
+        pages.iter().flat_map(|page| field(page.json().as_array().unwrap(), name)).collect()
+    };
+    of("time").into_iter().zip(of("value")).collect()
+}
+
+#[tokio::test]
+async fn windows_have_the_value_that_was_asked_for_and_the_mean_if_none_was() {
+    let system = system().await;
+    let range = "start=2026-03-10T11:00:00Z&stop=2026-03-10T12:00:00Z&every=30m";
+    let expected = |a: &str, b: &str| {
+        [("2026-03-10T11:00:00Z", a), ("2026-03-10T11:30:00Z", b)]
+            .map(|(time, value)| (time.to_owned(), value.to_owned()))
+    };
+    for (aggregate, a, b) in [
+        ("", "745.5", "715.5"),
+        ("mean", "745.5", "715.5"),
+        ("min", "731.0", "701.0"),
+        ("max", "760.0", "730.0"),
+        ("sum", "22365.0", "21465.0"),
+        ("count", "30.0", "30.0"),
+        ("first", "760.0", "730.0"),
+        ("last", "731.0", "701.0"),
+        // A straight line from 760 to 730 over half an hour, and on to 700.
+        ("integral", "372.5", "357.5"),
+    ] {
+        let asked = match aggregate {
+            "" => range.to_owned(),
+            word => format!("{range}&aggregate={word}"),
+        };
+        let answered = windows(&system, &asked).await;
+        if aggregate == "integral" {
+            let sum = |v: &str| v.parse::<f64>().unwrap();
+            assert!((sum(&answered[0].1) - sum(a)).abs() < 1e-9, "{answered:?}");
+            assert!((sum(&answered[1].1) - sum(b)).abs() < 1e-9, "{answered:?}");
+        } else {
+            assert_eq!(answered, expected(a, b), "{aggregate}");
+        }
+    }
+    let pages = windows(&system, &format!("{range}&limit=1&aggregate=max")).await;
+    assert_eq!(pages, expected("760.0", "730.0"));
+}
+
+#[tokio::test]
+async fn a_window_has_the_unit_that_follows_from_its_points() {
+    let system = system().await;
+    let path = "/api/devices/a/metrics?metric=voltage_dc&start=2026-03-10T11:00:00Z&stop=2026-03-10T12:00:00Z&every=1h";
+    let unit = async |aggregate: &str| {
+        system.json(&format!("{path}&aggregate={aggregate}")).await[0]["unit"].clone()
+    };
+    assert_eq!(unit("max").await, "V");
+    assert_eq!(unit("integral").await, "V.h");
+    assert_eq!(unit("count").await, json!(null));
+    let table =
+        system.call(get(&format!("{path}&aggregate=max")).header("accept", "text/csv")).await;
+    assert_eq!(
+        table.text(),
+        "time,device_id,metric,value,unit,quality\r\n2026-03-10T11:00:00Z,a,voltage_dc,760.0,V,\r\n"
+    );
+}
+
+#[tokio::test]
+async fn a_width_or_an_aggregate_that_is_none_is_named() {
+    let system = System::new();
+    for (query, field) in [
+        ("every=0s", "every"),
+        ("every=5", "every"),
+        ("every=5m&aggregate=median", "aggregate"),
+        ("aggregate=mean", "every"),
+    ] {
+        let answered = system.get(&format!("/api/devices/a/metrics?{query}")).await;
+        assert_eq!(answered.status, 400, "{query}");
+        assert!(answered.text().contains(field), "{query}: {}", answered.text());
+    }
+}
+
+#[tokio::test]
+async fn powers_follow_from_what_was_measured() {
+    let system = System::new();
+    let samples = json!([{"type": "voltage_dc", "val": 1_500}, {"type": "current_dc", "val": -20}]);
+    system.telemetry("a", NOW, samples).await;
+    let latest = system.json("/api/devices/a/metrics/latest").await;
+    let power = json!({"time": NOW, "device_id": "a", "metric": "active_power", "value": -30_000.0, "unit": "W"});
+    assert_eq!(latest[0], power);
+}

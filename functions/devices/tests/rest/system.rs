@@ -9,6 +9,7 @@ use meter_core::http::route::Router;
 use meter_core::http::serve::Server;
 use meter_core::http::testing::{Answered, Call, get, post};
 use meter_core::id::DeviceId;
+use meter_core::in_messages::InMessages;
 use meter_core::message::Received;
 use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
@@ -17,7 +18,16 @@ use meter_core::time::Timestamp;
 use serde_json::{Value, json};
 
 /// All seven ports are one memory.
-type Function = Devices<Memory, Memory, Memory, Memory, Memory, Memory, Memory>;
+type Function = Devices<
+    Memory,
+    Memory,
+    Memory,
+    Memory,
+    Memory,
+    Memory,
+    Memory,
+    InMessages<Memory, Memory, Memory>,
+>;
 
 pub(crate) struct System {
     pub(crate) memory: Memory,
@@ -52,6 +62,7 @@ impl System {
         let function = Devices {
             outbox: Outbox::in_memory(&memory),
             messages: memory.clone(),
+            metrics: InMessages::in_memory(&memory),
             archive: memory.clone(),
             rules: Rules::default(),
             command_timeout_s: 300,
@@ -92,7 +103,13 @@ impl System {
             require_registration: false,
         };
         let outbox = Outbox::in_memory(memory);
-        let ingest = Ingest::new(memory.clone(), memory.clone(), outbox, choices);
+        let ingest = Ingest::new(
+            memory.clone(),
+            memory.clone(),
+            InMessages::in_memory(memory),
+            outbox,
+            choices,
+        );
         let deliveries: Vec<_> = messages
             .iter()
             .map(|(topic, payload, received_at)| Delivery {

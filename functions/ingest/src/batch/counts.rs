@@ -23,6 +23,8 @@ pub struct Counts {
     pub unregistered: usize,
     /// Samples refused because their device has too many different metrics.
     pub metrics_refused: usize,
+    /// Samples that are older than the metric store takes any.
+    pub too_late: usize,
     /// Sequence numbers seen before.
     pub repeats: usize,
     /// Sequence numbers that came after a higher one.
@@ -35,7 +37,7 @@ pub struct Counts {
 
 impl Counts {
     /// The metrics' names and values.
-    pub fn named(&self) -> [(&'static str, usize); 11] {
+    pub fn named(&self) -> [(&'static str, usize); 12] {
         [
             ("MessagesReceived", self.received),
             ("MessagesStored", self.stored),
@@ -44,6 +46,7 @@ impl Counts {
             ("MessagesFailed", self.failed),
             ("MessagesUnregistered", self.unregistered),
             ("MetricsRefused", self.metrics_refused),
+            ("MetricsTooLate", self.too_late),
             ("SequenceRepeats", self.repeats),
             ("SequenceLate", self.late),
             ("DeviceRestarts", self.restarts),
@@ -91,6 +94,7 @@ impl Run {
         self.counts.stored += other.counts.stored;
         self.counts.quarantined += other.counts.quarantined;
         self.counts.metrics_refused += other.counts.metrics_refused;
+        self.counts.too_late += other.counts.too_late;
         self.counts.repeats += other.counts.repeats;
         self.counts.late += other.counts.late;
         self.counts.restarts += other.counts.restarts;

@@ -1,8 +1,9 @@
 use bytes::Bytes;
+use meter_core::in_messages::InMessages;
 use meter_core::metric::MetricName;
-use meter_core::points::{self, PointQuery};
-use meter_core::store::DeviceStore;
+use meter_core::points;
 use meter_core::store::memory::{Fault, Memory, Operation};
+use meter_core::store::{DeviceStore, PointQuery};
 use meter_core::time::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
@@ -42,14 +43,16 @@ fn choices() -> Choices {
     }
 }
 
-type IngestInMemory = Ingest<Memory, Memory, Memory, Memory, Memory, Memory, Memory>;
+type InMemory = InMessages<Memory, Memory, Memory>;
+type IngestInMemory = Ingest<Memory, Memory, InMemory, Memory, Memory, Memory, Memory, Memory>;
 
 fn ingest(memory: &Memory) -> IngestInMemory {
     ingest_with(memory, choices())
 }
 
 fn ingest_with(memory: &Memory, choices: Choices) -> IngestInMemory {
-    Ingest::new(memory.clone(), memory.clone(), Outbox::in_memory(memory), choices)
+    let metrics = InMessages::in_memory(memory);
+    Ingest::new(memory.clone(), memory.clone(), metrics, Outbox::in_memory(memory), choices)
 }
 
 /// A clock long after every message of these tests.

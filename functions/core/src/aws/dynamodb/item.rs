@@ -13,8 +13,8 @@ use crate::store::StoreError;
 pub(super) type Item = HashMap<String, AttributeValue>;
 
 /// The version of the layout of every item, in its attribute `v`. A reader refuses what is newer.
-const SCHEMA: &str = "1";
-const VERSION: &str = "v";
+pub(super) const SCHEMA: &str = "1";
+pub(super) const VERSION: &str = "v";
 
 /// DynamoDB's limit on an item, names of attributes included.
 const MAX_BYTES: usize = 400 * 1024;

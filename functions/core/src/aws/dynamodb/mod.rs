@@ -21,6 +21,7 @@ mod messages;
 mod progress;
 mod quarantine;
 mod recount;
+mod rollups;
 mod samples;
 mod seen_days;
 mod state;

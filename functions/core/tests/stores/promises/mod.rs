@@ -7,6 +7,7 @@ mod devices;
 mod messages;
 mod quarantine;
 mod recount;
+mod rollups;
 mod states;
 
 use futures::future::BoxFuture;
@@ -41,6 +42,7 @@ pub(crate) fn all<P: Ports>() -> Vec<Promise<P>> {
         alerts::all(),
         commands::all(),
         recount::all(),
+        rollups::all(),
     ]
     .into_iter()
     .flatten()

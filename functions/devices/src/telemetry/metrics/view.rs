@@ -1,3 +1,4 @@
+use meter_core::aggregate::Window;
 use meter_core::metric::{MetricName, Point, Quality};
 use meter_core::time::Timestamp;
 use serde::Serialize;
@@ -24,6 +25,20 @@ impl<'a> View<'a> {
             value: point.value,
             unit: point.unit.as_deref().or_else(|| known_unit(&point.key.metric)),
             quality: point.quality(),
+        }
+    }
+}
+
+impl<'a> View<'a> {
+    /// A window, as a point at its start.
+    pub(super) fn of_window(device_id: &'a str, window: &'a Window) -> Self {
+        Self {
+            time: window.key.start,
+            device_id,
+            metric: &window.key.metric,
+            value: window.value,
+            unit: window.unit.as_deref(),
+            quality: None,
         }
     }
 }
