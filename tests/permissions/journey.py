@@ -9,6 +9,7 @@ def play(world: World) -> None:
     _registry(world)
     _telemetry(world)
     _commands(world)
+    _rollups(world)
     _reading(world)
     _alerts(world)
     _silence(world)
@@ -131,6 +132,15 @@ def _reading(world: World) -> None:
     for path in ("/health", "/readyz", "/api/stats"):
         status, body = world.rest("stats", "GET", path)
         assert status == 200, body
+
+
+def _rollups(world: World) -> None:
+    # An hour that is long over when its samples come, and has waited for more of them.
+    assert world.publish("rolled", "telemetry", _telemetry_of("rolled", 0, 9_000), ago_s=3_000)
+    world.make_due("StateTableName")
+    world.watch()
+    status, windows = world.rest("devices", "GET", "/api/devices/rolled/metrics", start="-1d", every="1h")
+    assert status == 200 and len(windows) == 1, windows
 
 
 def _alerts(world: World) -> None:
