@@ -99,7 +99,7 @@ impl Unit {
     /// By its name or its abbreviation.
     pub(crate) fn of(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
-        Some(match name.strip_suffix('s').filter(|stem| stem.len() > 3).unwrap_or(&name) {
+        Some(match name.strip_suffix('s').filter(|stem| stem.len() > 2).unwrap_or(&name) {
             "ns" | "nanosecond" => Self::Nanos(1),
             "us" | "microsecond" => Self::Nanos(1_000),
             "ms" | "millisecond" => Self::Nanos(1_000_000),

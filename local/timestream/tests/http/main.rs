@@ -1,0 +1,16 @@
+//! The stand-in as its clients see it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
+mod clients;
+mod databases;
+mod hostile;
+mod pages;
+mod queries;
+mod random;
+mod server;
+mod writes;

@@ -1,0 +1,179 @@
+//! A stand-in of a test's own.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use timestream::{Config, Server};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const DATABASE: &str = "iot-meter";
+pub(crate) const TABLE: &str = "telemetry";
+
+/// It listens on a free port, and its data is in a temporary folder.
+pub(crate) struct StandIn {
+    pub(crate) url: String,
+    http: reqwest::Client,
+    shutdown: CancellationToken,
+    server: JoinHandle<anyhow::Result<()>>,
+    data: TempDir,
+}
+
+impl StandIn {
+    /// With nothing in it.
+    pub(crate) async fn empty() -> Self {
+        Self::on(tempfile::tempdir().unwrap()).await
+    }
+
+    /// With a table that takes any age.
+    pub(crate) async fn with_table() -> Self {
+        let stand_in = Self::empty().await;
+        stand_in.ok("CreateDatabase", json!({ "DatabaseName": DATABASE })).await;
+        let table = json!({
+            "DatabaseName": DATABASE,
+            "TableName": TABLE,
+            "MagneticStoreWriteProperties": { "EnableMagneticStoreWrites": true },
+        });
+        stand_in.ok("CreateTable", table).await;
+        stand_in
+    }
+
+    async fn on(data: TempDir) -> Self {
+        let config = Config {
+            data: data.path().to_owned(),
+            port: 0,
+            query_timeout: Duration::from_secs(10),
+        };
+        let server = Server::bind(&config).await.unwrap();
+        let url = format!("http://{}", server.address().unwrap());
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(server.serve(shutdown.clone()));
+        Self { url, http: reqwest::Client::new(), shutdown, server, data }
+    }
+
+    /// Stops it, and starts another on its data.
+    pub(crate) async fn restarted(self) -> Self {
+        self.shutdown.cancel();
+        self.server.await.unwrap().unwrap();
+        Self::on(self.data).await
+    }
+
+    /// What an operation answers.
+    pub(crate) async fn call(&self, operation: &str, body: Value) -> (StatusCode, Value) {
+        self.send(&format!("Timestream_20181101.{operation}"), body.to_string()).await
+    }
+
+    /// What any target and any body are answered with, which has to be JSON.
+    pub(crate) async fn send(&self, target: &str, body: impl Into<String>) -> (StatusCode, Value) {
+        let response = self
+            .http
+            .post(&self.url)
+            .header("x-amz-target", target)
+            .header("content-type", "application/x-amz-json-1.0")
+            .body(body.into())
+            .send()
+            .await
+            .unwrap();
+        (response.status(), response.json().await.unwrap())
+    }
+
+    /// What an operation answers that must succeed.
+    pub(crate) async fn ok(&self, operation: &str, body: Value) -> Value {
+        let (status, answer) = self.call(operation, body).await;
+        assert!(status.is_success(), "{operation}: {status} {answer}");
+        answer
+    }
+
+    /// The exception and its message of an operation that must fail.
+    pub(crate) async fn refused(&self, operation: &str, body: Value) -> (String, String) {
+        let (status, answer) = self.call(operation, body).await;
+        assert!(status.is_client_error(), "{operation}: {status} {answer}");
+        let name = answer["__type"].as_str().unwrap().rsplit('#').next().unwrap();
+        (name.to_owned(), answer["Message"].as_str().unwrap().to_owned())
+    }
+
+    /// Writes records to the table.
+    pub(crate) async fn write(&self, records: Value) -> Value {
+        self.ok("WriteRecords", write_request(records)).await
+    }
+
+    /// The records that are rejected of these.
+    pub(crate) async fn rejected(&self, records: Value) -> Vec<Value> {
+        let (status, answer) = self.call("WriteRecords", write_request(records)).await;
+        assert_eq!(status.as_u16(), 419, "{answer}");
+        answer["RejectedRecords"].as_array().unwrap().clone()
+    }
+
+    /// The rows of a query, each value as its text; all pages.
+    pub(crate) async fn rows(&self, query: &str) -> Vec<Vec<Option<String>>> {
+        let mut rows = Vec::new();
+        let mut request = json!({ "QueryString": query });
+        loop {
+            let answer = self.ok("Query", request.clone()).await;
+            rows.extend(answer["Rows"].as_array().unwrap().iter().map(texts));
+            match answer.get("NextToken") {
+                Some(token) => request["NextToken"] = token.clone(),
+                None => return rows,
+            }
+        }
+    }
+
+    /// The one value of a query.
+    pub(crate) async fn value(&self, query: &str) -> Option<String> {
+        let rows = self.rows(query).await;
+        assert_eq!((rows.len(), rows[0].len()), (1, 1), "{query}: {rows:?}");
+        rows[0][0].clone()
+    }
+
+    /// The exception and its message of a query that must fail.
+    pub(crate) async fn query_refused(&self, query: &str) -> (String, String) {
+        self.refused("Query", json!({ "QueryString": query })).await
+    }
+}
+
+pub(crate) fn write_request(records: Value) -> Value {
+    json!({ "DatabaseName": DATABASE, "TableName": TABLE, "Records": records })
+}
+
+/// The values of a row; `None` is NULL.
+pub(crate) fn texts(row: &Value) -> Vec<Option<String>> {
+    let data = row["Data"].as_array().unwrap();
+    data.iter()
+        .map(|datum| match datum.get("NullValue") {
+            Some(null) => {
+                assert_eq!(null, true);
+                None
+            }
+            None => Some(datum["ScalarValue"].as_str().unwrap().to_owned()),
+        })
+        .collect()
+}
+
+/// A multi-measure record of one measure.
+pub(crate) fn record(device: &str, time: i64, voltage: f64) -> Value {
+    multi(
+        device,
+        time,
+        json!([{ "Name": "voltage", "Value": voltage.to_string(), "Type": "DOUBLE" }]),
+    )
+}
+
+/// A multi-measure record; `time` in seconds.
+pub(crate) fn multi(device: &str, time: i64, measures: Value) -> Value {
+    json!({
+        "Dimensions": [{ "Name": "device_id", "Value": device }],
+        "MeasureName": "iot_telemetry",
+        "MeasureValueType": "MULTI",
+        "MeasureValues": measures,
+        "Time": time.to_string(),
+        "TimeUnit": "SECONDS",
+    })
+}
+
+/// Seconds since the epoch.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
