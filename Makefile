@@ -22,6 +22,7 @@ help:
 	@echo
 	@echo 'Variables of run, with their defaults:'
 	@echo '  PORT=8080  MQTT_PORT=1883  ENDPOINT_PORT=4566  IOT_DATA_PORT=4568  RUNTIME_PORT=9000'
+	@echo '  METRIC_STORE=dynamodb or timestream  TIMESTREAM_PORT=4567'
 	@echo '  DEVICES=3 simulated  INSTANCES=2 of each function  DATA=.local  PROFILE=dev or release'
 
 setup: ## Install what is missing: Mosquitto (as root), Python tools into .venv, crates

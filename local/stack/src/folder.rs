@@ -70,6 +70,10 @@ impl Folder {
         self.root.join("s3")
     }
 
+    pub(crate) fn timestream(&self) -> PathBuf {
+        self.root.join("timestream")
+    }
+
     pub(crate) fn broker(&self) -> PathBuf {
         self.root.join("mosquitto")
     }

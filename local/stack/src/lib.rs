@@ -29,9 +29,10 @@ mod sample;
 mod settings;
 mod stack;
 mod stores;
+mod timestream;
 
 pub use folder::remove_data;
-pub use options::{Options, Parts};
+pub use options::{MetricStore, Options, Parts};
 pub use ports::Ports;
 pub use redrive::{Account, Redriven, redrive};
 pub use stack::Stack;

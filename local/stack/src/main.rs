@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use stack::{Account, Options, Parts, Ports, Stack};
+use stack::{Account, MetricStore, Options, Parts, Ports, Stack};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -38,6 +38,9 @@ enum Command {
 
 #[derive(Args)]
 struct Exec {
+    /// Where measurements are kept
+    #[arg(long, env = "METRIC_STORE", default_value = "dynamodb")]
+    metric_store: MetricStore,
     /// Processes of each function
     #[arg(long, env = "INSTANCES", default_value_t = Options::default().instances)]
     instances: usize,
@@ -74,6 +77,12 @@ struct Run {
     /// Port where ingest and watchdog are invoked
     #[arg(long, env = "RUNTIME_PORT", default_value_t = Ports::default().functions)]
     runtime_port: u16,
+    /// Where measurements are kept
+    #[arg(long, env = "METRIC_STORE", default_value = "dynamodb")]
+    metric_store: MetricStore,
+    /// Port of Timestream, if measurements are kept there
+    #[arg(long, env = "TIMESTREAM_PORT", default_value_t = Ports::default().timestream)]
+    timestream_port: u16,
     /// How many devices are simulated; with 0 the sample devices are not registered either
     #[arg(long, env = "DEVICES", default_value_t = 3)]
     devices: u32,
@@ -102,8 +111,10 @@ impl Run {
                 endpoint: self.endpoint_port,
                 iot_data: self.iot_data_port,
                 functions: self.runtime_port,
+                timestream: self.timestream_port,
             }),
             data: Some(data.to_owned()),
+            metric_store: self.metric_store,
             instances: self.instances,
             devices: self.devices,
             settings: self.settings.clone(),
@@ -179,7 +190,7 @@ async fn run_until_asked_to_stop(options: Options) -> Result<()> {
             // Dropped half started: what runs already is killed. There is nothing yet that could be lost.
             () = stop.next() => return Ok(()),
         };
-        println!("{}", welcome(&stack, begin.elapsed().as_secs_f64(), options.devices));
+        println!("{}", welcome(&stack, begin.elapsed().as_secs_f64(), &options));
         let broken = tokio::select! {
             name = stack.broken() => Some(name.to_owned()),
             () = stop.next() => None,
@@ -207,7 +218,11 @@ async fn run_until_asked_to_stop(options: Options) -> Result<()> {
 
 async fn run_command(exec: Exec) -> Result<ExitCode> {
     let mut stop = StopSignals::listen()?;
-    let options = Options { instances: exec.instances, ..Options::default() };
+    let options = Options {
+        metric_store: exec.metric_store,
+        instances: exec.instances,
+        ..Options::default()
+    };
     let binaries = options.binaries.clone();
     let stack = Stack::start(options).await?;
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -254,9 +269,13 @@ impl StopSignals {
     }
 }
 
-fn welcome(stack: &Stack, seconds: f64, devices: u32) -> String {
+fn welcome(stack: &Stack, seconds: f64, Options { devices, metric_store, .. }: &Options) -> String {
     let Ports { mqtt, .. } = stack.ports();
     let rest = stack.rest_url();
+    let timestream = match metric_store {
+        MetricStore::Dynamodb => String::new(),
+        MetricStore::Timestream => format!("  Timestream    {}\n", stack.timestream_url()),
+    };
     format!(
         r#"
 IoT Meter runs; it took {seconds:.1} s to start.
@@ -264,7 +283,7 @@ IoT Meter runs; it took {seconds:.1} s to start.
   REST API      {rest}
   MQTT          127.0.0.1:{mqtt}
   AWS endpoint  {endpoint}  (bucket {bucket})
-  iot-data      {iot_data}
+{timestream}  iot-data      {iot_data}
   functions     {functions}
   devices       {devices} simulated
   data          {data}
@@ -279,6 +298,7 @@ Ctrl-C stops everything and keeps the data, `make reset` removes it.
 "#,
         endpoint = stack.endpoint_url(),
         bucket = stack.outputs().get("ArchiveBucketName").map_or("", String::as_str),
+        timestream = timestream,
         iot_data = stack.iot_data_url(),
         functions = stack.functions_url(),
         data = stack.data().display(),

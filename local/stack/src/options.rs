@@ -19,6 +19,8 @@ pub struct Options {
     pub binaries: PathBuf,
     /// The checkout: its templates, routes and `.venv`.
     pub checkout: PathBuf,
+    /// Where measurements are kept.
+    pub metric_store: MetricStore,
     /// How many processes of each function run; one works on one request at a time, as on Lambda.
     pub instances: usize,
     /// How many devices are simulated. Zero: no simulator, and no sample devices in the registry.
@@ -36,6 +38,16 @@ pub enum Parts {
     System,
 }
 
+/// Where measurements are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum MetricStore {
+    /// In the messages table of the AWS endpoint.
+    #[default]
+    Dynamodb,
+    /// In the stand-in of Timestream, which is started for it.
+    Timestream,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -44,6 +56,7 @@ impl Default for Options {
             data: None,
             binaries: binaries_beside_this_one(),
             checkout: checkout(),
+            metric_store: MetricStore::default(),
             instances: 2,
             devices: 0,
             settings: Vec::new(),

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::options::MetricStore;
+
 /// One port a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
@@ -18,17 +20,33 @@ pub struct Ports {
     pub iot_data: u16,
     /// Where ingest and watchdog are invoked, and fetch their work.
     pub functions: u16,
+    /// Timestream, where measurements are kept in it.
+    pub timestream: u16,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { rest: 8080, mqtt: 1883, endpoint: 4566, iot_data: 4568, functions: 9000 }
+        Self {
+            rest: 8080,
+            mqtt: 1883,
+            endpoint: 4566,
+            iot_data: 4568,
+            functions: 9000,
+            timestream: 4567,
+        }
     }
 }
 
 impl Ports {
     /// Each port with what it is for and the Makefile's variable for it.
-    fn named(&self) -> [(u16, &'static str, &'static str); 5] {
+    fn named(
+        &self,
+        metric_store: MetricStore,
+    ) -> impl Iterator<Item = (u16, &'static str, &'static str)> {
+        let timestream = match metric_store {
+            MetricStore::Dynamodb => None,
+            MetricStore::Timestream => Some((self.timestream, "Timestream", "TIMESTREAM_PORT")),
+        };
         [
             (self.rest, "the REST API", "PORT"),
             (self.mqtt, "MQTT", "MQTT_PORT"),
@@ -36,11 +54,13 @@ impl Ports {
             (self.iot_data, "iot-data", "IOT_DATA_PORT"),
             (self.functions, "the functions' runtime API", "RUNTIME_PORT"),
         ]
+        .into_iter()
+        .chain(timestream)
     }
 
     /// An error names the first port that is taken and how to choose another.
-    pub(crate) fn check_free(&self) -> Result<()> {
-        for (port, purpose, variable) in self.named() {
+    pub(crate) fn check_free(&self, metric_store: MetricStore) -> Result<()> {
+        for (port, purpose, variable) in self.named(metric_store) {
             if !is_free(port) {
                 bail!(
                     "port {port} ({purpose}) is taken: free it, or choose another, as in `make run {variable}={}`",
@@ -67,8 +87,8 @@ pub(crate) struct PortBlock {
 }
 
 impl PortBlock {
-    const FIRST_PORT: u16 = 20_000;
-    const SIZE: u16 = 5;
+    const FIRST_PORT: u16 = 25_000;
+    const SIZE: u16 = 6;
     const BLOCKS: u16 = 1_000;
 
     pub(crate) fn claim() -> Result<Self> {
@@ -93,8 +113,9 @@ impl PortBlock {
                 endpoint: first + 2,
                 iot_data: first + 3,
                 functions: first + 4,
+                timestream: first + 5,
             };
-            if ports.check_free().is_ok() {
+            if ports.check_free(MetricStore::Timestream).is_ok() {
                 return Ok(Self { ports, _claim: claim });
             }
         }
@@ -117,8 +138,17 @@ mod tests {
     fn a_taken_port_is_named_with_the_way_to_choose_another() {
         let block = PortBlock::claim().unwrap();
         let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, block.ports.mqtt)).unwrap();
-        let error = block.ports.check_free().unwrap_err().to_string();
+        let error = block.ports.check_free(MetricStore::Dynamodb).unwrap_err().to_string();
         assert!(error.contains(&block.ports.mqtt.to_string()), "{error}");
         assert!(error.contains("MQTT_PORT="), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_is_not_used_may_be_taken() {
+        let block = PortBlock::claim().unwrap();
+        let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, block.ports.timestream)).unwrap();
+        block.ports.check_free(MetricStore::Dynamodb).unwrap();
+        let error = block.ports.check_free(MetricStore::Timestream).unwrap_err().to_string();
+        assert!(error.contains("TIMESTREAM_PORT="), "{error}");
     }
 }

@@ -61,7 +61,7 @@ impl Stack {
             Some(path) => Folder::open(path)?,
             None => Folder::temporary()?,
         };
-        ports.check_free()?;
+        ports.check_free(options.metric_store)?;
         let mut stack = Self {
             children: Vec::new(),
             outputs: Outputs::new(),
@@ -93,7 +93,7 @@ impl Stack {
     }
 }
 
-/// Children, by name: `ministack`, `mosquitto`, `rest-router`, `invocation-router`, `edge`, `simulator`, and a
+/// Children, by name: `ministack`, `timestream` (where it keeps the measurements), `mosquitto`, `rest-router`, `invocation-router`, `edge`, `simulator`, and a
 /// function with the number of its instance (`ingest-1`).
 impl Stack {
     /// The names of the children, in the order of their start.
@@ -187,6 +187,12 @@ impl Stack {
         endpoint::url(self.ports.iot_data)
     }
 
+    /// Timestream, which answers there if measurements are kept in it.
+    #[must_use]
+    pub fn timestream_url(&self) -> String {
+        endpoint::url(self.ports.timestream)
+    }
+
     /// Where ingest and watchdog are invoked: `POST {}/2015-03-31/functions/NAME/invocations`.
     #[must_use]
     pub fn functions_url(&self) -> String {
@@ -221,7 +227,7 @@ impl Stack {
 impl Stage {
     fn what(self) -> &'static str {
         match self {
-            Self::Stores => "the broker and the AWS endpoint, which write their data to disk",
+            Self::Stores => "the broker and the stores, which write their data to disk",
             Self::Routers => "the routers",
             Self::Functions => "the functions",
             Self::Edge => "the edge",

@@ -8,14 +8,17 @@ use tracing::info;
 use super::{Stack, Stage};
 use crate::child::{Child, Program};
 use crate::functions::{FUNCTIONS, Router};
-use crate::options::{Options, Parts};
-use crate::{aws, broker, edge, endpoint, ready, sample, settings, stores};
+use crate::options::{MetricStore, Options, Parts};
+use crate::{aws, broker, edge, endpoint, ready, sample, settings, stores, timestream};
 
 impl Stack {
     pub(super) async fn start_parts(&mut self) -> Result<()> {
         info!("starting the AWS endpoint (MiniStack)");
         self.start_endpoint().await?;
         self.deploy_stores().await?;
+        if self.options.metric_store == MetricStore::Timestream {
+            self.start_timestream().await?;
+        }
         if self.options.parts == Parts::System {
             self.start_broker().await?;
             self.start_functions().await?;
@@ -68,6 +71,17 @@ impl Stack {
         self.start_endpoint().await
     }
 
+    async fn start_timestream(&mut self) -> Result<()> {
+        info!("starting Timestream");
+        let port = self.ports.timestream;
+        let program = timestream::program(&self.options.binaries, port, &self.folder);
+        let child = self.start_child(program).await?;
+        let health = timestream::health_url(port);
+        ready::until(&child, || ready::answers(&self.http, &health)).await?;
+        self.children.push((Stage::Stores, child));
+        timestream::deploy(&self.http, port).await
+    }
+
     /// Where the local functions differ from the template.
     fn local_settings(&self) -> Vec<(String, String)> {
         let mut settings = aws::environment(&self.endpoint_url());
@@ -80,6 +94,9 @@ impl Stack {
             .map(|(name, value)| (name.to_owned(), value)),
         );
         settings.push(settings::max_answer_bytes());
+        if self.options.metric_store == MetricStore::Timestream {
+            settings.extend(timestream::settings(self.ports.timestream));
+        }
         settings
     }
 
@@ -169,11 +186,15 @@ pub(super) fn check_tools(options: &Options) -> Result<()> {
             bail!("{tool} is missing from {}: `make setup` installs it", tools.display());
         }
     }
-    if options.parts == Parts::Endpoint {
-        return Ok(());
+    let mut binaries = Vec::new();
+    if options.parts == Parts::System {
+        binaries.extend(FUNCTIONS.iter().map(|function| function.name));
+        binaries.extend([edge::EDGE, edge::SIMULATOR]);
     }
-    let functions = FUNCTIONS.iter().map(|function| function.name);
-    for binary in functions.chain([edge::EDGE, edge::SIMULATOR]) {
+    if options.metric_store == MetricStore::Timestream {
+        binaries.push(timestream::NAME);
+    }
+    for binary in binaries {
         let path = options.binaries.join(binary);
         if !path.is_file() {
             bail!("{} is missing: `cargo build --workspace --bins` builds it", path.display());
