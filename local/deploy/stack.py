@@ -80,12 +80,22 @@ def deploy(endpoint: Endpoint, checkout: Path, built: Path, parameters: dict[str
     with log.open("w") as file:
         done = subprocess.run(command, env=environment, cwd=built.parent, stdout=file, stderr=file, check=False)
     if done.returncode != 0:
-        tail = "\n".join(log.read_text().splitlines()[-20:])
-        raise SystemExit(f"sam deploy failed:\n{tail}")
+        raise SystemExit(f"sam deploy failed:\n{_reasons(Deployed(endpoint)) or log.read_text()}")
     deployed = Deployed(endpoint)
     _number_the_concurrency(deployed)
     _make_routes(deployed)
     return deployed
+
+
+def _reasons(failed: Deployed) -> str:
+    """Which resources could not be made, and why, those of nested stacks included."""
+    cloudformation = failed.client("cloudformation")
+    found = []
+    for stack in cloudformation.describe_stacks()["Stacks"]:
+        for event in cloudformation.describe_stack_events(StackName=stack["StackId"])["StackEvents"]:
+            if event["ResourceStatus"].endswith("_FAILED"):
+                found.append(f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason')}")
+    return "\n".join(found)
 
 
 def _number_the_concurrency(deployed: Deployed) -> None:

@@ -1,0 +1,137 @@
+"""What can be known of the templates without deploying them: that each set of parameters renders to something that
+CloudFormation takes, and that alarms and dashboard name metrics that exist."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from itertools import product
+from pathlib import Path
+
+from samcli.yamlhelper import yaml_parse
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TOOLS = CHECKOUT / ".venv/bin"
+OBSERVABILITY = CHECKOUT / "infra/observability/template.yaml"
+RUNBOOK = CHECKOUT / "docs/operations.md"
+
+# Parameters that decide which resources there are, or which values they have.
+CHOICES = {
+    "Environment": ["dev", "prod"],
+    "Architecture": ["arm64", "x86_64"],
+    "JwtIssuer": ["", "https://issuer.example"],
+    "ApiConcurrency": ["0", "5"],
+    "AlarmTopicArn": ["", "arn:aws:sns:us-east-1:123456789012:alarms"],
+}
+# Metrics of AWS that alarms and dashboard use: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/aws-services-cloudwatch-metrics.html
+OF_AWS = {
+    "AWS/SQS": {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
+    "AWS/Lambda": {"Errors", "Throttles", "Duration", "Invocations", "ConcurrentExecutions"},
+    "AWS/ApiGateway": {"Count", "4xx", "5xx", "Latency"},
+}
+
+
+def emitted() -> dict[str, set[str]]:
+    """The metrics that each function's code emits, by the function's name."""
+    found = {}
+    for function in ("ingest", "watchdog"):
+        files = (CHECKOUT / f"functions/{function}/src").rglob("*.rs")
+        # Unit tests, at the end of a file, have names of their own.
+        sources = "".join(path.read_text().split("#[cfg(test)]\nmod")[0] for path in files)
+        found[function] = set(re.findall(r'metrics\s*\.\s*(?:count|add)\(\s*"(\w+)"', sources))
+    counts = (CHECKOUT / "functions/ingest/src/batch/counts.rs").read_text()
+    found["ingest"] |= set(re.findall(r'\("(\w+)", self\.\w+\)', counts))
+    return found
+
+
+def alarms() -> dict[str, dict]:
+    """The properties of each alarm, by its name."""
+    resources = yaml_parse(OBSERVABILITY.read_text())["Resources"]
+    return {
+        name: resource["Properties"]
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    }
+
+
+def used() -> list[tuple[str, str, dict[str, str]]]:
+    """Namespace, name and dimensions of each metric in alarms and dashboard."""
+    found = []
+    for properties in alarms().values():
+        dimensions = {d["Name"]: d["Value"] for d in properties.get("Dimensions", [])}
+        found.append((properties["Namespace"], properties["MetricName"], dimensions))
+    document = yaml_parse(OBSERVABILITY.read_text())["Resources"]
+    body = json.loads(document["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    for widget in body["widgets"]:
+        for namespace, name, *rest in widget["properties"]["metrics"]:
+            pairs = [part for part in rest if isinstance(part, str)]
+            found.append((namespace, name, dict(zip(pairs[::2], pairs[1::2], strict=True))))
+    return found
+
+
+class Metrics(unittest.TestCase):
+    def test_alarms_and_dashboard_name_metrics_that_exist(self):
+        emits = emitted()
+        for namespace, name, dimensions in used():
+            with self.subTest(name):
+                if namespace == "IotMeter":
+                    self.assertIn(name, emits[dimensions["function"]])
+                    self.assertEqual(list(dimensions), ["function"])
+                else:
+                    self.assertIn(name, OF_AWS[namespace])
+
+    def test_the_dashboard_shows_every_metric_of_the_functions(self):
+        shown = {name for namespace, name, _ in used() if namespace == "IotMeter"}
+        for function, names in emitted().items():
+            self.assertEqual(names - shown, set(), function)
+
+    def test_each_alarm_says_what_to_do_and_the_runbook_has_more(self):
+        headings = set(re.findall(r"^## (.+)$", RUNBOOK.read_text(), re.M))
+        for name, properties in alarms().items():
+            with self.subTest(name):
+                chapter = re.search(r'\(docs/operations\.md, "(.+)"\)', properties["AlarmDescription"])
+                self.assertIsNotNone(chapter)
+                self.assertIn(chapter[1], headings)
+
+
+    def test_the_alarm_for_slow_batches_knows_the_timeout(self):
+        resources = yaml_parse((CHECKOUT / "template.yaml").read_text())["Resources"]
+        timeout_s = resources["IngestFunction"]["Properties"]["Timeout"]
+        self.assertEqual(resources["Observability"]["Properties"]["Parameters"]["IngestSlowMs"], timeout_s * 800)
+
+
+class Parameters(unittest.TestCase):
+    def test_each_has_a_description_and_a_default(self):
+        for name, parameter in yaml_parse((CHECKOUT / "template.yaml").read_text())["Parameters"].items():
+            with self.subTest(name):
+                self.assertTrue(parameter.get("Description"))
+                self.assertIn("Default", parameter)
+
+    def test_each_choice_renders(self):
+        """One process for all: cfn-lint reads each template with each set of parameters."""
+        combinations = [dict(zip(CHOICES, values, strict=True)) for values in product(*CHOICES.values())]
+        with tempfile.TemporaryDirectory() as folder:
+            command = [TOOLS / "cfn-lint", "--non-zero-exit-code", "warning"]
+            for number, values in enumerate(combinations):
+                audience = {"JwtAudience": "https://meter.example"} if values["JwtIssuer"] else {}
+                path = Path(folder) / f"{number}.json"
+                pairs = [{"ParameterKey": k, "ParameterValue": v} for k, v in (values | audience).items()]
+                path.write_text(json.dumps(pairs))
+                command += ["--parameter-files", path]
+            command += ["--", CHECKOUT / "template.yaml"]
+            environment = os.environ | {"AWS_DEFAULT_REGION": "us-east-1"}
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+
+class OpenApi(unittest.TestCase):
+    def test_http_apis_import_no_3_1(self):
+        document = yaml_parse((CHECKOUT / "infra/openapi.yaml").read_text())
+        self.assertRegex(document["openapi"], r"^3\.0\.\d+$")
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main(verbosity=2))
