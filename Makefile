@@ -23,6 +23,7 @@ help:
 	@echo 'Variables of run, with their defaults:'
 	@echo '  PORT=8080  MQTT_PORT=1883  ENDPOINT_PORT=4566  IOT_DATA_PORT=4568  RUNTIME_PORT=9000'
 	@echo '  METRIC_STORE=dynamodb or timestream  TIMESTREAM_PORT=4567'
+	@echo '  SECURE=1 devices have certificates and connect with TLS on TLS_PORT=8883'
 	@echo '  DEVICES=3 simulated  INSTANCES=2 of each function  DATA=.local  PROFILE=dev or release'
 
 setup: ## Install what is missing: Mosquitto (as root), Python tools into .venv, crates
@@ -53,6 +54,7 @@ test: ## Unit, property and black-box tests, which start stacks of their own; ch
 	$(SAM) validate --lint
 	cargo test --workspace --doc
 	cargo $(TESTS) --workspace
+	.venv/test/bin/python -m unittest discover --start-directory tests/templates
 	.venv/test/bin/python -m unittest discover --start-directory tests/devices
 	.venv/test/bin/python -m unittest discover --start-directory tests/permissions
 	.venv/test/bin/python -m unittest discover --start-directory tests/deployed

@@ -17,8 +17,14 @@ pub struct Config {
     #[arg(long, env = "EDGE_OUTPUTS", value_name = "FILE")]
     pub outputs: PathBuf,
 
-    /// The MQTT broker
-    #[arg(long, env = "EDGE_MQTT", value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    /// The MQTT broker; NAME:PASSWORD@ before it where it asks who one is, better in the environment
+    #[arg(
+        long,
+        env = "EDGE_MQTT",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:1883",
+        hide_env_values = true
+    )]
     pub mqtt: BrokerAddress,
 
     /// Name of the session that the broker keeps for this edge; one edge at a time can use it
@@ -105,6 +111,14 @@ mod tests {
     fn the_outputs_of_the_stack_are_all_that_must_be_given() {
         parse(&[]).unwrap();
         assert!(Cli::try_parse_from(["edge"]).is_err());
+    }
+
+    #[test]
+    fn a_login_is_taken_and_never_shown() {
+        let broker = parse(&["--mqtt", "edge:s:e@cret@127.0.0.1:1883"]).unwrap().mqtt;
+        assert_eq!(format!("{broker} {broker:?}").matches("127.0.0.1:1883").count(), 2);
+        assert!(!format!("{broker} {broker:?}").contains("cret"));
+        assert!(parse(&["--mqtt", "edge@127.0.0.1:1883"]).is_err());
     }
 
     #[test]

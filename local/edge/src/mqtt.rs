@@ -19,7 +19,7 @@ use rumqttc::v5::mqttbytes::{
     self,
     v5::{
         Codec, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode,
-        Packet, PingReq,
+        Login, Packet, PingReq,
     },
 };
 use tokio::{
@@ -41,21 +41,38 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Where the broker is: `HOST:PORT`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the broker is, and who one says to be there: `HOST:PORT` or `NAME:PASSWORD@HOST:PORT`. Neither
+/// [`Display`](fmt::Display) nor `Debug` tells the password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct BrokerAddress {
     host: String,
     port: u16,
+    login: Option<Login>,
+}
+
+impl fmt::Debug for BrokerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BrokerAddress").field(&self.to_string()).finish()
+    }
 }
 
 impl FromStr for BrokerAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.rsplit_once(':') {
+        let (login, address) = match text.rsplit_once('@') {
+            Some((login, address)) => {
+                let (name, password) =
+                    login.split_once(':').ok_or("write who it is as NAME:PASSWORD@")?;
+                (Some(Login::new(name, password)), address)
+            }
+            None => (None, text),
+        };
+        match address.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() => Ok(Self {
                 host: host.to_owned(),
                 port: port.parse().map_err(|_| format!("\"{port}\" is no port"))?,
+                login,
             }),
             _ => Err("write it as HOST:PORT, for example 127.0.0.1:1883".to_owned()),
         }
@@ -179,7 +196,7 @@ impl Connection {
                 stream,
                 Codec { max_incoming_size: Some(MAX_PACKET_BYTES), max_outgoing_size: None },
             );
-            packets.send(Packet::Connect(connect, None, None)).await?;
+            packets.send(Packet::Connect(connect, None, broker.login.clone())).await?;
             match packets.next().await.ok_or(MqttError::Closed)?? {
                 Packet::ConnAck(answer) if answer.code == ConnectReturnCode::Success => {
                     info!(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rumqttc::{ClientError, ConnectionError, LastWill, MqttOptions, Publish, QoS};
+use rumqttc::{ClientError, ConnectionError, LastWill, MqttOptions, Publish, QoS, Transport};
 use tokio::time::timeout;
 use tracing::debug;
 use uuid::Uuid;
@@ -53,13 +53,13 @@ pub(crate) enum CallEvent {
 
 impl Call {
     /// Begins to connect, with the last will that this connection leaves.
-    pub(crate) fn open(device: &Device, broker: Broker, now: Moment) -> Self {
+    pub(crate) fn open(device: &Device, broker: Broker, transport: Transport, now: Moment) -> Self {
         let conn_id = fresh_id();
         let will = device.status(Presence::Offline, &conn_id, now);
         let topic = will.kind.topic(device.id());
         let will = LastWill::new(topic, will.payload, QoS::AtLeastOnce, true);
         let mut options = MqttOptions::new(device.id(), broker.host, broker.port);
-        options.set_keep_alive(KEEP_ALIVE).set_last_will(will);
+        options.set_keep_alive(KEEP_ALIVE).set_last_will(will).set_transport(transport);
         Self { link: Link::open(options), conn_id }
     }
 

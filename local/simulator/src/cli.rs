@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -23,6 +24,11 @@ pub struct Arguments {
     /// The MQTT broker
     #[arg(long, env = "MQTT_BROKER", value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
     pub broker: Broker,
+
+    /// Connect with TLS, each device with what lies in FOLDER/{device id}: ca.pem, certificate.pem, private.key, as
+    /// `provision` writes them
+    #[arg(long, env = "MQTT_IDENTITIES", value_name = "FOLDER")]
+    pub identities: Option<PathBuf>,
 
     /// How many: dc-meter-001, dc-meter-002, ac-meter-001, then sim-0004 and so on, DC and AC in turn
     #[arg(long, env = "DEVICES", value_name = "N", default_value_t = 3)]

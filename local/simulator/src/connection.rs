@@ -175,7 +175,9 @@ impl<R: Rng> Connection<R> {
         if let Line::Down { retry_at } = self.line
             && retry_at <= Instant::now()
         {
-            self.line = Line::Connecting(Call::open(&self.device, self.current_broker(), now));
+            let transport = self.surroundings.identities.transport(self.device.id());
+            let broker = self.current_broker();
+            self.line = Line::Connecting(Call::open(&self.device, broker, transport, now));
         }
         if leaving { None } else { self.device.tick(now) }
     }

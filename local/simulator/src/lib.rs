@@ -16,6 +16,7 @@ pub mod counters;
 pub mod device;
 pub mod faults;
 pub mod fleet;
+pub mod identities;
 pub mod limits;
 pub mod link;
 pub mod message;

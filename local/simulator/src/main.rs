@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use simulator::cli::Arguments;
 use simulator::counters::Counters;
 use simulator::fleet::operate;
+use simulator::identities::Identities;
 use simulator::limits::allow_connections;
 use simulator::report::{Progress, summary};
 use simulator::surroundings::Surroundings;
@@ -40,7 +41,12 @@ async fn main() -> Result<ExitCode> {
     let devices = plan.devices.len();
     allow_connections(devices)?;
     let counters = Arc::new(Counters::default());
-    let surroundings = Arc::new(Surroundings::new(Arc::clone(&counters), arguments.restart_every));
+    let mut surroundings = Surroundings::new(Arc::clone(&counters), arguments.restart_every);
+    if let Some(folder) = &arguments.identities {
+        let ids = plan.devices.iter().map(|device| device.device_id.as_str());
+        surroundings.identities = Identities::read(folder, ids)?;
+    }
+    let surroundings = Arc::new(surroundings);
     let (stop, stopped) = watch::channel(false);
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;

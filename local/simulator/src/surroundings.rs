@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::config::Broker;
 use crate::counters::Counters;
+use crate::identities::Identities;
 
 /// The clock, the counters and the common fate of a fleet.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Surroundings {
     pub counters: Arc<Counters>,
     /// How long a device runs, about, until its power is cut.
     pub restart_every: Option<Duration>,
+    /// Who the devices are to the broker.
+    pub identities: Identities,
     /// Whether the last attempt to connect, of whichever device, failed.
     broker_is_away: AtomicBool,
 }
@@ -27,8 +30,13 @@ pub struct Surroundings {
 impl Surroundings {
     /// Surroundings in which the clock starts now.
     pub fn new(counters: Arc<Counters>, restart_every: Option<Duration>) -> Self {
-        let broker_is_away = AtomicBool::new(false);
-        Self { clock: Clock::start(), counters, restart_every, broker_is_away }
+        Self {
+            clock: Clock::start(),
+            counters,
+            restart_every,
+            identities: Identities::default(),
+            broker_is_away: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn note_failure(&self, broker: &Broker, error: &ConnectionError) {

@@ -13,14 +13,16 @@ pub(crate) const NAME: &str = "mosquitto";
 
 const SETTINGS: &str = include_str!("../../mosquitto.conf");
 
-/// Writes the configuration into the data folder.
-pub(crate) fn program(port: u16, folder: &Folder) -> Result<Program> {
+/// The listener of a broker that asks nobody who he is.
+pub(crate) fn open_listener(port: u16) -> String {
+    format!("allow_anonymous true\nlistener {port} 127.0.0.1\n")
+}
+
+/// Writes the configuration, with these listeners, into the data folder.
+pub(crate) fn program(listeners: &str, folder: &Folder) -> Result<Program> {
     let configuration = folder.root().join("mosquitto.conf");
     let store = folder.broker();
-    let text = format!(
-        "{SETTINGS}\nlistener {port} 127.0.0.1\npersistence_location {}/\n",
-        store.display()
-    );
+    let text = format!("{SETTINGS}\npersistence_location {}/\n\n{listeners}", store.display());
     std::fs::write(&configuration, text)
         .with_context(|| format!("cannot write {}", configuration.display()))?;
     Ok(Program {

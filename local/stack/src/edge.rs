@@ -14,14 +14,19 @@ pub(crate) const EDGE: &str = "edge";
 /// The simulator's name as a child.
 pub(crate) const SIMULATOR: &str = "simulator";
 
-pub(crate) fn edge(binaries: &Path, checkout: &Path, ports: Ports, folder: &Folder) -> Program {
+/// `broker` may hold a password, so it is not among the arguments, which everybody sees.
+pub(crate) fn edge(
+    binaries: &Path,
+    checkout: &Path,
+    broker: String,
+    ports: Ports,
+    folder: &Folder,
+) -> Program {
     let arguments = [
         "--template".to_owned(),
         checkout.join("template.yaml").display().to_string(),
         "--outputs".to_owned(),
         folder.outputs().display().to_string(),
-        "--mqtt".to_owned(),
-        format!("127.0.0.1:{}", ports.mqtt),
         "--functions".to_owned(),
         endpoint::url(ports.functions),
         "--iot-data".to_owned(),
@@ -31,7 +36,10 @@ pub(crate) fn edge(binaries: &Path, checkout: &Path, ports: Ports, folder: &Fold
         name: EDGE.to_owned(),
         executable: binaries.join(EDGE),
         arguments: arguments.to_vec(),
-        environment: aws::environment(&endpoint::url(ports.endpoint)),
+        environment: [("EDGE_MQTT".to_owned(), broker)]
+            .into_iter()
+            .chain(aws::environment(&endpoint::url(ports.endpoint)))
+            .collect(),
         folder: folder.root().to_owned(),
         // It hands over what it holds; what it cannot hand over stays in the broker or the queue.
         stop_within: Duration::from_secs(20),
@@ -39,17 +47,27 @@ pub(crate) fn edge(binaries: &Path, checkout: &Path, ports: Ports, folder: &Fold
     }
 }
 
-pub(crate) fn simulator(binaries: &Path, devices: u32, ports: Ports, folder: &Folder) -> Program {
-    let arguments = [
+/// With `identities`, a folder, each device connects as itself, with TLS.
+pub(crate) fn simulator(
+    binaries: &Path,
+    devices: u32,
+    port: u16,
+    identities: Option<&Path>,
+    folder: &Folder,
+) -> Program {
+    let mut arguments = vec![
         "--broker".to_owned(),
-        format!("127.0.0.1:{}", ports.mqtt),
+        format!("127.0.0.1:{port}"),
         "--devices".to_owned(),
         devices.to_string(),
     ];
+    if let Some(identities) = identities {
+        arguments.extend(["--identities".to_owned(), identities.display().to_string()]);
+    }
     Program {
         name: SIMULATOR.to_owned(),
         executable: binaries.join(SIMULATOR),
-        arguments: arguments.to_vec(),
+        arguments,
         environment: Vec::new(),
         folder: folder.root().to_owned(),
         stop_within: Duration::from_secs(10),

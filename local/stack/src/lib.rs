@@ -26,6 +26,7 @@ mod ports;
 mod ready;
 mod redrive;
 mod sample;
+mod secure;
 mod settings;
 mod stack;
 mod stores;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use stack::{Account, MetricStore, Options, Parts, Ports, Stack};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -83,6 +84,12 @@ struct Run {
     /// Port of Timestream, if measurements are kept there
     #[arg(long, env = "TIMESTREAM_PORT", default_value_t = Ports::default().timestream)]
     timestream_port: u16,
+    /// Devices connect with TLS, with certificates of their own, and may do what the IoT policy allows
+    #[arg(long, env = "SECURE", value_parser = FalseyValueParser::new())]
+    secure: bool,
+    /// The port for that; the port of the MQTT broker is the edge's alone then
+    #[arg(long, env = "TLS_PORT", default_value_t = 8883)]
+    tls_port: u16,
     /// How many devices are simulated; with 0 the sample devices are not registered either
     #[arg(long, env = "DEVICES", default_value_t = 3)]
     devices: u32,
@@ -113,6 +120,7 @@ impl Run {
                 functions: self.runtime_port,
                 timestream: self.timestream_port,
             }),
+            tls_port: self.secure.then_some(self.tls_port),
             data: Some(data.to_owned()),
             metric_store: self.metric_store,
             instances: self.instances,
@@ -269,12 +277,28 @@ impl StopSignals {
     }
 }
 
-fn welcome(stack: &Stack, seconds: f64, Options { devices, metric_store, .. }: &Options) -> String {
+fn welcome(stack: &Stack, seconds: f64, options: &Options) -> String {
+    let Options { devices, metric_store, tls_port, .. } = options;
     let Ports { mqtt, .. } = stack.ports();
     let rest = stack.rest_url();
     let timestream = match metric_store {
         MetricStore::Dynamodb => String::new(),
         MetricStore::Timestream => format!("  Timestream    {}\n", stack.timestream_url()),
+    };
+    let (mqtt, connection) = match tls_port {
+        Some(port) => {
+            let id = "-i dc-meter-001";
+            let folder = stack.data().join("identities/dc-meter-001");
+            let folder = folder.display();
+            let files = format!(
+                "--cafile {folder}/ca.pem --cert {folder}/certificate.pem --key {folder}/private.key"
+            );
+            (
+                format!("{port} with TLS (certificates: {})", folder),
+                format!("-p {port} {id} {files}"),
+            )
+        }
+        None => (mqtt.to_string(), format!("-p {mqtt}")),
     };
     format!(
         r#"
@@ -291,7 +315,7 @@ IoT Meter runs; it took {seconds:.1} s to start.
 
 Publish a message and read it back:
 
-  mosquitto_pub -p {mqtt} -q 1 -t iot/dc-meter-001/telemetry -m '{{"device_id":"dc-meter-001","temperature":23.5,"unit":"celsius"}}'
+  mosquitto_pub {connection} -q 1 -t iot/dc-meter-001/telemetry -m '{{"device_id":"dc-meter-001","temperature":23.5,"unit":"celsius"}}'
   curl -s '{rest}/api/devices/dc-meter-001/metrics?metric=temperature'
 
 Ctrl-C stops everything and keeps the data, `make reset` removes it.

@@ -12,6 +12,9 @@ pub struct Options {
     pub parts: Parts,
     /// Where it listens; `None` takes free ports.
     pub ports: Option<Ports>,
+    /// Where devices connect with TLS and certificates of their own, under the rights of the IoT policy; the port of
+    /// MQTT is the edge's alone then. `None`: in the clear, and everybody may everything.
+    pub tls_port: Option<u16>,
     /// Where tables, objects, queued messages and logs are kept; `None` makes a temporary folder that goes
     /// with the stack.
     pub data: Option<PathBuf>,
@@ -53,6 +56,7 @@ impl Default for Options {
         Self {
             parts: Parts::System,
             ports: None,
+            tls_port: None,
             data: None,
             binaries: binaries_beside_this_one(),
             checkout: checkout(),

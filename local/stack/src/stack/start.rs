@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use simulator::fleet::sample_fleet;
 use tracing::info;
 
 use super::{Stack, Stage};
 use crate::child::{Child, Program};
 use crate::functions::{FUNCTIONS, Router};
 use crate::options::{MetricStore, Options, Parts};
+use crate::secure::Secure;
 use crate::{aws, broker, edge, endpoint, ready, sample, settings, stores, timestream};
 
 impl Stack {
@@ -102,7 +104,11 @@ impl Stack {
 
     async fn start_broker(&mut self) -> Result<()> {
         info!("starting the MQTT broker (Mosquitto)");
-        let program = broker::program(self.ports.mqtt, &self.folder)?;
+        let listeners = match Secure::of(&self.options, &self.folder) {
+            Some(secure) => secure.listeners(self.ports.mqtt).await?,
+            None => broker::open_listener(self.ports.mqtt),
+        };
+        let program = broker::program(&listeners, &self.folder)?;
         let child = self.start_child(program).await?;
         ready::until(&child, || ready::listens(self.ports.mqtt)).await?;
         self.children.push((Stage::Stores, child));
@@ -144,7 +150,11 @@ impl Stack {
     async fn start_edge(&mut self) -> Result<()> {
         info!("starting the edge between broker, queue and functions");
         let Options { binaries, checkout, .. } = &self.options;
-        let program = edge::edge(binaries, checkout, self.ports, &self.folder);
+        let mqtt = match Secure::of(&self.options, &self.folder) {
+            Some(secure) => secure.broker_for_edge(self.ports.mqtt)?,
+            None => format!("127.0.0.1:{}", self.ports.mqtt),
+        };
+        let program = edge::edge(binaries, checkout, mqtt, self.ports, &self.folder);
         let child = self.start_child(program).await?;
         // It listens before it has subscribed, and until then the broker keeps nothing for it.
         ready::until(&child, || ready::said(&child, "ready:")).await?;
@@ -156,7 +166,16 @@ impl Stack {
         let devices = self.options.devices;
         info!("registering the sample devices and simulating {devices}");
         sample::register(&self.http, &self.rest_url()).await?;
-        let program = edge::simulator(&self.options.binaries, devices, self.ports, &self.folder);
+        let binaries = &self.options.binaries;
+        let program = match Secure::of(&self.options, &self.folder) {
+            Some(secure) => {
+                let fleet = sample_fleet(devices.try_into()?);
+                let ids: Vec<_> = fleet.into_iter().map(|device| device.device_id).collect();
+                let identities = secure.identities(&ids).await?;
+                edge::simulator(binaries, devices, secure.port, Some(identities), &self.folder)
+            }
+            None => edge::simulator(binaries, devices, self.ports.mqtt, None, &self.folder),
+        };
         let child = self.start_child(program).await?;
         self.children.push((Stage::Simulator, child));
         Ok(())
