@@ -12,9 +12,11 @@ TESTS := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --
 SECONDS ?= 60
 SEEDS ?= 100
 CARGO_FUZZ := 0.13.1
+CARGO_DENY := 0.20.2
+CARGO_MACHETE := 0.9.2
 FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
-.PHONY: help setup run recount reset test fuzz soak lint bench clean redrive deploy-local
+.PHONY: help setup run recount reset test fuzz soak lint bench clean redrive deploy-local audit
 
 help:
 	@echo 'Targets:'
@@ -72,11 +74,21 @@ soak: setup ## Play SEEDS=100 random stories with random faults, against a model
 	@cargo build --workspace --bins --profile $(PROFILE)
 	@cargo run --quiet --package blackbox --bin soak --profile $(PROFILE) -- --seeds $(SEEDS)
 
-lint: ## Formatting, clippy, shell scripts
+lint: ## Formatting, clippy, shell scripts, templates, spelling
 	@local/setup test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	.venv/bin/shellcheck local/setup .ci/run local/stack/src/guard.sh
+	.venv/bin/cfn-lint infra/*/template.yaml
+	.venv/bin/typos
+
+audit: ## Dependencies (licences, sources, vulnerabilities, unused ones) and templates (checkov); needs a network
+	@local/setup audit
+	@command -v cargo-deny >/dev/null || cargo install --locked --version $(CARGO_DENY) cargo-deny
+	@command -v cargo-machete >/dev/null || cargo install --locked --version $(CARGO_MACHETE) cargo-machete
+	cargo deny check
+	cargo machete
+	.venv/audit/bin/checkov --config-file infra/checkov.yaml
 
 bench: setup ## Time from publish to answer, and a burst of 10,000 messages twice, on a system of its own
 	@cargo build --workspace --bins --profile $(PROFILE)
