@@ -127,6 +127,22 @@ class Parameters(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
 
+class Cost(unittest.TestCase):
+    def test_the_table_of_the_docs_is_what_the_model_says(self):
+        made = subprocess.run(
+            [sys.executable, CHECKOUT / "infra/cost.py", "--table"], capture_output=True, text=True, check=True
+        )
+        self.assertIn(made.stdout, (CHECKOUT / "docs/cost.md").read_text())
+
+    def test_twice_the_devices_cost_twice_the_messages_and_no_more_than_twice_in_all(self):
+        sys.path.insert(0, str(CHECKOUT / "infra"))
+        import cost
+
+        one, two = cost.monthly(cost.Fleet(1_000, 10)), cost.monthly(cost.Fleet(2_000, 10))
+        self.assertAlmostEqual(two["DynamoDB, messages"], 2 * one["DynamoDB, messages"])
+        self.assertLess(sum(two.values()), 2 * sum(one.values()))
+
+
 class OpenApi(unittest.TestCase):
     def test_http_apis_import_no_3_1(self):
         document = yaml_parse((CHECKOUT / "infra/openapi.yaml").read_text())
