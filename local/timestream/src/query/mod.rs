@@ -99,6 +99,7 @@ impl Queries {
             budget: Arc::clone(&budget),
             waits_since: None,
         };
+        let mut abandoned = CancelledIfDropped(Some(Arc::clone(&budget)));
         self.open().insert(id.clone(), query);
         let thread = Worker { queries: self.clone(), id: id.clone(), text, budget, inbox };
         std::thread::Builder::new()
@@ -106,7 +107,9 @@ impl Queries {
             .stack_size(STACK_BYTES)
             .spawn(move || thread.run())
             .map_err(|error| ApiError::Internal(Box::new(error)))?;
-        ask(&requests, 0, max_rows).await
+        let answer = ask(&requests, 0, max_rows).await;
+        abandoned.0 = None;
+        answer
     }
 
     fn make_room(&self) -> Result<(), ApiError> {
@@ -163,6 +166,17 @@ async fn ask(
     let (reply, answer) = oneshot::channel();
     query.send(Request { page, max_rows, reply }).map_err(|_| invalid_token())?;
     answer.await.map_err(|_| invalid_token())?
+}
+
+/// Ends a query whose client goes away before the first page: nobody knows its id, so nobody can come back for it.
+struct CancelledIfDropped(Option<Arc<Budget>>);
+
+impl Drop for CancelledIfDropped {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.0 {
+            budget.cancel();
+        }
+    }
 }
 
 fn invalid_token() -> ApiError {

@@ -363,3 +363,49 @@ pub(crate) fn expire(change: &Change<'_>, table: &Table, now: i64) -> Result<usi
     )?;
     Ok(removed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = NANOS_PER_HOUR;
+    const NOW: i64 = 1_000 * NANOS_PER_DAY;
+
+    /// Memory for two hours, magnetic for three days.
+    fn window(magnetic_writes: bool) -> Window {
+        let table = Table {
+            id: 1,
+            database: String::new(),
+            name: String::new(),
+            memory_hours: 2,
+            magnetic_days: 3,
+            magnetic_writes: String::new(),
+            partition_keys: String::new(),
+            created: 0,
+            updated: 0,
+        };
+        Window::of(&table, magnetic_writes, NOW)
+    }
+
+    #[test]
+    fn the_window_is_closed_at_its_old_end_and_open_at_the_new_one() {
+        let window = window(true);
+        for (time, tier) in [
+            (NOW + MAX_FUTURE_NANOS, None),
+            (NOW + MAX_FUTURE_NANOS - 1, Some(Tier::Memory)),
+            (NOW - 2 * HOUR, Some(Tier::Memory)),
+            (NOW - 2 * HOUR - 1, Some(Tier::Magnetic)),
+            (NOW - 72 * HOUR, Some(Tier::Magnetic)),
+            (NOW - 72 * HOUR - 1, None),
+        ] {
+            assert_eq!(window.tier(time).ok(), tier, "{} h ago", (NOW - time) / HOUR);
+        }
+    }
+
+    #[test]
+    fn without_magnetic_writes_the_window_ends_with_the_memory_store() {
+        let window = window(false);
+        assert_eq!(window.tier(NOW - 2 * HOUR), Ok(Tier::Memory));
+        assert!(window.tier(NOW - 2 * HOUR - 1).unwrap_err().contains("data ingestion window"));
+    }
+}

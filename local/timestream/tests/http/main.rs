@@ -8,6 +8,7 @@
 
 mod clients;
 mod databases;
+mod expressions;
 mod hostile;
 mod pages;
 mod queries;
