@@ -49,7 +49,12 @@ fn arithmetic(left: Sql, op: &BinaryOperator, right: Sql) -> Result<Sql, Refusal
     use Type::{Date, Integer, IntervalDayToSecond, IntervalYearToMonth, Timestamp, Unknown};
     let plain = |of: Type| Sql::new(format!("({} {op} {})", left.text, right.text), of);
     let months = |to: &Sql, by: &Sql, sign: &str| {
-        Sql::new(format!("ts_add_months({}, {sign}{})", to.text, by.text), to.of)
+        let at = to.clone().promoted(Timestamp);
+        let later = format!("ts_add_months({}, {sign}{})", at.text, by.text);
+        match to.of {
+            Date => Sql::new(format!("ts_cast({later}, 'timestamp', 'date')"), Date),
+            of => Sql::new(later, of),
+        }
     };
     match (left.of, op, right.of) {
         (Unknown, _, _) | (_, _, Unknown) => Ok(Sql::new("NULL", Unknown)),

@@ -174,6 +174,7 @@ async fn expressions_without_a_table() {
         ("1h + 30m", "0 01:30:00.000000000"),
         ("timestamp '2024-01-31 00:00:00' + interval '1' month", "2024-02-29 00:00:00.000000000"),
         ("date '2022-05-21' + 2d", "2022-05-23"),
+        ("date '2024-02-29' - interval '1' year", "2023-02-28"),
         ("interval '4' year + interval '2' month", "4-2"),
         ("date_trunc('month', timestamp '2024-02-29 12:34:56')", "2024-02-01 00:00:00.000000000"),
         ("date_trunc('week', timestamp '2024-02-29 12:34:56')", "2024-02-26 00:00:00.000000000"),
