@@ -1,8 +1,7 @@
 //! Expressions, each with its type.
 
 use sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, DataType, Expr, Ident, InTarget, Query, Spanned,
-    TypedString, UnaryOperator, Value,
+    BinaryOperator, CastKind, DataType, Expr, Ident, Query, Spanned, UnaryOperator, Value,
 };
 
 use super::{Refusal, literal, operator, scope::Scope, select::Translator};
@@ -92,8 +91,8 @@ impl Translator<'_> {
                 _ => Err(Refusal::unsupported(format!("the name {expression}"))),
             },
             Expr::Nested(inner) => self.expression(inner, place),
-            Expr::Value(value) => constant(&value.value),
-            Expr::TypedString(typed) => typed_literal(typed),
+            Expr::Value(value) => literal::constant(&value.value),
+            Expr::TypedString(typed) => literal::typed(typed),
             Expr::Interval(interval) => literal::interval(interval),
             Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
                 self.chain(&BinaryOperator::And, left, right, place)
@@ -246,150 +245,6 @@ impl Translator<'_> {
         }
     }
 
-    fn predicate(
-        &mut self,
-        test: &str,
-        inner: &Expr,
-        wanted: Option<Type>,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let inner = match wanted {
-            Some(_) => self.condition(inner, place)?,
-            None => self.expression(inner, place)?,
-        };
-        let text = format!("({} {test})", inner.text);
-        Ok(Sql { text, of: Type::Boolean, nullable: false, is_constant: false })
-    }
-
-    fn distinct(
-        &mut self,
-        test: &str,
-        left: &Expr,
-        right: &Expr,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let (left, right) = (self.expression(left, place)?, self.expression(right, place)?);
-        let (left, right) = operator::comparable(left, right)?;
-        Ok(Sql::new(format!("({} {test} {})", left.text, right.text), Type::Boolean))
-    }
-
-    fn between(
-        &mut self,
-        inner: &Expr,
-        negated: bool,
-        low: &Expr,
-        high: &Expr,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let all = [inner, low, high].map(|part| self.expression(part, place));
-        let [inner, low, high] = all;
-        let (inner, low, high) = (inner?, low?, high?);
-        let mut all = Vec::from([inner, low, high]);
-        unify(&mut all)?;
-        let not = if negated { "NOT " } else { "" };
-        let texts: Vec<&str> = all.iter().map(|part| part.text.as_str()).collect();
-        let text = match texts.as_slice() {
-            [inner, low, high] => format!("({inner} {not}BETWEEN {low} AND {high})"),
-            _ => return Err(Refusal::unsupported("this BETWEEN")),
-        };
-        Ok(Sql::new(text, Type::Boolean))
-    }
-
-    fn is_in(
-        &mut self,
-        inner: &Expr,
-        target: &InTarget,
-        negated: bool,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let inner = self.expression(inner, place)?;
-        let not = if negated { "NOT " } else { "" };
-        match target {
-            InTarget::List(members) => {
-                let mut all = Vec::from([inner]);
-                for member in members {
-                    all.push(self.expression(member, place)?);
-                }
-                unify(&mut all)?;
-                let mut texts = all.into_iter().map(|member| member.text);
-                let inner = texts.next().unwrap_or_default();
-                let members = texts.collect::<Vec<_>>().join(", ");
-                Ok(Sql::new(format!("({inner} {not}IN ({members}))"), Type::Boolean))
-            }
-            InTarget::Subquery(query) => {
-                let (sql, of) = self.one_column(query, place)?;
-                if inner.of.common(of).is_none() {
-                    return Err(operator::mismatch("IN", inner.of, of));
-                }
-                Ok(Sql::new(format!("({} {not}IN ({sql}))", inner.text), Type::Boolean))
-            }
-            _ => Err(Refusal::unsupported("this form of IN")),
-        }
-    }
-
-    fn like(
-        &mut self,
-        inner: &Expr,
-        negated: bool,
-        pattern: &Expr,
-        escape: Option<&Expr>,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let inner = self.expression(inner, place)?;
-        let pattern = self.expression(pattern, place)?;
-        for side in [&inner, &pattern] {
-            if !matches!(side.of, Type::Varchar | Type::Unknown) {
-                return Err(operator::mismatch("LIKE", inner.of, pattern.of));
-            }
-        }
-        let escape = match escape {
-            None => String::new(),
-            Some(escape) => {
-                let escape = self.expression(escape, place)?;
-                if !(escape.is_constant && escape.of == Type::Varchar) {
-                    return Err(Refusal::unsupported("an ESCAPE that is no text"));
-                }
-                format!(" ESCAPE {}", escape.text)
-            }
-        };
-        let not = if negated { "NOT " } else { "" };
-        Ok(Sql::new(format!("({} {not}LIKE {}{escape})", inner.text, pattern.text), Type::Boolean))
-    }
-
-    fn case(
-        &mut self,
-        operand: Option<&Expr>,
-        conditions: &[CaseWhen],
-        otherwise: Option<&Expr>,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let operand = operand.map(|operand| self.expression(operand, place)).transpose()?;
-        let mut tests = Vec::new();
-        let mut results = Vec::new();
-        for CaseWhen { condition, result } in conditions {
-            let test = match &operand {
-                None => self.condition(condition, place)?,
-                Some(operand) => {
-                    let value = self.expression(condition, place)?;
-                    operator::binary(operand.clone(), &BinaryOperator::Eq, value)?
-                }
-            };
-            tests.push(test.text);
-            results.push(self.expression(result, place)?);
-        }
-        results.push(match otherwise {
-            Some(otherwise) => self.expression(otherwise, place)?,
-            None => Sql::new("NULL", Type::Unknown),
-        });
-        let of = unify(&mut results)?;
-        let otherwise = results.pop().map(|result| result.text).unwrap_or_default();
-        let mut text = "CASE".to_owned();
-        for (test, result) in tests.iter().zip(&results) {
-            text.push_str(&format!(" WHEN {test} THEN {}", result.text));
-        }
-        Ok(Sql::new(format!("({text} ELSE {otherwise} END)"), of))
-    }
-
     /// `measure_value::double` is a column; every other cast is a conversion.
     fn cast(
         &mut self,
@@ -410,11 +265,11 @@ impl Translator<'_> {
             if !name.value.eq_ignore_ascii_case("measure_value") {
                 return Err(Refusal::new(":: stands only in measure_value::TYPE"));
             }
-            let of = sql_type(to)?;
+            let of = literal::sql_type(to)?;
             return self.column(relation, &format!("measure_value::{of}"), place);
         }
         let inner = self.expression(inner, place)?;
-        let to = sql_type(to)?;
+        let to = literal::sql_type(to)?;
         match kind {
             CastKind::Cast => operator::cast(inner, to, "ts_cast"),
             CastKind::TryCast => operator::cast(inner, to, "ts_try_cast"),
@@ -423,7 +278,11 @@ impl Translator<'_> {
     }
 
     /// A subquery that stands for a value.
-    fn one_column(&mut self, query: &Query, place: Place<'_>) -> Result<(String, Type), Refusal> {
+    pub(super) fn one_column(
+        &mut self,
+        query: &Query,
+        place: Place<'_>,
+    ) -> Result<(String, Type), Refusal> {
         let translation = self.query(query, Some(place.scope))?;
         match translation.columns.as_slice() {
             [column] => Ok((translation.sql, column.of)),
@@ -456,45 +315,6 @@ fn balanced(parts: &[String], op: &str) -> String {
             let (left, right) = parts.split_at(parts.len() / 2);
             format!("({} {op} {})", balanced(left, op), balanced(right, op))
         }
-    }
-}
-
-fn constant(value: &Value) -> Result<Sql, Refusal> {
-    match value {
-        Value::Number(digits, false) => literal::number(digits),
-        Value::SingleQuotedString(text) => Ok(Sql::constant(literal::text(text), Type::Varchar)),
-        Value::Boolean(value) => Ok(Sql::constant(if *value { "1" } else { "0" }, Type::Boolean)),
-        Value::Null => Ok(Sql::new("NULL", Type::Unknown)),
-        other => Err(Refusal::unsupported(format!("the literal {other}"))),
-    }
-}
-
-/// `timestamp '2024-01-01 00:00:00'`, `date '2024-01-01'`
-fn typed_literal(typed: &TypedString) -> Result<Sql, Refusal> {
-    let Value::SingleQuotedString(text) = &typed.value.value else {
-        return Err(Refusal::unsupported(format!("the literal {typed}")));
-    };
-    let of = sql_type(&typed.data_type)?;
-    let value = match of {
-        Type::Timestamp => instant::parse_timestamp(text),
-        Type::Date => instant::parse_date(text),
-        _ => return Err(Refusal::unsupported(format!("the literal {typed}"))),
-    };
-    let value = value.ok_or_else(|| Refusal::new(format!("'{text}' is no {of}")))?;
-    Ok(Sql::constant(value.to_string(), of))
-}
-
-fn sql_type(name: &DataType) -> Result<Type, Refusal> {
-    match name {
-        DataType::Double(_) | DataType::DoublePrecision => Ok(Type::Double),
-        DataType::BigInt(_) => Ok(Type::Bigint),
-        DataType::Int(_) | DataType::Integer(_) => Ok(Type::Integer),
-        DataType::Boolean | DataType::Bool => Ok(Type::Boolean),
-        DataType::Varchar(_) => Ok(Type::Varchar),
-        DataType::Timestamp(None, _) => Ok(Type::Timestamp),
-        DataType::Date => Ok(Type::Date),
-        DataType::Time(None, _) => Ok(Type::Time),
-        other => Err(Refusal::unsupported(format!("the type {other}"))),
     }
 }
 

@@ -1,12 +1,51 @@
 //! Literals: reading those of Timestream, writing those of SQLite.
 
-use sqlparser::ast::{DateTimeField, Expr, Interval, Value, ValueWithSpan};
+use sqlparser::ast::{DataType, DateTimeField, Expr, Interval, TypedString, Value, ValueWithSpan};
 
 use super::{Refusal, expression::Sql};
 use crate::{
-    instant::{NANOS_PER_DAY, NANOS_PER_HOUR, NANOS_PER_SECOND},
+    instant::{self, NANOS_PER_DAY, NANOS_PER_HOUR, NANOS_PER_SECOND},
     value::Type,
 };
+
+pub(super) fn constant(value: &Value) -> Result<Sql, Refusal> {
+    match value {
+        Value::Number(digits, false) => number(digits),
+        Value::SingleQuotedString(given) => Ok(Sql::constant(text(given), Type::Varchar)),
+        Value::Boolean(value) => Ok(Sql::constant(if *value { "1" } else { "0" }, Type::Boolean)),
+        Value::Null => Ok(Sql::new("NULL", Type::Unknown)),
+        other => Err(Refusal::unsupported(format!("the literal {other}"))),
+    }
+}
+
+/// `timestamp '2024-01-01 00:00:00'`, `date '2024-01-01'`
+pub(super) fn typed(typed: &TypedString) -> Result<Sql, Refusal> {
+    let Value::SingleQuotedString(text) = &typed.value.value else {
+        return Err(Refusal::unsupported(format!("the literal {typed}")));
+    };
+    let of = sql_type(&typed.data_type)?;
+    let value = match of {
+        Type::Timestamp => instant::parse_timestamp(text),
+        Type::Date => instant::parse_date(text),
+        _ => return Err(Refusal::unsupported(format!("the literal {typed}"))),
+    };
+    let value = value.ok_or_else(|| Refusal::new(format!("'{text}' is no {of}")))?;
+    Ok(Sql::constant(value.to_string(), of))
+}
+
+pub(super) fn sql_type(name: &DataType) -> Result<Type, Refusal> {
+    match name {
+        DataType::Double(_) | DataType::DoublePrecision => Ok(Type::Double),
+        DataType::BigInt(_) => Ok(Type::Bigint),
+        DataType::Int(_) | DataType::Integer(_) => Ok(Type::Integer),
+        DataType::Boolean | DataType::Bool => Ok(Type::Boolean),
+        DataType::Varchar(_) => Ok(Type::Varchar),
+        DataType::Timestamp(None, _) => Ok(Type::Timestamp),
+        DataType::Date => Ok(Type::Date),
+        DataType::Time(None, _) => Ok(Type::Time),
+        other => Err(Refusal::unsupported(format!("the type {other}"))),
+    }
+}
 
 /// A text as SQLite reads it back. What is not plain is written in hexadecimal, a NUL before all, at which
 /// SQLite would stop reading.

@@ -7,12 +7,16 @@
 mod aggregate;
 mod dialect;
 mod expression;
+mod from;
 mod function;
 mod literal;
 mod operator;
+mod order;
+mod predicate;
 mod refusal;
 mod scope;
 mod select;
+mod union;
 mod window;
 
 use sqlparser::{

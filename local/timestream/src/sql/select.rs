@@ -1,41 +1,44 @@
-//! Queries: WITH, SELECT, FROM, GROUP BY, ORDER BY, LIMIT, UNION.
+//! Queries: WITH, SELECT, GROUP BY, HAVING.
 
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Distinct, Expr, Function, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, LimitClause,
-    ObjectName, ObjectNamePart, OrderBy, OrderByExpr, OrderByKind, OrderBySort, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableAlias, TableFactor, TableWithJoins, Value, Visit, Visitor, WildcardAdditionalOptions,
+    CastKind, Distinct, Expr, Function, GroupByExpr, Ident, ObjectName, ObjectNamePart, OrderBy,
+    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Visit, Visitor,
+    WildcardAdditionalOptions,
 };
 
 use super::{
     Catalog, OutputColumn, Refusal, Translation, aggregate,
     expression::{Place, Rows, Sql},
-    scope::{Column, Relation, Scope},
+    from::renamed,
+    literal,
+    order::{limit, no_such_item, order_exprs, ordinal, positions},
+    scope::{Column, Scope},
 };
 
 /// One translation of one query.
 pub(super) struct Translator<'c> {
-    catalog: &'c dyn Catalog,
+    pub(super) catalog: &'c dyn Catalog,
     pub(super) now: i64,
     /// The common table expressions that can be named here, the innermost last.
-    named: Vec<Named>,
+    pub(super) named: Vec<Named>,
     aliases: usize,
 }
 
-struct Named {
-    name: String,
-    sql_name: String,
-    columns: Vec<OutputColumn>,
+/// A table of WITH.
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) sql_name: String,
+    pub(super) columns: Vec<OutputColumn>,
 }
 
 /// An item of the answer.
-struct Item {
+pub(super) struct Item {
     name: String,
     /// What ORDER BY can call it: only what has an alias.
-    alias: Option<String>,
-    sql: Sql,
+    pub(super) alias: Option<String>,
+    pub(super) sql: Sql,
 }
 
 impl<'c> Translator<'c> {
@@ -47,7 +50,8 @@ impl<'c> Translator<'c> {
         self.query(query, None)
     }
 
-    fn alias(&mut self, prefix: char) -> String {
+    /// A name in SQLite that is not used yet.
+    pub(super) fn alias(&mut self, prefix: char) -> String {
         self.aliases += 1;
         format!("{prefix}{}", self.aliases)
     }
@@ -112,40 +116,7 @@ impl<'c> Translator<'c> {
         Ok(translation)
     }
 
-    /// What is no SELECT: a query in parentheses, or a UNION.
-    fn set(&mut self, body: &SetExpr, outer: Option<&Scope<'_>>) -> Result<Translation, Refusal> {
-        match body {
-            SetExpr::Select(select) => self.select(select, None, outer),
-            SetExpr::Query(query) => {
-                let Translation { sql, columns } = self.query(query, outer)?;
-                Ok(Translation { sql: format!("SELECT * FROM ({sql})"), columns })
-            }
-            SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                let all = match set_quantifier {
-                    SetQuantifier::All => " ALL",
-                    SetQuantifier::Distinct | SetQuantifier::None => "",
-                    other => return Err(Refusal::unsupported(format!("{op} {other}"))),
-                };
-                let word = match op {
-                    SetOperator::Union => "UNION",
-                    SetOperator::Intersect if all.is_empty() => "INTERSECT",
-                    SetOperator::Except if all.is_empty() => "EXCEPT",
-                    other => return Err(Refusal::unsupported(format!("{other}{all}"))),
-                };
-                let (left, right) = (self.set(left, outer)?, self.set(right, outer)?);
-                let columns = common_columns(&left.columns, &right.columns)?;
-                let sql = format!(
-                    "{} {word}{all} {}",
-                    promoted(&left, &columns),
-                    promoted(&right, &columns)
-                );
-                Ok(Translation { sql, columns })
-            }
-            _ => Err(Refusal::unsupported("a query that is no SELECT")),
-        }
-    }
-
-    fn select(
+    pub(super) fn select(
         &mut self,
         select: &Select,
         order_by: Option<&OrderBy>,
@@ -286,179 +257,6 @@ impl<'c> Translator<'c> {
         }
         Ok(Some(keys))
     }
-
-    /// A key of ORDER BY: an item by its alias or its number, or any expression.
-    fn order_key(
-        &mut self,
-        key: &OrderByExpr,
-        items: &[Item],
-        place: Place<'_>,
-    ) -> Result<String, Refusal> {
-        let by_alias = match &key.expr {
-            Expr::Identifier(name) => items.iter().position(|item| {
-                item.alias.as_ref().is_some_and(|alias| alias.eq_ignore_ascii_case(&name.value))
-            }),
-            expression => match ordinal(expression) {
-                Some(number) if (1..=items.len()).contains(&number) => Some(number - 1),
-                Some(number) => return Err(no_such_item(number)),
-                None => None,
-            },
-        };
-        let (text, nullable) = match by_alias.and_then(|at| items.get(at).map(|item| (at, item))) {
-            Some((at, item)) => ((at + 1).to_string(), item.sql.nullable),
-            None => {
-                let sql = self.expression(&key.expr, place)?;
-                // A bare number would be taken for the number of an item.
-                let text = if sql.is_constant { format!("(0 + {})", sql.text) } else { sql.text };
-                (text, sql.nullable)
-            }
-        };
-        Ok(format!("{text}{}", direction(key, nullable)?))
-    }
-
-    fn from(
-        &mut self,
-        tables: &[TableWithJoins],
-        scope: &mut Scope<'_>,
-    ) -> Result<String, Refusal> {
-        let mut text = String::new();
-        for table in tables {
-            text.push_str(if text.is_empty() { " FROM " } else { " CROSS JOIN " });
-            text.push_str(&self.relation(&table.relation, scope)?);
-            for join in &table.joins {
-                text.push_str(&self.join(join, scope)?);
-            }
-        }
-        Ok(text)
-    }
-
-    fn join(&mut self, join: &Join, scope: &mut Scope<'_>) -> Result<String, Refusal> {
-        let (word, constraint) = match &join.join_operator {
-            JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => {
-                ("JOIN", constraint)
-            }
-            JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
-                ("LEFT JOIN", constraint)
-            }
-            JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) => {
-                ("RIGHT JOIN", constraint)
-            }
-            JoinOperator::FullOuter(constraint) => ("FULL JOIN", constraint),
-            JoinOperator::CrossJoin(constraint) => ("CROSS JOIN", constraint),
-            _ => return Err(Refusal::unsupported("this kind of JOIN")),
-        };
-        let relation = self.relation(&join.relation, scope)?;
-        // A side that may be missing makes every column of it nullable.
-        for column in scope.relations.iter_mut().flat_map(|relation| &mut relation.columns) {
-            column.sql.nullable = true;
-        }
-        let on = match constraint {
-            JoinConstraint::On(condition) => {
-                let place = Place { scope, rows: Rows::Each("ON") };
-                format!(" ON {}", self.condition(condition, place)?.text)
-            }
-            JoinConstraint::None if word == "CROSS JOIN" => String::new(),
-            JoinConstraint::None => return Err(Refusal::new("a JOIN needs ON")),
-            _ => return Err(Refusal::unsupported("JOIN … USING: write it as ON; it")),
-        };
-        Ok(format!(" {word} {relation}{on}"))
-    }
-
-    fn relation(&mut self, factor: &TableFactor, scope: &mut Scope<'_>) -> Result<String, Refusal> {
-        match factor {
-            TableFactor::Table {
-                name,
-                alias,
-                args: None,
-                with_hints,
-                version: None,
-                with_ordinality: false,
-                partitions,
-                json_path: None,
-                sample: None,
-                index_directives,
-                inheritance: None,
-            } if with_hints.is_empty() && partitions.is_empty() && index_directives.is_empty() => {
-                self.table(name, alias.as_ref(), scope).map_err(|refusal| refusal.at(name.span()))
-            }
-            TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
-                let translation = self.query(subquery, scope.outer)?;
-                let sql_alias = self.alias('r');
-                let columns = match alias {
-                    Some(alias) => renamed(translation.columns, alias)?,
-                    None => translation.columns,
-                };
-                let name = alias.as_ref().map(|alias| alias.name.value.clone());
-                let columns = columns.into_iter().map(|column| (column.name, column.of));
-                scope.relations.push(Relation::of_subquery(name, &sql_alias, columns));
-                Ok(format!("({}) AS {sql_alias}", translation.sql))
-            }
-            other => Err(Refusal::unsupported(format!("FROM {other}"))),
-        }
-    }
-
-    fn table(
-        &mut self,
-        name: &ObjectName,
-        alias: Option<&TableAlias>,
-        scope: &mut Scope<'_>,
-    ) -> Result<String, Refusal> {
-        let parts: Vec<&Ident> = name.0.iter().filter_map(ObjectNamePart::as_ident).collect();
-        if alias.is_some_and(|alias| !alias.columns.is_empty() || alias.at.is_some()) {
-            return Err(Refusal::unsupported("an alias with columns"));
-        }
-        let alias = alias.map(|alias| alias.name.value.clone());
-        let sql_alias = self.alias('r');
-        match parts.as_slice() {
-            [name] => {
-                let named = self.named.iter().rev();
-                let found = named
-                    .into_iter()
-                    .find(|candidate| candidate.name.eq_ignore_ascii_case(&name.value))
-                    .ok_or_else(|| {
-                        Refusal::new(format!(
-                            "'{}' is no table of WITH; a table is written as \"database\".\"table\"",
-                            name.value
-                        ))
-                    })?;
-                let columns = found.columns.iter().map(|column| (column.name.clone(), column.of));
-                let name = alias.unwrap_or_else(|| name.value.clone());
-                let relation = Relation::of_subquery(Some(name), &sql_alias, columns);
-                scope.relations.push(relation);
-                Ok(format!("{} AS {sql_alias}", found.sql_name))
-            }
-            [database, table] => {
-                let source = self.catalog.table(&database.value, &table.value)?;
-                let columns = source.columns.into_iter().map(|column| Column {
-                    name: column.name,
-                    sql: Sql {
-                        text: format!("{sql_alias}.{}", column.sql_name),
-                        of: column.of,
-                        nullable: column.nullable,
-                        is_constant: false,
-                    },
-                });
-                let name = Some(alias.unwrap_or_else(|| table.value.clone()));
-                scope.relations.push(Relation { name, columns: columns.collect() });
-                Ok(format!("{} AS {sql_alias}", source.sql_name))
-            }
-            _ => Err(Refusal::unsupported(format!("the table name {name}"))),
-        }
-    }
-
-    /// A window's ORDER BY has no aliases and no numbers.
-    pub(super) fn window_order(
-        &mut self,
-        keys: &[OrderByExpr],
-        place: Place<'_>,
-    ) -> Result<String, Refusal> {
-        let mut texts = Vec::new();
-        for key in keys {
-            let sql = self.expression(&key.expr, place)?;
-            texts.push(format!("{}{}", sql.text, direction(key, sql.nullable)?));
-        }
-        Ok(texts.join(", "))
-    }
 }
 
 /// Everything that the parser knows and Timestream does not.
@@ -494,93 +292,6 @@ fn plain_wildcard(options: &WildcardAdditionalOptions) -> Result<(), Refusal> {
     }
 }
 
-/// NULLs come last in either direction, unless the query says otherwise. SQLite has them last in descending order by
-/// itself; in ascending order saying so costs it an index, so it is said only where there can be a NULL.
-fn direction(key: &OrderByExpr, nullable: bool) -> Result<&'static str, Refusal> {
-    if key.with_fill.is_some() {
-        return Err(Refusal::unsupported("WITH FILL"));
-    }
-    let descending = match &key.options.sort {
-        None | Some(OrderBySort::Asc) => false,
-        Some(OrderBySort::Desc) => true,
-        Some(_) => return Err(Refusal::unsupported("ORDER BY … USING")),
-    };
-    Ok(match (descending, key.options.nulls_first.unwrap_or(false)) {
-        (false, false) if nullable => " NULLS LAST",
-        (false, _) => "",
-        (true, true) => " DESC NULLS FIRST",
-        (true, false) => " DESC",
-    })
-}
-
-fn order_exprs(order_by: Option<&OrderBy>) -> Result<&[OrderByExpr], Refusal> {
-    match order_by {
-        None => Ok(&[]),
-        Some(OrderBy { kind: OrderByKind::Expressions(keys), interpolate: None }) => Ok(keys),
-        Some(_) => Err(Refusal::unsupported("this ORDER BY")),
-    }
-}
-
-/// ORDER BY after a UNION: columns of the answer, by name or number.
-fn positions(order_by: &OrderBy, columns: &[OutputColumn]) -> Result<String, Refusal> {
-    let mut texts = Vec::new();
-    for key in order_exprs(Some(order_by))? {
-        let position = match (&key.expr, ordinal(&key.expr)) {
-            (_, Some(number)) if (1..=columns.len()).contains(&number) => number,
-            (_, Some(number)) => return Err(no_such_item(number)),
-            (Expr::Identifier(name), None) => {
-                let found = columns
-                    .iter()
-                    .position(|column| column.name.eq_ignore_ascii_case(&name.value))
-                    .ok_or_else(|| {
-                        Refusal::new(format!("Column '{}' does not exist", name.value))
-                    })?;
-                found + 1
-            }
-            _ => return Err(Refusal::unsupported("an expression in the ORDER BY of a UNION")),
-        };
-        texts.push(format!("{position}{}", direction(key, true)?));
-    }
-    Ok(texts.join(", "))
-}
-
-fn limit(clause: Option<&LimitClause>) -> Result<String, Refusal> {
-    let count = |expression: &Expr| match expression {
-        Expr::Value(value) => match &value.value {
-            Value::Number(digits, false) => digits
-                .parse::<u32>()
-                .map(i64::from)
-                .map_err(|_| Refusal::new(format!("{digits} is no number of rows"))),
-            _ => Err(Refusal::new("LIMIT and OFFSET take a number")),
-        },
-        _ => Err(Refusal::new("LIMIT and OFFSET take a number")),
-    };
-    match clause {
-        None => Ok(String::new()),
-        Some(LimitClause::LimitOffset { limit, offset, limit_by }) if limit_by.is_empty() => {
-            // -1 is SQLite's way to say that there is only an offset.
-            let limit = limit.as_ref().map_or(Ok(-1), &count)?;
-            let offset = offset.as_ref().map_or(Ok(0), |offset| count(&offset.value))?;
-            Ok(match offset {
-                0 => format!(" LIMIT {limit}"),
-                _ => format!(" LIMIT {limit} OFFSET {offset}"),
-            })
-        }
-        Some(_) => Err(Refusal::unsupported("this form of LIMIT")),
-    }
-}
-
-/// `GROUP BY 1`
-fn ordinal(expression: &Expr) -> Option<usize> {
-    match expression {
-        Expr::Value(value) => match &value.value {
-            Value::Number(digits, false) => digits.parse().ok(),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
 fn selected(projection: &[SelectItem], position: usize) -> Result<&Expr, Refusal> {
     match position.checked_sub(1).and_then(|index| projection.get(index)) {
         Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => Ok(expr),
@@ -588,86 +299,20 @@ fn selected(projection: &[SelectItem], position: usize) -> Result<&Expr, Refusal
     }
 }
 
-fn no_such_item(position: usize) -> Refusal {
-    Refusal::new(format!("there is no item {position} of SELECT"))
-}
-
 /// What a column of the answer is called that has no alias.
 fn implied_name(expression: &Expr) -> Option<String> {
     match expression {
-        Expr::Identifier(name) if super::literal::interval_word(&name.value).is_none() => {
+        Expr::Identifier(name) if literal::interval_word(&name.value).is_none() => {
             Some(name.value.clone())
         }
         Expr::CompoundIdentifier(path) => path.last().map(|name| name.value.clone()),
         Expr::Nested(inner) => implied_name(inner),
-        Expr::Cast { kind: sqlparser::ast::CastKind::DoubleColon, expr, data_type, .. } => {
+        Expr::Cast { kind: CastKind::DoubleColon, expr, data_type, .. } => {
             let name = implied_name(expr)?;
             Some(format!("{name}::{}", data_type.to_string().to_lowercase()))
         }
         _ => None,
     }
-}
-
-fn renamed(
-    mut columns: Vec<OutputColumn>,
-    alias: &TableAlias,
-) -> Result<Vec<OutputColumn>, Refusal> {
-    if alias.at.is_some() {
-        return Err(Refusal::unsupported("this alias"));
-    }
-    if alias.columns.is_empty() {
-        return Ok(columns);
-    }
-    if alias.columns.len() != columns.len() {
-        return Err(Refusal::new(format!(
-            "'{}' names {} columns of {}",
-            alias.name.value,
-            alias.columns.len(),
-            columns.len()
-        )));
-    }
-    for (column, name) in columns.iter_mut().zip(&alias.columns) {
-        column.name = name.name.value.clone();
-    }
-    Ok(columns)
-}
-
-fn common_columns(
-    left: &[OutputColumn],
-    right: &[OutputColumn],
-) -> Result<Vec<OutputColumn>, Refusal> {
-    if left.len() != right.len() {
-        return Err(Refusal::new(format!(
-            "the queries of a UNION have {} and {} columns",
-            left.len(),
-            right.len()
-        )));
-    }
-    left.iter()
-        .zip(right)
-        .map(|(left, right)| {
-            let of = left.of.common(right.of).ok_or_else(|| {
-                let name = &left.name;
-                Refusal::new(format!("column '{name}' is {} and {} in a UNION", left.of, right.of))
-            })?;
-            Ok(OutputColumn { name: left.name.clone(), of })
-        })
-        .collect()
-}
-
-/// A side of a UNION with its columns as values of the common types.
-fn promoted(side: &Translation, columns: &[OutputColumn]) -> String {
-    let items: Vec<String> = side
-        .columns
-        .iter()
-        .zip(columns)
-        .enumerate()
-        .map(|(at, (own, common))| {
-            let value = Sql::new(format!("c{at}"), own.of).promoted(common.of);
-            format!("{} AS c{at}", value.text)
-        })
-        .collect();
-    format!("SELECT {} FROM ({})", items.join(", "), side.sql)
 }
 
 /// Whether an aggregate stands in it, other than in a subquery or over a window.
