@@ -20,7 +20,7 @@ pub struct Ports {
     pub iot_data: u16,
     /// Where ingest and watchdog are invoked, and fetch their work.
     pub functions: u16,
-    /// Timestream, where measurements are kept in it.
+    /// Timestream, if measurements are kept there.
     pub timestream: u16,
 }
 
