@@ -28,6 +28,15 @@ $ token=$(curl -s -u "{client}:$secret" -d grant_type=client_credentials {endpoi
 
 
 def main() -> None:
+    # Either ends it in order: MiniStack is stopped, and what was made goes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _deploy_and_wait()
+    except KeyboardInterrupt:
+        print("stopped")
+
+
+def _deploy_and_wait() -> None:
     port = int(os.environ.get("ENDPOINT_PORT", "4566"))
     binaries = Path(os.environ.get("CARGO_TARGET_DIR", CHECKOUT / "target")) / "debug"
     with tempfile.TemporaryDirectory(prefix="iot-meter-deploy-") as folder:
@@ -53,7 +62,8 @@ def main() -> None:
                 ),
                 flush=True,
             )
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            while True:
+                signal.pause()
 
 
 if __name__ == "__main__":
