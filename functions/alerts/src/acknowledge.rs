@@ -12,6 +12,7 @@ pub(crate) async fn acknowledge<A: AlertStore>(
 ) -> Result<Answer, Failure> {
     let none = || Problem::not_found("Alert");
     let alert_id = Uuid::parse_str(request.params.get("alert_id")).map_err(|_| none())?;
-    let alert = alerts.acknowledge(alert_id, request.now).await?;
+    let by = request.caller.as_ref().and_then(|caller| caller.name.as_deref());
+    let alert = alerts.acknowledge(alert_id, by, request.now).await?;
     Answer::ok(&View::new(alert.ok_or_else(none)?))
 }

@@ -29,8 +29,10 @@ pub(crate) async fn create<A: AlertStore>(
         message: fields.text("message", 0..=MAX_MESSAGE)?.unwrap_or_default().to_owned(),
         acknowledged: false,
         acknowledged_at: None,
+        acknowledged_by: None,
         resolved_at: None,
         created_at: request.now,
+        rule_id: None,
     };
     let key = idempotency::key(request)?;
     match alerts.open(&alert, key.as_ref()).await? {
@@ -41,6 +43,7 @@ pub(crate) async fn create<A: AlertStore>(
             Answer::created(&View::new(Alert {
                 acknowledged: false,
                 acknowledged_at: None,
+                acknowledged_by: None,
                 resolved_at: None,
                 ..first
             }))

@@ -1,4 +1,4 @@
-use meter_core::alert::Severity;
+use meter_core::alert::{AlertState, Severity};
 use meter_core::http::page::{self, MAX_ITEMS, Paging};
 use meter_core::http::{Answer, Failure, Request};
 use meter_core::store::{AlertFilter, AlertStore, Page};
@@ -28,7 +28,7 @@ pub(crate) async fn of_fleet<A: AlertStore>(
     list(alerts, request, filter(request)?).await
 }
 
-const FILTERS: [&str; 2] = ["acknowledged", "severity"];
+const FILTERS: [&str; 3] = ["acknowledged", "severity", "state"];
 
 fn filter(request: &Request) -> Result<AlertFilter, Failure> {
     let query = &request.query;
@@ -36,6 +36,7 @@ fn filter(request: &Request) -> Result<AlertFilter, Failure> {
         device_id: None,
         acknowledged: query.word("acknowledged", parse_bool, "true, false")?,
         severity: query.word("severity", Severity::parse, "info, warning, critical")?,
+        state: query.word("state", AlertState::parse, "open, acknowledged, resolved")?,
     })
 }
 

@@ -1,8 +1,8 @@
 use std::process::ExitCode;
 
 use alerts::{Alerts, ROUTES};
-use meter_core::aws::{Clients, dynamodb};
-use meter_core::config::{self, Api, Tables};
+use meter_core::aws::{self, Clients, dynamodb};
+use meter_core::config::{self, Alerting, Api, Metrics, Tables};
 use meter_core::http::route::Router;
 use meter_core::http::serve::{self, Error, Function, Server};
 
@@ -12,8 +12,14 @@ async fn main() -> ExitCode {
 }
 
 async fn server() -> Result<Server<impl Function>, Error> {
-    let (api, tables): (Api, Tables) = config::load()?;
+    let (api, tables, alerting): (Api, Tables, Alerting) = config::load()?;
+    let metrics: Metrics = config::load()?;
     let clients = Clients::from_environment().await;
-    let alerts = dynamodb::Alerts::new(&clients, &tables);
-    Ok(Server::new(Alerts { alerts }, Router::new(ROUTES)?, api))
+    let alerts = Alerts {
+        alerts: dynamodb::Alerts::new(&clients, &tables),
+        rules: dynamodb::Rules::new(&clients, &tables),
+        metrics: aws::Metrics::new(&clients, &tables, &metrics),
+        hold_down_s: alerting.hold_down_s,
+    };
+    Ok(Server::new(alerts, Router::new(ROUTES)?, api))
 }

@@ -1,4 +1,4 @@
-use meter_core::alert::{Alert, Severity};
+use meter_core::alert::{Alert, AlertState, Severity};
 use meter_core::id::DeviceId;
 use meter_core::time::Timestamp;
 use serde::Serialize;
@@ -12,15 +12,19 @@ pub(crate) struct View {
     alert_type: String,
     severity: Severity,
     message: String,
+    state: AlertState,
     acknowledged: bool,
     acknowledged_at: Option<Timestamp>,
+    acknowledged_by: Option<String>,
     resolved_at: Option<Timestamp>,
     created_at: Timestamp,
+    rule_id: Option<Uuid>,
 }
 
 impl View {
     pub(crate) fn new(alert: Alert) -> Self {
         Self {
+            state: alert.state(),
             id: alert.alert_id,
             device_id: alert.device_id,
             alert_type: alert.alert_type,
@@ -28,8 +32,10 @@ impl View {
             message: alert.message,
             acknowledged: alert.acknowledged,
             acknowledged_at: alert.acknowledged_at,
+            acknowledged_by: alert.acknowledged_by,
             resolved_at: alert.resolved_at,
             created_at: alert.created_at,
+            rule_id: alert.rule_id,
         }
     }
 }

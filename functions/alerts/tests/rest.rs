@@ -11,6 +11,7 @@ use meter_core::http::route::Router;
 use meter_core::http::serve::Server;
 use meter_core::http::testing::{Answered, Call, call, get, post};
 use meter_core::id::{DeviceId, new_id};
+use meter_core::in_messages::InMessages;
 use meter_core::state::DeviceState;
 use meter_core::store::memory::Memory;
 use meter_core::store::{AlertStore, DeviceStore};
@@ -22,7 +23,7 @@ const LATER: &str = "2026-03-10T13:00:00Z";
 
 struct System {
     memory: Memory,
-    server: Server<Alerts<Memory>>,
+    server: Server<Alerts<Memory, Memory, InMessages<Memory, Memory, Memory>>>,
 }
 
 fn t(text: &str) -> Timestamp {
@@ -55,7 +56,12 @@ impl System {
             };
             memory.create(&device, &DeviceState::new(device_id)).await.unwrap();
         }
-        let function = Alerts { alerts: memory.clone() };
+        let function = Alerts {
+            alerts: memory.clone(),
+            rules: memory.clone(),
+            metrics: InMessages::in_memory(&memory),
+            hold_down_s: 300,
+        };
         let api = Api { auth, ..Api::default() };
         Self { memory, server: Server::new(function, Router::new(ROUTES).unwrap(), api) }
     }
@@ -96,7 +102,7 @@ async fn an_alert_is_raised_with_what_is_said_and_defaults_for_the_rest() {
     assert!(id.is_string());
     let wanted = json!({"id": id, "device_id": "a", "alert_type": "overheat", "severity": "critical",
         "message": "85 °C", "acknowledged": false, "acknowledged_at": null, "resolved_at": null,
-        "created_at": NOW});
+        "created_at": NOW, "state": "open", "acknowledged_by": null, "rule_id": null});
     assert_eq!(alert, wanted);
     assert_eq!(system.call(get("/api/devices/a/alerts")).await.json(), json!([wanted]));
     assert_eq!(system.call(get("/api/alerts")).await.json(), json!([wanted]));
@@ -195,6 +201,10 @@ async fn alerts_are_listed_newest_first_by_device_severity_and_whether_somebody_
         // What Python makes of a boolean.
         ("/api/alerts?acknowledged=False&severity=warning", &["2"]),
         ("/api/alerts?acknowledged=&severity=", &["5", "4", "3", "2", "1"]),
+        ("/api/alerts?state=open", &["3", "2", "1"]),
+        ("/api/alerts?state=acknowledged&severity=info", &["5", "4"]),
+        ("/api/alerts?state=resolved", &[]),
+        ("/api/devices/a/alerts?state=acknowledged", &["5"]),
         ("/api/devices/a/alerts", &["5", "3", "1"]),
         ("/api/devices/a/alerts?acknowledged=true", &["5"]),
         ("/api/devices/b/alerts?severity=critical", &[]),
@@ -207,6 +217,7 @@ async fn alerts_are_listed_newest_first_by_device_severity_and_whether_somebody_
             ("acknowledged=1", "acknowledged"),
             ("acknowledged=maybe", "acknowledged"),
             ("severity=bad", "severity"),
+            ("state=closed", "state"),
             ("limit=0", "limit"),
             ("cursor=x", "cursor"),
         ] {
@@ -248,6 +259,7 @@ async fn who_has_seen_an_alert_says_so_once_or_twice() {
     let mut wanted = alert;
     wanted["acknowledged"] = json!(true);
     wanted["acknowledged_at"] = json!(LATER);
+    wanted["state"] = json!("acknowledged");
     for call in [
         post(&path).at(LATER),
         post(&path).at("2026-03-10T14:00:00Z"),
@@ -262,14 +274,34 @@ async fn who_has_seen_an_alert_says_so_once_or_twice() {
     }
 }
 
+#[tokio::test]
+async fn who_has_seen_an_alert_is_known_by_the_token() {
+    let system = System::new(Auth::Jwt).await;
+    let create = post("/api/devices/a/alerts").json(&json!({})).scope("meter/write");
+    let alert = system.call(create).await.json();
+    let path = format!("/api/alerts/{}/acknowledge", alert["id"].as_str().unwrap());
+    for subject in ["ann", "bob"] {
+        let seen = post(&path).scope("meter/write").subject(subject);
+        assert_eq!(system.call(seen).await.json()["acknowledged_by"], "ann");
+    }
+}
+
 /// A call of each route that the store must be asked for.
 fn calls() -> impl Iterator<Item = Call> {
     ROUTES.iter().map(|route| {
         let path = route
             .path
             .replace("{device_id}", "a")
-            .replace("{alert_id}", "018f0000-0000-7000-8000-000000000000");
-        call(route.method.as_str(), &path)
+            .replace("{alert_id}", "018f0000-0000-7000-8000-000000000000")
+            .replace("{rule_id}", "018f0000-0000-7000-8000-000000000000");
+        let call = call(route.method.as_str(), &path);
+        match route.path.starts_with("/api/alert-rules") && route.method != "GET" {
+            true if route.path.ends_with("/test") => call,
+            true => {
+                call.json(&json!({"name": "n", "metric": "x", "operator": ">", "threshold": 1}))
+            }
+            false => call,
+        }
     })
 }
 

@@ -19,6 +19,15 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The API's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+
     /// Reads the API's word.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -47,10 +56,38 @@ pub struct Alert {
     pub acknowledged: bool,
     /// When somebody did.
     pub acknowledged_at: Option<Timestamp>,
+    /// Who did, as the token said; none where nobody has to prove who they are.
+    pub acknowledged_by: Option<String>,
     /// When its cause ended, for one that the platform raised.
     pub resolved_at: Option<Timestamp>,
     /// When its cause began.
     pub created_at: Timestamp,
+    /// The rule that raised it; none for what no rule raised.
+    pub rule_id: Option<Uuid>,
+}
+
+/// Where an alert is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertState {
+    /// Its cause goes on, and nobody has seen it.
+    Open,
+    /// Its cause goes on, and somebody has seen it.
+    Acknowledged,
+    /// Its cause has ended, whether somebody has seen it or not.
+    Resolved,
+}
+
+impl AlertState {
+    /// Reads the API's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "open" => Some(Self::Open),
+            "acknowledged" => Some(Self::Acknowledged),
+            "resolved" => Some(Self::Resolved),
+            _ => None,
+        }
+    }
 }
 
 /// The type of the alert for a device that is gone.
@@ -80,8 +117,19 @@ impl Alert {
             message,
             acknowledged: false,
             acknowledged_at: None,
+            acknowledged_by: None,
             resolved_at: None,
             created_at: at,
+            rule_id: None,
+        }
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> AlertState {
+        match (self.resolved_at, self.acknowledged) {
+            (Some(_), _) => AlertState::Resolved,
+            (None, true) => AlertState::Acknowledged,
+            (None, false) => AlertState::Open,
         }
     }
 

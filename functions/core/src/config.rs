@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use crate::archive::Layout;
 use crate::http::size::MAX_ESCAPED;
-use crate::state::Rules;
+use crate::state::{Notify, Rules};
 
 /// The environment as it is read, and what was wrong with it so far.
 pub struct Environment<'a> {
@@ -115,6 +115,8 @@ pub struct Tables {
     pub alerts: String,
     /// `COMMANDS_TABLE`.
     pub commands: String,
+    /// `RULES_TABLE`: the alert rules.
+    pub rules: String,
 }
 
 impl Settings for Tables {
@@ -125,6 +127,7 @@ impl Settings for Tables {
             messages: environment.required("MESSAGES_TABLE"),
             alerts: environment.required("ALERTS_TABLE"),
             commands: environment.required("COMMANDS_TABLE"),
+            rules: environment.required("RULES_TABLE"),
         }
     }
 }
@@ -282,6 +285,66 @@ impl Presence {
     }
 }
 
+/// How alert rules are evaluated, and who hears of alerts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alerting {
+    /// `RULES_MAX_AGE_S`: seconds for which a process uses the alert rules that it has read: 1 to 3,600, default 60.
+    /// So long a change of a rule may take to be heard of.
+    pub rules_max_age_s: u32,
+    /// `RULES_REORDER_S`: seconds of the device's clock by which a sample may come after a newer one and still be
+    /// judged in its turn: 0 to 600, default 0. Samples are held back for so long, and alerts begin as much later; the
+    /// samples of a batch are put in order in any case.
+    pub rules_reorder_s: u32,
+    /// `ALERT_HOLD_DOWN_S`: the alert of a rule that ended no longer ago than so many seconds is reopened in place of
+    /// another, and nobody is told: 0 to 86,400, default 300. Its end is told when that time is over.
+    pub hold_down_s: u32,
+    /// `ALERT_TOPIC_ARN`: the SNS topic that notices of alerts go to. Not set (default): there are none.
+    pub topic_arn: Option<String>,
+    /// `NOTIFY_DEVICE_ALERTS`: `true` (default) also sends notices of what the platform itself finds out of devices
+    /// (`device_offline`, `sequence_gap`); `false` only of alert rules.
+    pub notify_device_alerts: bool,
+}
+
+impl Settings for Alerting {
+    fn read(environment: &mut Environment<'_>) -> Self {
+        Self {
+            rules_max_age_s: environment.integer("RULES_MAX_AGE_S", 60, 1..=3_600),
+            rules_reorder_s: environment.integer("RULES_REORDER_S", 0, 0..=600),
+            hold_down_s: environment.integer("ALERT_HOLD_DOWN_S", 300, 0..=86_400),
+            topic_arn: read_topic(environment, "ALERT_TOPIC_ARN"),
+            notify_device_alerts: environment.word(
+                "NOTIFY_DEVICE_ALERTS",
+                true,
+                &[("true", true), ("false", false)],
+            ),
+        }
+    }
+}
+
+impl Alerting {
+    /// What holds for devices besides.
+    pub fn extend(&self, rules: Rules) -> Rules {
+        Rules {
+            rule_hold_down_s: self.hold_down_s,
+            reorder_s: self.rules_reorder_s,
+            notify: match (&self.topic_arn, self.notify_device_alerts) {
+                (None, _) => Notify::Nobody,
+                (Some(_), false) => Notify::OfRules,
+                (Some(_), true) => Notify::All,
+            },
+            ..rules
+        }
+    }
+}
+
+fn read_topic(environment: &mut Environment<'_>, name: &str) -> Option<String> {
+    let arn = environment.get(name)?;
+    if !(arn.starts_with("arn:") && arn.split(':').nth(2) == Some("sns")) {
+        environment.problems.push(format!("{name} must be the ARN of an SNS topic, not {arn:?}"));
+    }
+    Some(arn)
+}
+
 /// How long a command lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commands {
@@ -396,6 +459,7 @@ several!(A, B);
 several!(A, B, C);
 several!(A, B, C, D);
 several!(A, B, C, D, E);
+several!(A, B, C, D, E, F);
 
 #[cfg(test)]
 mod tests {
@@ -455,6 +519,20 @@ mod tests {
     }
 
     #[test]
+    fn people_are_told_of_alerts_where_there_is_a_topic() {
+        let notify = |variables: &[(&str, &str)]| {
+            let alerting: Alerting = read(variables).unwrap();
+            alerting.extend(Rules::default()).notify
+        };
+        let topic = ("ALERT_TOPIC_ARN", "arn:aws:sns:eu-central-1:1:alerts");
+        assert_eq!(notify(&[]), Notify::Nobody);
+        assert_eq!(notify(&[topic]), Notify::All);
+        assert_eq!(notify(&[topic, ("NOTIFY_DEVICE_ALERTS", "false")]), Notify::OfRules);
+        let bad = read::<Alerting>(&[("ALERT_TOPIC_ARN", "alerts")]).unwrap_err().to_string();
+        assert!(bad.contains("ALERT_TOPIC_ARN must be the ARN of an SNS topic"), "{bad}");
+    }
+
+    #[test]
     fn a_function_asks_only_for_what_it_uses() {
         assert_eq!(
             read::<ArchiveBucket>(&[("ARCHIVE_BUCKET", "b")]),
@@ -463,7 +541,8 @@ mod tests {
         let missing = read::<Tables>(&[("DEVICES_TABLE", "d"), ("ALERTS_TABLE", "a")]);
         assert_eq!(
             missing.unwrap_err().to_string(),
-            "settings: STATE_TABLE is missing; MESSAGES_TABLE is missing; COMMANDS_TABLE is missing"
+            "settings: STATE_TABLE is missing; MESSAGES_TABLE is missing; COMMANDS_TABLE is missing; \
+             RULES_TABLE is missing"
         );
     }
 

@@ -2,7 +2,7 @@
 //!
 //! From pure to outside; each layer knows only those above it:
 //! [`time`] and [`id`]; [`message`] and [`sequence`]; the nouns [`device`], [`alert`], [`command`],
-//! [`metric`]; [`aggregate`], what windows of time say; [`state`], which turns messages into what is known of a device; [`archive`], the layout
+//! [`metric`], [`rule`], [`notice`]; [`aggregate`], what windows of time say; [`state`], which turns messages into what is known of a device; [`archive`], the layout
 //! of what is kept; [`store`], the ports and their in-memory adapter; [`aws`], the only module that names
 //! an SDK type; [`http`]; [`config`] and [`observe`].
 
@@ -20,6 +20,7 @@ pub mod in_messages;
 pub mod lock;
 pub mod message;
 pub mod metric;
+pub mod notice;
 pub mod observe;
 pub mod outbox;
 pub mod parts;
@@ -27,6 +28,7 @@ pub mod points;
 mod purge;
 pub mod retry;
 pub mod rollup;
+pub mod rule;
 pub mod sequence;
 pub mod state;
 pub mod store;

@@ -8,8 +8,8 @@ use crate::observe::with_causes;
 use crate::state::{DeviceState, Effect};
 use crate::store::memory::Memory;
 use crate::store::{
-    AlertStore, CommandPublisher, CommandStore, DeviceStore, PUBLISH_PATIENCE_S, PageRequest,
-    StateStore, StateWrite, StoreError, WriteError,
+    AlertStore, CommandPublisher, CommandStore, DeviceStore, Notifier, PUBLISH_PATIENCE_S,
+    PageRequest, StateStore, StateWrite, StoreError, WriteError,
 };
 use crate::time::Timestamp;
 
@@ -28,7 +28,7 @@ pub struct Outbox<S, A, C, D, P> {
     pub commands: C,
     /// The registry, which knows the keys that commands are signed with.
     pub registry: D,
-    /// The way to the devices.
+    /// The way to the devices, and to people.
     pub publisher: P,
 }
 
@@ -56,57 +56,106 @@ pub enum Publication {
     Expired,
 }
 
+/// What became of an effect.
+enum Outcome {
+    Done,
+    /// It is to be tried again as this, or given up.
+    PutOff(Option<Effect>),
+}
+
 impl<S, A, C, D, P> Outbox<S, A, C, D, P>
 where
     S: StateStore,
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
-    P: CommandPublisher,
+    P: CommandPublisher + Notifier,
 {
-    /// Carries out the effects in the outbox of a stored state, then removes them from it.
-    pub async fn settle(&self, mut state: DeviceState) -> Result<(), StoreError> {
-        if state.outbox.is_empty() {
+    /// Carries out the effects in the outbox of a stored state whose time has come at `now`, then removes them from it.
+    pub async fn settle(&self, mut state: DeviceState, now: Timestamp) -> Result<(), StoreError> {
+        let is_due = |effect: &&Effect| effect.not_before().is_none_or(|time| time <= now);
+        let mut due: Vec<Effect> = state.outbox.iter().filter(is_due).cloned().collect();
+        if due.is_empty() {
             return Ok(());
         }
-        // Answers first: what was answered by now need not be asked again.
-        let asks = |effect: &&Effect| matches!(effect, Effect::RepublishCommands { .. });
-        let (last, first): (Vec<_>, Vec<_>) = state.outbox.iter().partition(asks);
-        for effect in first.into_iter().chain(last) {
-            self.carry_out(&state.device_id, effect).await?;
+        due.sort_by_key(place);
+        let mut again = Vec::new();
+        for effect in &due {
+            if let Outcome::PutOff(later) = self.carry_out(&state.device_id, effect, now).await? {
+                again.extend(later);
+            }
         }
-        let done = std::mem::take(&mut state.outbox);
+        let settled = |state: &mut DeviceState| {
+            state.outbox.retain(|effect| !due.contains(effect));
+            state.outbox.extend(again.iter().cloned());
+        };
+        settled(&mut state);
         let id = state.device_id.clone();
         let connection_before = state.presence.connection;
         match lock::save(&self.states, StateWrite { state, connection_before }).await {
             Ok(_) => Ok(()),
             // Somebody wrote meanwhile, perhaps with effects of his own: take out only what is done.
             Err(WriteError::Conflict) => {
-                let remove =
-                    |state: &mut DeviceState| state.outbox.retain(|effect| !done.contains(effect));
-                lock::change_state(&self.states, &id, remove).await.map(drop)
+                lock::change_state(&self.states, &id, settled).await.map(drop)
             }
             Err(WriteError::Store(error)) => Err(error),
         }
     }
 
-    async fn carry_out(&self, device_id: &DeviceId, effect: &Effect) -> Result<(), StoreError> {
+    async fn carry_out(
+        &self,
+        device_id: &DeviceId,
+        effect: &Effect,
+        now: Timestamp,
+    ) -> Result<Outcome, StoreError> {
         match effect {
-            Effect::OpenAlert { alert } => self.alerts.open(alert, None).await.map(drop),
+            Effect::OpenAlert { alert } => self.alerts.open(alert, None).await.map(drop)?,
             Effect::ReviseAlert { alert_id, revision } => {
-                self.alerts.revise(device_id, *alert_id, revision).await
+                self.alerts.revise(device_id, *alert_id, revision).await?;
             }
             Effect::FinishCommand { cmd_id, result, detail, at } => {
                 let detail = detail.as_deref();
-                self.commands.finish(device_id, *cmd_id, *result, detail, *at).await.map(drop)
+                self.commands.finish(device_id, *cmd_id, *result, detail, *at).await?;
             }
             Effect::AdvanceOta { cmd_id, ota } => {
-                self.commands.advance_ota(device_id, *cmd_id, ota).await
+                self.commands.advance_ota(device_id, *cmd_id, ota).await?;
             }
-            Effect::RepublishCommands { at } => self.republish(device_id, *at).await,
+            Effect::RepublishCommands { at } => self.republish(device_id, *at).await?,
+            Effect::Notify { notice, .. } => {
+                // No topic in the world may hold up telemetry: this is tried again in a while, and given up in a day.
+                if let Err(error) = self.publisher.notify(notice).await {
+                    let later = effect.put_off(now);
+                    let name = notice.dedup_id();
+                    let error = with_causes(&error);
+                    match later {
+                        Some(_) => tracing::warn!(name, error, "a notice was not sent"),
+                        None => tracing::error!(name, error, "a notice is never sent"),
+                    }
+                    return Ok(Outcome::PutOff(later));
+                }
+            }
         }
+        Ok(Outcome::Done)
     }
+}
 
+/// When an effect's turn is among others. Answers before questions: what was answered by now need not be asked again.
+/// Notices last: whatever fails before them makes everything come again, and they would be sent twice.
+fn place(effect: &Effect) -> u8 {
+    match effect {
+        Effect::RepublishCommands { .. } => 1,
+        Effect::Notify { .. } => 2,
+        _ => 0,
+    }
+}
+
+impl<S, A, C, D, P> Outbox<S, A, C, D, P>
+where
+    S: StateStore,
+    C: CommandStore,
+    D: DeviceStore,
+    P: CommandPublisher,
+{
     /// A command that was made after the device came is on its way anyway.
     async fn republish(&self, device_id: &DeviceId, came_at: Timestamp) -> Result<(), StoreError> {
         let page = PageRequest { limit: REPUBLISHED, after: None };

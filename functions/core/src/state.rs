@@ -5,7 +5,9 @@
 //! with ids derived from their cause, so that a crash neither loses nor doubles one.
 
 mod apply;
+mod notices;
 mod presence;
+mod rules;
 mod unrolled;
 mod watch;
 
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::presence::{Connection, OfflineAlert, Presence};
+pub use self::rules::Evaluation;
 pub use self::unrolled::{Hour, Unrolled, hour_of, start_of as start_of_hour};
 pub use self::watch::GapAlert;
 use crate::alert::Alert;
@@ -22,6 +25,7 @@ use crate::command::{AckResult, Ota};
 use crate::id::DeviceId;
 use crate::message::Hello;
 use crate::metric::{MetricName, Point};
+use crate::notice::Notice;
 use crate::sequence::Sequence;
 use crate::store::Revision;
 use crate::time::Timestamp;
@@ -40,6 +44,24 @@ pub struct Rules {
     pub gap_grace_s: u32,
     /// The longest gap, in seconds, that rollups bridge in an integral; none: nothing is rolled up.
     pub rollup_gap_s: Option<u32>,
+    /// The alert of a rule that ended no longer ago than so many seconds is reopened in place of another.
+    pub rule_hold_down_s: u32,
+    /// How much later than a newer one, in seconds of the device's clock, a sample may come and still be judged in its
+    /// turn. Samples are held back for so long.
+    pub reorder_s: u32,
+    /// What people are told of.
+    pub notify: Notify,
+}
+
+/// Alerts that people are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notify {
+    /// None: there is no topic.
+    Nobody,
+    /// Those of rules that say so.
+    OfRules,
+    /// Those, and what the platform itself finds out of devices.
+    All,
 }
 
 impl Default for Rules {
@@ -50,6 +72,9 @@ impl Default for Rules {
             hold_down_s: 300,
             gap_grace_s: 60,
             rollup_gap_s: Some(300),
+            rule_hold_down_s: 300,
+            reorder_s: 0,
+            notify: Notify::Nobody,
         }
     }
 }
@@ -64,6 +89,9 @@ pub struct DeviceState {
     pub version: u64,
     /// Whether the registry has a row. Set in the transactions that register and delete.
     pub registered: bool,
+    /// The registry's type of the device, which alert rules may be for; kept by the transactions that change it.
+    #[serde(skip)]
+    pub device_type: Option<String>,
     /// Whether it is there.
     pub presence: Presence,
     /// Its power-ons and what was seen of each.
@@ -90,6 +118,9 @@ pub struct DeviceState {
     /// The alert that is open because sequence numbers are missing.
     #[serde(default)]
     pub gap_alert: Option<GapAlert>,
+    /// How far the alert rules are with it.
+    #[serde(default, skip_serializing_if = "Evaluation::is_empty")]
+    pub evaluation: Evaluation,
     /// The shorter of the intervals, in seconds, at which the device sends or says hello, as last read
     /// from its configuration; none: the defaults of protocol.md.
     #[serde(default)]
@@ -170,6 +201,15 @@ pub enum Effect {
         /// When it did.
         at: Timestamp,
     },
+    /// People are told something of an alert.
+    Notify {
+        /// What.
+        notice: Notice,
+        /// Not before then.
+        not_before: Timestamp,
+        /// When that failed first.
+        since: Option<Timestamp>,
+    },
 }
 
 impl DeviceState {
@@ -179,6 +219,7 @@ impl DeviceState {
             device_id,
             version: 0,
             registered: false,
+            device_type: None,
             presence: Presence::default(),
             sequence: Sequence::default(),
             hello: None,
@@ -188,6 +229,7 @@ impl DeviceState {
             metrics_refused: 0,
             upgrade: None,
             gap_alert: None,
+            evaluation: Evaluation::default(),
             report_interval_s: None,
             sweep: None,
             due: None,
@@ -206,6 +248,8 @@ impl DeviceState {
     /// else by the watchdog.
     pub fn bury(&mut self, at: Timestamp, purge: bool, rules: &Rules) {
         self.registered = false;
+        self.device_type = None;
+        self.evaluation = Evaluation::default();
         self.outbox.clear();
         self.presence.alert = None;
         self.gap_alert = None;

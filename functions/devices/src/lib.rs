@@ -16,7 +16,7 @@ use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
 use meter_core::store::{
     AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, MetricStore,
-    QuarantineStore, RollupStore, StateStore,
+    Notifier, QuarantineStore, RollupStore, StateStore,
 };
 
 /// What this function answers.
@@ -117,7 +117,7 @@ where
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
-    P: CommandPublisher,
+    P: CommandPublisher + Notifier,
     M: MessageStore + QuarantineStore + RollupStore,
     O: Archive,
     T: MetricStore,

@@ -6,7 +6,9 @@ use meter_core::id::DeviceId;
 use meter_core::lock;
 use meter_core::outbox::Outbox;
 use meter_core::state::{Connection, DeviceState, Rules};
-use meter_core::store::{AlertStore, CommandPublisher, CommandStore, DeviceStore, StateStore};
+use meter_core::store::{
+    AlertStore, CommandPublisher, CommandStore, DeviceStore, Notifier, StateStore,
+};
 use serde_json::json;
 
 use crate::registry::View;
@@ -26,13 +28,13 @@ where
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
-    P: CommandPublisher,
+    P: CommandPublisher + Notifier,
 {
     let id = known(request)?;
     registered(&outbox.states, &id).await?;
     let hear = |state: &mut DeviceState| state.heard(request.now, rules);
     let state = lock::change_state(&outbox.states, &id, hear).await?;
-    outbox.settle(state).await?;
+    outbox.settle(state, request.now).await?;
     Answer::ok(&json!({"message": "Heartbeat received"}))
 }
 
@@ -59,7 +61,7 @@ where
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
-    P: CommandPublisher,
+    P: CommandPublisher + Notifier,
 {
     const NAME: &str = "connection_status";
     let id = known(request)?;
@@ -75,7 +77,7 @@ where
     })
     .await?;
     let answer = Answer::ok(&View::new(device, Some(&state)))?.with_etag();
-    outbox.settle(state).await?;
+    outbox.settle(state, request.now).await?;
     Ok(answer)
 }
 

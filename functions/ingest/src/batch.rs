@@ -8,6 +8,7 @@ mod counts;
 mod messages;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::StreamExt;
@@ -16,10 +17,12 @@ use meter_core::id::{DeviceId, Mid};
 use meter_core::message::{Measurement, Message, Received, Unreadable};
 use meter_core::observe::with_causes;
 use meter_core::outbox::Outbox;
+use meter_core::rule::{RuleCache, RuleSet};
 use meter_core::state::{DeviceState, Rules};
 use meter_core::store::{
     AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, IngestProgress, MessageStore,
-    MetricStore, Part, ProgressStore, QuarantineStore, Quarantined, StateStore, WriteError,
+    MetricStore, Notifier, Part, ProgressStore, QuarantineStore, Quarantined, RuleStore,
+    StateStore, StoreError, WriteError,
 };
 use meter_core::time::Timestamp;
 use meter_core::{lock, parts, retry};
@@ -53,11 +56,12 @@ pub struct Choices {
 
 /// The handler of batches, over the ports that it needs.
 #[derive(Debug)]
-pub struct Ingest<O, M, T, S, A, C, D, P> {
+pub struct Ingest<O, M, T, S, A, C, D, P, R> {
     archive: O,
     messages: M,
     metrics: T,
     outbox: Outbox<S, A, C, D, P>,
+    alert_rules: RuleCache<R>,
     choices: Choices,
     /// When progress was last noted, in seconds since the epoch.
     noted_at: AtomicI64,
@@ -72,7 +76,7 @@ pub struct Outcome {
     pub counts: Counts,
 }
 
-impl<O, M, T, S, A, C, D, P> Ingest<O, M, T, S, A, C, D, P>
+impl<O, M, T, S, A, C, D, P, R> Ingest<O, M, T, S, A, C, D, P, R>
 where
     O: Archive,
     M: MessageStore + QuarantineStore,
@@ -81,18 +85,21 @@ where
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
-    P: CommandPublisher,
+    P: CommandPublisher + Notifier,
+    R: RuleStore,
 {
     /// `archive` is where the bytes go, `messages` where their index goes and that of what could not be read,
-    /// `metrics` where the measurements go, and `outbox` where effects go.
+    /// `metrics` where the measurements go, `outbox` where effects go, and `alert_rules` what raises alerts.
     pub fn new(
         archive: O,
         messages: M,
         metrics: T,
         outbox: Outbox<S, A, C, D, P>,
+        alert_rules: RuleCache<R>,
         choices: Choices,
     ) -> Self {
-        Self { archive, messages, metrics, outbox, choices, noted_at: AtomicI64::new(i64::MIN) }
+        let noted_at = AtomicI64::new(i64::MIN);
+        Self { archive, messages, metrics, outbox, alert_rules, choices, noted_at }
     }
 
     /// Handles a batch; `now` is the clock.
@@ -124,7 +131,7 @@ where
 
         let (quarantined, stored) = futures::join!(
             self.quarantine(&batch.unreadable),
-            self.store(&batch.readable, &batch.echoes, states)
+            self.store(&batch.readable, &batch.echoes, states, now)
         );
         run.merge(quarantined);
         run.merge(stored);
@@ -193,10 +200,18 @@ where
         messages: &BTreeMap<Mid, Message>,
         echoes: &[Message],
         states: HashMap<DeviceId, DeviceState>,
+        now: Timestamp,
     ) -> Run {
         let mut run = Run::default();
         let all: Vec<&Message> = messages.values().collect();
         let locations = self.put_objects(archive::pack(self.choices.layout, &all), &mut run).await;
+        let set = match self.rules_for(&states, now).await {
+            Ok(set) => set,
+            Err(error) => {
+                run.fail("reading alert rules", messages.keys().copied(), &error);
+                return run;
+            }
+        };
 
         let mut devices: BTreeMap<&DeviceId, Vec<&Message>> = BTreeMap::new();
         for message in all.into_iter().filter(|m| locations.contains_key(&m.mid)) {
@@ -220,21 +235,22 @@ where
             .into_iter()
             .map(|(id, messages)| {
                 let echoes = echoes_of.remove(id).unwrap_or_default();
-                DeviceWork::decide(states.get(id), id, messages, echoes, &self.choices.rules)
+                let state = states.get(id);
+                DeviceWork::decide(state, id, (messages, echoes), &set, &self.choices.rules)
             })
             .collect();
 
         // Who loses the lock of a device's state decides again from what the winner wrote.
         for attempt in 0..retry::ATTEMPTS {
             self.put_parts(&mut work, &locations, &mut run).await;
-            let lost = self.save_states(work, &mut run).await;
+            let lost = self.save_states(work, now, &mut run).await;
             if lost.is_empty() {
                 run.counts.stored = messages.len() - run.failed.len();
                 return run;
             }
             run.counts.conflicts += lost.len();
             retry::pause(attempt).await;
-            work = self.read_again(lost, &mut run).await;
+            work = self.read_again(lost, now, &mut run).await;
         }
         for device in &work {
             run.fail("writing a device's state", device.mids(), &lock::contended());
@@ -315,6 +331,7 @@ where
     async fn save_states<'a>(
         &self,
         work: Vec<DeviceWork<'a>>,
+        now: Timestamp,
         run: &mut Run,
     ) -> Vec<DeviceWork<'a>> {
         let work: Vec<_> = work.into_iter().filter(|device| !device.messages.is_empty()).collect();
@@ -341,7 +358,7 @@ where
             |device| async move {
                 let mut state = device.after.clone();
                 state.version += 1;
-                (device, self.outbox.settle(state).await)
+                (device, self.outbox.settle(state, now).await)
             },
         );
         let settled: Vec<_> =
@@ -357,19 +374,25 @@ where
     async fn read_again<'a>(
         &self,
         lost: Vec<DeviceWork<'a>>,
+        now: Timestamp,
         run: &mut Run,
     ) -> Vec<DeviceWork<'a>> {
         let ids: Vec<_> = lost.iter().map(|device| device.before.device_id.clone()).collect();
-        match self.outbox.states.get_many(&ids).await {
-            Ok(states) => lost
+        let read = async {
+            let states = self.outbox.states.get_many(&ids).await?;
+            let set = self.rules_for(&states, now).await?;
+            Ok::<_, StoreError>((states, set))
+        };
+        match read.await {
+            Ok((states, set)) => lost
                 .into_iter()
                 .map(|device| {
                     let id = device.before.device_id.clone();
                     let again = DeviceWork::decide(
                         states.get(&id),
                         &id,
-                        device.messages,
-                        device.echoes,
+                        (device.messages, device.echoes),
+                        &set,
                         &self.choices.rules,
                     );
                     // Only when the winner admitted other metrics than we did must they be written again.
@@ -384,6 +407,16 @@ where
                 Vec::new()
             }
         }
+    }
+
+    /// The alert rules, no older than those that these states were computed with.
+    async fn rules_for(
+        &self,
+        states: &HashMap<DeviceId, DeviceState>,
+        now: Timestamp,
+    ) -> Result<Arc<RuleSet>, StoreError> {
+        let generations = states.values().map(|state| state.evaluation.generation);
+        self.alert_rules.get(generations.max().unwrap_or(0), now).await
     }
 }
 

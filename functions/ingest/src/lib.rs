@@ -9,7 +9,7 @@ pub mod event;
 use meter_core::observe::{Metrics, Unit};
 use meter_core::store::{
     AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, MetricStore,
-    ProgressStore, QuarantineStore, StateStore,
+    Notifier, ProgressStore, QuarantineStore, RuleStore, StateStore,
 };
 use meter_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -24,8 +24,8 @@ pub struct NotStored;
 
 /// Handles one invocation and answers what Lambda expects of an SQS event source that reports failures
 /// one by one.
-pub async fn respond<O, M, T, S, A, C, D, P>(
-    ingest: &Ingest<O, M, T, S, A, C, D, P>,
+pub async fn respond<O, M, T, S, A, C, D, P, R>(
+    ingest: &Ingest<O, M, T, S, A, C, D, P, R>,
     event: &Value,
     now: Timestamp,
 ) -> Result<Value, NotStored>
@@ -37,7 +37,8 @@ where
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
-    P: CommandPublisher,
+    P: CommandPublisher + Notifier,
+    R: RuleStore,
 {
     let started = std::time::Instant::now();
     let (source, deliveries) = event::read(event, now);

@@ -1,8 +1,12 @@
+// The futures of a batch, the stores and the SDK in one another are a type deeper than the compiler's default.
+#![recursion_limit = "256"]
+
 use ingest::batch::{Choices, Ingest};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use meter_core::aws::{self, Bucket, Clients, dynamodb};
-use meter_core::config::{self, ArchiveBucket, Metrics, Presence, Tables};
+use meter_core::config::{self, Alerting, ArchiveBucket, Metrics, Presence, Tables};
 use meter_core::observe;
+use meter_core::rule::RuleCache;
 use meter_core::state::Rules;
 use meter_core::time::Timestamp;
 use serde_json::Value;
@@ -12,23 +16,25 @@ async fn main() -> Result<(), Error> {
     observe::init();
     let (tables, bucket, settings, presence): (Tables, ArchiveBucket, config::Ingest, Presence) =
         config::load()?;
-    let metrics: Metrics = config::load()?;
+    let (metrics, alerting): (Metrics, Alerting) = config::load()?;
     let clients = Clients::from_environment().await;
-    let outbox = aws::outbox(&clients, &tables);
+    let outbox = aws::outbox(&clients, &tables, &alerting);
     let choices = Choices {
         layout: settings.archive_layout,
-        rules: Rules {
+        rules: alerting.extend(Rules {
             max_metrics: settings.max_metrics_per_device as usize,
             rollup_gap_s: metrics.rollup_gap_s(),
             ..presence.rules()
-        },
+        }),
         ttl_days: (settings.message_ttl_days > 0).then_some(settings.message_ttl_days),
         require_registration: settings.require_registration,
     };
     let archive = Bucket::new(&clients, bucket.name);
     let messages = dynamodb::Messages::new(&clients, &tables);
     let metrics = aws::Metrics::new(&clients, &tables, &metrics);
-    let ingest = Ingest::new(archive, messages, metrics, outbox, choices);
+    let alert_rules =
+        RuleCache::new(dynamodb::Rules::new(&clients, &tables), alerting.rules_max_age_s);
+    let ingest = Ingest::new(archive, messages, metrics, outbox, alert_rules, choices);
     let ingest = &ingest;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         ingest::respond(ingest, &event.payload, Timestamp::now()).await.map_err(Error::from)

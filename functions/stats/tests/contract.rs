@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use meter_core::alert::Severity;
+use meter_core::alert::{AlertState, Severity};
 use meter_core::command::{AckResult, CommandKind, CommandStatus, OtaState};
 use meter_core::device::DeviceStatus;
 use meter_core::http::route::{Access, Route};
 use meter_core::message::Category;
 use meter_core::metric::Quality;
+use meter_core::rule::Operator;
 use meter_core::state::Connection;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -120,6 +121,8 @@ fn the_words_of_the_openapi_file_are_those_of_the_code() {
         ("DeviceStatus", words(&DeviceStatus::ALL)),
         ("ConnectionStatus", words(&Connection::ALL)),
         ("Severity", words(&[Severity::Info, Severity::Warning, Severity::Critical])),
+        ("AlertState", words(&[AlertState::Open, AlertState::Acknowledged, AlertState::Resolved])),
+        ("Operator", words(&Operator::ALL)),
         ("CommandKind", words(&CommandKind::ALL)),
         ("CommandStatus", words(&statuses)),
         ("CommandAck/properties/result", words(&results)),

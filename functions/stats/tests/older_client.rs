@@ -19,6 +19,7 @@ use meter_core::http::testing::{Answered, call};
 use meter_core::in_messages::InMessages;
 use meter_core::message::Received;
 use meter_core::outbox::Outbox;
+use meter_core::rule::RuleCache;
 use meter_core::state::Rules;
 use meter_core::store::memory::Memory;
 use meter_core::time::Timestamp;
@@ -39,7 +40,7 @@ type DevicesInMemory = Devices<
 struct System {
     memory: Memory,
     devices: Server<DevicesInMemory>,
-    alerts: Server<Alerts<Memory>>,
+    alerts: Server<Alerts<Memory, Memory, InMessages<Memory, Memory, Memory>>>,
     stats: Server<Stats<Memory, Memory, Memory>>,
 }
 
@@ -55,7 +56,12 @@ impl System {
             rules: Rules::default(),
             command_timeout_s: 300,
         };
-        let alerts = Alerts { alerts: memory.clone() };
+        let alerts = Alerts {
+            alerts: memory.clone(),
+            rules: memory.clone(),
+            metrics: InMessages::in_memory(&memory),
+            hold_down_s: 300,
+        };
         let stats =
             Stats { registry: memory.clone(), alerts: memory.clone(), stores: memory.clone() };
         Self {
@@ -100,6 +106,7 @@ impl System {
             memory.clone(),
             InMessages::in_memory(memory),
             outbox,
+            RuleCache::new(memory.clone(), 60),
             choices,
         );
         let received = Received {

@@ -72,7 +72,7 @@ async fn the_fleet_is_counted_by_status_and_connection_and_its_alerts_are_too() 
         let alert = Alert::device_offline(&DeviceId::parse("a").unwrap(), at);
         memory.open(&alert, None).await.unwrap();
         if second == 0 {
-            memory.acknowledge(alert.alert_id, at).await.unwrap();
+            memory.acknowledge(alert.alert_id, None, at).await.unwrap();
         }
     }
     assert_eq!(
@@ -165,6 +165,7 @@ async fn what_has_no_route_at_the_gateway_is_405_or_404() {
         ("DELETE", "/api/devices/a/alerts", "GET, OPTIONS, POST"),
         ("GET", "/api/commands/x/ack", "OPTIONS, PUT"),
         ("GET", "/api/alerts/x/acknowledge", "OPTIONS, POST"),
+        ("PATCH", "/api/alert-rules/x", "DELETE, GET, OPTIONS, PUT"),
         ("POST", "/api/stats", "GET, HEAD, OPTIONS"),
         ("HEAD", "/api/quarantine", "GET, OPTIONS"),
         ("PUT", "/api/devices/a/raw-data/telemetry/x.json", "GET, OPTIONS"),
@@ -173,9 +174,14 @@ async fn what_has_no_route_at_the_gateway_is_405_or_404() {
         assert_eq!(answered.status, 405, "{method} {path}");
         assert_eq!(answered.header("allow"), Some(allow), "{method} {path}");
     }
-    for path in
-        ["/", "/api", "/api/devices/", "/api/alert-rules", "/api/devices/a/nothing", "/favicon.ico"]
-    {
+    for path in [
+        "/",
+        "/api",
+        "/api/devices/",
+        "/api/alert-rules/x/y",
+        "/api/devices/a/nothing",
+        "/favicon.ico",
+    ] {
         for method in ["GET", "POST", "DELETE"] {
             let answered = answer(&memory, call(method, path)).await;
             assert_eq!((answered.status, &answered.json()["status"]), (404, &json!(404)), "{path}");

@@ -2,10 +2,13 @@
 
 use meter_core::id::DeviceId;
 use meter_core::lock;
+use meter_core::observe::with_causes;
 use meter_core::outbox::Outbox;
+use meter_core::rule::RuleCache;
 use meter_core::state::{Connection, DeviceState, Rules};
 use meter_core::store::{
-    AlertStore, CommandPublisher, CommandStore, DeviceStore, StateStore, StoreError,
+    AlertStore, CommandPublisher, CommandStore, DeviceStore, Notifier, RuleStore, StateStore,
+    StoreError,
 };
 use meter_core::time::Timestamp;
 use serde_json::{Map, Value};
@@ -23,12 +26,19 @@ pub(crate) struct Outcome {
     pub(crate) rolled_up: usize,
 }
 
+/// When it is, and whether silence means anything now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) now: Timestamp,
+    pub(crate) silence_counts: bool,
+}
+
 /// Does what a device is due for, and sets when it is due again.
-pub(crate) async fn watch<S, A, C, D, P>(
+pub(crate) async fn watch<S, A, C, D, P, R>(
     outbox: &Outbox<S, A, C, D, P>,
+    alert_rules: &RuleCache<R>,
     id: &DeviceId,
-    silence_counts: bool,
-    now: Timestamp,
+    Clock { now, silence_counts }: Clock,
     rules: &Rules,
 ) -> Result<Outcome, StoreError>
 where
@@ -36,7 +46,8 @@ where
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
-    P: CommandPublisher,
+    P: CommandPublisher + Notifier,
+    R: RuleStore,
 {
     let state = lock::read_state(&outbox.states, id).await?;
     if state.sweep.is_some() {
@@ -50,9 +61,20 @@ where
     } else {
         None
     };
+    // Without them the rest is watched all the same, and the device stays due.
+    let set = alert_rules.get(state.evaluation.generation, now).await;
+    let set = set.inspect_err(|error| {
+        tracing::warn!(error = with_causes(error), "watched without alert rules");
+    });
     let state = lock::change_state(&outbox.states, id, |state: &mut DeviceState| {
         if let Some(interval) = interval {
             state.report_interval_s = interval;
+        }
+        // Ingest may have used newer ones meanwhile; then it has also looked at the clock.
+        if let Ok(set) = &set
+            && state.evaluation.generation <= set.generation
+        {
+            state.watch_rules(now, silence_counts, set, rules);
         }
         state.watch(now, silence_counts, rules);
     })
@@ -60,7 +82,7 @@ where
     let went_silent = was_there && state.presence.connection == Connection::Offline;
     let must_be_rolled_up =
         rules.rollup_gap_s.is_some() && state.unrolled.due(now).next().is_some();
-    outbox.settle(state).await?;
+    outbox.settle(state, now).await?;
     Ok(Outcome { went_silent, must_be_rolled_up, ..Outcome::default() })
 }
 

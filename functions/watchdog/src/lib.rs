@@ -18,10 +18,11 @@ use meter_core::id::DeviceId;
 use meter_core::observe::{Metrics, with_causes};
 use meter_core::outbox::Outbox;
 use meter_core::rollup::roll_up;
+use meter_core::rule::RuleCache;
 use meter_core::state::Rules;
 use meter_core::store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, ProgressStore,
-    QueueDepth, RollupStore, StateStore, StoreError,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, Notifier,
+    ProgressStore, QueueDepth, RollupStore, RuleStore, StateStore, StoreError,
 };
 use meter_core::sweep::{Progress, sweep};
 use meter_core::time::Timestamp;
@@ -45,7 +46,7 @@ const MAX_LAG_S: u32 = 30;
 
 /// The watchdog, over the ports that it needs.
 #[derive(Debug)]
-pub struct Watchdog<S, A, C, D, P, Q, M, O> {
+pub struct Watchdog<S, A, C, D, P, Q, M, O, R> {
     /// Device states, alerts, commands and the registry, and the way to the devices.
     pub outbox: Outbox<S, A, C, D, P>,
     /// What waits for ingest.
@@ -54,6 +55,8 @@ pub struct Watchdog<S, A, C, D, P, Q, M, O> {
     pub messages: M,
     /// The archive's objects, for purges.
     pub archive: O,
+    /// What raises alerts.
+    pub alert_rules: RuleCache<R>,
     /// What holds for devices.
     pub rules: Rules,
     /// Days until rollups may be forgotten; none: never.
@@ -103,16 +106,17 @@ impl Report {
     }
 }
 
-impl<S, A, C, D, P, Q, M, O> Watchdog<S, A, C, D, P, Q, M, O>
+impl<S, A, C, D, P, Q, M, O, R> Watchdog<S, A, C, D, P, Q, M, O, R>
 where
     S: StateStore + ProgressStore,
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
-    P: CommandPublisher,
+    P: CommandPublisher + Notifier,
     Q: QueueDepth,
     M: MessageStore + RollupStore,
     O: Archive,
+    R: RuleStore,
 {
     /// One run. Fails only when it cannot learn what is due.
     pub async fn run(&self, now: Timestamp) -> Result<Report, StoreError> {
@@ -177,8 +181,9 @@ where
         now: Timestamp,
     ) -> (DeviceId, Option<devices::Outcome>) {
         let watched = async {
-            let watched =
-                devices::watch(&self.outbox, &id, silence_counts, now, &self.rules).await?;
+            let (outbox, alert_rules) = (&self.outbox, &self.alert_rules);
+            let clock = devices::Clock { now, silence_counts };
+            let watched = devices::watch(outbox, alert_rules, &id, clock, &self.rules).await?;
             if !watched.must_be_rolled_up {
                 return Ok(watched);
             }

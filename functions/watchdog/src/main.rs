@@ -1,7 +1,8 @@
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use meter_core::aws::{self, Bucket, Clients, IngestQueue, dynamodb};
-use meter_core::config::{self, ArchiveBucket, Metrics, Presence, Tables};
+use meter_core::config::{self, Alerting, ArchiveBucket, Metrics, Presence, Tables};
 use meter_core::observe;
+use meter_core::rule::RuleCache;
 use meter_core::state::Rules;
 use meter_core::time::Timestamp;
 use serde_json::json;
@@ -12,14 +13,18 @@ async fn main() -> Result<(), Error> {
     observe::init();
     let (tables, queue, presence, bucket): (Tables, config::IngestQueue, Presence, ArchiveBucket) =
         config::load()?;
-    let metrics: Metrics = config::load()?;
+    let (metrics, alerting): (Metrics, Alerting) = config::load()?;
     let clients = Clients::from_environment().await;
     let watchdog = Watchdog {
-        outbox: aws::outbox(&clients, &tables),
+        outbox: aws::outbox(&clients, &tables, &alerting),
         queue: IngestQueue::new(&clients, &queue),
         messages: dynamodb::Messages::new(&clients, &tables),
         archive: Bucket::new(&clients, bucket.name),
-        rules: Rules { rollup_gap_s: metrics.rollup_gap_s(), ..presence.rules() },
+        alert_rules: RuleCache::new(
+            dynamodb::Rules::new(&clients, &tables),
+            alerting.rules_max_age_s,
+        ),
+        rules: alerting.extend(Rules { rollup_gap_s: metrics.rollup_gap_s(), ..presence.rules() }),
         rollup_ttl_days: metrics.rollup_ttl_days(),
     };
     let watchdog = &watchdog;

@@ -3,19 +3,21 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
 use bytes::Bytes;
-use meter_core::alert::Alert;
+use meter_core::alert::{Alert, Severity};
 use meter_core::archive::Location;
 use meter_core::command::{Command, CommandKind, CommandStatus};
 use meter_core::device::{Device, DeviceStatus};
 use meter_core::id::{DeviceId, Mid, new_id};
 use meter_core::lock;
 use meter_core::message::{Category, Received, parse};
+use meter_core::metric::MetricName;
 use meter_core::outbox::Outbox;
-use meter_core::state::{Connection, DeviceState, Effect, Rules};
+use meter_core::rule::{Condition, Rule, RuleCache, RuleSet, Scope};
+use meter_core::state::{Connection, DeviceState, Effect, Notify, Rules};
 use meter_core::store::memory::{Fault, Memory, Operation};
 use meter_core::store::{
     AlertStore, CommandStore, DeviceStore, Head, IngestProgress, MessageStore, Part, ProgressStore,
-    QueueDepth, StateStore, StateWrite, StoreError,
+    QueueDepth, RuleStore, StateStore, StateWrite, StoreError,
 };
 use meter_core::time::Timestamp;
 use serde_json::{Map, Value, json};
@@ -36,6 +38,9 @@ const RULES: Rules = Rules {
     hold_down_s: 300,
     gap_grace_s: 60,
     rollup_gap_s: None,
+    rule_hold_down_s: 300,
+    reorder_s: 0,
+    notify: Notify::Nobody,
 };
 
 /// A queue with so many messages.
@@ -51,12 +56,13 @@ impl QueueDepth for Waiting {
 fn watchdog(
     memory: &Memory,
     waiting: u64,
-) -> Watchdog<Memory, Memory, Memory, Memory, Memory, Waiting, Memory, Memory> {
+) -> Watchdog<Memory, Memory, Memory, Memory, Memory, Waiting, Memory, Memory, Memory> {
     Watchdog {
         outbox: Outbox::in_memory(memory),
         queue: Waiting(waiting),
         messages: memory.clone(),
         archive: memory.clone(),
+        alert_rules: RuleCache::new(memory.clone(), 60),
         rules: RULES,
         rollup_ttl_days: None,
     }
@@ -102,9 +108,15 @@ async fn say(memory: &Memory, suffix: &str, s: i64, payload: Value) {
         received_at: second(s),
     })
     .unwrap();
-    let apply = |state: &mut DeviceState| state.apply(&[&message], &RULES);
+    let all = memory.all().await.unwrap();
+    let set = RuleSet::new(all.rules, all.generation);
+    let apply = |state: &mut DeviceState| {
+        let known = state.latest.clone();
+        state.apply(&[&message], &RULES);
+        state.evaluate(&[&message], &known, &set, &RULES);
+    };
     let state = lock::change_state(memory, &id(device), apply).await.unwrap();
-    Outbox::in_memory(memory).settle(state).await.unwrap();
+    Outbox::in_memory(memory).settle(state, second(s)).await.unwrap();
 }
 
 fn connection(memory: &Memory, device: &str) -> Connection {
@@ -407,4 +419,50 @@ async fn hear_points(memory: &Memory, s: i64, at: i64) {
     lock::change_state(memory, &id("m"), |state| state.apply(&[&message], &Rules::default()))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn data_that_does_not_come_raises_the_alert_of_its_rule_unless_ingest_is_behind() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let rule = Rule {
+        rule_id: new_id(second(0)),
+        name: "quiet".to_owned(),
+        enabled: true,
+        scope: Scope::DeviceId(id("m")),
+        metric: MetricName::parse("pf").unwrap(),
+        condition: Condition::NoData,
+        for_s: 300,
+        severity: Severity::Critical,
+        message: None,
+        notify: true,
+        created_at: second(0),
+        updated_at: second(0),
+        version: 1,
+    };
+    RuleStore::create(&memory, &rule).await.unwrap();
+    hear(&memory, "m", 100, 0).await;
+    // The device goes on to speak, of other things.
+    let speak = async |s| {
+        let hello = json!({"v": 2, "device_id": "m", "ts": second(s), "msg_type": "hello", "seq": s,
+            "boot": 1, "fw_version": "1.0.0", "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0});
+        say(&memory, "hello", s, hello).await;
+    };
+    for s in [150, 200, 250, 300, 350, 390] {
+        speak(s).await;
+        run(&memory, s).await;
+    }
+    let raised = || {
+        let alerts = memory.alerts(&id("m")).into_iter();
+        alerts.filter(|alert| alert.rule_id == Some(rule.rule_id)).collect::<Vec<_>>()
+    };
+    assert_eq!(raised(), []);
+    speak(430).await;
+    assert!(watchdog(&memory, 5).run(second(440)).await.unwrap().behind);
+    assert_eq!(raised(), []);
+    run(&memory, 481).await;
+    run(&memory, 550).await;
+    let alerts = raised();
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!((alerts[0].alert_type.as_str(), alerts[0].created_at), ("no_data", second(100)));
 }

@@ -10,6 +10,7 @@ mod metrics;
 mod queue;
 mod readiness;
 mod s3;
+mod sns;
 
 use std::error::Error;
 use std::time::Duration;
@@ -24,7 +25,8 @@ pub use self::metrics::Metrics;
 pub use self::queue::IngestQueue;
 pub use self::readiness::Readiness;
 pub use self::s3::Bucket;
-use crate::config::Tables;
+pub use self::sns::{AlertTopic, Publisher};
+use crate::config::{Alerting, Tables};
 use crate::outbox::Outbox;
 use crate::store::StoreError;
 
@@ -53,11 +55,12 @@ pub struct Clients {
     s3: aws_sdk_s3::Client,
     iot_data: aws_sdk_iotdataplane::Client,
     sqs: aws_sdk_sqs::Client,
+    sns: aws_sdk_sns::Client,
 }
 
 impl Clients {
     /// Region, credentials and endpoints (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`,
-    /// `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SQS`, `AWS_ENDPOINT_URL_IOT_DATA_PLANE`) from the environment, as in
+    /// `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SQS`, `AWS_ENDPOINT_URL_SNS`, `AWS_ENDPOINT_URL_IOT_DATA_PLANE`) from the environment, as in
     /// every AWS SDK. Retries are the standard ones, with jitter and a token bucket that ends them when
     /// everything fails.
     pub async fn from_environment() -> Self {
@@ -85,6 +88,7 @@ impl Clients {
             s3: aws_sdk_s3::Client::from_conf(s3.build()),
             iot_data: aws_sdk_iotdataplane::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),
+            sns: sns::client(config),
         }
     }
 }
@@ -93,14 +97,17 @@ impl Clients {
 pub fn outbox(
     clients: &Clients,
     tables: &Tables,
-) -> Outbox<dynamodb::States, dynamodb::Alerts, dynamodb::Commands, dynamodb::Devices, CommandTopic>
-{
+    alerting: &Alerting,
+) -> Outbox<dynamodb::States, dynamodb::Alerts, dynamodb::Commands, dynamodb::Devices, Publisher> {
     Outbox {
         states: dynamodb::States::new(clients, tables),
         alerts: dynamodb::Alerts::new(clients, tables),
         commands: dynamodb::Commands::new(clients, tables),
         registry: dynamodb::Devices::new(clients, tables),
-        publisher: CommandTopic::new(clients),
+        publisher: Publisher {
+            commands: CommandTopic::new(clients),
+            alerts: AlertTopic::new(clients, alerting),
+        },
     }
 }
 

@@ -61,6 +61,7 @@ impl Probe for Readiness {
             ("messages", &self.tables.messages, &["pk", "sk"]),
             ("alerts", &self.tables.alerts, &["device_id", "alert_id"]),
             ("commands", &self.tables.commands, &["device_id", "cmd_id"]),
+            ("rules", &self.tables.rules, &["kind", "rule_id"]),
         ];
         let tables = tables
             .map(|(name, table, key)| async move { (name, self.table_answers(table, key).await) });

@@ -14,9 +14,14 @@ pub const READ: &str = "meter/read";
 /// The scope for everything else.
 pub const WRITE: &str = "meter/write";
 
-/// Who asks, as far as it matters: what they may.
+/// The longest name of a caller that is kept, in characters; OpenID Connect's `sub` has at most 255.
+const MAX_NAME: usize = 255;
+
+/// Who asks, as far as it matters: what they may, and who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
+    /// The claim `sub` (RFC 7519, 4.1.2), else `client_id` (RFC 8693, 4.3), which a token for a machine has.
+    pub name: Option<String>,
     scopes: BTreeSet<String>,
 }
 
@@ -25,6 +30,9 @@ impl Caller {
     /// calls it so. The gateway's own list counts only for a token that has neither: it names what the
     /// route asks for, of which the token needs only one.
     pub fn of(jwt: Jwt) -> Self {
+        let named = |claim| jwt.claims.get(claim).and_then(Value::as_str).filter(|s| !s.is_empty());
+        let name = ["sub", "client_id"].into_iter().find_map(named);
+        let name = name.map(|name| name.chars().take(MAX_NAME).collect());
         let claimed = ["scope", "scp"].into_iter().find_map(|name| jwt.claims.get(name));
         let scopes = match claimed {
             Some(Value::String(text)) => words(text),
@@ -34,7 +42,7 @@ impl Caller {
             Some(_) => BTreeSet::new(),
             None => jwt.scopes.unwrap_or_default().into_iter().collect(),
         };
-        Self { scopes }
+        Self { name, scopes }
     }
 }
 
@@ -116,6 +124,17 @@ mod tests {
         let jwt =
             json!({"claims": {"scope": "meter/read"}, "scopes": ["meter/read", "meter/write"]});
         assert_eq!(status(jwt, Method::PUT), 403);
+    }
+
+    #[test]
+    fn a_caller_is_called_by_the_subject_of_the_token() {
+        let name = |claims: Value| {
+            let jwt = serde_json::from_value(json!({"claims": claims})).unwrap();
+            Caller::of(jwt).name
+        };
+        assert_eq!(name(json!({"sub": "ann", "client_id": "app"})).as_deref(), Some("ann"));
+        assert_eq!(name(json!({"sub": "", "client_id": "app"})).as_deref(), Some("app"));
+        assert_eq!(name(json!({"sub": 7})), None);
     }
 
     #[test]

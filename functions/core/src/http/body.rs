@@ -169,6 +169,23 @@ impl<'a> Fields<'a> {
         Err(self.wrong(name, format!("must be an integer from {least} to {most}")))
     }
 
+    /// A number, which is finite as all of JSON's are.
+    pub fn number(&self, name: &str) -> Result<Option<f64>, Problem> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        let number = value.as_f64().filter(|number| number.is_finite());
+        number.map(Some).ok_or_else(|| self.wrong(name, "must be a number"))
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, Problem> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        value.as_bool().map(Some).ok_or_else(|| self.wrong(name, "must be true or false"))
+    }
+
     /// An object.
     pub fn object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, Problem> {
         match self.get(name) {

@@ -43,6 +43,18 @@ impl TimeRange {
         .checked()
     }
 
+    /// The range of a body's `start` and `stop`; without `stop` until now, without `start` the `seconds` before it.
+    pub fn of_texts(
+        start: Option<&str>,
+        stop: Option<&str>,
+        seconds: u32,
+        now: Timestamp,
+    ) -> Result<Self, Problem> {
+        let stop = named("stop", stop, now)?.unwrap_or(now);
+        let before = || stop.plus_seconds(-i64::from(seconds));
+        Self { start: named("start", start, now)?.unwrap_or_else(before), stop }.checked()
+    }
+
     fn checked(self) -> Result<Self, Problem> {
         if self.start < self.stop {
             Ok(self)
@@ -62,10 +74,11 @@ impl TimeRange {
 }
 
 fn parameter(request: &Request, name: &str) -> Result<Option<Timestamp>, Problem> {
-    request
-        .query
-        .get(name)
-        .map(|text| parse_time(text, request.now))
+    named(name, request.query.get(name), request.now)
+}
+
+fn named(name: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+    text.map(|text| parse_time(text, now))
         .transpose()
         .map_err(|bad| Problem::field(name, bad.to_string()))
 }

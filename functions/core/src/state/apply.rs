@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::presence::Change;
 use super::{Connection, DeviceState, Effect, OfflineAlert, Rules, Upgrade};
-use crate::alert::Alert;
+use crate::alert::{Alert, DEVICE_OFFLINE};
 use crate::command::{Ota, OtaState};
 use crate::id::Shard;
 use crate::message::{Body, Hello, Measurement, Message};
@@ -190,6 +190,9 @@ impl DeviceState {
             Change::Came(at) => {
                 if let Some(alert_id) = self.presence.resolve_alert(at) {
                     self.revise(alert_id, Some(at), None);
+                    let message = format!("{} is back since {at}", self.device_id);
+                    let end = (at, rules.hold_down_s);
+                    self.tell_end((alert_id, DEVICE_OFFLINE), end, message, rules);
                 }
                 self.leave(Effect::RepublishCommands { at });
             }
@@ -200,11 +203,17 @@ impl DeviceState {
         if !self.registered {
             return;
         }
-        if let Some(alert_id) = self.presence.reopen_alert(at, rules.hold_down_s) {
-            return self.revise(alert_id, None, None);
-        }
+        let was_over = self.presence.alert.is_some_and(|alert| alert.resolved_at.is_some());
         let alert = Alert::device_offline(&self.device_id, at);
+        if let Some(alert_id) = self.presence.reopen_alert(at, rules.hold_down_s) {
+            self.revise(alert_id, None, None);
+            if was_over && !self.take_back_end(alert_id) {
+                self.tell_of_device(&Alert { alert_id, ..alert }, at, rules);
+            }
+            return;
+        }
         self.presence.alert = Some(OfflineAlert { alert_id: alert.alert_id, resolved_at: None });
+        self.tell_of_device(&alert, at, rules);
         self.leave(Effect::OpenAlert { alert });
     }
 }

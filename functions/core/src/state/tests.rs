@@ -10,6 +10,9 @@ const RULES: Rules = Rules {
     hold_down_s: 300,
     gap_grace_s: 60,
     rollup_gap_s: None,
+    rule_hold_down_s: 300,
+    reorder_s: 0,
+    notify: Notify::Nobody,
 };
 
 const CMD: &str = "0198c5a0-0000-7000-8000-000000000001";

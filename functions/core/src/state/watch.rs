@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{DeviceState, Effect, Hour, Rules};
-use crate::alert::Alert;
+use crate::alert::{Alert, SEQUENCE_GAP};
 use crate::sequence::Missing;
 use crate::time::Timestamp;
 
@@ -88,10 +88,13 @@ impl DeviceState {
             None => self.sequence.first_overdue(rules.gap_grace_s),
             Some(_) => self.sequence.next_overdue(at, rules.gap_grace_s),
         };
-        let outbox = (!self.outbox.is_empty()).then(|| at.plus_seconds(OUTBOX_PATIENCE_S));
+        let patience = at.plus_seconds(OUTBOX_PATIENCE_S);
+        let waits = |effect: &Effect| effect.not_before().map_or(patience, |t| t.max(patience));
+        let outbox = self.outbox.iter().map(waits).min();
         let rollup = self.unrolled.next_due().filter(|_| rules.rollup_gap_s.is_some());
         let sweep = self.sweep.map(|sweep| sweep.since.plus_seconds(OUTBOX_PATIENCE_S));
-        let registered = [silence, gap].into_iter().filter(|_| self.registered);
+        let alert_rules = self.evaluation.due;
+        let registered = [silence, gap, alert_rules].into_iter().filter(|_| self.registered);
         registered.chain([outbox, rollup, sweep]).flatten().min()
     }
 
@@ -116,6 +119,7 @@ impl DeviceState {
         let given_up = self.sequence.given_up;
         self.gap_alert =
             Some(GapAlert { alert_id: alert.alert_id, ranges, raised_at: now, given_up });
+        self.tell_of_device(&alert, now, rules);
         self.leave(Effect::OpenAlert { alert });
     }
 
@@ -131,6 +135,8 @@ impl DeviceState {
             self.gap_alert = None;
             if all_came {
                 self.revise(alert_id, Some(at), None);
+                let message = format!("all messages of {} have arrived after all", self.device_id);
+                self.tell_end((alert_id, SEQUENCE_GAP), (at, 0), message, rules);
             }
             return;
         }

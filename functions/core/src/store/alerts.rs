@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{IdempotencyKey, Made, Page, PageRequest, StoreError};
-use crate::alert::{Alert, Severity};
+use crate::alert::{Alert, AlertState, Severity};
 use crate::id::DeviceId;
 use crate::time::Timestamp;
 
@@ -30,6 +30,17 @@ pub struct AlertFilter {
     pub acknowledged: Option<bool>,
     /// Exactly so bad.
     pub severity: Option<Severity>,
+    /// There in its life.
+    pub state: Option<AlertState>,
+}
+
+impl AlertFilter {
+    /// Whether an alert passes, whosever it is.
+    pub fn passes(&self, alert: &Alert) -> bool {
+        self.acknowledged.is_none_or(|wanted| alert.acknowledged == wanted)
+            && self.severity.is_none_or(|wanted| alert.severity == wanted)
+            && self.state.is_none_or(|wanted| alert.state() == wanted)
+    }
 }
 
 /// Alerts.
@@ -48,11 +59,12 @@ pub trait AlertStore: Send + Sync {
         page: &PageRequest,
     ) -> impl Future<Output = Result<Page<Alert>, StoreError>> + Send;
 
-    /// Marks it as seen; the alert as it is then (unchanged when it was seen before), none if there is
-    /// no such alert.
+    /// Marks it as seen, `by` whom if that is known; the alert as it is then (unchanged when it was seen before), none
+    /// if there is no such alert.
     fn acknowledge(
         &self,
         alert_id: Uuid,
+        by: Option<&str>,
         at: Timestamp,
     ) -> impl Future<Output = Result<Option<Alert>, StoreError>> + Send;
 

@@ -60,7 +60,7 @@ pub trait DeviceStore: Send + Sync {
     -> impl Future<Output = Result<Option<Device>, StoreError>> + Send;
 
     /// Replaces `before` by `after`, with the revision after that of `before`, if that is still the stored
-    /// one; counts follow the status.
+    /// one; counts follow the status, and the state's [`DeviceState::device_type`] the type, in the same transaction.
     fn update(
         &self,
         before: &Device,

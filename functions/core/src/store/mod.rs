@@ -10,8 +10,10 @@ mod devices;
 pub mod memory;
 mod messages;
 mod metrics;
+mod notifier;
 mod recount;
 mod rollups;
+mod rules;
 mod states;
 
 use std::collections::BTreeSet;
@@ -31,8 +33,10 @@ pub use self::messages::{
 pub use self::metrics::{
     DevicePoint, MetricStore, PointPage, PointQuery, WindowPage, WindowQuery, Written,
 };
+pub use self::notifier::{Notifier, NotifyError};
 pub use self::recount::{Counts, Recount, Recounted};
 pub use self::rollups::{Cell, CellQuery, Cells, HourRollup, Level, RollupStore};
+pub use self::rules::{AllRules, CreateRuleError, RuleStore};
 pub use self::states::{IngestProgress, ProgressStore, QueueDepth, StateStore, StateWrite};
 use crate::id::Mid;
 

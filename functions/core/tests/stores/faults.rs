@@ -24,6 +24,7 @@ pub(crate) fn tables() -> Tables {
         messages: name("messages"),
         alerts: name("alerts"),
         commands: name("commands"),
+        rules: name("rules"),
     }
 }
 
@@ -398,6 +399,7 @@ async fn each_store_says_by_name_whether_it_answers() {
         ("messages", true),
         ("alerts", false),
         ("commands", true),
+        ("rules", true),
     ];
     assert_eq!(answers, expected);
     let mut asked: Vec<_> = fake.calls().into_iter().map(|call| call.operation).collect();

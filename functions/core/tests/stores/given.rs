@@ -7,6 +7,7 @@ use meter_core::device::{Device, DeviceStatus};
 use meter_core::id::{self, DeviceId, Mid};
 use meter_core::message::Category;
 use meter_core::metric::MetricName;
+use meter_core::rule::{Condition, Limits, MessageTemplate, Operator, Rule, Scope};
 use meter_core::state::{Connection, DeviceState, Rules};
 use meter_core::store::{DeviceStore, Head, PageRequest, Part, Quarantined, Sample, StateStore};
 use meter_core::time::Timestamp;
@@ -145,8 +146,31 @@ pub(crate) fn alert(device_id: &str, created_at: Timestamp) -> Alert {
         message: String::new(),
         acknowledged: false,
         acknowledged_at: None,
+        acknowledged_by: None,
         resolved_at: None,
         created_at,
+        rule_id: None,
+    }
+}
+
+/// A rule with numbers that DynamoDB's own types cannot hold.
+pub(crate) fn rule(created_at: Timestamp) -> Rule {
+    Rule {
+        rule_id: id::new_id(created_at),
+        name: "é\n".to_owned(),
+        enabled: true,
+        scope: Scope::DeviceType("power_meter_dc".to_owned()),
+        metric: MetricName::parse("voltage_dc").unwrap(),
+        condition: Condition::RateOfChange(
+            Limits::range(Operator::Outside, (-1.7e308, 0.1), Some((5e-324, 0.1))).unwrap(),
+        ),
+        for_s: 60,
+        severity: Severity::Critical,
+        message: Some(MessageTemplate::parse("{{}} {value}").unwrap()),
+        notify: true,
+        created_at,
+        updated_at: created_at,
+        version: 1,
     }
 }
 

@@ -8,7 +8,7 @@ use meter_core::config::{self, Tables};
 use meter_core::store::memory::Memory;
 use meter_core::store::{
     AlertStore, Archive, CommandStore, DeviceStore, MessageStore, ProgressStore, QuarantineStore,
-    QueueDepth, Recount, Recounted, RollupStore, StateStore,
+    QueueDepth, Recount, Recounted, RollupStore, RuleStore, StateStore,
 };
 
 pub(crate) trait Ports: Clone + Send + Sync + 'static {
@@ -21,6 +21,7 @@ pub(crate) trait Ports: Clone + Send + Sync + 'static {
     fn devices(&self) -> &impl DeviceStore;
     fn alerts(&self) -> &impl AlertStore;
     fn commands(&self) -> &impl CommandStore;
+    fn rules(&self) -> &impl RuleStore;
     fn queue(&self) -> &impl QueueDepth;
 
     /// What sets counts right, one a table.
@@ -76,6 +77,10 @@ impl Ports for InMemory {
         &self.0
     }
 
+    fn rules(&self) -> &impl RuleStore {
+        &self.0
+    }
+
     fn queue(&self) -> &impl QueueDepth {
         &self.0
     }
@@ -103,6 +108,7 @@ pub(crate) struct OnAws {
     devices: dynamodb::Devices,
     alerts: dynamodb::Alerts,
     commands: dynamodb::Commands,
+    rules: dynamodb::Rules,
     queue: IngestQueue,
     sqs: aws_sdk_sqs::Client,
     queue_url: String,
@@ -126,6 +132,7 @@ impl OnAws {
             devices: dynamodb::Devices::new(clients, tables),
             alerts: dynamodb::Alerts::new(clients, tables),
             commands: dynamodb::Commands::new(clients, tables),
+            rules: dynamodb::Rules::new(clients, tables),
             queue: IngestQueue::new(clients, &queue),
             sqs,
             queue_url,
@@ -170,6 +177,10 @@ impl Ports for OnAws {
 
     fn commands(&self) -> &impl CommandStore {
         &self.commands
+    }
+
+    fn rules(&self) -> &impl RuleStore {
+        &self.rules
     }
 
     fn queue(&self) -> &impl QueueDepth {

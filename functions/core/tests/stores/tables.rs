@@ -71,6 +71,7 @@ pub(crate) async fn create(endpoint: &str, prefix: &str) -> Tables {
         messages: create("MessagesTable").await,
         alerts: create("AlertsTable").await,
         commands: create("CommandsTable").await,
+        rules: create("RulesTable").await,
     }
 }
 

@@ -36,6 +36,7 @@ where
         // A purge leaves a tombstone only where there was a device.
         let is_purged = state.sweep.is_some_and(|sweep| sweep.purge);
         state.register(request.now, rules);
+        state.device_type.clone_from(&device.device_type);
         let created = match is_purged {
             true => Err(CreateError::BeingDeleted),
             false => stores.registry.create(&device, &state).await,

@@ -12,6 +12,7 @@ use meter_core::id::DeviceId;
 use meter_core::in_messages::InMessages;
 use meter_core::message::Received;
 use meter_core::outbox::Outbox;
+use meter_core::rule::RuleCache;
 use meter_core::state::Rules;
 use meter_core::store::memory::Memory;
 use meter_core::time::Timestamp;
@@ -108,6 +109,7 @@ impl System {
             memory.clone(),
             InMessages::in_memory(memory),
             outbox,
+            RuleCache::new(memory.clone(), 60),
             choices,
         );
         let deliveries: Vec<_> = messages

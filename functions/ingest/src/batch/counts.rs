@@ -31,13 +31,15 @@ pub struct Counts {
     pub late: usize,
     /// New power-ons.
     pub restarts: usize,
+    /// Samples that alert rules could not judge any more, since they had judged later ones; repeats included.
+    pub judged_late: usize,
     /// Writes of a state that lost its lock.
     pub conflicts: usize,
 }
 
 impl Counts {
     /// The metrics' names and values.
-    pub fn named(&self) -> [(&'static str, usize); 12] {
+    pub fn named(&self) -> [(&'static str, usize); 13] {
         [
             ("MessagesReceived", self.received),
             ("MessagesStored", self.stored),
@@ -50,6 +52,7 @@ impl Counts {
             ("SequenceRepeats", self.repeats),
             ("SequenceLate", self.late),
             ("DeviceRestarts", self.restarts),
+            ("RuleSamplesLate", self.judged_late),
             ("StateConflicts", self.conflicts),
         ]
     }
@@ -62,6 +65,9 @@ impl Counts {
         self.repeats += more(after.sequence.repeats, before.sequence.repeats);
         self.late += more(after.sequence.late, before.sequence.late);
         self.restarts += more(after.sequence.restarts, before.sequence.restarts);
+        // It begins anew where no rule has anything to remember.
+        self.judged_late +=
+            more(after.evaluation.late.max(before.evaluation.late), before.evaluation.late);
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use meter_core::id::{DeviceId, Mid};
 use meter_core::message::{self, Body, Message, Received, Unreadable};
+use meter_core::rule::RuleSet;
 use meter_core::state::{DeviceState, Rules};
 use meter_core::store::StateWrite;
 
@@ -107,6 +109,8 @@ pub(super) struct DeviceWork<'a> {
     /// See [`Batch::echoes`].
     pub(super) echoes: Vec<&'a Message>,
     pub(super) parts_written: bool,
+    /// The alert rules that it was decided by.
+    pub(super) set: Arc<RuleSet>,
 }
 
 impl<'a> DeviceWork<'a> {
@@ -114,13 +118,14 @@ impl<'a> DeviceWork<'a> {
     pub(super) fn decide(
         state: Option<&DeviceState>,
         id: &DeviceId,
-        messages: Vec<&'a Message>,
-        echoes: Vec<&'a Message>,
+        (messages, echoes): (Vec<&'a Message>, Vec<&'a Message>),
+        set: &Arc<RuleSet>,
         rules: &Rules,
     ) -> Self {
         let before = state.cloned().unwrap_or_else(|| DeviceState::new(id.clone()));
         let after = before.clone();
-        let mut work = Self { after, before, messages, echoes, parts_written: false };
+        let set = Arc::clone(set);
+        let mut work = Self { after, before, messages, echoes, parts_written: false, set };
         work.apply(rules);
         work
     }
@@ -139,6 +144,7 @@ impl<'a> DeviceWork<'a> {
         let mut received = [self.messages.as_slice(), self.echoes.as_slice()].concat();
         received.sort_by_key(|m| (m.received.received_at, m.ts, m.seq, m.mid));
         self.after.apply(&received, rules);
+        self.after.evaluate(&received, &self.before.latest, &self.set, rules);
     }
 
     pub(super) fn mids(&self) -> impl Iterator<Item = Mid> {

@@ -1,7 +1,11 @@
 use bytes::Bytes;
+use meter_core::alert::Severity;
 use meter_core::in_messages::InMessages;
 use meter_core::metric::MetricName;
+use meter_core::notice::NoticeEvent;
 use meter_core::points;
+use meter_core::rule::{Condition, Limits, Operator, Rule, Scope};
+use meter_core::state::Notify;
 use meter_core::store::memory::{Fault, Memory, Operation};
 use meter_core::store::{DeviceStore, PointQuery};
 use meter_core::time::Timestamp;
@@ -44,7 +48,8 @@ fn choices() -> Choices {
 }
 
 type InMemory = InMessages<Memory, Memory, Memory>;
-type IngestInMemory = Ingest<Memory, Memory, InMemory, Memory, Memory, Memory, Memory, Memory>;
+type IngestInMemory =
+    Ingest<Memory, Memory, InMemory, Memory, Memory, Memory, Memory, Memory, Memory>;
 
 fn ingest(memory: &Memory) -> IngestInMemory {
     ingest_with(memory, choices())
@@ -52,7 +57,9 @@ fn ingest(memory: &Memory) -> IngestInMemory {
 
 fn ingest_with(memory: &Memory, choices: Choices) -> IngestInMemory {
     let metrics = InMessages::in_memory(memory);
-    Ingest::new(memory.clone(), memory.clone(), metrics, Outbox::in_memory(memory), choices)
+    let alert_rules = RuleCache::new(memory.clone(), 60);
+    let outbox = Outbox::in_memory(memory);
+    Ingest::new(memory.clone(), memory.clone(), metrics, outbox, alert_rules, choices)
 }
 
 /// A clock long after every message of these tests.
@@ -285,6 +292,161 @@ async fn plain_objects_are_under_the_names_that_the_api_gives_them() {
     let key = memory.objects().into_keys().next().unwrap();
     assert!(key.starts_with("a/telemetry/19700101T000001.000000000Z-"), "{key}");
     assert_eq!(archived(&memory, "a").await, 1);
+}
+
+fn rule(metric: &str, for_s: u32) -> Rule {
+    Rule {
+        rule_id: meter_core::id::new_id(second(0)),
+        name: "high".to_owned(),
+        enabled: true,
+        scope: Scope::All,
+        metric: MetricName::parse(metric).unwrap(),
+        condition: Condition::Threshold(Limits::threshold(Operator::Greater, 10.0, None).unwrap()),
+        for_s,
+        severity: Severity::Critical,
+        message: None,
+        notify: true,
+        created_at: second(0),
+        updated_at: second(0),
+        version: 1,
+    }
+}
+
+fn telling() -> Choices {
+    let rules = Rules { notify: Notify::All, rule_hold_down_s: 0, ..choices().rules };
+    Choices { rules, ..choices() }
+}
+
+#[tokio::test]
+async fn a_rule_whose_condition_held_long_enough_raises_one_alert_and_tells_people_once() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    RuleStore::create(&memory, &rule("pf", 10)).await.unwrap();
+    // Two functions in turn, and each message twice.
+    let functions = [ingest_with(&memory, telling()), ingest_with(&memory, telling())];
+    for (n, value) in [20.0, 20.0, 20.0, 20.0, 1.0].into_iter().enumerate() {
+        for function in &functions {
+            let batch = [reading("a", n as i64 * 5, "pf", value)];
+            assert!(function.handle(&batch, now()).await.failed.is_empty());
+        }
+    }
+    let alerts = memory.alerts(&id("a"));
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!((alerts[0].created_at, alerts[0].resolved_at), (second(0), Some(second(20))));
+    let told: Vec<_> = memory.notices().iter().map(|n| (n.event, n.at)).collect();
+    assert_eq!(told, [(NoticeEvent::Opened, second(10)), (NoticeEvent::Resolved, second(20))]);
+    assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
+}
+
+#[tokio::test]
+async fn a_thousand_rules_cost_a_batch_no_call() {
+    let mut writes = Vec::new();
+    for rules in [0, 1_000] {
+        let memory = Memory::new();
+        register(&memory, "a").await;
+        for n in 0..rules {
+            RuleStore::create(&memory, &rule(&format!("m{n}"), 0)).await.unwrap();
+        }
+        let ingest = ingest(&memory);
+        for s in 0..20 {
+            ingest.handle(&[reading("a", s, "pf", 0.5)], now()).await;
+        }
+        assert_eq!(memory.calls(Operation::ReadRules), 1);
+        ingest.handle(&[reading("a", 21, "pf", 0.5)], now().plus_seconds(60)).await;
+        assert_eq!(memory.calls(Operation::ReadRules), 2);
+        writes.push(memory.calls(Operation::SaveStates));
+    }
+    assert_eq!(writes[0], writes[1]);
+}
+
+#[tokio::test]
+async fn a_function_that_holds_old_rules_reads_them_anew_when_another_has_used_newer_ones() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    let (old, new) = (ingest(&memory), ingest(&memory));
+    old.handle(&[reading("a", 1, "pf", 0.5)], now()).await;
+    RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
+    new.handle(&[reading("a", 2, "pf", 11.0)], now()).await;
+    old.handle(&[reading("a", 3, "pf", 12.0)], now()).await;
+    let alerts = memory.alerts(&id("a"));
+    assert_eq!((alerts.len(), alerts[0].resolved_at), (1, None), "{alerts:?}");
+}
+
+#[tokio::test]
+async fn rules_that_cannot_be_read_are_used_on_and_without_any_the_messages_come_again() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    let ingest = ingest(&memory);
+    memory.fail_always(Operation::ReadRules);
+    let batch = [reading("a", 1, "pf", 0.5)];
+    assert_eq!(ingest.handle(&batch, now()).await.failed, BTreeSet::from([0]));
+    memory.heal();
+    assert!(ingest.handle(&batch, now()).await.failed.is_empty());
+    memory.fail_always(Operation::ReadRules);
+    let later = now().plus_seconds(600);
+    assert!(ingest.handle(&[reading("a", 2, "pf", 0.5)], later).await.failed.is_empty());
+}
+
+#[tokio::test]
+async fn a_topic_that_is_away_holds_nothing_up_and_people_hear_of_it_when_it_is_back() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
+    let ingest = ingest_with(&memory, telling());
+    memory.fail_always(Operation::Notify);
+    assert!(ingest.handle(&[reading("a", 1, "pf", 11.0)], now()).await.failed.is_empty());
+    assert!(ingest.handle(&[reading("a", 2, "pf", 12.0)], now()).await.failed.is_empty());
+    assert_eq!(memory.calls(Operation::Notify), 1, "it is not tried with every batch");
+    memory.heal();
+    let later = now().plus_seconds(60);
+    assert!(ingest.handle(&[reading("a", 3, "pf", 12.0)], later).await.failed.is_empty());
+    assert_eq!(memory.notices().len(), 1);
+    assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
+}
+
+#[tokio::test]
+async fn what_nobody_could_be_told_for_a_day_is_given_up() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
+    let ingest = ingest_with(&memory, telling());
+    memory.fail_always(Operation::Notify);
+    ingest.handle(&[reading("a", 1, "pf", 11.0)], now()).await;
+    assert_eq!(memory.state(&id("a")).unwrap().outbox.len(), 1);
+    let next_day = now().plus_seconds(DAY_SECONDS);
+    ingest.handle(&[reading("a", 3, "pf", 12.0)], next_day).await;
+    assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
+}
+
+#[tokio::test]
+async fn an_effect_that_fails_does_not_tell_people_twice() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
+    let ingest = ingest_with(&memory, telling());
+    memory.fail_next(Operation::OpenAlert, Fault::LoseAnswer);
+    let batch = [reading("a", 1, "pf", 11.0)];
+    assert_eq!(ingest.handle(&batch, now()).await.failed, BTreeSet::from([0]));
+    assert!(ingest.handle(&batch, now()).await.failed.is_empty());
+    assert_eq!((memory.alerts(&id("a")).len(), memory.notices().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn people_hear_of_a_device_that_goes_and_of_its_return_when_it_stays() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    let ingest = ingest_with(&memory, telling());
+    let status = |status: &str, s: i64| {
+        let payload = json!({"v": 2, "device_id": "a", "ts": second(s), "status": status});
+        delivery("iot/a/status", payload.to_string(), s)
+    };
+    for (word, s) in [("online", 1), ("offline", 2), ("online", 3), ("offline", 4), ("online", 5)] {
+        ingest.handle(&[status(word, s)], second(s)).await;
+    }
+    let told = || memory.notices().iter().map(|n| (n.event, n.at)).collect::<Vec<_>>();
+    assert_eq!(told(), [(NoticeEvent::Opened, second(2))]);
+    ingest.handle(&[reading("a", 400, "pf", 1.0)], second(401)).await;
+    assert_eq!(told(), [(NoticeEvent::Opened, second(2)), (NoticeEvent::Resolved, second(5))]);
 }
 
 /// What a run of the property test does to the stores.

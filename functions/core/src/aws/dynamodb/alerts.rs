@@ -63,8 +63,12 @@ struct Row {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     acknowledged_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    acknowledged_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     resolved_at: Option<Timestamp>,
     created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rule_id: Option<Uuid>,
 }
 
 fn to_item(alert: &Alert) -> Result<Item, StoreError> {
@@ -77,8 +81,10 @@ fn to_item(alert: &Alert) -> Result<Item, StoreError> {
         message: alert.message.clone(),
         acknowledged: alert.acknowledged,
         acknowledged_at: alert.acknowledged_at,
+        acknowledged_by: alert.acknowledged_by.clone(),
         resolved_at: alert.resolved_at,
         created_at: alert.created_at,
+        rule_id: alert.rule_id,
     })
 }
 
@@ -92,8 +98,10 @@ fn from_item(item: Item) -> Result<Alert, StoreError> {
         message: row.message,
         acknowledged: row.acknowledged,
         acknowledged_at: row.acknowledged_at,
+        acknowledged_by: row.acknowledged_by,
         resolved_at: row.resolved_at,
         created_at: row.created_at,
+        rule_id: row.rule_id,
     })
 }
 
@@ -123,9 +131,7 @@ impl<'a> Listing for Newest<'a> {
     }
 
     fn keeps(&self, alert: &Alert) -> bool {
-        let filter = self.filter;
-        (filter.acknowledged).is_none_or(|wanted| alert.acknowledged == wanted)
-            && (filter.severity).is_none_or(|wanted| alert.severity == wanted)
+        self.filter.passes(alert)
     }
 
     async fn read(
@@ -243,15 +249,16 @@ impl AlertStore for Alerts {
     async fn acknowledge(
         &self,
         alert_id: Uuid,
+        by: Option<&str>,
         at: Timestamp,
     ) -> Result<Option<Alert>, StoreError> {
         let Some(device_id) = self.device_of(alert_id).await? else {
             return Ok(None);
         };
-        let mark = self
+        let mut set = String::from("SET #acknowledged = :yes, #acknowledged_at = :at");
+        let mut mark = self
             .table
             .update(device_id.as_str(), &alert_id.to_string())
-            .update_expression("SET #acknowledged = :yes, #acknowledged_at = :at")
             .condition_expression("#acknowledged = :no")
             .set_expression_attribute_names(names(["acknowledged", "acknowledged_at"]))
             .set_expression_attribute_values(values([
@@ -259,7 +266,13 @@ impl AlertStore for Alerts {
                 ("no", AttributeValue::Bool(false)),
                 ("at", text(at.to_string())),
             ]));
-        let mut actions = vec![built(mark.build())?.action()];
+        if let Some(by) = by {
+            set += ", #acknowledged_by = :by";
+            mark = mark
+                .expression_attribute_names("#acknowledged_by", "acknowledged_by")
+                .expression_attribute_values(":by", text(by));
+        }
+        let mut actions = vec![built(mark.update_expression(set).build())?.action()];
         actions.extend(self.count(Alert::shard(alert_id), -1)?.map(Action::action));
         match transaction::write(&self.table.client, actions).await {
             // Refused: it is acknowledged or gone already.

@@ -278,8 +278,16 @@ impl DeviceStore for Devices {
         let changed = Device { revision: before.revision + 1, ..after.clone() };
         let put = replace(&self.table, before, to_item(&changed)?)?;
         let changes = [(before.status.as_str(), -1), (after.status.as_str(), 1)];
-        if let Some(counts) = counters::add(&self.table, "", before.device_id.shard(), &changes)? {
-            let actions = vec![put.action(), counts.action()];
+        let counts = counters::add(&self.table, "", before.device_id.shard(), &changes)?;
+        let retyped = (before.device_type != after.device_type)
+            .then(|| {
+                let device_type = after.device_type.as_deref();
+                state::set_device_type(&self.states, &before.device_id, device_type)
+            })
+            .transpose()?;
+        if counts.is_some() || retyped.is_some() {
+            let mut actions = vec![put.action()];
+            actions.extend(counts.into_iter().chain(retyped).map(Action::action));
             let written = transaction::write(&self.table.client, actions).await;
             return written.map_err(conflict);
         }

@@ -82,7 +82,7 @@ pub(super) fn from_json<T: DeserializeOwned>(what: &str, json: &str) -> Result<T
 
 /// The key of an item, for an error message.
 fn name(item: &Item) -> String {
-    let keys = ["pk", "sk", "device_id", "alert_id", "cmd_id"];
+    let keys = ["pk", "sk", "device_id", "alert_id", "cmd_id", "rule_id"];
     let texts = keys.iter().filter_map(|key| item.get(*key)?.as_s().ok());
     texts.cloned().collect::<Vec<_>>().join(" ")
 }

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use aws_sdk_dynamodb::types::{
-    BatchStatementRequest, Put, ReturnValuesOnConditionCheckFailure as OnFailure,
+    BatchStatementRequest, Put, ReturnValuesOnConditionCheckFailure as OnFailure, Update,
 };
 use futures::future::{join, join_all};
 use futures::{StreamExt, stream};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{self, CONCURRENCY};
 use super::conditional::{self, Failure};
-use super::item::{Item, decode, encode, from_json, number, size, to_json};
+use super::item::{Item, decode, encode, from_json, number, size, text, to_json};
 use super::statements::{self, copies};
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
@@ -52,7 +52,9 @@ pub(super) fn table(clients: &Clients, tables: &Tables) -> Table {
 }
 
 /// The attributes of an item, and its key.
-const ATTRIBUTES: [&str; 6] = ["version", "registered", "document", "v", due::SHARD, due::AT];
+const ATTRIBUTES: [&str; 7] =
+    ["version", "registered", DEVICE_TYPE, "document", "v", due::SHARD, due::AT];
+const DEVICE_TYPE: &str = "device_type";
 const KEY: &str = "device_id";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,6 +63,9 @@ struct StateItem {
     version: u64,
     /// For people, and for whatever looks at items and not into documents.
     registered: bool,
+    /// Beside the document, so that the registry's transaction can change it without reading that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device_type: Option<String>,
     document: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     due_shard: Option<String>,
@@ -73,6 +78,7 @@ fn to_item(state: &DeviceState) -> Result<Item, StoreError> {
         device_id: state.device_id.clone(),
         version: state.version + 1,
         registered: state.registered,
+        device_type: state.device_type.clone(),
         document: to_json(state)?,
         due_shard: state.due.map(|_| due::shard(&state.device_id)),
         due_at: state.due.map(Timestamp::key),
@@ -83,7 +89,28 @@ pub(super) fn from_item(item: Item) -> Result<DeviceState, StoreError> {
     let item: StateItem = decode(item)?;
     let mut state: DeviceState = from_json(item.device_id.as_str(), &item.document)?;
     state.version = item.version;
+    state.device_type = item.device_type;
     Ok(state)
+}
+
+/// Changes the type of a device in its state. Whoever decides from the state meanwhile loses the lock.
+pub(super) fn set_device_type(
+    table: &Table,
+    id: &DeviceId,
+    device_type: Option<&str>,
+) -> Result<Update, StoreError> {
+    let update = table
+        .update(id.as_str(), "")
+        .condition_expression(table.exists())
+        .set_expression_attribute_names(names(["version", DEVICE_TYPE]))
+        .expression_attribute_values(":one", number(1));
+    let update = match device_type {
+        Some(name) => update
+            .update_expression("SET #device_type = :type ADD #version :one")
+            .expression_attribute_values(":type", text(name)),
+        None => update.update_expression("REMOVE #device_type ADD #version :one"),
+    };
+    built(update.build())
 }
 
 /// Puts a state, with the version after its own, where its own is the stored one.
@@ -108,7 +135,7 @@ fn statement(table: &Table, put: &Put, read: u64) -> Result<BatchStatementReques
     let named = present.iter().chain([&KEY]);
     let mut parameters: Vec<_> =
         named.clone().filter_map(|name| put.item.get(*name)).cloned().collect();
-    let text = if read == 0 {
+    let sentence = if read == 0 {
         let fields: Vec<_> = named.map(|attribute| format!("'{attribute}': ?")).collect();
         format!("INSERT INTO \"{name}\" VALUE {{{}}}", fields.join(", "))
     } else {
@@ -118,7 +145,7 @@ fn statement(table: &Table, put: &Put, read: u64) -> Result<BatchStatementReques
         format!("UPDATE \"{name}\"{sets}{removes} WHERE \"{KEY}\" = ? AND \"version\" = ?")
     };
     let request = BatchStatementRequest::builder()
-        .statement(text)
+        .statement(sentence)
         .set_parameters(Some(parameters))
         .return_values_on_condition_check_failure(OnFailure::AllOld)
         .build();
@@ -129,7 +156,7 @@ fn statement(table: &Table, put: &Put, read: u64) -> Result<BatchStatementReques
 /// this one was done and only its answer was lost: that is no conflict.
 fn refused(stored: Option<&Item>, wanted: &Item) -> Result<(), WriteError> {
     let is_same = |stored: &Item| {
-        let mut attributes = ["version", "document"].iter();
+        let mut attributes = ["version", DEVICE_TYPE, "document"].iter();
         attributes.all(|attribute| stored.get(*attribute) == wanted.get(*attribute))
     };
     match stored.is_some_and(is_same) {

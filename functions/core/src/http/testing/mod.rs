@@ -126,6 +126,13 @@ impl Call {
         self
     }
 
+    /// With a token, of scopes that were given before, of this subject.
+    #[must_use]
+    pub fn subject(mut self, subject: &str) -> Self {
+        self.event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!(subject);
+        self
+    }
+
     /// To a stage.
     #[must_use]
     pub fn stage(mut self, stage: &str) -> Self {

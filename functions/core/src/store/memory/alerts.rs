@@ -53,15 +53,11 @@ impl AlertStore for Memory {
                 device.is_none_or(|id| alert.device_id == *id)
                     && after.is_none_or(|after| alert.alert_id.to_string().as_str() < after)
             });
-            let matches = |alert: &Alert| {
-                (filter.acknowledged).is_none_or(|wanted| alert.acknowledged == wanted)
-                    && (filter.severity).is_none_or(|wanted| alert.severity == wanted)
-            };
             page(
                 rows,
                 request,
                 tables.read_budget,
-                |alert| matches(alert).then(|| alert.clone()),
+                |alert| filter.passes(alert).then(|| alert.clone()),
                 |alert| alert.alert_id.to_string(),
             )
         })
@@ -71,6 +67,7 @@ impl AlertStore for Memory {
     async fn acknowledge(
         &self,
         alert_id: Uuid,
+        by: Option<&str>,
         at: Timestamp,
     ) -> Result<Option<Alert>, StoreError> {
         self.call(Operation::AcknowledgeAlert, |tables| {
@@ -78,6 +75,7 @@ impl AlertStore for Memory {
             if !alert.acknowledged {
                 alert.acknowledged = true;
                 alert.acknowledged_at = Some(at);
+                alert.acknowledged_by = by.map(str::to_owned);
             }
             Some(alert.clone())
         })

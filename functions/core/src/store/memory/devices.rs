@@ -65,6 +65,9 @@ impl DeviceStore for Memory {
             }
             tables.count_status(before.status, -1);
             tables.count_status(after.status, 1);
+            if before.device_type != after.device_type {
+                tables.set_device_type(&before.device_id, after.device_type.clone());
+            }
             let row = Row::Registered(Box::new(Device {
                 revision: before.revision + 1,
                 ..after.clone()

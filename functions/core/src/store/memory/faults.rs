@@ -66,6 +66,13 @@ pub enum Operation {
     AdvanceOta,
     SweepCommands,
     PublishCommand,
+    Notify,
+    CreateRule,
+    GetRule,
+    ListRules,
+    ReplaceRule,
+    RemoveRule,
+    ReadRules,
     Probe,
 }
 

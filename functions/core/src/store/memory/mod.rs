@@ -11,9 +11,11 @@ mod commands;
 mod devices;
 mod faults;
 mod messages;
+mod notifier;
 mod pages;
 mod recount;
 mod rollups;
+mod rules;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -33,6 +35,8 @@ use crate::alert::Alert;
 use crate::command::Command;
 use crate::device::Device;
 use crate::id::{DeviceId, Mid};
+use crate::notice::Notice;
+use crate::rule::Rule;
 use crate::state::DeviceState;
 use crate::time::Timestamp;
 
@@ -74,6 +78,9 @@ struct Tables {
     commands_due: HashMap<Uuid, Timestamp>,
     command_keys: Keys,
     published: Vec<(DeviceId, Bytes)>,
+    rules: BTreeMap<Uuid, Rule>,
+    rules_generation: u64,
+    notices: Vec<Notice>,
 }
 
 /// A row of the registry.
@@ -107,6 +114,9 @@ impl Default for Tables {
             commands_due: HashMap::new(),
             command_keys: HashMap::new(),
             published: Vec::new(),
+            rules: BTreeMap::new(),
+            rules_generation: 0,
+            notices: Vec::new(),
         }
     }
 }
@@ -200,6 +210,11 @@ impl Memory {
     /// What was handed to the broker, in order.
     pub fn published(&self) -> Vec<(DeviceId, Bytes)> {
         self.tables().published.clone()
+    }
+
+    /// What people were told, in order.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.tables().notices.clone()
     }
 }
 

@@ -92,6 +92,14 @@ impl Tables {
         self.states.insert(state.device_id.clone(), state);
     }
 
+    /// A device's type is another one. Whoever decides from the state meanwhile loses the lock.
+    pub(super) fn set_device_type(&mut self, id: &DeviceId, device_type: Option<String>) {
+        if let Some(state) = self.states.get_mut(id) {
+            state.device_type = device_type;
+            state.version += 1;
+        }
+    }
+
     pub(super) fn count_connection(&mut self, connection: Connection, by: i64) {
         let count = self.counts.by_connection.entry(connection).or_default();
         *count = count.saturating_add_signed(by);

@@ -1,5 +1,5 @@
 use futures::future::join_all;
-use meter_core::alert::{Alert, Severity};
+use meter_core::alert::{Alert, AlertState, Severity};
 use meter_core::id;
 use meter_core::store::{
     AlertFilter, AlertStore, IDEMPOTENCY_SECONDS, IdempotencyKey, Made, Revision,
@@ -18,6 +18,7 @@ promises! {
     of_two_revisions_the_greater_one_stands
     a_revision_leaves_the_rest_of_an_alert_alone
     alerts_are_listed_newest_first_of_a_device_and_of_the_fleet
+    alerts_are_listed_by_where_they_are_in_their_life
     a_sweep_removes_all_alerts_of_one_device_and_their_keys
 }
 
@@ -84,14 +85,20 @@ async fn an_alert_is_acknowledged_once_and_twice_is_no_error(ports: &impl Ports)
     registered(ports, "m").await;
     let raised = alert("m", second(1));
     open(ports, &raised).await;
-    let seen = Alert { acknowledged: true, acknowledged_at: Some(second(2)), ..raised.clone() };
-    for at in [2, 3] {
-        let answer = ports.alerts().acknowledge(raised.alert_id, second(at)).await.unwrap();
+    let seen = Alert {
+        acknowledged: true,
+        acknowledged_at: Some(second(2)),
+        acknowledged_by: Some("é".to_owned()),
+        ..raised.clone()
+    };
+    for (by, at) in [("é", 2), ("other", 3)] {
+        let by = Some(by);
+        let answer = ports.alerts().acknowledge(raised.alert_id, by, second(at)).await.unwrap();
         assert_eq!(answer, Some(seen.clone()));
         assert_eq!(unacknowledged(ports).await, 0);
     }
     let unknown = id::new_id(second(1));
-    assert_eq!(ports.alerts().acknowledge(unknown, second(2)).await.unwrap(), None);
+    assert_eq!(ports.alerts().acknowledge(unknown, None, second(2)).await.unwrap(), None);
     assert_eq!(of_device(ports, "m").await, [seen]);
 }
 
@@ -102,7 +109,7 @@ async fn many_who_acknowledge_an_alert_are_counted_as_one(ports: &impl Ports) {
     open(ports, &other).await;
     let tries = (0..6).map(|n| {
         let (ports, id) = (ports.clone(), one.alert_id);
-        async move { ports.alerts().acknowledge(id, second(n)).await.unwrap().unwrap() }
+        async move { ports.alerts().acknowledge(id, None, second(n)).await.unwrap().unwrap() }
     });
     let answers = join_all(tries).await;
     assert!(answers.iter().all(|alert| alert == &answers[0] && alert.acknowledged), "{answers:?}");
@@ -154,7 +161,7 @@ async fn a_revision_leaves_the_rest_of_an_alert_alone(ports: &impl Ports) {
     open(ports, &raised).await;
     revise(ports, "m", &raised, 2, None, Some("é\u{1}")).await;
     assert_eq!(unacknowledged(ports).await, 1);
-    ports.alerts().acknowledge(raised.alert_id, second(2)).await.unwrap();
+    ports.alerts().acknowledge(raised.alert_id, None, second(2)).await.unwrap();
     revise(ports, "m", &raised, 3, Some(3), None).await;
     let expected = Alert {
         message: "é\u{1}".to_owned(),
@@ -182,8 +189,12 @@ async fn alerts_are_listed_newest_first_of_a_device_and_of_the_fleet(ports: &imp
         }
         open(ports, &raised).await;
         if n % 4 == 0 {
-            raised =
-                ports.alerts().acknowledge(raised.alert_id, second(99)).await.unwrap().unwrap();
+            raised = ports
+                .alerts()
+                .acknowledge(raised.alert_id, None, second(99))
+                .await
+                .unwrap()
+                .unwrap();
         }
         all.insert(0, raised);
     }
@@ -197,11 +208,45 @@ async fn alerts_are_listed_newest_first_of_a_device_and_of_the_fleet(ports: &imp
                     .filter(|a| severity.is_none_or(|wanted| a.severity == wanted))
                     .cloned()
                     .collect();
-                let filter = AlertFilter { device_id: device_id.clone(), acknowledged, severity };
+                let filter = AlertFilter {
+                    device_id: device_id.clone(),
+                    acknowledged,
+                    severity,
+                    state: None,
+                };
                 assert_eq!(list(ports, filter.clone()).await, expected, "{filter:?}");
             }
         }
     }
+}
+
+async fn alerts_are_listed_by_where_they_are_in_their_life(ports: &impl Ports) {
+    registered(ports, "m").await;
+    let rule_id = Some(id::new_id(second(0)));
+    let alerts = [1, 2, 3, 4].map(|n| Alert { rule_id, ..alert("m", second(n)) });
+    for alert in &alerts {
+        open(ports, alert).await;
+    }
+    for alert in &alerts[1..3] {
+        ports.alerts().acknowledge(alert.alert_id, None, second(9)).await.unwrap();
+    }
+    for alert in &alerts[2..] {
+        revise(ports, "m", alert, 1, Some(9), None).await;
+    }
+    let device = Some(given::id("m"));
+    for device_id in [None, device] {
+        let listed = async |state| {
+            let state = Some(state);
+            let filter =
+                AlertFilter { device_id: device_id.clone(), state, ..AlertFilter::default() };
+            list(ports, filter).await.into_iter().map(|alert| alert.alert_id).collect::<Vec<_>>()
+        };
+        let ids = [3, 2, 1, 0].map(|n: usize| alerts[n].alert_id);
+        assert_eq!(listed(AlertState::Open).await, ids[3..]);
+        assert_eq!(listed(AlertState::Acknowledged).await, ids[2..3]);
+        assert_eq!(listed(AlertState::Resolved).await, ids[..2]);
+    }
+    assert_eq!(of_device(ports, "m").await[3].rule_id, rule_id);
 }
 
 async fn a_sweep_removes_all_alerts_of_one_device_and_their_keys(ports: &impl Ports) {
@@ -212,7 +257,7 @@ async fn a_sweep_removes_all_alerts_of_one_device_and_their_keys(ports: &impl Po
             let raised = alert(device, second(n));
             assert_eq!(ports.alerts().open(&raised, Some(&key)).await.unwrap(), Made::New);
             if n % 10 == 0 {
-                ports.alerts().acknowledge(raised.alert_id, second(99)).await.unwrap();
+                ports.alerts().acknowledge(raised.alert_id, None, second(99)).await.unwrap();
             }
         }
     }

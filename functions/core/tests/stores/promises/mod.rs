@@ -8,6 +8,7 @@ mod messages;
 mod quarantine;
 mod recount;
 mod rollups;
+mod rules;
 mod states;
 
 use futures::future::BoxFuture;
@@ -43,6 +44,7 @@ pub(crate) fn all<P: Ports>() -> Vec<Promise<P>> {
         commands::all(),
         recount::all(),
         rollups::all(),
+        rules::all(),
     ]
     .into_iter()
     .flatten()

@@ -33,7 +33,7 @@ async fn fleet(ports: &impl Ports) {
         let alert = alert("m1", second(n));
         ports.alerts().open(&alert, None).await.unwrap();
         if n < 2 {
-            ports.alerts().acknowledge(alert.alert_id, second(9)).await.unwrap();
+            ports.alerts().acknowledge(alert.alert_id, None, second(9)).await.unwrap();
         }
     }
 }

@@ -1,0 +1,174 @@
+//! What a client may say of a rule.
+
+use std::ops::RangeInclusive;
+
+use meter_core::alert::Severity;
+use meter_core::http::Problem;
+use meter_core::http::body::Fields;
+use meter_core::id::DeviceId;
+use meter_core::metric::MetricName;
+use meter_core::rule::{Condition, Limits, MessageTemplate, Operator, Placeholder, Rule, Scope};
+use meter_core::time::Timestamp;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// The longest name, in characters: it is in every notice.
+const MAX_NAME: usize = 100;
+
+/// The longest message, in characters.
+const MAX_MESSAGE: usize = 500;
+
+/// The longest device type, in characters, as in the registry.
+const MAX_TYPE: usize = 255;
+
+/// A week, in seconds.
+const MAX_FOR_S: u64 = 7 * 24 * 3600;
+
+/// What a rule is made of.
+const NAMES: [&str; 14] = [
+    "name",
+    "enabled",
+    "scope",
+    "metric",
+    "kind",
+    "operator",
+    "threshold",
+    "low",
+    "high",
+    "clear",
+    "for_s",
+    "severity",
+    "message",
+    "notify",
+];
+
+/// What an answer has besides; a client may send it back, and it is not looked at.
+const ANSWERED: [&str; 4] = ["rule_id", "created_at", "updated_at", "version"];
+
+/// Reads a rule. Its id, times and version are for the caller to set.
+pub(super) fn read(body: &Map<String, Value>) -> Result<Rule, Problem> {
+    let fields = Fields::of(body);
+    // A threshold that is misspelt would be a rule that nobody meant.
+    fields.only(&[&NAMES[..], &ANSWERED].concat())?;
+    let condition = condition(&fields)?;
+    let least = if condition == Condition::NoData { 1 } else { 0 };
+    Ok(Rule {
+        rule_id: Uuid::nil(),
+        name: fields.required_text("name", 1..=MAX_NAME)?.to_owned(),
+        enabled: fields.flag("enabled")?.unwrap_or(true),
+        scope: scope(&fields)?,
+        metric: metric(&fields)?,
+        for_s: for_s(&fields, least..=MAX_FOR_S)?,
+        severity: fields
+            .word("severity", Severity::parse, "info, warning, critical")?
+            .unwrap_or(Severity::Warning),
+        message: message(&fields, &condition)?,
+        notify: fields.flag("notify")?.unwrap_or(true),
+        condition,
+        created_at: Timestamp::EPOCH,
+        updated_at: Timestamp::EPOCH,
+        version: 0,
+    })
+}
+
+fn metric(fields: &Fields<'_>) -> Result<MetricName, Problem> {
+    let name = fields.required_text("metric", 0..=usize::MAX)?;
+    MetricName::parse(name).map_err(|bad| fields.wrong("metric", bad.to_string()))
+}
+
+fn for_s(fields: &Fields<'_>, range: RangeInclusive<u64>) -> Result<u32, Problem> {
+    let least = *range.start();
+    let given = fields.integer("for_s", range)?;
+    if least > 0 && given.is_none() {
+        return Err(fields.wrong("for_s", "is missing: for how many seconds may nothing come?"));
+    }
+    Ok(given.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0))
+}
+
+/// `"all"` (the default), `{"device_type": …}` or `{"device_id": …}`.
+fn scope(fields: &Fields<'_>) -> Result<Scope, Problem> {
+    const NAME: &str = "scope";
+    const WORDS: &str = "must be \"all\", {\"device_type\": …} or {\"device_id\": …}";
+    let object = match fields.get(NAME) {
+        None => return Ok(Scope::All),
+        Some(Value::String(word)) if word == "all" => return Ok(Scope::All),
+        Some(Value::Object(object)) if object.len() == 1 => object,
+        Some(_) => return Err(fields.wrong(NAME, WORDS)),
+    };
+    let scope = Fields::at(NAME, object);
+    if let Some(name) = scope.text("device_type", 1..=MAX_TYPE)? {
+        return Ok(Scope::DeviceType(name.to_owned()));
+    }
+    if let Some(id) = scope.text("device_id", 0..=usize::MAX)? {
+        let id = DeviceId::parse(id);
+        return Ok(Scope::DeviceId(id.map_err(|bad| scope.wrong("device_id", bad.to_string()))?));
+    }
+    Err(fields.wrong(NAME, WORDS))
+}
+
+fn condition(fields: &Fields<'_>) -> Result<Condition, Problem> {
+    let kinds = "threshold, rate_of_change, no_data";
+    let of = |word: &str| match word {
+        "threshold" => Some(Condition::Threshold as fn(Limits) -> Condition),
+        "rate_of_change" => Some(Condition::RateOfChange as fn(Limits) -> Condition),
+        "no_data" => Some((|_| Condition::NoData) as fn(Limits) -> Condition),
+        _ => None,
+    };
+    let is_silence = fields.get("kind").and_then(Value::as_str) == Some("no_data");
+    let kind = fields.word("kind", of, kinds)?.unwrap_or(Condition::Threshold);
+    if is_silence {
+        absent(fields, &["operator", "threshold", "low", "high", "clear"], "of kind no_data")?;
+        return Ok(Condition::NoData);
+    }
+    Ok(kind(limits(fields)?))
+}
+
+fn limits(fields: &Fields<'_>) -> Result<Limits, Problem> {
+    let operators = ">, >=, <, <=, outside, inside";
+    let operator = fields.word("operator", Operator::parse, operators)?;
+    let operator = operator.ok_or_else(|| fields.wrong("operator", "is missing"))?;
+    let number = |name| {
+        let number = fields.number(name)?;
+        number.ok_or_else(|| fields.wrong(name, "is missing"))
+    };
+    let with = format!("with the operator {}", operator.as_str());
+    let limits = if operator.is_of_range() {
+        absent(fields, &["threshold"], &with)?;
+        let clear = match fields.object("clear")? {
+            None => None,
+            Some(object) => {
+                let clear = Fields::at("clear", object);
+                clear.only(&["low", "high"])?;
+                let end = |name| {
+                    let number = clear.number(name)?;
+                    number.ok_or_else(|| clear.wrong(name, "is missing"))
+                };
+                Some((end("low")?, end("high")?))
+            }
+        };
+        Limits::range(operator, (number("low")?, number("high")?), clear)
+    } else {
+        absent(fields, &["low", "high"], &with)?;
+        Limits::threshold(operator, number("threshold")?, fields.number("clear")?)
+    };
+    limits.map_err(|bad| fields.wrong(bad.field, bad.reason))
+}
+
+/// Refuses what would have no effect.
+fn absent(fields: &Fields<'_>, names: &[&str], of: &str) -> Result<(), Problem> {
+    match names.iter().find(|name| fields.get(name).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(fields.wrong(name, format!("has no meaning {of}"))),
+    }
+}
+
+fn message(fields: &Fields<'_>, condition: &Condition) -> Result<Option<MessageTemplate>, Problem> {
+    const NAME: &str = "message";
+    let Some(text) = fields.text(NAME, 1..=MAX_MESSAGE)? else { return Ok(None) };
+    let template =
+        MessageTemplate::parse(text).map_err(|bad| fields.wrong(NAME, bad.to_string()))?;
+    if *condition == Condition::NoData && template.has(Placeholder::Value) {
+        return Err(fields.wrong(NAME, "has {value}, which no data has"));
+    }
+    Ok(Some(template))
+}

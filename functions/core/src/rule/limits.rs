@@ -1,0 +1,234 @@
+//! Where a value has to lie for an alert to begin, and where for it to end.
+
+use serde::{Deserialize, Serialize};
+
+/// How a value is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    /// Greater than the threshold.
+    #[serde(rename = ">")]
+    Greater,
+    /// At least the threshold.
+    #[serde(rename = ">=")]
+    AtLeast,
+    /// Less than the threshold.
+    #[serde(rename = "<")]
+    Less,
+    /// At most the threshold.
+    #[serde(rename = "<=")]
+    AtMost,
+    /// Below the low end of a range, or above the high one.
+    #[serde(rename = "outside")]
+    Outside,
+    /// In a range, ends included.
+    #[serde(rename = "inside")]
+    Inside,
+}
+
+impl Operator {
+    /// Every operator.
+    pub const ALL: [Self; 6] =
+        [Self::Greater, Self::AtLeast, Self::Less, Self::AtMost, Self::Outside, Self::Inside];
+
+    /// The API's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Greater => ">",
+            Self::AtLeast => ">=",
+            Self::Less => "<",
+            Self::AtMost => "<=",
+            Self::Outside => "outside",
+            Self::Inside => "inside",
+        }
+    }
+
+    /// Reads the API's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operator| operator.as_str() == text)
+    }
+
+    /// Whether it compares with a range, and not with one threshold.
+    pub const fn is_of_range(self) -> bool {
+        matches!(self, Self::Outside | Self::Inside)
+    }
+}
+
+/// Where an alert begins and, with hysteresis, where it ends. All numbers are finite.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    operator: Operator,
+    /// The threshold; of a range the low end.
+    low: f64,
+    /// The threshold; of a range the high end.
+    high: f64,
+    clear_low: f64,
+    clear_high: f64,
+}
+
+/// Limits that contradict themselves: the field, and what it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct BadLimits {
+    /// Which field.
+    pub field: &'static str,
+    /// What it must be.
+    pub reason: &'static str,
+}
+
+const fn bad(field: &'static str, reason: &'static str) -> BadLimits {
+    BadLimits { field, reason }
+}
+
+impl Limits {
+    /// A value compared with one threshold. The alert ends when the comparison with `clear` fails; it may not lie
+    /// beyond the threshold.
+    pub fn threshold(
+        operator: Operator,
+        threshold: f64,
+        clear: Option<f64>,
+    ) -> Result<Self, BadLimits> {
+        let clear = clear.unwrap_or(threshold);
+        match operator {
+            Operator::Greater | Operator::AtLeast if clear > threshold => {
+                return Err(bad("clear", "must not be greater than threshold"));
+            }
+            Operator::Less | Operator::AtMost if clear < threshold => {
+                return Err(bad("clear", "must not be less than threshold"));
+            }
+            Operator::Outside | Operator::Inside => {
+                return Err(bad("operator", "compares with low and high, not with a threshold"));
+            }
+            _ => {}
+        }
+        Ok(Self { operator, low: threshold, high: threshold, clear_low: clear, clear_high: clear })
+    }
+
+    /// A value compared with a range. The alert ends when the comparison with the range `clear` fails, which for
+    /// `outside` lies in the range and for `inside` around it.
+    pub fn range(
+        operator: Operator,
+        (low, high): (f64, f64),
+        clear: Option<(f64, f64)>,
+    ) -> Result<Self, BadLimits> {
+        if low > high {
+            return Err(bad("low", "must not be greater than high"));
+        }
+        let (clear_low, clear_high) = clear.unwrap_or((low, high));
+        if clear_low > clear_high {
+            return Err(bad("clear.low", "must not be greater than clear.high"));
+        }
+        match operator {
+            Operator::Outside if clear_low < low || clear_high > high => {
+                Err(bad("clear", "must lie in the range from low to high"))
+            }
+            Operator::Inside if clear_low > low || clear_high < high => {
+                Err(bad("clear", "must hold the range from low to high"))
+            }
+            Operator::Outside | Operator::Inside => {
+                Ok(Self { operator, low, high, clear_low, clear_high })
+            }
+            _ => Err(bad("operator", "compares with a threshold, not with low and high")),
+        }
+    }
+
+    /// How it compares.
+    pub const fn operator(&self) -> Operator {
+        self.operator
+    }
+
+    /// The threshold twice, or the ends of the range.
+    pub const fn ends(&self) -> (f64, f64) {
+        (self.low, self.high)
+    }
+
+    /// The same of what ends an alert; none where that is the same.
+    pub fn clear_ends(&self) -> Option<(f64, f64)> {
+        let ends = (self.clear_low, self.clear_high);
+        (ends != self.ends()).then_some(ends)
+    }
+
+    /// Whether a value begins an alert.
+    pub fn raises(&self, value: f64) -> bool {
+        compare(self.operator, value, self.low, self.high)
+    }
+
+    /// Whether a value ends one.
+    pub fn clears(&self, value: f64) -> bool {
+        !compare(self.operator, value, self.clear_low, self.clear_high)
+    }
+}
+
+fn compare(operator: Operator, value: f64, low: f64, high: f64) -> bool {
+    match operator {
+        Operator::Greater => value > low,
+        Operator::AtLeast => value >= low,
+        Operator::Less => value < low,
+        Operator::AtMost => value <= low,
+        Operator::Outside => value < low || value > high,
+        Operator::Inside => (low..=high).contains(&value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_ends_belong_to_the_range_and_a_threshold_to_at_least_and_at_most() {
+        for (operator, below, at, above) in [
+            (Operator::Greater, false, false, true),
+            (Operator::AtLeast, false, true, true),
+            (Operator::Less, true, false, false),
+            (Operator::AtMost, true, true, false),
+        ] {
+            let limits = Limits::threshold(operator, 5.0, None).unwrap();
+            assert_eq!([4.0, 5.0, 6.0].map(|v| limits.raises(v)), [below, at, above]);
+        }
+        let range = |operator| Limits::range(operator, (1.0, 2.0), None).unwrap();
+        let values = [0.9, 1.0, 2.0, 2.1];
+        let raises = |operator| values.map(|v| range(operator).raises(v));
+        assert_eq!(raises(Operator::Outside), [true, false, false, true]);
+        assert_eq!(raises(Operator::Inside), [false, true, true, false]);
+    }
+
+    #[test]
+    fn an_alert_ends_only_beyond_the_level_of_clearance() {
+        let limits = Limits::threshold(Operator::Greater, 90.0, Some(85.0)).unwrap();
+        assert_eq!([91.0, 90.0, 85.1, 85.0].map(|v| limits.clears(v)), [false, false, false, true]);
+        let limits = Limits::range(Operator::Outside, (10.0, 20.0), Some((12.0, 18.0))).unwrap();
+        assert_eq!([9.0, 11.0, 12.0, 19.0].map(|v| limits.clears(v)), [false, false, true, false]);
+    }
+
+    #[test]
+    fn limits_that_contradict_themselves_name_the_field() {
+        let threshold = |operator, clear| Limits::threshold(operator, 5.0, Some(clear));
+        assert_eq!(threshold(Operator::Greater, 6.0).unwrap_err().field, "clear");
+        assert_eq!(threshold(Operator::AtMost, 4.0).unwrap_err().field, "clear");
+        assert_eq!(threshold(Operator::Inside, 5.0).unwrap_err().field, "operator");
+        let range = |operator, clear| Limits::range(operator, (1.0, 2.0), clear);
+        assert_eq!(range(Operator::Outside, Some((0.5, 2.0))).unwrap_err().field, "clear");
+        assert_eq!(range(Operator::Inside, Some((1.5, 2.0))).unwrap_err().field, "clear");
+        assert_eq!(range(Operator::Inside, Some((3.0, 2.0))).unwrap_err().field, "clear.low");
+        assert_eq!(range(Operator::Less, None).unwrap_err().field, "operator");
+        assert_eq!(Limits::range(Operator::Inside, (2.0, 1.0), None).unwrap_err().field, "low");
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_begins_and_ends_an_alert(
+            operator in 0_usize..6, a in -9_i8..9, b in -9_i8..9, c in -9_i8..9, d in -9_i8..9, value in -9_i8..9,
+        ) {
+            let operator = Operator::ALL[operator];
+            let [a, b, c, d, value] = [a, b, c, d, value].map(f64::from);
+            let limits = match operator.is_of_range() {
+                true => Limits::range(operator, (a, b), Some((c, d))),
+                false => Limits::threshold(operator, a, Some(c)),
+            };
+            if let Ok(limits) = limits {
+                prop_assert!(!(limits.raises(value) && limits.clears(value)));
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! All rules, such that those for a sample are found at once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Condition, Rule, Scope};
+use crate::id::DeviceId;
+use crate::metric::MetricName;
+
+type ByMetric = HashMap<MetricName, Vec<Arc<Rule>>>;
+
+/// The rules that are enabled.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSet {
+    /// Counts the changes of any rule: of two sets the one with the greater number is the newer one.
+    pub generation: u64,
+    of_all: ByMetric,
+    of_type: HashMap<String, ByMetric>,
+    of_device: HashMap<DeviceId, ByMetric>,
+    by_id: HashMap<Uuid, Arc<Rule>>,
+    /// Whether one of them is about data that does not come.
+    pub watches_silence: bool,
+}
+
+impl RuleSet {
+    /// The set of these rules, as they are after so many changes.
+    pub fn new(rules: impl IntoIterator<Item = Rule>, generation: u64) -> Self {
+        let mut set = Self { generation, ..Self::default() };
+        for rule in rules.into_iter().filter(|rule| rule.enabled) {
+            let rule = Arc::new(rule);
+            set.watches_silence |= rule.condition == Condition::NoData;
+            let by_metric = match &rule.scope {
+                Scope::All => &mut set.of_all,
+                Scope::DeviceType(name) => set.of_type.entry(name.clone()).or_default(),
+                Scope::DeviceId(id) => set.of_device.entry(id.clone()).or_default(),
+            };
+            by_metric.entry(rule.metric.clone()).or_default().push(Arc::clone(&rule));
+            set.by_id.insert(rule.rule_id, rule);
+        }
+        set
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Those for a device.
+    pub fn applying(&self, device_id: &DeviceId, device_type: Option<&str>) -> Applying<'_> {
+        let of_type = device_type.and_then(|name| self.of_type.get(name));
+        let scopes = [Some(&self.of_all), of_type, self.of_device.get(device_id)];
+        Applying { set: self, scopes }
+    }
+}
+
+/// The rules for one device.
+#[derive(Debug, Clone, Copy)]
+pub struct Applying<'a> {
+    set: &'a RuleSet,
+    scopes: [Option<&'a ByMetric>; 3],
+}
+
+impl<'a> Applying<'a> {
+    /// Those on a metric.
+    pub fn on(&self, metric: &MetricName) -> impl Iterator<Item = &'a Rule> + use<'a> {
+        let scopes = self.scopes.map(|scope| scope.and_then(|by_metric| by_metric.get(metric)));
+        scopes.into_iter().flatten().flatten().map(Arc::as_ref)
+    }
+
+    /// Whether there is one on a metric.
+    pub fn is_on(&self, metric: &MetricName) -> bool {
+        self.scopes.iter().flatten().any(|by_metric| by_metric.contains_key(metric))
+    }
+
+    /// Whether there is none at all.
+    pub fn is_empty(&self) -> bool {
+        self.scopes.iter().flatten().all(|by_metric| by_metric.is_empty())
+    }
+
+    /// The metrics of these on which there is one.
+    pub fn among<'m>(
+        &self,
+        metrics: impl Iterator<Item = &'m MetricName>,
+    ) -> BTreeSet<&'m MetricName> {
+        metrics.filter(|metric| self.is_on(metric)).collect()
+    }
+
+    /// One of them by its id.
+    pub fn find(&self, rule_id: Uuid) -> Option<&'a Rule> {
+        let rule = self.set.by_id.get(&rule_id)?;
+        self.on(&rule.metric).find(|applying| applying.rule_id == rule_id)
+    }
+}

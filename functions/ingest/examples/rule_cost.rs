@@ -1,0 +1,170 @@
+//! What alert rules cost: batches of 1,000 messages through ingest over stores in memory, with 0, 10 and 1,000 rules.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use ingest::batch::{Choices, Ingest};
+use ingest::event::Delivery;
+use meter_core::alert::Severity;
+use meter_core::archive::Layout;
+use meter_core::device::{Device, DeviceStatus};
+use meter_core::id::{DeviceId, new_id};
+use meter_core::in_messages::InMessages;
+use meter_core::lock;
+use meter_core::message::Received;
+use meter_core::metric::MetricName;
+use meter_core::outbox::Outbox;
+use meter_core::rule::{Condition, Limits, Operator, Rule, RuleCache, Scope};
+use meter_core::state::Rules;
+use meter_core::store::memory::{Memory, Operation};
+use meter_core::store::{DeviceStore, RuleStore};
+use meter_core::time::Timestamp;
+use serde_json::json;
+
+const DEVICES: usize = 100;
+const MESSAGES: usize = 1_000;
+/// Of each message.
+const METRICS: usize = 20;
+const BATCHES: usize = 5;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    println!(
+        "{MESSAGES} messages of {DEVICES} devices a batch, {METRICS} metrics each; {BATCHES} batches, the median\n"
+    );
+    println!(
+        "{:>6}  {:>9}  {:>11}  {:>11}  {:>11}",
+        "rules", "ms/batch", "rule reads", "state writes", "alerts"
+    );
+    let mut first = None;
+    for rules in [0, 10, 1_000] {
+        let run = measure(rules).await.with_context(|| format!("with {rules} rules"))?;
+        let ms = run.median.as_secs_f64() * 1e3;
+        let first = *first.get_or_insert(ms);
+        println!(
+            "{rules:>6}  {ms:>9.1}  {:>11}  {:>11}  {:>11}  {:+.1} %",
+            run.rule_reads,
+            run.state_writes,
+            run.alerts,
+            (ms / first - 1.0) * 100.0
+        );
+    }
+    Ok(())
+}
+
+struct Run {
+    median: Duration,
+    rule_reads: usize,
+    state_writes: usize,
+    alerts: usize,
+}
+
+async fn measure(rules: usize) -> Result<Run> {
+    let memory = Memory::new();
+    let begin = Timestamp::parse("2026-03-01T12:00:00Z")?;
+    for device in 0..DEVICES {
+        register(&memory, device, begin).await?;
+    }
+    for n in 0..rules {
+        RuleStore::create(&memory, &rule(n, begin)?).await?;
+    }
+    let choices = Choices {
+        layout: Layout::Batch,
+        rules: Rules::default(),
+        ttl_days: None,
+        require_registration: false,
+    };
+    let outbox = Outbox::in_memory(&memory);
+    let cache = RuleCache::new(memory.clone(), 60);
+    let ingest = Ingest::new(
+        memory.clone(),
+        memory.clone(),
+        InMessages::in_memory(&memory),
+        outbox,
+        cache,
+        choices,
+    );
+    let mut times = Vec::new();
+    for batch in 0..BATCHES {
+        let now = begin.plus_seconds(10 * (batch as i64 + 1));
+        let deliveries: Vec<_> = (0..MESSAGES).map(|n| delivery(batch, n, now)).collect();
+        let started = Instant::now();
+        let outcome = ingest.handle(&deliveries, now).await;
+        times.push(started.elapsed());
+        ensure!(outcome.failed.is_empty(), "{} messages failed", outcome.failed.len());
+    }
+    times.sort_unstable();
+    Ok(Run {
+        median: times[BATCHES / 2],
+        rule_reads: memory.calls(Operation::ReadRules),
+        state_writes: memory.calls(Operation::SaveStates),
+        alerts: memory.calls(Operation::OpenAlert),
+    })
+}
+
+fn id(device: usize) -> Result<DeviceId> {
+    DeviceId::parse(&format!("meter-{device}")).context("a device id")
+}
+
+async fn register(memory: &Memory, device: usize, at: Timestamp) -> Result<()> {
+    let device = Device {
+        id: new_id(at),
+        device_id: id(device)?,
+        device_name: format!("Meter {device}"),
+        device_type: Some("meter".to_owned()),
+        location: None,
+        status: DeviceStatus::Active,
+        metadata: serde_json::Map::new(),
+        config: serde_json::Map::new(),
+        command_key: None,
+        created_at: at,
+        updated_at: at,
+        revision: 1,
+    };
+    let mut state = lock::read_state(memory, &device.device_id).await?;
+    state.register(at, &Rules::default());
+    state.device_type.clone_from(&device.device_type);
+    Ok(DeviceStore::create(memory, &device, &state).await?)
+}
+
+/// Of a thousand rules a third is for all devices, a third for their type, a third for one of them: 50 a metric.
+fn rule(n: usize, at: Timestamp) -> Result<Rule> {
+    Ok(Rule {
+        rule_id: new_id(at),
+        name: format!("Rule {n}"),
+        enabled: true,
+        scope: match n % 3 {
+            0 => Scope::All,
+            1 => Scope::DeviceType("meter".to_owned()),
+            _ => Scope::DeviceId(id(n % DEVICES)?),
+        },
+        metric: MetricName::parse(&format!("metric_{}", n % METRICS))?,
+        condition: Condition::Threshold(Limits::threshold(Operator::Greater, 99.0, Some(95.0))?),
+        for_s: 30,
+        severity: Severity::Warning,
+        message: None,
+        notify: true,
+        created_at: at,
+        updated_at: at,
+        version: 1,
+    })
+}
+
+fn delivery(batch: usize, n: usize, received_at: Timestamp) -> Delivery {
+    let (device, seq) = (n % DEVICES, batch * MESSAGES / DEVICES + n / DEVICES);
+    let name = format!("meter-{device}");
+    let ts = received_at.plus_seconds(-10 + (n / DEVICES) as i64);
+    // One value in fifty is beyond the threshold.
+    let value = |metric: usize| if (n + metric) % 50 == 0 { 100.0 } else { 50.0 };
+    let measurements: Vec<_> = (0..METRICS)
+        .map(|metric| json!({"type": format!("metric_{metric}"), "val": value(metric)}))
+        .collect();
+    let payload = json!({"v": 2, "device_id": name, "ts": ts, "seq": seq, "boot": 1, "msg_type": "telemetry",
+        "measurements": measurements});
+    let received = Received {
+        topic: format!("iot/{name}/telemetry"),
+        payload: payload.to_string().into(),
+        received_at,
+    };
+    Delivery { id: n.to_string(), received, damage: None }
+}
