@@ -16,7 +16,7 @@ CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
-.PHONY: help setup run recount reset test fuzz soak lint bench clean redrive deploy-local audit
+.PHONY: help setup run recount reset test fuzz soak lint bench bench-rules clean redrive notifications deploy-local audit
 
 help:
 	@echo 'Targets:'
@@ -44,6 +44,9 @@ reset: ## Remove all data of `make run`
 
 redrive: ## Bring dead letters, and what IoT rules could not deliver, back to ingest (docs/operations.md)
 	@$(STACK) redrive
+
+notifications: ## Print what people are told of alerts while `make run` runs, until Ctrl-C (docs/alerts.md)
+	@$(STACK) notifications
 
 deploy-local: ## Deploy template.yaml with sam into an endpoint of its own (ENDPOINT_PORT=4566); Ctrl-C removes it
 	@local/setup test
@@ -94,6 +97,9 @@ bench: setup ## Time from publish to answer, and a burst of 10,000 messages twic
 	@cargo build --workspace --bins --profile $(PROFILE)
 	@$(STACK) exec -- sh -c 'load latency --register --mqtt $$MQTT --api $$REST_URL'
 	@$(STACK) exec -- sh -c 'load --repeat 2 --register --mqtt $$MQTT --api $$REST_URL'
+
+bench-rules: ## What 0, 10 and 1,000 alert rules cost a batch of 1,000 messages, over stores in memory
+	@cargo run --quiet --package ingest --example rule_cost --profile $(PROFILE)
 
 clean: ## Remove what was built and installed here; data stays, see reset
 	cargo clean

@@ -12,6 +12,7 @@ def play(world: World) -> None:
     _rollups(world)
     _reading(world)
     _alerts(world)
+    _rules(world)
     _silence(world)
     _left_half_done(world)
     _deletes(world)
@@ -153,6 +154,26 @@ def _alerts(world: World) -> None:
     world.rest("alerts", "GET", "/api/alerts", acknowledged="false")
     status, body = world.rest("alerts", "POST", f"/api/alerts/{alert['id']}/acknowledge")
     assert status == 200, body
+
+
+def _rules(world: World) -> None:
+    limit = {"name": "high", "metric": "voltage_dc", "operator": ">", "threshold": 1000}
+    status, rule = world.rest("alerts", "POST", "/api/alert-rules", limit)
+    assert status == 201, rule
+    path = f"/api/alert-rules/{rule['rule_id']}"
+    world.rest("alerts", "PUT", path, limit | {"threshold": 1100})
+    world.rest("alerts", "GET", path)
+    world.rest("alerts", "GET", "/api/alert-rules")
+    status, test = world.rest("alerts", "POST", f"{path}/test", {"device_id": "a"})
+    assert status == 200 and test["events"], test
+    # What is older than the first sample of a new rule is none of its business: a function that knows the rule.
+    knowing = world.start("ingest", RULES_MAX_AGE_S="1")
+    assert world.publish("a", "telemetry", _telemetry_of("a", 30), ingest=knowing)
+    # People are told of a device's end over REST, too.
+    for connection in ("online", "offline"):
+        world.rest("devices", "PUT", "/api/devices/a/status", {"connection_status": connection})
+    world.rest("devices", "PUT", "/api/devices/a", {"device_type": "meter"})
+    world.rest("alerts", "DELETE", path)
 
 
 def _silence(world: World) -> None:

@@ -21,6 +21,7 @@ mod endpoint;
 mod folder;
 mod functions;
 mod guard;
+mod notifications;
 mod options;
 mod ports;
 mod ready;
@@ -33,6 +34,7 @@ mod stores;
 mod timestream;
 
 pub use folder::remove_data;
+pub use notifications::Notifications;
 pub use options::{MetricStore, Options, Parts};
 pub use ports::Ports;
 pub use redrive::{Account, Redriven, redrive};

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
-use stack::{Account, MetricStore, Options, Parts, Ports, Stack};
+use stack::{Account, MetricStore, Notifications, Options, Parts, Ports, Stack};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -32,6 +32,8 @@ enum Command {
     Reset,
     /// Bring dead letters, and what IoT rules could not deliver, back to the ingest queue
     Redrive(Redrive),
+    /// Print what people are told of alerts, from now on, until Ctrl-C
+    Notifications(NotificationsArgs),
     /// Run a command against a system of its own: free ports, a temporary folder, no devices. The command finds
     /// REST_URL, MQTT (host:port), the functions' settings, and the project's programs in PATH
     Exec(Exec),
@@ -56,6 +58,13 @@ struct Redrive {
     /// it: the system of `stack run`
     #[arg(long, value_name = "FILE")]
     outputs: Option<PathBuf>,
+    /// Port of the AWS endpoint of `stack run`
+    #[arg(long, env = "ENDPOINT_PORT", default_value_t = Ports::default().endpoint)]
+    endpoint_port: u16,
+}
+
+#[derive(Args)]
+struct NotificationsArgs {
     /// Port of the AWS endpoint of `stack run`
     #[arg(long, env = "ENDPOINT_PORT", default_value_t = Ports::default().endpoint)]
     endpoint_port: u16,
@@ -139,6 +148,7 @@ async fn main() -> ExitCode {
         Command::Run(run) => run_until_asked_to_stop(run.options(&cli.data)).await,
         Command::Reset => reset(&cli.data),
         Command::Redrive(args) => redrive(&cli.data, args).await,
+        Command::Notifications(args) => print_notices(&cli.data, args.endpoint_port).await,
         Command::Exec(exec) => match run_command(exec).await {
             Ok(code) => return code,
             Err(error) => Err(error),
@@ -187,6 +197,25 @@ async fn redrive(data: &Path, args: Redrive) -> Result<()> {
     println!("{redriven}");
     ensure!(redriven.left.is_empty(), "{} are left where they are", redriven.left.len());
     Ok(())
+}
+
+async fn print_notices(data: &Path, endpoint_port: u16) -> Result<()> {
+    let mut stop = StopSignals::listen()?;
+    let subscribed = Notifications::subscribe(data, endpoint_port).await;
+    let notifications = subscribed.context("is `make run` up, on that port?")?;
+    info!("notices of alerts follow; Ctrl-C ends this");
+    let outcome = loop {
+        let received = tokio::select! {
+            received = notifications.next() => received,
+            () = stop.next() => break Ok(()),
+        };
+        match received {
+            Ok(notices) => notices.iter().for_each(|notice| println!("{notice}\n")),
+            Err(error) => break Err(error),
+        }
+    };
+    notifications.end().await;
+    outcome
 }
 
 async fn run_until_asked_to_stop(options: Options) -> Result<()> {

@@ -17,6 +17,7 @@ use anyhow::{Error, Result};
 use futures::try_join;
 
 pub use self::account::Account;
+pub(crate) use self::account::read;
 
 /// How many calls are under way at once: enough to hide their latency, and far below any limit of AWS.
 const CONCURRENCY: usize = 8;

@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
+use aws_config::{BehaviorVersion, SdkConfig};
 use serde::Deserialize;
 
 use super::queue::Queue;
-use crate::aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY};
-use crate::endpoint;
+use crate::aws;
 use crate::settings::Outputs;
 
 /// A system's ingest queue, its dead letters, and its archive bucket.
@@ -30,14 +28,7 @@ impl Account {
     pub fn local(data: &Path, endpoint_port: u16) -> Result<Self> {
         let outputs = read(&data.join("outputs.json"))
             .with_context(|| format!("nothing has run in {}: start it first", data.display()))?;
-        let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "local");
-        let config = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(REGION))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .endpoint_url(endpoint::url(endpoint_port))
-            .build();
-        Self::new(&config, &outputs)
+        Self::new(&aws::config(endpoint_port), &outputs)
     }
 
     /// The system whose outputs are in a file: a JSON object of names and values, or what
@@ -66,7 +57,7 @@ impl Account {
     }
 }
 
-fn read(path: &Path) -> Result<Outputs> {
+pub(crate) fn read(path: &Path) -> Result<Outputs> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     parse(&text).with_context(|| format!("{} holds no outputs of a stack", path.display()))

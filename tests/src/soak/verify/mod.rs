@@ -111,7 +111,9 @@ async fn outboxes(world: &World, played: &Played, found: &mut Found) -> Result<(
         let row: Value = answer.send().await?.json().await?;
         let document = row["Item"]["document"]["S"].as_str().context("a device without a state")?;
         let outbox = serde_json::from_str::<Value>(document)?["outbox"].take();
-        if outbox.as_array().is_none_or(|effects| !effects.is_empty()) {
+        // The end of an alert is told when its hold-down is over, which is later than this.
+        let is_done = |effect: &Value| effect["effect"] == "notify";
+        if outbox.as_array().is_none_or(|effects| !effects.iter().all(is_done)) {
             found.difference(&character.id, format!("its outbox is {outbox}"));
         }
     }
