@@ -127,7 +127,7 @@ async fn a_field_that_is_wrong_is_named() {
         (json!({"name": "x".repeat(101)}), "name"),
         (json!({"metric": "a b"}), "metric"),
         (json!({"metric": null}), "metric"),
-        (json!({"treshold": 1}), "treshold"),
+        (json!({"thresholds": 1}), "thresholds"),
         (json!({"threshold": null}), "threshold"),
         (json!({"threshold": "90"}), "threshold"),
         (json!({"low": 1}), "low"),

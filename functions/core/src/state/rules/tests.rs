@@ -112,11 +112,12 @@ impl System {
 
     /// The first alert as it was opened.
     fn opened(&self) -> &Alert {
-        let opened = |effect| match effect {
-            &Effect::OpenAlert { ref alert } => Some(alert),
+        let mut effects = self.effects.iter();
+        let opened = effects.find_map(|effect| match effect {
+            Effect::OpenAlert { alert } => Some(alert),
             _ => None,
-        };
-        self.effects.iter().find_map(opened).unwrap()
+        });
+        opened.unwrap()
     }
 
     fn notices(&self) -> Vec<(&'static str, i64)> {
