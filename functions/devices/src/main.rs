@@ -20,7 +20,7 @@ async fn server() -> Result<Server<impl Function>, Error> {
     let devices = Devices {
         outbox: aws::outbox(&clients, &tables, &alerting),
         messages: dynamodb::Messages::new(&clients, &tables),
-        metrics: aws::Metrics::new(&clients, &tables, &metrics),
+        metrics: aws::Metrics::new(&clients, &tables, &metrics).await?,
         archive: Bucket::new(&clients, bucket.name),
         rules: alerting.extend(Rules { rollup_gap_s: metrics.rollup_gap_s(), ..presence.rules() }),
         command_timeout_s: commands.timeout_s,

@@ -143,23 +143,45 @@ impl Assembler {
         }
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "a count beyond 2^53 is not to be had")]
     fn finish(&self, key: WindowKey, draft: Draft) -> Window {
-        let aggregate = self.asked.aggregate;
-        let value = match (&draft.summary, aggregate) {
-            (_, Aggregate::Integral) => draft.area.value() / SECONDS_PER_HOUR,
+        let Draft { summary, area, unit } = draft;
+        let of_area = |area: ExactSum| area.value() / SECONDS_PER_HOUR;
+        match (summary, self.asked.aggregate) {
+            (Some(summary), aggregate) if aggregate != Aggregate::Integral => {
+                Window::of(key, &summary, unit.as_deref(), aggregate)
+            }
             // Only an integral has windows without points.
-            (None, _) => 0.0,
-            (Some(s), Aggregate::Mean) => s.sum.value() / s.count as f64,
-            (Some(s), Aggregate::Min) => s.min,
-            (Some(s), Aggregate::Max) => s.max,
-            (Some(s), Aggregate::Sum) => s.sum.value(),
-            (Some(s), Aggregate::Count) => s.count as f64,
-            (Some(s), Aggregate::First) => s.first.value,
-            (Some(s), Aggregate::Last) => s.last.value,
+            _ => Window::with_value(key, of_area(area), unit.as_deref(), Aggregate::Integral),
+        }
+    }
+}
+
+impl Window {
+    /// What the points of a window come to. For an integral: without what lies between them and those of other
+    /// windows.
+    #[allow(clippy::cast_precision_loss, reason = "a count beyond 2^53 is not to be had")]
+    pub(crate) fn of(
+        key: WindowKey,
+        summary: &Summary,
+        unit: Option<&str>,
+        aggregate: Aggregate,
+    ) -> Self {
+        let value = match aggregate {
+            Aggregate::Mean => summary.sum.value() / summary.count as f64,
+            Aggregate::Min => summary.min,
+            Aggregate::Max => summary.max,
+            Aggregate::Sum => summary.sum.value(),
+            Aggregate::Count => summary.count as f64,
+            Aggregate::First => summary.first.value,
+            Aggregate::Last => summary.last.value,
+            Aggregate::Integral => summary.area.value() / SECONDS_PER_HOUR,
         };
+        Self::with_value(key, value, unit, aggregate)
+    }
+
+    fn with_value(key: WindowKey, value: f64, unit: Option<&str>, aggregate: Aggregate) -> Self {
         let known = key.metric.known().map(|known| known.unit).filter(|unit| !unit.is_empty());
-        let unit = aggregate.unit(draft.unit.as_deref().or(known));
-        Window { key, value: finite(value), unit }
+        let unit = aggregate.unit(unit.or(known));
+        Self { key, value: finite(value), unit }
     }
 }

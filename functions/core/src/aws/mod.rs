@@ -11,6 +11,7 @@ mod queue;
 mod readiness;
 mod s3;
 mod sns;
+mod timestream;
 
 use std::error::Error;
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub use self::queue::IngestQueue;
 pub use self::readiness::Readiness;
 pub use self::s3::Bucket;
 pub use self::sns::{AlertTopic, Publisher};
+pub use self::timestream::Timestream;
 use crate::config::{Alerting, Tables};
 use crate::outbox::Outbox;
 use crate::store::StoreError;
@@ -56,6 +58,7 @@ pub struct Clients {
     iot_data: aws_sdk_iotdataplane::Client,
     sqs: aws_sdk_sqs::Client,
     sns: aws_sdk_sns::Client,
+    config: SdkConfig,
 }
 
 impl Clients {
@@ -89,7 +92,31 @@ impl Clients {
             iot_data: aws_sdk_iotdataplane::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),
             sns: sns::client(config),
+            config: config.clone(),
         }
+    }
+
+    /// Clients of Timestream, which are made only where it is used: on AWS they first ask where to go, and go
+    /// on asking. An endpoint of its own is asked for nothing, since what it answers would be taken for https.
+    async fn timestream(
+        &self,
+    ) -> Result<(aws_sdk_timestreamwrite::Client, aws_sdk_timestreamquery::Client), StoreError>
+    {
+        let write = aws_sdk_timestreamwrite::Client::new(&self.config);
+        let query = aws_sdk_timestreamquery::Client::new(&self.config);
+        let own = ["AWS_ENDPOINT_URL_TIMESTREAM_WRITE", "AWS_ENDPOINT_URL_TIMESTREAM_QUERY"];
+        let is_overridden = self.config.endpoint_url().is_some()
+            || own.iter().any(|name| std::env::var_os(name).is_some());
+        if is_overridden {
+            return Ok((write, query));
+        }
+        let discovery = unavailable("timestream:DescribeEndpoints");
+        let (write, reload) = write.with_endpoint_discovery_enabled().await.map_err(discovery)?;
+        tokio::spawn(reload.reload_task());
+        let discovery = unavailable("timestream:DescribeEndpoints");
+        let (query, reload) = query.with_endpoint_discovery_enabled().await.map_err(discovery)?;
+        tokio::spawn(reload.reload_task());
+        Ok((write, query))
     }
 }
 

@@ -26,16 +26,20 @@ mod queue;
 mod tables;
 #[cfg(test)]
 mod throughput;
+#[cfg(test)]
+mod timestream_server;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{StreamExt, stream};
-use meter_core::aws::Clients;
+use meter_core::aws::{Clients, Metrics};
+use meter_core::config::{self, MetricStore};
 
 use self::emulator::Emulator;
 use self::ports::{InMemory, OnAws, Ports};
 use self::promises::Promise;
+use self::timestream_server::Timestream;
 
 /// Promises under way at once.
 const CONCURRENCY: usize = 4;
@@ -51,7 +55,14 @@ struct Exceptions {
 
 /// Holds an adapter to every promise but the exceptions.
 async fn hold<P: Ports, F: Future<Output = P>>(new: impl Fn() -> F, exceptions: Exceptions) {
-    let mut promises = promises::all::<P>();
+    hold_to(promises::all::<P>(), new, exceptions).await;
+}
+
+async fn hold_to<P: Ports, F: Future<Output = P>>(
+    mut promises: Vec<Promise<P>>,
+    new: impl Fn() -> F,
+    exceptions: Exceptions,
+) {
     let named = exceptions.broken.iter().chain(exceptions.left_out);
     for name in named {
         let exists = promises.iter().any(|promise| promise.name == *name);
@@ -79,12 +90,28 @@ static STORES_MADE: AtomicUsize = AtomicUsize::new(0);
 
 /// Fresh stores on an emulator.
 async fn fresh(endpoint: &str) -> OnAws {
+    fresh_with(endpoint, None).await
+}
+
+/// The same, with the metrics in a Timestream.
+async fn fresh_with(endpoint: &str, timestream: Option<&Timestream>) -> OnAws {
     let number = STORES_MADE.fetch_add(1, Ordering::Relaxed);
     let tables = tables::create(endpoint, &format!("t{number}")).await;
     let bucket = tables::create_bucket(endpoint, &format!("archive-{number}")).await;
     let queue = tables::create_queue(endpoint, &format!("queue-{number}")).await;
     let dynamodb = tables::dynamodb(endpoint).await;
-    OnAws::new(&Clients::of_emulator(endpoint).await, bucket, &tables, queue, dynamodb)
+    let clients = Clients::of_emulator(endpoint).await;
+    let mut settings =
+        config::Metrics { store: MetricStore::DynamoDb, max_gap_s: 300, rollup_ttl_days: 0 };
+    let metrics = match timestream {
+        None => Metrics::new(&clients, &tables, &settings).await,
+        Some(timestream) => {
+            let (database, table) = timestream.create_table(number).await;
+            settings.store = MetricStore::Timestream { database, table };
+            Metrics::new(&Clients::of_emulator(&timestream.url).await, &tables, &settings).await
+        }
+    };
+    OnAws::new(&clients, bucket, &tables, queue, dynamodb, metrics.unwrap())
 }
 
 #[tokio::test]
@@ -96,6 +123,13 @@ async fn memory_keeps_the_promises_of_the_ports() {
 async fn aws_keeps_the_promises_of_the_ports_on_ministack() {
     let emulator = Emulator::ministack().await;
     hold(|| fresh(&emulator.url), Exceptions::default()).await;
+}
+
+#[tokio::test]
+async fn timestream_keeps_the_promises_of_the_metric_store() {
+    let (emulator, timestream) = (Emulator::ministack().await, Timestream::start().await);
+    let new = || fresh_with(&emulator.url, Some(&timestream));
+    hold_to(promises::of_metrics(), new, Exceptions::default()).await;
 }
 
 #[tokio::test]

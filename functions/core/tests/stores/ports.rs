@@ -3,18 +3,25 @@
 use std::future::Future;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use meter_core::aws::{Bucket, Clients, IngestQueue, dynamodb};
+use meter_core::aws::{Bucket, Clients, IngestQueue, Metrics, dynamodb};
 use meter_core::config::{self, Tables};
+use meter_core::in_messages::InMessages;
 use meter_core::store::memory::Memory;
 use meter_core::store::{
+<<<<<<< HEAD
     AlertStore, Archive, CommandStore, DeviceStore, MessageStore, ProgressStore, QuarantineStore,
     QueueDepth, Recount, Recounted, RollupStore, RuleStore, StateStore,
+=======
+    AlertStore, Archive, CommandStore, DeviceStore, MessageStore, MetricStore, ProgressStore,
+    QuarantineStore, QueueDepth, Recount, Recounted, RollupStore, StateStore,
+>>>>>>> c9012c5 (The time series in Timestream: aws-sdk-timestreamwrite and -query behind the metric store's port)
 };
 
 pub(crate) trait Ports: Clone + Send + Sync + 'static {
     fn archive(&self) -> &impl Archive;
     fn messages(&self) -> &impl MessageStore;
     fn quarantine(&self) -> &impl QuarantineStore;
+    fn metrics(&self) -> &impl MetricStore;
     fn rollups(&self) -> &impl RollupStore;
     fn states(&self) -> &impl StateStore;
     fn progress(&self) -> &impl ProgressStore;
@@ -37,8 +44,16 @@ pub(crate) trait Ports: Clone + Send + Sync + 'static {
     fn receive(&self) -> impl Future<Output = ()> + Send;
 }
 
-#[derive(Clone, Default)]
-pub(crate) struct InMemory(Memory);
+#[derive(Clone)]
+pub(crate) struct InMemory(Memory, InMessages<Memory, Memory, Memory>);
+
+impl Default for InMemory {
+    fn default() -> Self {
+        let memory = Memory::new();
+        let metrics = InMessages::in_memory(&memory);
+        Self(memory, metrics)
+    }
+}
 
 impl Ports for InMemory {
     fn archive(&self) -> &impl Archive {
@@ -51,6 +66,10 @@ impl Ports for InMemory {
 
     fn quarantine(&self) -> &impl QuarantineStore {
         &self.0
+    }
+
+    fn metrics(&self) -> &impl MetricStore {
+        &self.1
     }
 
     fn rollups(&self) -> &impl RollupStore {
@@ -104,6 +123,7 @@ impl Ports for InMemory {
 pub(crate) struct OnAws {
     archive: Bucket,
     messages: dynamodb::Messages,
+    metrics: Metrics,
     states: dynamodb::States,
     devices: dynamodb::Devices,
     alerts: dynamodb::Alerts,
@@ -123,11 +143,13 @@ impl OnAws {
         tables: &Tables,
         (sqs, queue_url): (aws_sdk_sqs::Client, String),
         dynamodb: aws_sdk_dynamodb::Client,
+        metrics: Metrics,
     ) -> Self {
         let queue = config::IngestQueue { url: queue_url.clone() };
         Self {
             archive: Bucket::new(clients, bucket),
             messages: dynamodb::Messages::new(clients, tables),
+            metrics,
             states: dynamodb::States::new(clients, tables),
             devices: dynamodb::Devices::new(clients, tables),
             alerts: dynamodb::Alerts::new(clients, tables),
@@ -153,6 +175,10 @@ impl Ports for OnAws {
 
     fn quarantine(&self) -> &impl QuarantineStore {
         &self.messages
+    }
+
+    fn metrics(&self) -> &impl MetricStore {
+        &self.metrics
     }
 
     fn rollups(&self) -> &impl RollupStore {

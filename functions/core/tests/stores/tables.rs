@@ -131,7 +131,7 @@ pub(crate) async fn create_queue(endpoint: &str, name: &str) -> (aws_sdk_sqs::Cl
     (client, made.queue_url.unwrap())
 }
 
-async fn config(endpoint: &str) -> SdkConfig {
+pub(crate) async fn config(endpoint: &str) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .region(Region::from_static("us-east-1"))
         .credentials_provider(Credentials::new("test", "test", None, None, "test"))

@@ -5,6 +5,7 @@ mod archive;
 mod commands;
 mod devices;
 mod messages;
+mod metrics;
 mod quarantine;
 mod recount;
 mod rollups;
@@ -33,10 +34,16 @@ macro_rules! promises {
 }
 pub(crate) use promises;
 
+/// Those of the metric store.
+pub(crate) fn of_metrics<P: Ports>() -> Vec<Promise<P>> {
+    metrics::all()
+}
+
 pub(crate) fn all<P: Ports>() -> Vec<Promise<P>> {
     [
         archive::all(),
         messages::all(),
+        metrics::all(),
         quarantine::all(),
         states::all(),
         devices::all(),
