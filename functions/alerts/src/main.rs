@@ -18,7 +18,7 @@ async fn server() -> Result<Server<impl Function>, Error> {
     let alerts = Alerts {
         alerts: dynamodb::Alerts::new(&clients, &tables),
         rules: dynamodb::Rules::new(&clients, &tables),
-        metrics: aws::Metrics::new(&clients, &tables, &metrics),
+        metrics: aws::Metrics::new(&clients, &tables, &metrics).await?,
         hold_down_s: alerting.hold_down_s,
     };
     Ok(Server::new(alerts, Router::new(ROUTES)?, api))

@@ -165,7 +165,7 @@ fn delivery(batch: usize, n: usize, received_at: Timestamp) -> Delivery {
     let name = format!("meter-{device}");
     let ts = received_at.plus_seconds(-10 + (n / DEVICES) as i64);
     // One value in fifty is beyond the threshold.
-    let value = |metric: usize| if (n + metric) % 50 == 0 { 100.0 } else { 50.0 };
+    let value = |metric: usize| if (n + metric).is_multiple_of(50) { 100.0 } else { 50.0 };
     let measurements: Vec<_> = (0..METRICS)
         .map(|metric| json!({"type": format!("metric_{metric}"), "val": value(metric)}))
         .collect();

@@ -31,15 +31,10 @@ async fn main() -> Result<(), Error> {
     };
     let archive = Bucket::new(&clients, bucket.name);
     let messages = dynamodb::Messages::new(&clients, &tables);
-<<<<<<< HEAD
-    let metrics = aws::Metrics::new(&clients, &tables, &metrics);
+    let metrics = aws::Metrics::new(&clients, &tables, &metrics).await?;
     let alert_rules =
         RuleCache::new(dynamodb::Rules::new(&clients, &tables), alerting.rules_max_age_s);
     let ingest = Ingest::new(archive, messages, metrics, outbox, alert_rules, choices);
-=======
-    let metrics = aws::Metrics::new(&clients, &tables, &metrics).await?;
-    let ingest = Ingest::new(archive, messages, metrics, outbox, choices);
->>>>>>> c9012c5 (The time series in Timestream: aws-sdk-timestreamwrite and -query behind the metric store's port)
     let ingest = &ingest;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         ingest::respond(ingest, &event.payload, Timestamp::now()).await.map_err(Error::from)

@@ -9,7 +9,7 @@ use blackbox::load::rest::Rest;
 use blackbox::load::throughput;
 use blackbox::system::System;
 use simulator::config::Broker;
-use stack::Options;
+use stack::{MetricStore, Options};
 use tokio::time::Instant;
 
 /// Longer than any machine that is not broken takes.
@@ -94,6 +94,23 @@ async fn a_second_run_finds_the_data_of_the_first_and_what_was_still_on_its_way(
     let system = System::start_with(options).await?;
     all_there_once(&system, &devices).await?;
     system.get("/api/devices/m").await?;
+    system.stack.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn measurements_that_are_kept_in_timestream_are_there_once_as_well() -> Result<()> {
+    let options = Options { metric_store: MetricStore::Timestream, ..Options::default() };
+    let system = System::start_with(options).await?;
+    // Timestream takes what is about as old as now.
+    let now = jiff::Timestamp::now().as_second() - 600;
+    let run = u32::try_from(now).context("the clock")?;
+    let shape = Shape { prefix: "stream", run, clients: 20, messages: 1_000, measurements: 3 };
+    let devices = shape.devices();
+    for _ in 0..2 {
+        throughput::publish(&broker(&system)?, &devices, 1, &AtomicU64::new(0)).await?;
+        all_there_once(&system, &devices).await?;
+    }
     system.stack.stop().await;
     Ok(())
 }

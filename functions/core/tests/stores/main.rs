@@ -33,7 +33,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{StreamExt, stream};
-use meter_core::aws::{Clients, Metrics};
+use meter_core::aws::Clients;
 use meter_core::config::{self, MetricStore};
 
 use self::emulator::Emulator;
@@ -104,14 +104,14 @@ async fn fresh_with(endpoint: &str, timestream: Option<&Timestream>) -> OnAws {
     let mut settings =
         config::Metrics { store: MetricStore::DynamoDb, max_gap_s: 300, rollup_ttl_days: 0 };
     let metrics = match timestream {
-        None => Metrics::new(&clients, &tables, &settings).await,
+        None => ports::metrics(&clients, &tables, &settings).await,
         Some(timestream) => {
             let (database, table) = timestream.create_table(number).await;
             settings.store = MetricStore::Timestream { database, table };
-            Metrics::new(&Clients::of_emulator(&timestream.url).await, &tables, &settings).await
+            ports::metrics(&Clients::of_emulator(&timestream.url).await, &tables, &settings).await
         }
     };
-    OnAws::new(&clients, bucket, &tables, queue, dynamodb, metrics.unwrap())
+    OnAws::new(&clients, bucket, &tables, queue, dynamodb, metrics)
 }
 
 #[tokio::test]

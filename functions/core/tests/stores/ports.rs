@@ -8,13 +8,8 @@ use meter_core::config::{self, Tables};
 use meter_core::in_messages::InMessages;
 use meter_core::store::memory::Memory;
 use meter_core::store::{
-<<<<<<< HEAD
-    AlertStore, Archive, CommandStore, DeviceStore, MessageStore, ProgressStore, QuarantineStore,
-    QueueDepth, Recount, Recounted, RollupStore, RuleStore, StateStore,
-=======
     AlertStore, Archive, CommandStore, DeviceStore, MessageStore, MetricStore, ProgressStore,
-    QuarantineStore, QueueDepth, Recount, Recounted, RollupStore, StateStore,
->>>>>>> c9012c5 (The time series in Timestream: aws-sdk-timestreamwrite and -query behind the metric store's port)
+    QuarantineStore, QueueDepth, Recount, Recounted, RollupStore, RuleStore, StateStore,
 };
 
 pub(crate) trait Ports: Clone + Send + Sync + 'static {
@@ -117,6 +112,15 @@ impl Ports for InMemory {
     }
 
     async fn receive(&self) {}
+}
+
+/// The metric store of these settings.
+pub(crate) async fn metrics(
+    clients: &Clients,
+    tables: &Tables,
+    settings: &config::Metrics,
+) -> Metrics {
+    Metrics::new(clients, tables, settings).await.unwrap()
 }
 
 #[derive(Clone)]
