@@ -15,7 +15,8 @@ fn with_timestream() -> Options {
 async fn without_being_asked_for_timestream_is_nowhere() {
     let stack = Stack::start(Options::endpoint()).await.unwrap();
     assert!(!stack.names().any(|name| name == "timestream"));
-    assert!(!stack.settings().keys().any(|name| name.contains("TIMESTREAM")));
+    assert_eq!(stack.settings()["METRIC_STORE"], "dynamodb");
+    assert!(!stack.settings().keys().any(|name| name.starts_with("AWS_ENDPOINT_URL_TIMESTREAM")));
 }
 
 #[tokio::test]
