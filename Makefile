@@ -16,7 +16,7 @@ CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
-.PHONY: help setup run recount reset test fuzz soak lint bench bench-rules clean redrive notifications deploy-local audit
+.PHONY: help setup run recount reset test fuzz soak lint bench bench-rules bench-history clean redrive notifications deploy-local audit
 
 help:
 	@echo 'Targets:'
@@ -100,6 +100,9 @@ bench: setup ## Time from publish to answer, and a burst of 10,000 messages twic
 
 bench-rules: ## What 0, 10 and 1,000 alert rules cost a batch of 1,000 messages, over stores in memory
 	@cargo run --quiet --package ingest --example rule_cost --profile $(PROFILE)
+
+bench-history: ## Items and time that an hour, a day and 30 days of a device at 1 Hz cost to read
+	@cargo test --quiet --workspace --test stores -- --ignored --nocapture history_on_ministack
 
 clean: ## Remove what was built and installed here; data stays, see reset
 	cargo clean

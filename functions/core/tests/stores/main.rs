@@ -17,6 +17,8 @@ mod faults;
 #[cfg(test)]
 mod given;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod ports;
 #[cfg(test)]
 mod promises;
