@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from . import stack
-from .endpoint import CREDENTIALS, Endpoint
+from .endpoint import CREDENTIALS, DeploymentFailed, Endpoint
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +32,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _deploy_and_wait()
+    except DeploymentFailed as failed:
+        raise SystemExit(str(failed)) from None
     except KeyboardInterrupt:
         print("stopped")
 

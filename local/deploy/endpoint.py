@@ -13,6 +13,10 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "
 PATIENCE_S = 60
 
 
+class DeploymentFailed(Exception):
+    """With what to do about it, for a person."""
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -51,7 +55,7 @@ class Endpoint:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__()
-                raise SystemExit(f"MiniStack does not answer; its log: {self._log}")
+                raise DeploymentFailed(f"MiniStack does not answer; its log: {self._log}")
             time.sleep(0.1)
         return self
 

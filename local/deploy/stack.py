@@ -8,7 +8,7 @@ from pathlib import Path
 import boto3
 from samcli.yamlhelper import yaml_dump, yaml_parse
 
-from .endpoint import CREDENTIALS, REGION, Endpoint
+from .endpoint import CREDENTIALS, REGION, DeploymentFailed, Endpoint
 
 STACK = "iot-meter"
 SERVERLESS_FUNCTION = "AWS::Serverless::Function"
@@ -28,7 +28,7 @@ def build(checkout: Path, binaries: Path, folder: Path) -> Path:
             (folder / name).mkdir(parents=True)
             bootstrap = folder / name / "bootstrap"
             if subprocess.run(["strip", "-o", bootstrap, binary], check=False).returncode != 0:
-                raise SystemExit(f"{binary} is missing: `cargo build --workspace --bins` builds it")
+                raise DeploymentFailed(f"{binary} is missing: `cargo build --workspace --bins` builds it")
             properties["CodeUri"] = name
         elif resource["Type"] == "AWS::CloudFormation::Stack":
             properties["TemplateURL"] = str(checkout / properties["TemplateURL"])
@@ -80,7 +80,7 @@ def deploy(endpoint: Endpoint, checkout: Path, built: Path, parameters: dict[str
     with log.open("w") as file:
         done = subprocess.run(command, env=environment, cwd=built.parent, stdout=file, stderr=file, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"sam deploy failed:\n{_reasons(Deployed(endpoint)) or log.read_text()}")
+        raise DeploymentFailed(f"sam deploy failed:\n{_reasons(Deployed(endpoint)) or log.read_text()}")
     deployed = Deployed(endpoint)
     _number_the_concurrency(deployed)
     _make_routes(deployed)
