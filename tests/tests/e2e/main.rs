@@ -7,5 +7,6 @@ mod load;
 mod older_client;
 mod operators;
 mod redrive;
+mod secure;
 mod telemetry;
 mod watchdog;
