@@ -49,8 +49,8 @@ impl CommandKind {
 }
 
 impl CommandKind {
-    /// Whether a device that comes online may be asked again, without harm if it had been asked
-    /// before. A reboot that is repeated on every reconnect is a loop.
+    /// Whether a device may be asked again, without harm if it had been asked before: when it comes online, and
+    /// when nobody knows whether it got the question. A reboot that is repeated on every reconnect is a loop.
     pub fn is_repeatable(self) -> bool {
         matches!(self, Self::UpdateConfig | Self::RequestStatus)
     }
@@ -204,7 +204,8 @@ pub struct Command {
     pub ack_detail: Option<String>,
     /// When it was stored.
     pub created_at: Timestamp,
-    /// When the broker took it; none while it could not be published.
+    /// When the broker took it; none while it has not. Of one that must not be published twice: when it was
+    /// handed to the broker, noted before that was done.
     pub published_at: Option<Timestamp>,
     /// When the answer was received.
     pub acked_at: Option<Timestamp>,
@@ -212,4 +213,12 @@ pub struct Command {
     pub expires_at: Timestamp,
     /// For `start_ota`: how far it is.
     pub ota: Option<Ota>,
+}
+
+impl Command {
+    /// The firmware that a `start_ota` is to bring.
+    pub fn fw_version(&self) -> Option<&str> {
+        let params = Some(&self.params).filter(|_| self.cmd == CommandKind::StartOta);
+        params?.get("fw_version")?.as_str()
+    }
 }

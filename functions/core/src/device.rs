@@ -63,3 +63,53 @@ pub struct Device {
     /// Counts changes of this row: the lock of every update.
     pub revision: u64,
 }
+
+impl Device {
+    /// The shorter of the intervals at which the configuration has the device send or say hello, in seconds; none:
+    /// nothing is configured. The defaults are protocol.md's.
+    pub fn report_interval_s(&self) -> Option<u32> {
+        const DEFAULT_SEND_S: u32 = 10;
+        const DEFAULT_HELLO_S: u32 = 30;
+        let read = |name| {
+            let seconds = self.config.get(name).and_then(Value::as_u64);
+            seconds.and_then(|s| u32::try_from(s).ok())
+        };
+        let (send, hello) = (read("send_interval_s"), read("hello_interval_s"));
+        if send.is_none() && hello.is_none() {
+            return None;
+        }
+        Some(send.unwrap_or(DEFAULT_SEND_S).min(hello.unwrap_or(DEFAULT_HELLO_S)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_shorter_interval_counts_and_one_that_is_not_configured_has_its_default() {
+        let interval = |config: Value| {
+            let device = Device {
+                id: Uuid::nil(),
+                device_id: DeviceId::parse("m").unwrap(),
+                device_name: "m".to_owned(),
+                device_type: None,
+                location: None,
+                status: DeviceStatus::Active,
+                metadata: Map::new(),
+                config: config.as_object().unwrap().clone(),
+                command_key: None,
+                created_at: Timestamp::EPOCH,
+                updated_at: Timestamp::EPOCH,
+                revision: 0,
+            };
+            device.report_interval_s()
+        };
+        assert_eq!(interval(json!({})), None);
+        assert_eq!(interval(json!({"send_interval_s": 600})), Some(30));
+        assert_eq!(interval(json!({"send_interval_s": 600, "hello_interval_s": 900})), Some(600));
+        assert_eq!(interval(json!({"send_interval_s": "x"})), None);
+    }
+}

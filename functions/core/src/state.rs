@@ -142,10 +142,11 @@ pub struct DeviceState {
 pub struct Upgrade {
     /// By which command.
     pub cmd_id: Uuid,
-    /// Where to, as soon as the device said so.
+    /// Where to: as the device said or, as long as it has not, as the command says.
     pub target: Option<String>,
-    /// The device said `success`; a heartbeat from the target completes it.
-    pub succeeded: bool,
+    /// When the device's `success` was received, the first one; a heartbeat from the target completes it.
+    #[serde(default)]
+    pub succeeded_at: Option<Timestamp>,
 }
 
 /// The second half of a delete.
@@ -254,6 +255,7 @@ impl DeviceState {
         self.presence.alert = None;
         self.gap_alert = None;
         self.upgrade = None;
+        self.report_interval_s = None;
         self.sweep = Some(Sweep { purge, since: at, purged_before: None });
         self.due = None;
         self.arm(at, rules);
@@ -270,10 +272,11 @@ impl DeviceState {
         self.arm(at, rules);
     }
 
-    /// Everything that the device said before `ts` is gone. With the first of it goes what is known from it: what the
-    /// device says from then on is new.
-    pub fn purged(&mut self, before: Timestamp) {
-        let Some(sweep) = self.sweep.filter(|_| !self.registered) else { return };
+    /// Everything that the device said before `before` is gone, by the sweep that began at `since`. With the first of it
+    /// goes what is known from it: what the device says from then on is new.
+    pub fn purged(&mut self, since: Timestamp, before: Timestamp) {
+        let is_this = |sweep: &Sweep| !self.registered && sweep.since == since;
+        let Some(sweep) = self.sweep.filter(is_this) else { return };
         let purged_before = sweep.purged_before.max(Some(before));
         if sweep.purged_before.is_none() {
             let (version, due) = (self.version, self.due);
@@ -282,10 +285,10 @@ impl DeviceState {
         self.sweep = Some(Sweep { purged_before, ..sweep });
     }
 
-    /// What hung on the device is swept. One that was registered again meanwhile is left alone, and so is a purge
-    /// that was asked for meanwhile.
-    pub fn swept(&mut self, purged: bool) {
-        if self.sweep.is_some_and(|sweep| purged || !sweep.purge) {
+    /// What hung on the device is swept, by the sweep that began at `since`. One that was registered again meanwhile is
+    /// left alone, deleted again or not, and so is a purge that was asked for meanwhile.
+    pub fn swept(&mut self, since: Timestamp, purged: bool) {
+        if self.sweep.is_some_and(|sweep| sweep.since == since && (purged || !sweep.purge)) {
             self.sweep = None;
             self.due = None;
         }

@@ -46,29 +46,31 @@ where
     O: Archive,
 {
     let state = lock::read_state(&stores.states, id).await?;
-    if state.registered {
-        // Again, after somebody else has finished this sweep.
-        return Ok(Progress::Done);
-    }
-    if is_more(|| stores.alerts.sweep(id)).await? || is_more(|| stores.commands.sweep(id)).await? {
+    // None: somebody else has finished it, and the device is registered again, perhaps.
+    let Some(this) = state.sweep else { return Ok(Progress::Done) };
+    // From here on all may be true that is true of a later registration, and of a later delete: nothing is done that is
+    // not of this one.
+    let since = this.since;
+    if is_more(|| stores.alerts.sweep(id, since)).await?
+        || is_more(|| stores.commands.sweep(id, since)).await?
+    {
         return Ok(Progress::Unfinished);
     }
-    let purge = state.sweep.filter(|sweep| sweep.purge);
-    if let Some(sweep) = purge {
-        let from = match sweep.purged_before {
+    if this.purge {
+        let from = match this.purged_before {
             Some(from) => from,
-            None => note(&stores.states, id, Timestamp::min()).await?,
+            None => note(&stores.states, id, since, Timestamp::min()).await?,
         };
         if let Some(next) = purge::round(messages, archive, id, from).await? {
-            note(&stores.states, id, next).await?;
+            note(&stores.states, id, since, next).await?;
             return Ok(Progress::Unfinished);
         }
         if is_more(|| messages.sweep_rollups(id)).await? {
             return Ok(Progress::Unfinished);
         }
     }
-    stores.registry.forget(id).await?;
-    let swept = |state: &mut DeviceState| state.swept(purge.is_some());
+    stores.registry.forget(id, since).await?;
+    let swept = |state: &mut DeviceState| state.swept(since, this.purge);
     let state = lock::change_state(&stores.states, id, swept).await?;
     // Somebody may have asked for a purge meanwhile.
     Ok(if state.sweep.is_none() { Progress::Done } else { Progress::Unfinished })
@@ -78,9 +80,10 @@ where
 async fn note<S: StateStore>(
     states: &S,
     id: &DeviceId,
+    since: Timestamp,
     purged_before: Timestamp,
 ) -> Result<Timestamp, StoreError> {
-    lock::change_state(states, id, |state| state.purged(purged_before)).await?;
+    lock::change_state(states, id, |state| state.purged(since, purged_before)).await?;
     Ok(purged_before)
 }
 

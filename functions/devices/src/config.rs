@@ -2,7 +2,9 @@
 
 use meter_core::http::body;
 use meter_core::http::{Answer, Failure, Problem, Request};
-use meter_core::store::DeviceStore;
+use meter_core::reporting;
+use meter_core::state::Rules;
+use meter_core::store::{DeviceStore, StateStore};
 use serde_json::{Map, Value};
 
 use crate::registry::change;
@@ -22,14 +24,21 @@ pub(crate) async fn get<D: DeviceStore>(
 }
 
 /// Merges into the stored configuration, key by key; sends no command.
-pub(crate) async fn put<D: DeviceStore>(
+pub(crate) async fn put<D, S>(
     registry: &D,
+    states: &S,
+    rules: &Rules,
     request: &Request,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, Failure>
+where
+    D: DeviceStore,
+    S: StateStore,
+{
     let id = known(request)?;
     let body = body::object(request)?;
     let device =
         change(registry, &id, request.now, |device| merge(&mut device.config, &body)).await?;
+    reporting::follow(states, registry, &id, request.now, rules).await?;
     Answer::ok(&device.config)
 }
 

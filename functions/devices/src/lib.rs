@@ -138,7 +138,7 @@ where
             Endpoint::GetStatus => presence::get(states, request).await,
             Endpoint::PutStatus => presence::put(outbox, rules, request).await,
             Endpoint::GetConfig => config::get(registry, request).await,
-            Endpoint::PutConfig => config::put(registry, request).await,
+            Endpoint::PutConfig => config::put(registry, states, rules, request).await,
             Endpoint::ListMetrics => telemetry::metrics::list(metrics, request).await,
             Endpoint::LatestMetrics => telemetry::metrics::latest(states, request).await,
             Endpoint::ListRawData => telemetry::raw_data::list(messages, archive, request).await,
@@ -149,7 +149,7 @@ where
             }
             Endpoint::ListCommands => commands::list(commands, request).await,
             Endpoint::CreateCommand => commands::create(outbox, *command_timeout_s, request).await,
-            Endpoint::AcknowledgeCommand => commands::acknowledge(commands, request).await,
+            Endpoint::AcknowledgeCommand => commands::acknowledge(outbox, rules, request).await,
         }
     }
 }

@@ -34,7 +34,7 @@ where
     registered(&outbox.states, &id).await?;
     let hear = |state: &mut DeviceState| state.heard(request.now, rules);
     let state = lock::change_state(&outbox.states, &id, hear).await?;
-    outbox.settle(state, request.now).await?;
+    outbox.settle(state, request.now, rules).await?;
     Answer::ok(&json!({"message": "Heartbeat received"}))
 }
 
@@ -77,7 +77,7 @@ where
     })
     .await?;
     let answer = Answer::ok(&View::new(device, Some(&state)))?.with_etag();
-    outbox.settle(state, request.now).await?;
+    outbox.settle(state, request.now, rules).await?;
     Ok(answer)
 }
 

@@ -9,7 +9,7 @@ mod messages;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use futures::StreamExt;
 use meter_core::archive::{self, Layout, Location, Object};
@@ -26,6 +26,7 @@ use meter_core::store::{
 };
 use meter_core::time::Timestamp;
 use meter_core::{lock, parts, retry};
+use uuid::Uuid;
 
 pub use self::counts::Counts;
 use self::counts::Run;
@@ -63,8 +64,12 @@ pub struct Ingest<O, M, T, S, A, C, D, P, R> {
     outbox: Outbox<S, A, C, D, P>,
     alert_rules: RuleCache<R>,
     choices: Choices,
+    /// This process, in its notes of progress.
+    process: Uuid,
     /// When progress was last noted, in seconds since the epoch.
     noted_at: AtomicI64,
+    /// How old the oldest message was that was handled since then, in seconds.
+    lag_s: AtomicU32,
 }
 
 /// What became of a batch.
@@ -98,8 +103,17 @@ where
         alert_rules: RuleCache<R>,
         choices: Choices,
     ) -> Self {
-        let noted_at = AtomicI64::new(i64::MIN);
-        Self { archive, messages, metrics, outbox, alert_rules, choices, noted_at }
+        Self {
+            archive,
+            messages,
+            metrics,
+            outbox,
+            alert_rules,
+            choices,
+            process: Uuid::new_v4(),
+            noted_at: AtomicI64::new(i64::MIN),
+            lag_s: AtomicU32::new(0),
+        }
     }
 
     /// Handles a batch; `now` is the clock.
@@ -136,7 +150,8 @@ where
         run.merge(quarantined);
         run.merge(stored);
         if run.counts.stored + run.counts.quarantined > 0 {
-            self.note_progress(deliveries, now).await;
+            // In a box, or the futures here are nested deeper than the compiler goes.
+            Box::pin(self.note_progress(deliveries, now)).await;
         }
 
         let mut outcome = Outcome::default();
@@ -150,15 +165,16 @@ where
 
     /// Says now and then how far behind ingest is, for the watchdog. Nothing depends on one such note.
     async fn note_progress(&self, deliveries: &[Delivery], now: Timestamp) {
+        let oldest = deliveries.iter().map(|delivery| delivery.received.received_at).min();
+        let lag_s = oldest.map_or(0, |oldest| now.as_seconds() - oldest.as_seconds());
+        self.lag_s.fetch_max(u32::try_from(lag_s.max(0)).unwrap_or(u32::MAX), Ordering::Relaxed);
         let noted_at = self.noted_at.load(Ordering::Relaxed);
         if now.as_seconds() < noted_at.saturating_add(PROGRESS_INTERVAL_S) {
             return;
         }
         self.noted_at.store(now.as_seconds(), Ordering::Relaxed);
-        let oldest = deliveries.iter().map(|delivery| delivery.received.received_at).min();
-        let lag_s = oldest.map_or(0, |oldest| now.as_seconds() - oldest.as_seconds());
-        let lag_s = u32::try_from(lag_s.max(0)).unwrap_or(u32::MAX);
-        let progress = IngestProgress { at: now, lag_s };
+        let lag_s = self.lag_s.swap(0, Ordering::Relaxed);
+        let progress = IngestProgress { by: self.process, at: now, lag_s };
         if let Err(error) = self.outbox.states.note_progress(progress).await {
             tracing::warn!(error = with_causes(&error), "progress was not noted");
         }
@@ -279,51 +295,55 @@ where
         locations
     }
 
-    /// Writes the parts of all messages that are not written yet as they should be.
+    /// Writes the parts of all messages that are not written yet as they should be. What fails changes which metrics
+    /// the device has room for, and so the parts of the other messages: they are written again. Each further round has
+    /// a message less, so it ends.
     async fn put_parts(
         &self,
         work: &mut [DeviceWork<'_>],
         locations: &HashMap<Mid, Location>,
         run: &mut Run,
     ) {
-        let mut all: Vec<Part> = Vec::new();
-        let mut points = Vec::new();
-        for device in work.iter().filter(|device| !device.parts_written) {
-            for message in &device.messages {
-                let Some(location) = locations.get(&message.mid) else { continue };
-                let ttl = self.choices.ttl_days.map(|days| {
-                    message.received.received_at.as_seconds() + i64::from(days) * DAY_SECONDS
-                });
-                let keep = |m: &Measurement| device.after.has_metric(&m.metric);
-                if self.metrics.is_in_messages() {
-                    all.extend(parts::cut(message, location.clone(), ttl, keep));
-                } else {
-                    all.push(parts::head(message, location.clone(), ttl));
-                    points.extend(parts::points(message, keep));
+        loop {
+            let mut all: Vec<Part> = Vec::new();
+            let mut points = Vec::new();
+            for device in work.iter().filter(|device| !device.parts_written) {
+                for message in &device.messages {
+                    let Some(location) = locations.get(&message.mid) else { continue };
+                    let ttl = self.choices.ttl_days.map(|days| {
+                        message.received.received_at.as_seconds() + i64::from(days) * DAY_SECONDS
+                    });
+                    let keep = |m: &Measurement| device.after.has_metric(&m.metric);
+                    if self.metrics.is_in_messages() {
+                        all.extend(parts::cut(message, location.clone(), ttl, keep));
+                    } else {
+                        all.push(parts::head(message, location.clone(), ttl));
+                        points.extend(parts::points(message, keep));
+                    }
                 }
             }
-        }
-        if all.is_empty() {
-            return;
-        }
-        let (parts, points) =
-            futures::join!(self.messages.put(&all), self.metrics.put_points(&points));
-        let mut failed = BTreeSet::new();
-        if let Err(error) = parts {
-            run.fail("writing messages", error.failed.iter().copied(), &error);
-            failed.extend(error.failed);
-        }
-        match points {
-            Ok(written) => run.counts.too_late += written.too_late,
-            Err(error) => {
-                run.fail("writing metrics", error.failed.iter().copied(), &error);
+            if all.is_empty() {
+                return;
+            }
+            let (parts, points) =
+                futures::join!(self.messages.put(&all), self.metrics.put_points(&points));
+            let mut failed = BTreeSet::new();
+            if let Err(error) = parts {
+                run.fail("writing messages", error.failed.iter().copied(), &error);
                 failed.extend(error.failed);
             }
-        }
-        for device in work {
-            device.parts_written = true;
-            // The state must not know what is not stored: its answer would be lost with a crash.
-            device.leave_out(&failed, &self.choices.rules);
+            match points {
+                Ok(written) => run.counts.too_late += written.too_late,
+                Err(error) => {
+                    run.fail("writing metrics", error.failed.iter().copied(), &error);
+                    failed.extend(error.failed);
+                }
+            }
+            for device in work.iter_mut().filter(|device| !device.parts_written) {
+                device.parts_written = true;
+                // The state must not know what is not stored: its answer would be lost with a crash.
+                device.leave_out(&failed, &self.choices.rules);
+            }
         }
     }
 
@@ -358,7 +378,7 @@ where
             |device| async move {
                 let mut state = device.after.clone();
                 state.version += 1;
-                (device, self.outbox.settle(state, now).await)
+                (device, self.outbox.settle(state, now, &self.choices.rules).await)
             },
         );
         let settled: Vec<_> =
@@ -396,7 +416,7 @@ where
                         &self.choices.rules,
                     );
                     // Only when the winner admitted other metrics than we did must they be written again.
-                    let parts_written = again.after.latest.keys().eq(device.after.latest.keys());
+                    let parts_written = again.has_metrics_of(&device.after);
                     DeviceWork { parts_written, ..again }
                 })
                 .collect(),

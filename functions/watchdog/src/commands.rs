@@ -17,7 +17,7 @@ pub(crate) enum Outcome {
     TimedOut,
     /// The broker has it now.
     Republished,
-    /// Nothing: it was answered meanwhile, or the broker is still away.
+    /// Nothing: it was answered meanwhile, the broker is still away, or it must not be sent twice.
     Watched,
 }
 
@@ -38,14 +38,9 @@ where
     let command = outbox.commands.get(id, cmd_id).await?;
     let pending = command.filter(|command| command.status == CommandStatus::Pending);
     let Some(command) = pending else { return Ok(Outcome::Watched) };
-    // Due to the second, which may be a moment early: a reboot must not be published twice for it.
-    let is_early = now < command.expires_at && command.published_at.is_some();
-    if is_early && !command.cmd.is_repeatable() {
-        return Ok(Outcome::Watched);
-    }
     match outbox.publish(&command, now).await? {
         Publication::Done => Ok(Outcome::Republished),
-        Publication::Failed => Ok(Outcome::Watched),
+        Publication::Failed | Publication::Unknown | Publication::Claimed => Ok(Outcome::Watched),
         Publication::Expired => {
             outbox.commands.time_out(id, cmd_id).await?;
             Ok(Outcome::TimedOut)

@@ -11,7 +11,6 @@ use meter_core::store::{
     StoreError,
 };
 use meter_core::time::Timestamp;
-use serde_json::{Map, Value};
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,7 +56,7 @@ where
     // How long it may be silent is in its configuration, which is read only when it matters.
     let interval = if state.registered && state.seems_silent(now, rules) {
         let device = outbox.registry.get(id).await?;
-        Some(device.and_then(|device| report_interval_s(&device.config)))
+        Some(device.and_then(|device| device.report_interval_s()))
     } else {
         None
     };
@@ -82,35 +81,6 @@ where
     let went_silent = was_there && state.presence.connection == Connection::Offline;
     let must_be_rolled_up =
         rules.rollup_gap_s.is_some() && state.unrolled.due(now).next().is_some();
-    outbox.settle(state, now).await?;
+    outbox.settle(state, now, rules).await?;
     Ok(Outcome { went_silent, must_be_rolled_up, ..Outcome::default() })
-}
-
-/// The shorter of the intervals at which a configuration has a device send or say hello, in seconds;
-/// none: nothing is configured. The defaults are protocol.md's.
-fn report_interval_s(config: &Map<String, Value>) -> Option<u32> {
-    const DEFAULT_SEND_S: u32 = 10;
-    const DEFAULT_HELLO_S: u32 = 30;
-    let read = |name| config.get(name).and_then(Value::as_u64).and_then(|s| u32::try_from(s).ok());
-    let (send, hello) = (read("send_interval_s"), read("hello_interval_s"));
-    if send.is_none() && hello.is_none() {
-        return None;
-    }
-    Some(send.unwrap_or(DEFAULT_SEND_S).min(hello.unwrap_or(DEFAULT_HELLO_S)))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_shorter_interval_counts_and_one_that_is_not_configured_has_its_default() {
-        let interval = |config: Value| report_interval_s(config.as_object().unwrap());
-        assert_eq!(interval(json!({})), None);
-        assert_eq!(interval(json!({"send_interval_s": 600})), Some(30));
-        assert_eq!(interval(json!({"send_interval_s": 600, "hello_interval_s": 900})), Some(600));
-        assert_eq!(interval(json!({"send_interval_s": "x"})), None);
-    }
 }

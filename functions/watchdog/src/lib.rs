@@ -82,7 +82,7 @@ pub struct Report {
     pub timed_out: usize,
     /// Commands published again.
     pub republished: usize,
-    /// Devices and commands that could not be handled; they stay due.
+    /// Devices and commands that could not be handled, and questions that were not answered; what is due stays so.
     pub failed: usize,
     /// Ingest was behind, so nobody was declared silent.
     pub behind: bool,
@@ -118,22 +118,40 @@ where
     O: Archive,
     R: RuleStore,
 {
-    /// One run. Fails only when it cannot learn what is due.
+    /// One run. Fails only when it cannot learn what is due: what it can learn it does.
     pub async fn run(&self, now: Timestamp) -> Result<Report, StoreError> {
-        let (devices, commands) = futures::join!(
-            self.outbox.states.due(now, DEVICES_A_RUN),
-            self.outbox.commands.due(now, COMMANDS_A_RUN)
-        );
-        let (devices, commands) = (devices?, commands?);
-        let mut report = Report {
-            devices: devices.len(),
-            commands: commands.len(),
-            // Asked once, and only when somebody might be declared silent.
-            behind: !devices.is_empty() && self.is_behind(now).await?,
-            ..Report::default()
+        // At once: commands must not wait for a fleet that went silent.
+        let (devices, commands) = futures::join!(self.watch_devices(now), self.watch_commands(now));
+        let (mut report, deleted, of_commands) = match (devices, commands) {
+            (Ok((report, deleted)), Ok(commands)) => (report, deleted, commands),
+            (Ok((report, deleted)), Err(error)) => (report, deleted, Report::unlearned(&error)),
+            (Err(error), Ok(commands)) => (Report::unlearned(&error), Vec::new(), commands),
+            (Err(error), Err(_)) => return Err(error),
         };
+        report.add_commands(&of_commands);
+        // The last thing, since a purge may take all the time that is left.
+        self.sweep_all(deleted, &mut report).await;
+        Ok(report)
+    }
+
+    /// What is due of devices; which of them are deleted and must be swept.
+    async fn watch_devices(&self, now: Timestamp) -> Result<(Report, Vec<DeviceId>), StoreError> {
+        let due = self.outbox.states.due(now, DEVICES_A_RUN).await?;
+        let mut report = Report { devices: due.len(), ..Report::default() };
+        if !due.is_empty() {
+            // Asked once, and only when somebody might be declared silent.
+            report.behind = self.is_behind(now).await.unwrap_or_else(|error| {
+                let error = with_causes(&error);
+                tracing::error!(
+                    error,
+                    "how far ingest is, is not known: nobody is declared silent"
+                );
+                report.failed += 1;
+                true
+            });
+        }
         let silence_counts = !report.behind;
-        let watched = devices.into_iter().map(|id| self.watch_device(id, silence_counts, now));
+        let watched = due.into_iter().map(|id| self.watch_device(id, silence_counts, now));
         let mut watched = futures::stream::iter(watched).buffer_unordered(CONCURRENCY);
         let mut deleted = Vec::new();
         while let Some((id, outcome)) = watched.next().await {
@@ -142,13 +160,17 @@ where
                 outcome => report.add_device(outcome),
             }
         }
-        let watched = commands.into_iter().map(|(id, cmd_id)| self.watch_command(id, cmd_id, now));
+        Ok((report, deleted))
+    }
+
+    async fn watch_commands(&self, now: Timestamp) -> Result<Report, StoreError> {
+        let due = self.outbox.commands.due(now, COMMANDS_A_RUN).await?;
+        let mut report = Report { commands: due.len(), ..Report::default() };
+        let watched = due.into_iter().map(|(id, cmd_id)| self.watch_command(id, cmd_id, now));
         let mut watched = futures::stream::iter(watched).buffer_unordered(CONCURRENCY);
         while let Some(outcome) = watched.next().await {
             report.add_command(outcome);
         }
-        // The last thing, since a purge may take all the time that is left.
-        self.sweep_all(deleted, &mut report).await;
         Ok(report)
     }
 
@@ -213,9 +235,8 @@ where
         if self.queue.depth().await? == 0 {
             return Ok(false);
         }
-        let progress = self.outbox.states.progress().await?;
-        let max_lag = i64::from(MAX_LAG_S);
-        Ok(!progress.is_some_and(|p| p.lag_s <= MAX_LAG_S && p.at.plus_seconds(max_lag) >= now))
+        let progress = self.outbox.states.progress(now).await?;
+        Ok(!progress.is_some_and(|progress| progress.lag_s <= MAX_LAG_S))
     }
 }
 
@@ -224,6 +245,19 @@ fn failed(id: &DeviceId, error: &StoreError) {
 }
 
 impl Report {
+    /// Of a run that could not learn what is due.
+    fn unlearned(error: &StoreError) -> Self {
+        tracing::error!(error = with_causes(error), "what is due is not known; it stays due");
+        Self { failed: 1, ..Self::default() }
+    }
+
+    fn add_commands(&mut self, commands: &Self) {
+        self.commands += commands.commands;
+        self.timed_out += commands.timed_out;
+        self.republished += commands.republished;
+        self.failed += commands.failed;
+    }
+
     fn add_device(&mut self, outcome: Option<devices::Outcome>) {
         match outcome {
             Some(watched) => {

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use meter_core::alert::{Alert, Severity};
 use meter_core::archive::Location;
-use meter_core::command::{Command, CommandKind, CommandStatus};
+use meter_core::command::{Command, CommandKind, CommandStatus, OtaState};
 use meter_core::device::{Device, DeviceStatus};
 use meter_core::id::{DeviceId, Mid, new_id};
 use meter_core::lock;
@@ -21,6 +21,7 @@ use meter_core::store::{
 };
 use meter_core::time::Timestamp;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 use watchdog::{Report, Request, Watchdog, recount};
 
 fn second(s: i64) -> Timestamp {
@@ -92,6 +93,14 @@ async fn register(memory: &Memory, device: &str, config: Value) {
     DeviceStore::create(memory, &row, &state).await.unwrap();
 }
 
+/// The first half of a delete.
+async fn delete(memory: &Memory, device: &str, s: i64, purge: bool) {
+    let row = DeviceStore::get(memory, &id(device)).await.unwrap().unwrap();
+    let mut state = lock::read_state(memory, &id(device)).await.unwrap();
+    state.bury(second(s), purge, &RULES);
+    memory.bury(&row, &state).await.unwrap();
+}
+
 /// A message of the device, received at second `s`.
 async fn hear(memory: &Memory, device: &str, s: i64, seq: u32) {
     let payload = json!({"v": 2, "device_id": device, "ts": second(s), "seq": seq, "boot": 1,
@@ -116,7 +125,7 @@ async fn say(memory: &Memory, suffix: &str, s: i64, payload: Value) {
         state.evaluate(&[&message], &known, &set, &RULES);
     };
     let state = lock::change_state(memory, &id(device), apply).await.unwrap();
-    Outbox::in_memory(memory).settle(state, second(s)).await.unwrap();
+    Outbox::in_memory(memory).settle(state, second(s), &RULES).await.unwrap();
 }
 
 fn connection(memory: &Memory, device: &str) -> Connection {
@@ -186,14 +195,68 @@ async fn nobody_is_declared_silent_while_ingest_is_behind() {
         (true, 0),
         "something waits, and nothing is handled"
     );
-    let note = |lag_s| IngestProgress { at: second(119), lag_s };
-    memory.note_progress(note(90)).await.unwrap();
+    let note = async |process, s, lag_s| {
+        let progress = IngestProgress { by: Uuid::from_u128(process), at: second(s), lag_s };
+        memory.note_progress(progress).await.unwrap();
+    };
+    note(1, 118, 90).await;
+    // Another function is up to date with what it was given, and says so later.
+    note(2, 119, 0).await;
     assert!(
         watchdog(&memory, 5).run(second(120)).await.unwrap().behind,
         "it is old what is handled"
     );
-    memory.note_progress(IngestProgress { at: second(179), lag_s: 1 }).await.unwrap();
+    note(2, 179, 1).await;
     assert_eq!(watchdog(&memory, 5).run(second(180)).await.unwrap().silent, 1);
+}
+
+/// A queue that does not say how much waits.
+#[derive(Debug)]
+struct Silent;
+
+impl QueueDepth for Silent {
+    async fn depth(&self) -> Result<u64, StoreError> {
+        Err(StoreError::Unavailable { operation: "sqs:GetQueueAttributes", source: "away".into() })
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_answer_keeps_nobody_from_commands_and_deletes() {
+    let memory = Memory::new();
+    register(&memory, "gone", json!({})).await;
+    delete(&memory, "gone", 10, false).await;
+    register(&memory, "m", json!({})).await;
+    hear(&memory, "m", 0, 0).await;
+    let ask = command(CommandKind::RequestStatus, 0);
+    CommandStore::create(&memory, &ask, None).await.unwrap();
+    let Watchdog { outbox, messages, archive, alert_rules, rules, rollup_ttl_days, .. } =
+        watchdog(&memory, 0);
+    let queue = Silent;
+    let watchdog =
+        Watchdog { outbox, queue, messages, archive, alert_rules, rules, rollup_ttl_days };
+    let report = watchdog.run(second(120)).await.unwrap();
+    assert_eq!((report.swept, report.republished, report.silent), (1, 1, 0));
+    assert_eq!((report.behind, report.failed), (true, 1));
+}
+
+#[tokio::test]
+async fn what_can_be_learned_is_done_when_the_rest_cannot() {
+    for operation in [Operation::DueStates, Operation::DueCommands] {
+        let memory = Memory::new();
+        register(&memory, "m", json!({})).await;
+        hear(&memory, "m", 0, 0).await;
+        let ask = command(CommandKind::RequestStatus, 0);
+        CommandStore::create(&memory, &ask, None).await.unwrap();
+        memory.fail_next(operation, Fault::Refuse);
+        let report = run(&memory, 120).await;
+        let expected = if operation == Operation::DueStates { (0, 1) } else { (1, 0) };
+        assert_eq!((report.silent, report.republished), expected, "{operation:?}");
+        assert_eq!(report.failed, 1);
+    }
+    let memory = Memory::new();
+    memory.fail_always(Operation::DueStates);
+    memory.fail_always(Operation::DueCommands);
+    assert!(watchdog(&memory, 0).run(second(120)).await.is_err());
 }
 
 #[tokio::test]
@@ -231,6 +294,139 @@ async fn a_command_that_the_broker_did_not_take_is_published_again_until_it_expi
     assert_eq!(run(&memory, 300).await.timed_out, 1);
     assert_eq!(status_of(&memory, &reboot).await, CommandStatus::Timeout);
     assert_eq!(run(&memory, 360).await.commands, 0);
+}
+
+/// The runs of the first ten minutes.
+async fn ten_minutes(memory: &Memory) {
+    for s in (60..=600).step_by(60) {
+        // A run that fails is followed by the next one.
+        let _ = watchdog(memory, 0).run(second(s)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_reboot_is_published_at_most_once_whatever_call_fails_and_whether_it_was_done_or_not() {
+    for fault in [Fault::Refuse, Fault::LoseAnswer] {
+        for operation in [
+            Operation::GetDevice,
+            Operation::ClaimCommand,
+            Operation::PublishCommand,
+            Operation::PostponeCommand,
+            Operation::NotePublished,
+        ] {
+            let memory = Memory::new();
+            register(&memory, "m", json!({})).await;
+            let reboot = command(CommandKind::Reboot, 0);
+            CommandStore::create(&memory, &reboot, None).await.unwrap();
+            memory.fail_next(operation, fault);
+            ten_minutes(&memory).await;
+            assert!(memory.published().len() <= 1, "{operation:?} {fault:?}");
+            assert_eq!(status_of(&memory, &reboot).await, CommandStatus::Timeout, "{operation:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reboot_of_which_nobody_knows_whether_the_broker_took_it_times_out_and_is_not_sent_again()
+{
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let reboot = command(CommandKind::Reboot, 0);
+    CommandStore::create(&memory, &reboot, None).await.unwrap();
+    memory.fail_next(Operation::PublishCommand, Fault::LoseAnswer);
+    ten_minutes(&memory).await;
+    assert_eq!(memory.published().len(), 1);
+    // What may be asked twice is.
+    let ask = command(CommandKind::RequestStatus, 600);
+    CommandStore::create(&memory, &ask, None).await.unwrap();
+    memory.fail_next(Operation::PublishCommand, Fault::LoseAnswer);
+    run(&memory, 660).await;
+    run(&memory, 720).await;
+    assert_eq!(memory.published().len(), 3);
+}
+
+#[tokio::test]
+async fn two_watchdogs_at_once_publish_a_reboot_once() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    CommandStore::create(&memory, &command(CommandKind::Reboot, 0), None).await.unwrap();
+    futures::join!(run(&memory, 60), run(&memory, 60), run(&memory, 60));
+    assert_eq!(memory.published().len(), 1);
+}
+
+#[tokio::test]
+async fn what_has_expired_is_not_published_again_when_its_device_comes_online_in_an_old_message() {
+    let memory = Memory::new();
+    register(&memory, "m", json!({})).await;
+    let ask = command(CommandKind::RequestStatus, 0);
+    CommandStore::create(&memory, &ask, None).await.unwrap();
+    // Ingest handles at 400 s what was received at 30 s.
+    let outbox = Outbox::in_memory(&memory);
+    let hear = |state: &mut DeviceState| state.heard(second(30), &RULES);
+    let state = lock::change_state(&memory, &id("m"), hear).await.unwrap();
+    outbox.settle(state, second(400), &RULES).await.unwrap();
+    assert!(memory.published().is_empty());
+}
+
+#[tokio::test]
+async fn a_shorter_interval_counts_from_its_acceptance_on_also_when_its_effect_was_left_behind() {
+    for fault in [None, Some(Operation::SaveStates), Some(Operation::GetDevice)] {
+        let memory = Memory::new();
+        register(&memory, "m", json!({"send_interval_s": 1_200, "hello_interval_s": 1_200})).await;
+        hear(&memory, "m", 0, 0).await;
+        run(&memory, 60).await;
+        assert_eq!(memory.state(&id("m")).unwrap().due, Some(second(3_600)));
+        let params = json!({"send_interval_s": 40}).as_object().unwrap().clone();
+        let shorter = Command { params, ..command(CommandKind::UpdateConfig, 60) };
+        CommandStore::create(&memory, &shorter, None).await.unwrap();
+        let ack = json!({"v": 2, "device_id": "m", "ts": second(70), "seq": 1, "msg_type": "command_ack",
+            "cmd_id": shorter.cmd_id, "result": "accepted"});
+        let message = parse(&Received {
+            topic: "iot/m/command/ack".to_owned(),
+            payload: ack.to_string().into(),
+            received_at: second(70),
+        })
+        .unwrap();
+        let apply = |state: &mut DeviceState| state.apply(&[&message], &RULES);
+        let state = lock::change_state(&memory, &id("m"), apply).await.unwrap();
+        if let Some(operation) = fault {
+            memory.fail_next(operation, Fault::Refuse);
+        }
+        let settled = Outbox::in_memory(&memory).settle(state, second(70), &RULES).await;
+        assert_eq!(settled.is_err(), fault.is_some());
+        for s in (120..=240).step_by(60) {
+            run(&memory, s).await;
+        }
+        assert_eq!(connection(&memory, "m"), Connection::Offline, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_of_a_device_that_never_names_its_target_is_complete_with_its_hello_in_any_order()
+ {
+    let upgrade = || {
+        let params = json!({"fw_version": "2.0.0"}).as_object().unwrap().clone();
+        Command { params, ..command(CommandKind::StartOta, 0) }
+    };
+    for hello_is_first in [false, true] {
+        let memory = Memory::new();
+        register(&memory, "m", json!({})).await;
+        let upgrade = upgrade();
+        CommandStore::create(&memory, &upgrade, None).await.unwrap();
+        let success = json!({"v": 2, "device_id": "m", "ts": second(5), "seq": 1, "msg_type": "ota_status",
+            "cmd_id": upgrade.cmd_id, "ota_state": "success"});
+        let hello = json!({"v": 2, "device_id": "m", "ts": second(9), "seq": 2, "msg_type": "hello",
+            "fw_version": "2.0.0", "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0});
+        let said = [("ota/status", 5, success), ("hello", 9, hello)];
+        let order: Vec<_> =
+            if hello_is_first { said.into_iter().rev().collect() } else { said.into() };
+        for (suffix, s, payload) in order {
+            say(&memory, suffix, s, payload).await;
+        }
+        let ota = memory.commands(&id("m"))[0].ota.clone().unwrap();
+        assert_eq!(ota.state, OtaState::Completed, "hello first: {hello_is_first}");
+        assert!(memory.state(&id("m")).unwrap().outbox.is_empty());
+    }
 }
 
 #[tokio::test]
@@ -291,10 +487,7 @@ async fn a_delete_that_ended_half_way_is_finished() {
     register(&memory, "m", json!({})).await;
     let alert = Alert::device_offline(&id("m"), second(5));
     AlertStore::open(&memory, &alert, None).await.unwrap();
-    let device = DeviceStore::get(&memory, &id("m")).await.unwrap().unwrap();
-    let mut state = lock::read_state(&memory, &id("m")).await.unwrap();
-    state.bury(second(10), false, &RULES);
-    memory.bury(&device, &state).await.unwrap();
+    delete(&memory, "m", 10, false).await;
     assert_eq!(run(&memory, 120).await.swept, 1);
     assert!(memory.alerts(&id("m")).is_empty());
     assert!(!memory.is_buried(&id("m")).await.unwrap());
@@ -317,10 +510,7 @@ async fn a_purge_that_is_too_much_for_one_run_goes_on_in_the_next() {
         })
         .collect();
     MessageStore::put(&memory, &parts).await.unwrap();
-    let device = DeviceStore::get(&memory, &id("m")).await.unwrap().unwrap();
-    let mut state = lock::read_state(&memory, &id("m")).await.unwrap();
-    state.bury(second(10), true, &RULES);
-    memory.bury(&device, &state).await.unwrap();
+    delete(&memory, "m", 10, true).await;
 
     let first = run(&memory, 120).await;
     assert_eq!((first.swept, first.unfinished, first.failed), (0, 1, 0));

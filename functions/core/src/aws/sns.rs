@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{Clients, CommandTopic};
+use crate::command::CommandKind;
 use crate::config::Alerting;
 use crate::id::DeviceId;
 use crate::notice::Notice;
@@ -124,8 +125,13 @@ pub struct Publisher {
 }
 
 impl CommandPublisher for Publisher {
-    async fn publish(&self, device_id: &DeviceId, payload: Bytes) -> Result<(), PublishError> {
-        self.commands.publish(device_id, payload).await
+    async fn publish(
+        &self,
+        device_id: &DeviceId,
+        cmd: CommandKind,
+        payload: Bytes,
+    ) -> Result<(), PublishError> {
+        self.commands.publish(device_id, cmd, payload).await
     }
 }
 

@@ -146,8 +146,9 @@ impl DeviceState {
 
     /// An upgrade that succeeded is complete when a heartbeat tells of its target.
     fn complete_upgrade(&mut self, fw_version: &str, at: Timestamp) {
-        let complete =
-            |upgrade: &Upgrade| upgrade.succeeded && upgrade.target.as_deref() == Some(fw_version);
+        let complete = |upgrade: &Upgrade| {
+            upgrade.succeeded_at.is_some() && upgrade.target.as_deref() == Some(fw_version)
+        };
         if let Some(done) = self.upgrade.take_if(|upgrade| complete(upgrade)) {
             let ota = Ota {
                 state: OtaState::Completed,
@@ -167,20 +168,45 @@ impl DeviceState {
             Some(upgrade) if upgrade.cmd_id > cmd_id => {
                 return self.advance(cmd_id, ota);
             }
-            other => other.insert(Upgrade { cmd_id, target: None, succeeded: false }),
+            other => other.insert(Upgrade { cmd_id, target: None, succeeded_at: None }),
         };
         if ota.fw_version_target.is_some() {
             upgrade.target.clone_from(&ota.fw_version_target);
         }
-        let succeeded_at = (ota.state == OtaState::Success).then_some(ota.updated_at);
-        upgrade.succeeded |= succeeded_at.is_some();
+        if ota.state == OtaState::Success {
+            let at = ota.updated_at;
+            upgrade.succeeded_at = Some(upgrade.succeeded_at.map_or(at, |first| first.min(at)));
+        }
         self.advance(cmd_id, ota);
-        // A queue keeps no order: the heartbeat that completes it may have been handled before.
+        self.complete_upgrade_before();
+    }
+
+    /// A queue keeps no order: the heartbeat that completes an upgrade may have been handled before.
+    fn complete_upgrade_before(&mut self) {
+        let succeeded_at = self.upgrade.as_ref().and_then(|upgrade| upgrade.succeeded_at);
         if let (Some(at), Some((heard_at, hello))) = (succeeded_at, self.hello.clone())
             && heard_at >= at
         {
             self.complete_upgrade(&hello.fw_version, heard_at);
         }
+    }
+
+    /// Whether the upgrade under way is this command's and the device has not said where to.
+    pub fn lacks_target(&self, cmd_id: Uuid) -> bool {
+        let lacks = |upgrade: &Upgrade| upgrade.cmd_id == cmd_id && upgrade.target.is_none();
+        self.upgrade.as_ref().is_some_and(lacks)
+    }
+
+    /// Where an upgrade is to lead by its command, for a device that does not say so.
+    pub fn aim(&mut self, cmd_id: Uuid, target: &str, now: Timestamp, rules: &Rules) {
+        if !self.lacks_target(cmd_id) {
+            return;
+        }
+        if let Some(upgrade) = &mut self.upgrade {
+            upgrade.target = Some(target.to_owned());
+        }
+        self.complete_upgrade_before();
+        self.arm(now, rules);
     }
 
     /// What follows from a change of presence.

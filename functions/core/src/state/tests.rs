@@ -491,7 +491,7 @@ fn a_sweep_stays_due_however_much_the_device_says_meanwhile() {
         state.apply(&[&telemetry(s, "pf", 1.0)], &RULES);
         assert!(state.due <= Some(second(60)), "{s}: {:?}", state.due);
     }
-    state.swept(true);
+    state.swept(second(0), true);
     assert_eq!((state.due, state.sweep), (None, None));
 }
 
@@ -501,12 +501,12 @@ fn a_purge_forgets_what_was_said_before_it_and_not_what_is_said_during_it() {
     state.apply(&[&telemetry(1, "pf", 1.0), &hello(2, "1.0.0")], &RULES);
     state.bury(second(3), true, &RULES);
     let version = state.version;
-    state.purged(Timestamp::min());
+    state.purged(second(3), Timestamp::min());
     assert!(state.latest.is_empty() && state.fw_version.is_none() && state.hello.is_none());
     assert_eq!((state.version, state.presence.connection), (version, Connection::Unknown));
     state.apply(&[&telemetry(4, "pf", 2.0)], &RULES);
-    state.purged(second(100));
-    state.purged(second(50));
+    state.purged(second(3), second(100));
+    state.purged(second(3), second(50));
     assert_eq!(state.sweep.unwrap().purged_before, Some(second(100)));
     assert_eq!(state.latest.len(), 1);
 }
@@ -518,8 +518,8 @@ fn a_device_that_is_registered_again_is_neither_purged_nor_taken_for_swept() {
     state.register(second(1), &RULES);
     state.apply(&[&telemetry(2, "pf", 1.0)], &RULES);
     let before = state.clone();
-    state.purged(second(100));
-    state.swept(true);
+    state.purged(second(0), second(100));
+    state.swept(second(0), true);
     state.purge(second(5), &RULES);
     assert_eq!(state, before);
     assert!(state.due.is_some());
@@ -530,9 +530,23 @@ fn a_purge_that_is_asked_for_during_a_sweep_is_not_taken_for_done() {
     let mut state = registered();
     state.bury(second(0), false, &RULES);
     state.purge(second(5), &RULES);
-    state.swept(false);
+    state.swept(second(0), false);
     let sweep = state.sweep.unwrap();
     assert!(sweep.purge && sweep.since == second(0) && state.due.is_some());
-    state.swept(true);
+    state.swept(second(0), true);
     assert_eq!(state.sweep, None);
+}
+
+#[test]
+fn who_is_late_with_the_sweep_of_a_former_delete_does_not_end_that_of_the_next() {
+    let mut state = registered();
+    state.bury(second(0), true, &RULES);
+    state.register(second(10), &RULES);
+    state.report_every(Some(600), second(11), &RULES);
+    state.bury(second(20), true, &RULES);
+    assert_eq!(state.report_interval_s, None, "the next registration has its own configuration");
+    let before = state.clone();
+    state.purged(second(0), second(15));
+    state.swept(second(0), true);
+    assert_eq!(state, before);
 }

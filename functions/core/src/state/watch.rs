@@ -51,6 +51,12 @@ impl DeviceState {
         self.due = self.deadline(now, rules).map(|at| round_up(at.max(now.next())));
     }
 
+    /// The device reports every so many seconds from `now` on (none: by default).
+    pub fn report_every(&mut self, interval_s: Option<u32>, now: Timestamp, rules: &Rules) {
+        self.report_interval_s = interval_s;
+        self.arm(now, rules);
+    }
+
     /// Whether the device counts as silent at `now` if its configuration allows no longer silence.
     pub fn seems_silent(&self, now: Timestamp, rules: &Rules) -> bool {
         self.presence.silent_from(rules.offline_after_s).is_some_and(|from| from <= now)

@@ -77,8 +77,13 @@ pub trait AlertStore: Send + Sync {
         revision: &Revision,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Removes some of a device's alerts, counts included; whether there may be more.
-    fn sweep(&self, device_id: &DeviceId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Removes some of a device's alerts, counts included, while the tombstone of the delete that was asked for at
+    /// `deleted_at` is there; whether there may be more.
+    fn sweep(
+        &self,
+        device_id: &DeviceId,
+        deleted_at: Timestamp,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// How many of the fleet's alerts nobody has seen.
     fn unacknowledged(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;

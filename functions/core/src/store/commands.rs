@@ -7,7 +7,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{IdempotencyKey, Made, Page, PageRequest, StoreError};
-use crate::command::{AckResult, Command, CommandStatus, Ota};
+use crate::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
 use crate::id::DeviceId;
 use crate::time::Timestamp;
 
@@ -20,6 +20,19 @@ pub enum Finished {
     Before(Command),
     /// There is no such command.
     Unknown,
+}
+
+impl Finished {
+    /// Whether the answer brought another configuration into force.
+    pub fn brings_configuration(&self) -> bool {
+        match self {
+            Self::Now(command) | Self::Before(command) => {
+                (command.cmd, command.status)
+                    == (CommandKind::UpdateConfig, CommandStatus::Accepted)
+            }
+            Self::Unknown => false,
+        }
+    }
 }
 
 /// Seconds after which a command that the broker did not take is published again.
@@ -49,7 +62,16 @@ pub trait CommandStore: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<(DeviceId, Uuid)>, StoreError>> + Send;
 
-    /// Makes a command that is pending due at another time.
+    /// Notes, before it is done, that a command is published that must not be published twice: if it is pending and
+    /// nobody has noted that before. Whether it is so: of all who ask, one may. It is due when it expires.
+    fn claim(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        at: Timestamp,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Makes a command that is pending, and that the broker has not taken, due at another time.
     fn postpone(
         &self,
         device_id: &DeviceId,
@@ -97,29 +119,43 @@ pub trait CommandStore: Send + Sync {
         at: Timestamp,
     ) -> impl Future<Output = Result<Finished, StoreError>> + Send;
 
-    /// Moves a `start_ota` on, if [`Ota::is_advanced_by`] says so; else nothing changes.
+    /// Moves a `start_ota` on, if [`Ota::is_advanced_by`] says so; else nothing changes. The firmware that it is to
+    /// bring, if there is such a command.
     fn advance_ota(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
         ota: &Ota,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
 
-    /// Removes some of a device's commands; whether there may be more.
-    fn sweep(&self, device_id: &DeviceId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Removes some of a device's commands, while the tombstone of the delete that was asked for at `deleted_at` is
+    /// there; whether there may be more.
+    fn sweep(
+        &self,
+        device_id: &DeviceId,
+        deleted_at: Timestamp,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
-/// Why a command did not reach the broker.
+/// Why a command did not reach the broker, or may not have.
 #[derive(Debug, thiserror::Error)]
-#[error("the broker did not take it")]
-pub struct PublishError(#[source] pub Box<dyn Error + Send + Sync>);
+pub enum PublishError {
+    /// It was not sent, or the broker would not have it: it may be sent again.
+    #[error("the broker did not take it")]
+    Refused(#[source] Box<dyn Error + Send + Sync>),
+    /// It was sent, and nobody knows what became of it.
+    #[error("nobody knows whether the broker took it")]
+    Unanswered(#[source] Box<dyn Error + Send + Sync>),
+}
 
 /// Hands commands to the broker.
 pub trait CommandPublisher: Send + Sync {
-    /// Publishes to the device's command topic at QoS 1.
+    /// Publishes to the device's command topic at QoS 1. One that is not [`CommandKind::is_repeatable`] is sent
+    /// once, whatever becomes of it.
     fn publish(
         &self,
         device_id: &DeviceId,
+        cmd: CommandKind,
         payload: Bytes,
     ) -> impl Future<Output = Result<(), PublishError>> + Send;
 }

@@ -7,6 +7,7 @@ use super::{Page, PageRequest, StoreError, WriteError};
 use crate::device::{Device, DeviceStatus};
 use crate::id::DeviceId;
 use crate::state::{Connection, DeviceState};
+use crate::time::Timestamp;
 
 /// Which devices.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +77,7 @@ pub trait DeviceStore: Send + Sync {
 
     /// First half of a delete, in one transaction: leaves a tombstone in place of the row, takes the
     /// device out of the counts, and writes its state as [`DeviceState::bury`] made it, under the version
-    /// read.
+    /// read. The tombstone is of the time at which the state's sweep began.
     fn bury(
         &self,
         device: &Device,
@@ -86,9 +87,13 @@ pub trait DeviceStore: Send + Sync {
     /// Whether there is a tombstone.
     fn is_buried(&self, id: &DeviceId) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Second half of a delete, when what hung on the device is swept: removes the tombstone, if there
-    /// is one.
-    fn forget(&self, id: &DeviceId) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Second half of a delete, when what hung on the device is swept: removes the tombstone of the delete that was
+    /// asked for at `deleted_at`, if it is there.
+    fn forget(
+        &self,
+        id: &DeviceId,
+        deleted_at: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The fleet in numbers.
     fn counts(&self) -> impl Future<Output = Result<FleetCounts, StoreError>> + Send;

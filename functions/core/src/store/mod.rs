@@ -37,7 +37,9 @@ pub use self::notifier::{Notifier, NotifyError};
 pub use self::recount::{Counts, Recount, Recounted};
 pub use self::rollups::{Cell, CellQuery, Cells, HourRollup, Level, RollupStore};
 pub use self::rules::{AllRules, CreateRuleError, RuleStore};
-pub use self::states::{IngestProgress, ProgressStore, QueueDepth, StateStore, StateWrite};
+pub use self::states::{
+    IngestProgress, PROGRESS_COUNTS_S, ProgressStore, QueueDepth, StateStore, StateWrite,
+};
 use crate::id::Mid;
 
 /// A store that did not do what it was asked. The text is for logs, never for clients.

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 
+use uuid::Uuid;
+
 use super::{StoreError, WriteError};
 use crate::id::DeviceId;
 use crate::state::{Connection, DeviceState};
@@ -41,25 +43,34 @@ pub trait StateStore: Send + Sync {
     ) -> impl Future<Output = Result<Vec<DeviceId>, StoreError>> + Send;
 }
 
-/// How far ingest is with what was received.
+/// How far a process of ingest is with what was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IngestProgress {
-    /// When a batch was last handled.
+    /// Which process says so.
+    pub by: Uuid,
+    /// When it last handled a batch.
     pub at: Timestamp,
-    /// How old the oldest message of that batch was, in seconds.
+    /// How old the oldest message was that it has handled since it said so before, in seconds.
     pub lag_s: u32,
 }
 
+/// Seconds for which what a process says of its progress counts. It says so more often while it has work.
+pub const PROGRESS_COUNTS_S: i64 = 30;
+
 /// Remembers how far ingest is.
 pub trait ProgressStore: Send + Sync {
-    /// Notes it; of two notes either may stand.
+    /// Notes it in place of what the process noted before. Processes share a few places: a note of another process
+    /// gives way when it is no further behind, or counts no more.
     fn note_progress(
         &self,
         progress: IngestProgress,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The last note; none: nothing was ever ingested.
-    fn progress(&self) -> impl Future<Output = Result<Option<IngestProgress>, StoreError>> + Send;
+    /// Of the notes that count at `now`, the one that is furthest behind; none: nothing was ingested lately.
+    fn progress(
+        &self,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<IngestProgress>, StoreError>> + Send;
 }
 
 /// How much waits for ingest.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use meter_core::aws::{Clients, dynamodb};
+use meter_core::id::new_id;
 use meter_core::store::{CommandStore, StateStore};
 use serde_json::{Value, json};
 
@@ -62,14 +63,17 @@ async fn a_shard_that_does_not_answer_fails_the_search() {
 }
 
 #[tokio::test]
-async fn a_key_that_nobody_of_this_version_wrote_is_named() {
-    let fake = Fake::start(|_, _| {
-        let mut key = key("m", 1);
-        key["cmd_id"] = json!({"S": "no id"});
-        (200, json!({"Items": [key]}))
+async fn a_key_that_nobody_of_this_version_wrote_does_not_stop_its_neighbours() {
+    let cmd_id = new_id(second(0));
+    let fake = Fake::start(move |_, call| {
+        let (mut bad, mut good, no_device) = (key("m", 1), key("n", 2), key("no device", 3));
+        bad["cmd_id"] = json!({"S": "no id"});
+        good["cmd_id"] = json!({"S": cmd_id});
+        let items = if shard(call) == 7 { vec![bad, good, no_device] } else { vec![] };
+        (200, json!({"Items": items}))
     })
     .await;
     let commands = dynamodb::Commands::new(&Clients::of_emulator(&fake.url).await, &tables());
-    let error = commands.due(second(60), 3).await.unwrap_err();
-    assert!(causes(&error).contains("no id of m"), "{}", causes(&error));
+    assert_eq!(commands.due(second(60), 3).await.unwrap(), [(id("n"), cmd_id)]);
+    assert_eq!(states(&fake).await.due(second(60), 3).await.unwrap(), ["m", "n"].map(id));
 }

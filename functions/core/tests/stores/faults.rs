@@ -5,11 +5,12 @@ use std::error::Error;
 
 use bytes::Bytes;
 use meter_core::aws::{Clients, CommandTopic, Readiness, dynamodb};
+use meter_core::command::CommandKind;
 use meter_core::config::{ArchiveBucket, Tables};
 use meter_core::state::DeviceState;
 use meter_core::store::{
-    AlertStore, CommandPublisher, MessageStore, NotStored, Probe, StateStore, StateWrite,
-    StoreError, WriteError,
+    AlertStore, CommandPublisher, MessageStore, NotStored, Probe, PublishError, StateStore,
+    StateWrite, StoreError, WriteError,
 };
 use serde_json::{Value, json};
 
@@ -367,7 +368,7 @@ async fn a_command_goes_to_its_devices_topic_at_least_once() {
     let fake = Fake::start(|_, _| (200, json!({}))).await;
     let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
     let payload = Bytes::from_static(br#"{"cmd":"reboot"}"#);
-    topic.publish(&id("urn:m_1"), payload).await.unwrap();
+    topic.publish(&id("urn:m_1"), CommandKind::Reboot, payload).await.unwrap();
     let call = fake.calls().remove(0);
     assert_eq!(call.operation, "/topics/iot%2Furn%3Am_1%2Fcommand");
     assert_eq!((call.query.as_str(), call.body), ("qos=1", json!({"cmd": "reboot"})));
@@ -377,8 +378,46 @@ async fn a_command_goes_to_its_devices_topic_at_least_once() {
 async fn a_broker_that_does_not_take_a_command_is_an_error_with_its_cause() {
     let fake = Fake::start(|_, _| (503, json!({"message": "no broker"}))).await;
     let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
-    let error = topic.publish(&id("m"), Bytes::new()).await.unwrap_err();
+    let error =
+        topic.publish(&id("m"), CommandKind::RequestStatus, Bytes::new()).await.unwrap_err();
     assert!(causes(&error).contains("no broker"), "{}", causes(&error));
+}
+
+#[tokio::test]
+async fn a_reboot_is_sent_once_whatever_is_answered_and_it_is_said_whether_it_may_have_been_taken()
+{
+    for (status, is_refused) in
+        [(400, true), (403, true), (429, true), (503, true), (500, false), (504, false)]
+    {
+        let fake = Fake::start(move |_, _| (status, json!({"message": "no"}))).await;
+        let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
+        let error = topic.publish(&id("m"), CommandKind::Reboot, Bytes::new()).await.unwrap_err();
+        assert_eq!(matches!(error, PublishError::Refused(_)), is_refused, "{status}: {error:?}");
+        assert_eq!(fake.calls().len(), 1, "{status}");
+    }
+    let fake = Fake::start(|_, _| (500, json!({"message": "no"}))).await;
+    let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
+    let sent = topic.publish(&id("m"), CommandKind::RequestStatus, Bytes::new()).await;
+    assert!(sent.is_err() && fake.calls().len() > 1, "what may be sent twice is tried again");
+}
+
+#[tokio::test]
+async fn where_nobody_listens_nothing_was_sent_and_where_the_connection_breaks_nobody_knows() {
+    let publish = async |url: &str| {
+        let topic = CommandTopic::new(&Clients::of_emulator(url).await);
+        topic.publish(&id("m"), CommandKind::Reboot, Bytes::new()).await.unwrap_err()
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let breaks = tokio::spawn(async move {
+        let (connection, _) = listener.accept().await.unwrap();
+        connection.readable().await.unwrap();
+    });
+    let error = publish(&url).await;
+    assert!(matches!(error, PublishError::Unanswered(_)), "{error:?}");
+    breaks.await.unwrap();
+    let error = publish(&url).await;
+    assert!(matches!(error, PublishError::Refused(_)), "{error:?}");
 }
 
 #[tokio::test]
@@ -406,4 +445,33 @@ async fn each_store_says_by_name_whether_it_answers() {
     asked.sort();
     assert_eq!(asked[0], "/the-bucket/");
     assert!(asked[1..].iter().all(|operation| operation == "GetItem"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn an_alert_that_nobody_can_read_is_swept_all_the_same() {
+    let raised = alert("m", second(0));
+    let fake = Fake::start(move |_, call| match call.operation.as_str() {
+        "Query" => {
+            let readable = json!({"device_id": {"S": "m"}, "alert_id": {"S": raised.alert_id}, "acknowledged": {"BOOL": false}});
+            let (no_id, nothing) = (json!({"device_id": {"S": "m"}, "alert_id": {"S": "?"}, "acknowledged": {"S": "no"}}),
+                json!({"device_id": {"S": "m"}, "alert_id": {"S": "!"}}));
+            (200, json!({"Items": [readable, no_id, nothing]}))
+        }
+        _ => (200, json!({})),
+    })
+    .await;
+    let alerts = dynamodb::Alerts::new(&Clients::of_emulator(&fake.url).await, &tables());
+    assert!(alerts.sweep(&id("m"), second(9)).await.unwrap());
+    let calls = fake.calls();
+    let actions = calls[1].body["TransactItems"].as_array().unwrap();
+    assert_eq!(actions[0]["ConditionCheck"]["TableName"], "the-devices");
+    let deleted = |n: usize| &actions[n]["Delete"]["Key"]["alert_id"]["S"];
+    assert_eq!(
+        [deleted(1), deleted(2), deleted(3)],
+        [&json!(raised.alert_id), &json!("?"), &json!("!")]
+    );
+    // What cannot be read was not counted.
+    assert_eq!(actions.len(), 5);
+    let count = &actions[4]["Update"]["ExpressionAttributeValues"];
+    assert!(count.to_string().contains("\"-1\""), "{count}");
 }

@@ -66,7 +66,7 @@ where
     let mqtt_error = publish(outbox, &command, request.now).await?;
     let (status, message) = match mqtt_error {
         None => (StatusCode::CREATED, "Command sent"),
-        Some(_) => (StatusCode::ACCEPTED, "Command stored but not sent"),
+        Some(_) => (StatusCode::ACCEPTED, "Command stored, but not known to be sent"),
     };
     let receipt = Receipt {
         cmd_id: command.cmd_id,
@@ -110,6 +110,10 @@ where
     Ok(match outbox.publish(command, now).await? {
         Publication::Done => None,
         Publication::Failed => Some("the broker did not take it"),
+        Publication::Unknown => {
+            Some("nobody knows whether the broker took it, and it is not sent twice")
+        }
+        Publication::Claimed => Some("it is being published already, or its time is over"),
         Publication::Expired => Some("it expired before it could be published"),
     })
 }

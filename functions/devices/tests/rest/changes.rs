@@ -1,7 +1,9 @@
 //! Changing and removing devices.
 
 use meter_core::http::testing::{delete, get, post, put};
+use meter_core::outbox::Outbox;
 use meter_core::store::memory::{Fault, Operation};
+use meter_core::sweep::{Progress, sweep};
 use serde_json::{Value, json};
 
 use crate::system::{System, device_id};
@@ -163,4 +165,57 @@ async fn a_delete_meets_telemetry_and_both_get_their_way() {
     tokio::join!(sends, deletes);
     assert_eq!(system.get("/api/devices/a").await.status, 404);
     assert_eq!(system.all("/api/devices/a/raw-data").await.len(), 20);
+}
+
+/// A sweep that stops after so many calls, while somebody else finishes it, the device is registered again and perhaps
+/// deleted again, and that then goes on: whether it still had something to do when it stopped.
+async fn late_sweep(calls: usize, is_deleted_again: bool) -> bool {
+    let system = System::new();
+    system.register("a").await;
+    let memory = &system.memory;
+    let heard = post("/api/devices/a/commands").json(&json!({"cmd": "request_status"}));
+    assert_eq!(system.call(heard).await.status, 201);
+    memory.fail_next(Operation::SweepAlerts, Fault::Refuse);
+    assert_eq!(system.call(delete("/api/devices/a?purge=true")).await.status, 503);
+
+    let (outbox, id) = (Outbox::in_memory(memory), device_id("a"));
+    let mut late = std::pin::pin!(sweep(&outbox, memory, memory, &id));
+    let mut is_pending = true;
+    for _ in 0..calls {
+        is_pending = is_pending && futures::poll!(late.as_mut()).is_pending();
+    }
+    system.register("a").await;
+    let again = post("/api/devices/a/commands").json(&json!({"cmd": "reboot"}));
+    assert_eq!(system.call(again.at("2026-03-10T12:01:00Z")).await.status, 201);
+    let offline = put("/api/devices/a/status").json(&json!({"connection_status": "offline"}));
+    assert_eq!(system.call(offline.at("2026-03-10T12:01:00Z")).await.status, 200);
+    if is_deleted_again {
+        memory.fail_next(Operation::SweepAlerts, Fault::Refuse);
+        let deleted = delete("/api/devices/a?purge=true").at("2026-03-10T12:02:00Z");
+        assert_eq!(system.call(deleted).await.status, 503);
+    }
+    if is_pending {
+        let _ = late.await;
+    }
+    let left = (memory.alerts(&id).len(), memory.commands(&id).len());
+    assert_eq!(left, (1, 1), "after {calls} calls");
+    assert_eq!(system.get("/api/devices/a").await.status, if is_deleted_again { 404 } else { 200 });
+    if is_deleted_again {
+        assert!(memory.state(&id).unwrap().sweep.is_some(), "after {calls} calls");
+        while sweep(&outbox, memory, memory, &id).await.unwrap() == Progress::Unfinished {}
+        assert_eq!((memory.alerts(&id), memory.commands(&id)), (vec![], vec![]));
+    }
+    is_pending
+}
+
+#[tokio::test]
+async fn who_is_late_with_a_sweep_leaves_the_next_registration_and_the_next_delete_alone() {
+    for is_deleted_again in [false, true] {
+        // By then it knows what it sweeps.
+        let mut calls = 2;
+        while late_sweep(calls, is_deleted_again).await {
+            calls += 1;
+        }
+        assert!(calls > 5, "{calls}");
+    }
 }

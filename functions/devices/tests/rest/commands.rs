@@ -159,8 +159,32 @@ async fn the_same_key_publishes_what_was_never_published_until_it_expires() {
 async fn a_publication_that_could_not_be_noted_is_a_publication() {
     let system = system().await;
     system.memory.fail_next(Operation::NotePublished, Fault::Refuse);
-    made(&system, json!({"cmd": "reboot"})).await;
+    made(&system, json!({"cmd": "request_status"})).await;
     assert_eq!(system.memory.published().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reboot_of_which_nobody_knows_whether_it_was_sent_is_not_sent_again_by_its_key() {
+    let system = system().await;
+    let again = || order(&json!({"cmd": "reboot"})).header("idempotency-key", "k");
+    system.memory.fail_next(Operation::PublishCommand, Fault::LoseAnswer);
+    let first = system.call(again()).await;
+    assert_eq!(first.status, 202);
+    let reason = first.json()["mqtt_error"].clone();
+    assert_eq!(reason, "nobody knows whether the broker took it, and it is not sent twice");
+    assert_eq!(system.call(again()).await.json()["cmd_id"], first.json()["cmd_id"]);
+    assert_eq!(system.memory.published().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reboot_that_could_not_be_noted_beforehand_is_not_sent() {
+    for fault in [Fault::Refuse, Fault::LoseAnswer] {
+        let system = system().await;
+        system.memory.fail_next(Operation::ClaimCommand, fault);
+        let answered = system.call(order(&json!({"cmd": "reboot"}))).await;
+        assert_eq!(answered.status, 503, "{}", answered.text());
+        assert_eq!(system.memory.published(), []);
+    }
 }
 
 #[tokio::test]

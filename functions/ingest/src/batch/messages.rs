@@ -130,14 +130,21 @@ impl<'a> DeviceWork<'a> {
         work
     }
 
-    /// Decides without the messages that failed meanwhile.
+    /// Decides without the messages that failed meanwhile. What was written of the others may then not be what should
+    /// have been: one that failed may have had the last place for a metric.
     pub(super) fn leave_out(&mut self, failed: &BTreeSet<Mid>, rules: &Rules) {
         if self.messages.iter().any(|m| failed.contains(&m.mid)) {
             self.messages.retain(|m| !failed.contains(&m.mid));
             self.echoes.retain(|m| !failed.contains(&m.mid));
-            self.after = self.before.clone();
+            let with_them = std::mem::replace(&mut self.after, self.before.clone());
             self.apply(rules);
+            self.parts_written &= self.has_metrics_of(&with_them);
         }
+    }
+
+    /// Whether the parts that are written by one decision are those of the other.
+    pub(super) fn has_metrics_of(&self, decided: &DeviceState) -> bool {
+        self.after.latest.keys().eq(decided.latest.keys())
     }
 
     fn apply(&mut self, rules: &Rules) {

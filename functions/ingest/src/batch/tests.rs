@@ -228,6 +228,81 @@ async fn metrics_beyond_the_limit_are_refused_and_the_message_is_kept() {
     assert_eq!(archived(&memory, "a").await, 3);
 }
 
+/// The metrics that a device has by its state, and those of its points.
+async fn metrics(memory: &Memory, device: &str) -> (Vec<String>, Vec<String>) {
+    let query = PointQuery {
+        device_id: id(device),
+        start: Timestamp::min(),
+        stop: Timestamp::max(),
+        metric: None,
+        after: None,
+        limit: 100_000,
+    };
+    let points = points::read(memory, &query).await.unwrap().points;
+    let stored: BTreeSet<_> = points.iter().map(|p| p.key.metric.to_string()).collect();
+    let known = memory.state(&id(device)).unwrap().latest.into_keys();
+    (known.map(|metric| metric.to_string()).collect(), stored.into_iter().collect())
+}
+
+#[tokio::test]
+async fn the_place_of_a_metric_whose_message_was_not_stored_is_another_ones_and_its_points_are_stored()
+ {
+    let memory = Memory::new();
+    // The fourth is of the metric that the first one had the place for.
+    let batch = [
+        reading("a", 1, "x", 1.0),
+        reading("a", 2, "y", 2.0),
+        reading("a", 3, "z", 3.0),
+        reading("a", 4, "x", 4.0),
+    ];
+    memory.refuse_messages([Mid::of(&batch[0].received.topic, &batch[0].received.payload)]);
+    let outcome = ingest(&memory).handle(&batch, now()).await;
+    assert_eq!(outcome.failed, BTreeSet::from([0]));
+    assert_eq!(values(&memory, "a").await, [2.0, 3.0]);
+    memory.heal();
+    assert!(ingest(&memory).handle(&batch[..1], now()).await.failed.is_empty());
+    assert_eq!(values(&memory, "a").await, [2.0, 3.0]);
+    let (known, stored) = metrics(&memory, "a").await;
+    assert_eq!(known, stored);
+}
+
+#[tokio::test]
+async fn of_functions_that_fill_the_last_places_for_metrics_at_once_each_stores_what_was_admitted()
+{
+    for n in 0..20 {
+        let memory = Memory::new();
+        let of = |metrics: [&str; 3], s: i64| -> Vec<_> {
+            let readings = metrics.iter().zip(s..);
+            readings.map(|(metric, s)| reading("a", s, metric, s as f64)).collect()
+        };
+        let batches =
+            [of(["x", "y", "z"], n), of(["z", "v", "w"], 50), of(["y", "w", "x"], 100 - n)];
+        let functions = batches.iter().map(|_| ingest(&memory)).collect::<Vec<_>>();
+        let handled =
+            functions.iter().zip(&batches).map(|(ingest, batch)| ingest.handle(batch, now()));
+        for outcome in futures::future::join_all(handled).await {
+            assert!(outcome.failed.is_empty());
+        }
+        let (known, stored) = metrics(&memory, "a").await;
+        assert_eq!((known.len(), &known), (2, &stored));
+    }
+}
+
+#[tokio::test]
+async fn what_is_noted_of_progress_is_the_worst_since_the_last_note() {
+    let memory = Memory::new();
+    let ingest = ingest(&memory);
+    let noted = async |at: i64| memory.progress(second(at)).await.unwrap().map(|note| note.lag_s);
+    ingest.handle(&[reading("a", 1_000, "pf", 1.0)], second(1_002)).await;
+    assert_eq!(noted(1_002).await, Some(1));
+    ingest.handle(&[reading("a", 900, "pf", 1.0)], second(1_005)).await;
+    assert_eq!(noted(1_005).await, Some(1), "it is too soon for another note");
+    ingest.handle(&[reading("a", 1_010, "pf", 1.0)], second(1_012)).await;
+    assert_eq!(noted(1_012).await, Some(104));
+    ingest.handle(&[reading("a", 1_020, "pf", 1.0)], second(1_022)).await;
+    assert_eq!(noted(1_022).await, Some(1));
+}
+
 #[tokio::test]
 async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
     let memory = Memory::new();

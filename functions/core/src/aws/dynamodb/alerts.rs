@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_dynamodb::types::{AttributeValue, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ use super::item::{Item, decode, encode, number, text};
 use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::making::Making;
 use super::recount::{self, Kind};
+use super::sweeping::{Deleted, Removal};
 use super::table::{Table, built, names, values};
 use super::transaction::{self, Action, Canceled};
 use super::{counters, devices, idempotency, index};
@@ -31,7 +32,8 @@ const BY_TIME: &str = "by-time";
 /// The sort key, and the attribute, of the counts.
 const UNACKNOWLEDGED: &str = "unacknowledged";
 
-/// Alerts that one sweep removes at most; a transaction takes 100 items, and there are the counts of all shards.
+/// Alerts that one sweep removes at most; a transaction takes 100 items, and there are the counts of all shards and
+/// the tombstone.
 const SWEPT_AT_ONCE: i32 = 50;
 
 /// The tables `alerts` and, to see whether a device is registered, `devices`: an [`AlertStore`].
@@ -186,30 +188,34 @@ impl Alerts {
         Ok(recount::tally(unseen, &[UNACKNOWLEDGED]))
     }
 
-    /// Removes these alerts, unless one of them was acknowledged or removed meanwhile.
-    async fn remove(&self, alerts: &[Alert]) -> Result<(), Canceled> {
-        let mut actions = Vec::with_capacity(alerts.len() + 1);
-        for alert in alerts {
-            let (device, id) = (alert.device_id.as_str(), alert.alert_id.to_string());
+    /// What removes these alerts, unless one of them is acknowledged or removed meanwhile, and counts them out. It asks
+    /// for no more than keys and `acknowledged`, so that one that nobody can read is no reason to keep it.
+    fn removals(&self, items: &[Item]) -> Result<Vec<TransactWriteItem>, StoreError> {
+        let mut actions = Vec::with_capacity(items.len() + 1);
+        let mut unseen: BTreeMap<Shard, i64> = BTreeMap::new();
+        for item in items {
+            let (device, id) = self.table.key_of(item);
             let delete = self
                 .table
-                .delete(device, &id)
-                .condition_expression("#acknowledged = :read")
-                .set_expression_attribute_names(names(["acknowledged"]))
-                .set_expression_attribute_values(values([(
-                    "read",
-                    AttributeValue::Bool(alert.acknowledged),
-                )]));
+                .delete(&device, &id)
+                .set_expression_attribute_names(names(["acknowledged"]));
+            let read = item.get("acknowledged");
+            let delete = match read {
+                Some(read) => delete
+                    .condition_expression("#acknowledged = :read")
+                    .set_expression_attribute_values(values([("read", read.clone())])),
+                None => delete.condition_expression("attribute_not_exists(#acknowledged)"),
+            };
             actions.push(built(delete.build())?.action());
-        }
-        let mut unseen: BTreeMap<Shard, i64> = BTreeMap::new();
-        for alert in alerts.iter().filter(|alert| !alert.acknowledged) {
-            *unseen.entry(Alert::shard(alert.alert_id)).or_default() += 1;
+            let counted = Uuid::parse_str(&id).ok();
+            if let Some(id) = counted.filter(|_| read == Some(&AttributeValue::Bool(false))) {
+                *unseen.entry(Alert::shard(id)).or_default() += 1;
+            }
         }
         for (shard, count) in unseen {
             actions.extend(self.count(shard, -count)?.map(Action::action));
         }
-        transaction::write(&self.table.client, actions).await
+        Ok(actions)
     }
 }
 
@@ -317,19 +323,16 @@ impl AlertStore for Alerts {
         }
     }
 
-    async fn sweep(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+    async fn sweep(&self, device_id: &DeviceId, at: Timestamp) -> Result<bool, StoreError> {
+        let deleted = Deleted { devices: &self.devices, device_id, at };
         let (items, _) = self.table.first_of(device_id.as_str(), SWEPT_AT_ONCE).await?;
-        let items = items.into_iter();
-        let alerts = items.map(from_item).collect::<Result<Vec<_>, _>>()?;
-        if alerts.is_empty() {
-            return idempotency::sweep(&self.table, device_id).await;
+        if items.is_empty() {
+            return idempotency::sweep(&self.table, deleted).await;
         }
-        match self.remove(&alerts).await {
-            // Some were acknowledged meanwhile; or the keys are left, which are swept when there are no
-            // alerts any more.
-            Ok(()) | Err(Canceled::Refused(_)) => Ok(true),
-            Err(Canceled::Failed(error)) => Err(error),
-        }
+        // Changed: some were acknowledged meanwhile. Done: the keys are left, which are swept when there are no
+        // alerts any more.
+        let removal = deleted.remove(&self.table, self.removals(&items)?).await?;
+        Ok(removal != Removal::NotDeleted)
     }
 
     async fn unacknowledged(&self) -> Result<u64, StoreError> {

@@ -13,8 +13,9 @@ use super::conditional::{self, Failure};
 use super::item::{Item, attribute, text, to_json};
 use super::listing::{self, Budget, Listing, Partition, Rows};
 use super::making::Making;
+use super::sweeping::{Deleted, Removal};
 use super::table::{Table, built, names, values};
-use super::{batch, devices, due, idempotency, index};
+use super::{devices, due, idempotency, index};
 use crate::aws::{Clients, unavailable};
 use crate::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
 use crate::config::Tables;
@@ -24,9 +25,6 @@ use crate::store::{
     CommandStore, Finished, IdempotencyKey, Made, Order, Page, PageRequest, StoreError,
 };
 use crate::time::Timestamp;
-
-/// Commands that one sweep removes at most.
-const SWEPT_AT_ONCE: i32 = 100;
 
 /// The tables `commands` and, for registrations and configurations, `devices`: a [`CommandStore`].
 #[derive(Debug, Clone)]
@@ -146,7 +144,31 @@ impl CommandStore for Commands {
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<(DeviceId, Uuid)>, StoreError> {
         let items = due::find(&self.table, now, limit).await?;
-        items.iter().map(|item| self.identity(item)).collect()
+        // One that cannot be read must not stop its neighbours.
+        let read = |item: &Item| {
+            let identity = self.identity(item);
+            identity.inspect_err(|error| tracing::error!(%error, "what is due is no command")).ok()
+        };
+        Ok(items.iter().filter_map(read).collect())
+    }
+
+    async fn claim(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let update = self
+            .update_pending(device_id, cmd_id)?
+            .condition_expression("#status = :pending AND attribute_not_exists(#published_at)")
+            .update_expression(
+                "SET #published_at = :at, #due_shard = :shard, #due_at = #expires_at",
+            )
+            .expression_attribute_names("#published_at", "published_at")
+            .expression_attribute_names("#expires_at", "expires_at")
+            .expression_attribute_values(":at", text(at.to_string()))
+            .expression_attribute_values(":shard", text(due::shard(device_id)));
+        self.updated(update).await
     }
 
     async fn postpone(
@@ -157,7 +179,8 @@ impl CommandStore for Commands {
     ) -> Result<(), StoreError> {
         let update = self
             .update_pending(device_id, cmd_id)?
-            .update_expression("SET #due_shard = :shard, #due_at = :until")
+            .update_expression("SET #due_shard = :shard, #due_at = :until REMOVE #published_at")
+            .expression_attribute_names("#published_at", "published_at")
             .expression_attribute_values(":shard", text(due::shard(device_id)))
             .expression_attribute_values(":until", text(until.key()));
         self.updated(update).await.map(drop)
@@ -264,18 +287,19 @@ impl CommandStore for Commands {
         device_id: &DeviceId,
         cmd_id: Uuid,
         ota: &Ota,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<String>, StoreError> {
         let key = cmd_id.to_string();
         let next = text(to_json(ota)?);
         for attempt in 0..retry::ATTEMPTS {
             let Some(item) = self.table.get(device_id.as_str(), &key).await? else {
-                return Ok(());
+                return Ok(None);
             };
             let read = item.get("ota").cloned();
             let command = from_item(item)?;
             let is_further = (command.ota.as_ref()).is_none_or(|before| before.is_advanced_by(ota));
+            let target = command.fw_version().map(str::to_owned);
             if command.cmd != CommandKind::StartOta || !is_further {
-                return Ok(());
+                return Ok(target);
             }
             let update = self
                 .table
@@ -293,7 +317,7 @@ impl CommandStore for Commands {
                 }
             };
             match conditional::update(&self.table.client, built(update.build())?).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(target),
                 Err(Failure::Refused(_)) => retry::pause(attempt).await,
                 Err(Failure::Failed(error)) => return Err(error),
             }
@@ -301,15 +325,13 @@ impl CommandStore for Commands {
         Err(contended())
     }
 
-    async fn sweep(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
-        let (items, _) = self.table.first_of(device_id.as_str(), SWEPT_AT_ONCE).await?;
-        let keys: Vec<_> = items.iter().map(|item| self.table.key_of(item)).collect();
-        if keys.is_empty() {
-            return idempotency::sweep(&self.table, device_id).await;
+    async fn sweep(&self, device_id: &DeviceId, at: Timestamp) -> Result<bool, StoreError> {
+        let deleted = Deleted { devices: &self.devices, device_id, at };
+        match deleted.remove_first_of(&self.table, device_id.as_str()).await? {
+            (0, _) => idempotency::sweep(&self.table, deleted).await,
+            // The keys are swept when there are no commands any more.
+            (_, removal) => Ok(removal != Removal::NotDeleted),
         }
-        batch::delete_all(&self.table, keys).await?;
-        // The keys are swept when there are no commands any more.
-        Ok(true)
     }
 }
 

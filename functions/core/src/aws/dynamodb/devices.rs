@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
-use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure as OnFailure, Update};
+use aws_sdk_dynamodb::types::{
+    ConditionCheck, Put, ReturnValuesOnConditionCheckFailure as OnFailure, Update,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -158,6 +160,20 @@ pub(super) async fn get(table: &Table, id: &DeviceId) -> Result<Option<Device>, 
     let item = table.get(id.as_str(), "").await?;
     let row = item.filter(|item| !item.contains_key(DELETED_AT));
     row.map(from_item).transpose()
+}
+
+/// True while the tombstone of the delete that was asked for at `deleted_at` is there.
+pub(super) fn is_deleted(
+    table: &Table,
+    id: &DeviceId,
+    deleted_at: Timestamp,
+) -> Result<ConditionCheck, StoreError> {
+    let check = table
+        .check(id.as_str(), "")
+        .condition_expression("#deleted_at = :at")
+        .set_expression_attribute_names(names([DELETED_AT]))
+        .set_expression_attribute_values(values([("at", text(deleted_at.to_string()))]));
+    built(check.build())
 }
 
 /// Any condition that is false is a conflict.
@@ -314,8 +330,8 @@ impl DeviceStore for Devices {
     }
 
     async fn bury(&self, device: &Device, state: &DeviceState) -> Result<(), WriteError> {
-        let tombstone =
-            encode(&Tombstone { device_id: &device.device_id, deleted_at: Timestamp::now() })?;
+        let deleted_at = state.sweep.map_or_else(Timestamp::now, |sweep| sweep.since);
+        let tombstone = encode(&Tombstone { device_id: &device.device_id, deleted_at })?;
         let shard = device.device_id.shard();
         let by_status = [(device.status.as_str(), -1)];
         let by_connection = [(state.presence.connection.as_str(), -1)];
@@ -334,21 +350,22 @@ impl DeviceStore for Devices {
         Ok(item.is_some_and(|item| item.contains_key(DELETED_AT)))
     }
 
-    async fn forget(&self, id: &DeviceId) -> Result<(), StoreError> {
+    async fn forget(&self, id: &DeviceId, deleted_at: Timestamp) -> Result<(), StoreError> {
         let sent = self
             .table
             .client
             .delete_item()
             .table_name(&self.table.name)
             .set_key(Some(self.table.key(id.as_str(), "")))
-            .condition_expression("attribute_exists(#deleted_at)")
+            .condition_expression("#deleted_at = :at")
             .set_expression_attribute_names(names([DELETED_AT]))
+            .set_expression_attribute_values(values([("at", text(deleted_at.to_string()))]))
             .send()
             .await;
         match sent {
             Ok(_) => Ok(()),
             Err(error) => match error.as_service_error() {
-                // It is gone already, or registered again.
+                // It is gone already, or registered again, and perhaps deleted again.
                 Some(DeleteItemError::ConditionalCheckFailedException(_)) => Ok(()),
                 _ => Err(unavailable("dynamodb:DeleteItem")(error)),
             },

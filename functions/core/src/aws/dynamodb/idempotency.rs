@@ -9,15 +9,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::batch;
 use super::item::{Item, decode, encode, number, text};
+use super::sweeping::{Deleted, Removal};
 use super::table::{Table, built, names, values};
 use crate::id::DeviceId;
 use crate::store::{IDEMPOTENCY_SECONDS, IdempotencyKey, StoreError};
 use crate::time::Timestamp;
-
-/// Keys that one sweep removes at most.
-const SWEPT_AT_ONCE: i32 = 100;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Memo {
@@ -61,10 +58,8 @@ pub(super) fn made(item: Item) -> Result<Uuid, StoreError> {
     decode::<Memo>(item).map(|memo| memo.made)
 }
 
-/// Removes some of the keys of a device; whether there may be more.
-pub(super) async fn sweep(table: &Table, device_id: &DeviceId) -> Result<bool, StoreError> {
-    let (memos, more) = table.first_of(&partition(device_id), SWEPT_AT_ONCE).await?;
-    let keys = memos.iter().map(|memo| table.key_of(memo));
-    batch::delete_all(table, keys.collect()).await?;
-    Ok(more)
+/// Removes some of the keys of a deleted device; whether there may be more.
+pub(super) async fn sweep(table: &Table, deleted: Deleted<'_>) -> Result<bool, StoreError> {
+    let (memos, removal) = deleted.remove_first_of(table, &partition(deleted.device_id)).await?;
+    Ok(memos > 0 && removal != Removal::NotDeleted)
 }

@@ -1,7 +1,7 @@
 //! Adapters to DynamoDB, a file each, over a few pieces that they share: `item` (encoding), `table` (keys,
 //! reading one item, expressions); `conditional`, `batch`, `statements` and `transaction` (the four ways
-//! to write); `counters`, `due`, `index`, `listing` (pages merged from partitions), `making` and
-//! `idempotency`.
+//! to write); `counters`, `due`, `index`, `listing` (pages merged from partitions), `making`, `sweeping`
+//! and `idempotency`.
 //!
 //! Tables and keys are those of infra/stores/template.yaml. Nothing here scans a table.
 
@@ -27,6 +27,7 @@ mod samples;
 mod seen_days;
 mod state;
 mod statements;
+mod sweeping;
 mod table;
 mod transaction;
 

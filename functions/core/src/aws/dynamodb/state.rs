@@ -360,13 +360,13 @@ impl StateStore for States {
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DeviceId>, StoreError> {
         let items = due::find(&self.table, now, limit).await?;
-        let ids = items.into_iter().map(|item| {
+        let ids = items.into_iter().filter_map(|item| {
             let (id, _) = self.table.key_of(&item);
-            DeviceId::parse(&id).map_err(|error| StoreError::Corrupt {
-                what: format!("state of {id}"),
-                reason: error.to_string(),
-            })
+            // It must not stop its neighbours.
+            DeviceId::parse(&id)
+                .inspect_err(|error| tracing::error!(id, %error, "what is due is no device"))
+                .ok()
         });
-        ids.collect()
+        Ok(ids.collect())
     }
 }

@@ -106,8 +106,11 @@ impl AlertStore for Memory {
         .await
     }
 
-    async fn sweep(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+    async fn sweep(&self, device_id: &DeviceId, deleted_at: Timestamp) -> Result<bool, StoreError> {
         self.call(Operation::SweepAlerts, |tables| {
+            if !tables.is_deleted(device_id, deleted_at) {
+                return false;
+            }
             let of_device = tables.alerts.values().filter(|a| a.device_id == *device_id);
             let mut ids: Vec<Uuid> = of_device.map(|alert| alert.alert_id).collect();
             let more = ids.len() > SWEPT_AT_ONCE;

@@ -72,6 +72,25 @@ impl CommandStore for Memory {
         .await
     }
 
+    async fn claim(
+        &self,
+        device_id: &DeviceId,
+        cmd_id: Uuid,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.call(Operation::ClaimCommand, |tables| {
+            let command = tables.pending_mut(device_id, cmd_id);
+            let Some(command) = command.filter(|command| command.published_at.is_none()) else {
+                return false;
+            };
+            command.published_at = Some(at);
+            let expires_at = command.expires_at;
+            tables.commands_due.insert(cmd_id, expires_at);
+            true
+        })
+        .await
+    }
+
     async fn postpone(
         &self,
         device_id: &DeviceId,
@@ -79,7 +98,8 @@ impl CommandStore for Memory {
         until: Timestamp,
     ) -> Result<(), StoreError> {
         self.call(Operation::PostponeCommand, |tables| {
-            if tables.pending_mut(device_id, cmd_id).is_some() {
+            if let Some(command) = tables.pending_mut(device_id, cmd_id) {
+                command.published_at = None;
                 tables.commands_due.insert(cmd_id, until);
             }
         })
@@ -184,22 +204,23 @@ impl CommandStore for Memory {
         device_id: &DeviceId,
         cmd_id: Uuid,
         ota: &Ota,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<String>, StoreError> {
         self.call(Operation::AdvanceOta, |tables| {
             let command = tables.command_mut(device_id, cmd_id);
-            let Some(command) = command.filter(|command| command.cmd == CommandKind::StartOta)
-            else {
-                return;
-            };
+            let command = command.filter(|command| command.cmd == CommandKind::StartOta)?;
             if (command.ota.as_ref()).is_none_or(|before| before.is_advanced_by(ota)) {
                 command.ota = Some(ota.clone());
             }
+            command.fw_version().map(str::to_owned)
         })
         .await
     }
 
-    async fn sweep(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+    async fn sweep(&self, device_id: &DeviceId, deleted_at: Timestamp) -> Result<bool, StoreError> {
         self.call(Operation::SweepCommands, |tables| {
+            if !tables.is_deleted(device_id, deleted_at) {
+                return false;
+            }
             let of_device = tables.commands.values();
             let of_device = of_device.filter(|command| command.device_id == *device_id);
             let mut ids: Vec<Uuid> = of_device.map(|command| command.cmd_id).collect();
@@ -219,11 +240,20 @@ impl CommandStore for Memory {
 }
 
 impl CommandPublisher for Memory {
-    async fn publish(&self, device_id: &DeviceId, payload: Bytes) -> Result<(), PublishError> {
-        self.call(Operation::PublishCommand, |tables| {
+    async fn publish(
+        &self,
+        device_id: &DeviceId,
+        _: CommandKind,
+        payload: Bytes,
+    ) -> Result<(), PublishError> {
+        let mut is_done = false;
+        let published = self.call(Operation::PublishCommand, |tables| {
+            is_done = true;
             tables.published.push((device_id.clone(), payload));
+        });
+        published.await.map_err(|error| match is_done {
+            true => PublishError::Unanswered(Box::new(error)),
+            false => PublishError::Refused(Box::new(error)),
         })
-        .await
-        .map_err(|error| PublishError(Box::new(error)))
     }
 }

@@ -6,12 +6,13 @@ use crate::state::DeviceState;
 use crate::store::{
     CreateError, DeviceFilter, DeviceStore, FleetCounts, Page, PageRequest, StoreError, WriteError,
 };
+use crate::time::Timestamp;
 
 impl Tables {
     fn registered(&self, id: &DeviceId) -> Option<&Device> {
         match self.devices.get(id)? {
             Row::Registered(device) => Some(device),
-            Row::Tombstone => None,
+            Row::Tombstone(_) => None,
         }
     }
 
@@ -30,7 +31,7 @@ impl Tables {
     pub(super) fn device_mut(&mut self, id: &DeviceId) -> Option<&mut Device> {
         match self.devices.get_mut(id)? {
             Row::Registered(device) => Some(device),
-            Row::Tombstone => None,
+            Row::Tombstone(_) => None,
         }
     }
 }
@@ -40,7 +41,7 @@ impl DeviceStore for Memory {
         self.call(Operation::CreateDevice, |tables| {
             match tables.devices.get(&device.device_id) {
                 Some(Row::Registered(_)) => return Err(CreateError::Exists),
-                Some(Row::Tombstone) => return Err(CreateError::BeingDeleted),
+                Some(Row::Tombstone(_)) => return Err(CreateError::BeingDeleted),
                 None if !tables.is_at(state) => return Err(CreateError::Conflict),
                 None => {}
             }
@@ -121,7 +122,8 @@ impl DeviceStore for Memory {
             tables.count_connection(state.presence.connection, -1);
             tables.save(state.clone());
             let id = device.device_id.clone();
-            tables.devices.insert(id, Row::Tombstone);
+            let deleted_at = state.sweep.map_or(device.updated_at, |sweep| sweep.since);
+            tables.devices.insert(id, Row::Tombstone(deleted_at));
             Ok(())
         })
         .await?
@@ -129,14 +131,14 @@ impl DeviceStore for Memory {
 
     async fn is_buried(&self, id: &DeviceId) -> Result<bool, StoreError> {
         self.call(Operation::IsBuried, |tables| {
-            matches!(tables.devices.get(id), Some(Row::Tombstone))
+            matches!(tables.devices.get(id), Some(Row::Tombstone(_)))
         })
         .await
     }
 
-    async fn forget(&self, id: &DeviceId) -> Result<(), StoreError> {
+    async fn forget(&self, id: &DeviceId, deleted_at: Timestamp) -> Result<(), StoreError> {
         self.call(Operation::ForgetDevice, |tables| {
-            if matches!(tables.devices.get(id), Some(Row::Tombstone)) {
+            if tables.is_deleted(id, deleted_at) {
                 tables.devices.remove(id);
             }
         })

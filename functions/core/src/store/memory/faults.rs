@@ -57,6 +57,7 @@ pub enum Operation {
     CreateCommand,
     GetCommand,
     DueCommands,
+    ClaimCommand,
     PostponeCommand,
     TimeOutCommand,
     NotePublished,

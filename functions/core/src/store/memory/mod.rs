@@ -65,7 +65,7 @@ struct Tables {
     days: BTreeMap<DeviceId, BTreeSet<Date>>,
     quarantine: BTreeMap<String, Quarantined>,
     states: HashMap<DeviceId, DeviceState>,
-    progress: Option<IngestProgress>,
+    progress: HashMap<Uuid, IngestProgress>,
     depth: u64,
     devices: BTreeMap<DeviceId, Row>,
     counts: FleetCounts,
@@ -87,7 +87,8 @@ struct Tables {
 #[derive(Debug)]
 enum Row {
     Registered(Box<Device>),
-    Tombstone,
+    /// When it was deleted.
+    Tombstone(Timestamp),
 }
 
 /// What was made under which key, and until when (seconds since the epoch) that counts.
@@ -103,7 +104,7 @@ impl Default for Tables {
             days: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             states: HashMap::new(),
-            progress: None,
+            progress: HashMap::new(),
             depth: 0,
             devices: BTreeMap::new(),
             counts: FleetCounts::default(),
@@ -124,6 +125,11 @@ impl Default for Tables {
 impl Tables {
     fn is_registered(&self, id: &DeviceId) -> bool {
         matches!(self.devices.get(id), Some(Row::Registered(_)))
+    }
+
+    /// Whether the tombstone of this delete is there.
+    fn is_deleted(&self, id: &DeviceId, deleted_at: Timestamp) -> bool {
+        matches!(self.devices.get(id), Some(Row::Tombstone(at)) if *at == deleted_at)
     }
 }
 

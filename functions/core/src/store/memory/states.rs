@@ -4,7 +4,8 @@ use super::{Memory, Operation, Tables, faults};
 use crate::id::DeviceId;
 use crate::state::{Connection, DeviceState};
 use crate::store::{
-    IngestProgress, ProgressStore, QueueDepth, StateStore, StateWrite, StoreError, WriteError,
+    IngestProgress, PROGRESS_COUNTS_S, ProgressStore, QueueDepth, StateStore, StateWrite,
+    StoreError, WriteError,
 };
 use crate::time::Timestamp;
 
@@ -65,11 +66,19 @@ impl StateStore for Memory {
 
 impl ProgressStore for Memory {
     async fn note_progress(&self, progress: IngestProgress) -> Result<(), StoreError> {
-        self.call(Operation::NoteProgress, |tables| tables.progress = Some(progress)).await
+        self.call(Operation::NoteProgress, |tables| {
+            tables.progress.insert(progress.by, progress);
+        })
+        .await
     }
 
-    async fn progress(&self) -> Result<Option<IngestProgress>, StoreError> {
-        self.call(Operation::GetProgress, |tables| tables.progress).await
+    async fn progress(&self, now: Timestamp) -> Result<Option<IngestProgress>, StoreError> {
+        self.call(Operation::GetProgress, |tables| {
+            let notes = tables.progress.values().copied();
+            let counting = notes.filter(|note| note.at.plus_seconds(PROGRESS_COUNTS_S) >= now);
+            counting.max_by_key(|note| note.lag_s)
+        })
+        .await
     }
 }
 

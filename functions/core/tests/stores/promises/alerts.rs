@@ -2,7 +2,7 @@ use futures::future::join_all;
 use meter_core::alert::{Alert, AlertState, Severity};
 use meter_core::id;
 use meter_core::store::{
-    AlertFilter, AlertStore, IDEMPOTENCY_SECONDS, IdempotencyKey, Made, Revision,
+    AlertFilter, AlertStore, DeviceStore, IDEMPOTENCY_SECONDS, IdempotencyKey, Made, Revision,
 };
 
 use super::promises;
@@ -262,14 +262,22 @@ async fn a_sweep_removes_all_alerts_of_one_device_and_their_keys(ports: &impl Po
         }
     }
     assert_eq!(unacknowledged(ports).await, 108);
+    // Nothing of a device that is registered, nor of one that was deleted at another time.
+    assert!(!ports.alerts().sweep(&given::id("m"), second(0)).await.unwrap());
+    let device = ports.devices().get(&given::id("m")).await.unwrap().unwrap();
+    buried(ports, &device).await;
+    assert!(!ports.alerts().sweep(&given::id("m"), second(1)).await.unwrap());
+    assert_eq!(of_device(ports, "m").await.len(), 60);
     let mut sweeps = 0;
-    while ports.alerts().sweep(&given::id("m")).await.unwrap() {
+    while ports.alerts().sweep(&given::id("m"), second(0)).await.unwrap() {
         sweeps += 1;
         assert!(sweeps < 20, "a sweep has no end");
     }
     assert_eq!(of_device(ports, "m").await, []);
     assert_eq!(of_device(ports, "n").await.len(), 60);
     assert_eq!(unacknowledged(ports).await, 54);
+    ports.devices().forget(&given::id("m"), second(0)).await.unwrap();
+    registered(ports, "m").await;
     let key = IdempotencyKey("0".to_owned());
     let anew = ports.alerts().open(&alert("m", second(99)), Some(&key)).await.unwrap();
     assert_eq!(anew, Made::New);

@@ -20,6 +20,8 @@ promises! {
     a_command_says_whose_it_is
     a_command_is_read_by_its_device_and_its_id
     a_publication_is_noted_once
+    of_all_who_would_publish_a_command_once_one_may
+    an_upgrade_says_what_it_is_to_bring
     a_command_is_due_when_patience_ends_and_then_when_it_expires
     a_command_that_expires_sooner_is_due_then
     a_command_that_is_not_pending_is_not_due
@@ -122,6 +124,49 @@ async fn a_publication_is_noted_once(ports: &impl Ports) {
     note(2).await;
     note(3).await;
     assert_eq!(list(ports, "m", None).await[0].published_at, Some(second(2)));
+}
+
+async fn of_all_who_would_publish_a_command_once_one_may(ports: &impl Ports) {
+    registered(ports, "m").await;
+    let reboot = command("m", CommandKind::Reboot, second(1));
+    let claim = async |at| {
+        ports.commands().claim(&given::id("m"), reboot.cmd_id, second(at)).await.unwrap()
+    };
+    assert!(!claim(1).await, "there is none");
+    create(ports, &reboot).await;
+    let claims = join_all((2..6).map(claim)).await;
+    assert_eq!(claims.iter().filter(|claimed| **claimed).count(), 1, "{claims:?}");
+    assert!(get(ports, &reboot).await.published_at.is_some());
+    assert_eq!(due(ports, 300).await, [], "nobody looks before it expires");
+    assert_eq!(due(ports, 301).await, [key(&reboot)]);
+    // It is known that the broker did not take it.
+    ports.commands().postpone(&given::id("m"), reboot.cmd_id, second(61)).await.unwrap();
+    assert_eq!(
+        (get(ports, &reboot).await, due(ports, 61).await),
+        (reboot.clone(), vec![key(&reboot)])
+    );
+    assert!(claim(62).await);
+    ports.commands().postpone(&given::id("m"), reboot.cmd_id, second(90)).await.unwrap();
+    finish(ports, reboot.cmd_id, AckResult::Accepted, None, 63).await;
+    assert!(!claim(64).await, "it is answered");
+}
+
+async fn an_upgrade_says_what_it_is_to_bring(ports: &impl Ports) {
+    registered(ports, "m").await;
+    let params = object(json!({"fw_version": "2.0.0"}));
+    let upgrade = Command { params, ..command("m", CommandKind::StartOta, second(1)) };
+    let reboot = command("m", CommandKind::Reboot, second(2));
+    let advance = async |id| {
+        let ota = progress(OtaState::Verifying, None);
+        ports.commands().advance_ota(&given::id("m"), id, &ota).await.unwrap()
+    };
+    assert_eq!(advance(upgrade.cmd_id).await, None);
+    create(ports, &upgrade).await;
+    create(ports, &reboot).await;
+    for _ in 0..2 {
+        assert_eq!(advance(upgrade.cmd_id).await, Some("2.0.0".to_owned()));
+    }
+    assert_eq!(advance(reboot.cmd_id).await, None);
 }
 
 async fn get(ports: &impl Ports, command: &Command) -> Command {
@@ -390,8 +435,14 @@ async fn a_sweep_removes_all_commands_of_one_device_and_their_keys(ports: &impl 
             assert_eq!(ports.commands().create(&reboot, Some(&key)).await.unwrap(), Made::New);
         }
     }
+    // Nothing of a device that is registered, nor of one that was deleted at another time.
+    assert!(!ports.commands().sweep(&given::id("m"), second(0)).await.unwrap());
+    let row = device(ports).await;
+    buried(ports, &row).await;
+    assert!(!ports.commands().sweep(&given::id("m"), second(1)).await.unwrap());
+    assert_eq!(list(ports, "m", None).await.len(), 60);
     let mut sweeps = 0;
-    while ports.commands().sweep(&given::id("m")).await.unwrap() {
+    while ports.commands().sweep(&given::id("m"), second(0)).await.unwrap() {
         sweeps += 1;
         assert!(sweeps < 20, "a sweep has no end");
     }
@@ -399,6 +450,8 @@ async fn a_sweep_removes_all_commands_of_one_device_and_their_keys(ports: &impl 
     assert_eq!(list(ports, "n", None).await.len(), 60);
     let due = ports.commands().due(second(1_000), 1_000).await.unwrap();
     assert!(due.len() == 60 && due.iter().all(|(device, _)| *device == given::id("n")));
+    ports.devices().forget(&given::id("m"), second(0)).await.unwrap();
+    registered(ports, "m").await;
     let key = IdempotencyKey("0".to_owned());
     let reboot = command("m", CommandKind::Reboot, second(99));
     assert_eq!(ports.commands().create(&reboot, Some(&key)).await.unwrap(), Made::New);

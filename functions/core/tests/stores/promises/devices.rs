@@ -183,8 +183,10 @@ async fn a_forgotten_id_can_be_registered_again(ports: &impl Ports) {
     let second_one = device("m", second(9));
     let answer = ports.devices().create(&second_one, &state_then).await;
     assert!(matches!(answer, Err(CreateError::BeingDeleted)), "{answer:?}");
-    ports.devices().forget(&id("m")).await.unwrap();
-    ports.devices().forget(&id("m")).await.unwrap();
+    ports.devices().forget(&id("m"), second(1)).await.unwrap();
+    assert!(ports.devices().is_buried(&id("m")).await.unwrap(), "that was another delete");
+    ports.devices().forget(&id("m"), second(0)).await.unwrap();
+    ports.devices().forget(&id("m"), second(0)).await.unwrap();
     assert!(!ports.devices().is_buried(&id("m")).await.unwrap());
     ports.devices().create(&second_one, &state_then).await.unwrap();
     assert_eq!(get(ports, "m").await, Some(second_one));
@@ -193,7 +195,7 @@ async fn a_forgotten_id_can_be_registered_again(ports: &impl Ports) {
 
 async fn forgetting_spares_a_registered_device(ports: &impl Ports) {
     let device = registered(ports, "m").await;
-    ports.devices().forget(&id("m")).await.unwrap();
+    ports.devices().forget(&id("m"), second(0)).await.unwrap();
     assert_eq!(get(ports, "m").await, Some(device));
 }
 

@@ -4,9 +4,10 @@ use meter_core::store::{
     DeviceStore, IngestProgress, ProgressStore, QueueDepth, StateStore, StateWrite, WriteError,
 };
 
-use super::promises;
 use meter_core::time::Timestamp;
+use uuid::Uuid;
 
+use super::promises;
 use crate::given::{at, device, id, registered, second, state, with_connection};
 use crate::ports::Ports;
 
@@ -22,7 +23,8 @@ promises! {
     devices_saved_in_one_call_are_due_while_their_states_say_so
     a_device_is_due_as_those_transactions_say_that_write_its_state
     devices_that_are_due_longest_come_first_and_at_most_the_limit
-    how_far_ingest_is_is_what_was_noted_last
+    how_far_ingest_is_is_what_its_process_noted_last
+    of_many_processes_the_one_that_is_furthest_behind_counts_while_its_note_is_new
     what_is_handed_out_waits_for_ingest_too
 }
 
@@ -244,14 +246,40 @@ async fn devices_that_are_due_longest_come_first_and_at_most_the_limit(ports: &i
     }
 }
 
-async fn how_far_ingest_is_is_what_was_noted_last(ports: &impl Ports) {
-    assert_eq!(ports.progress().progress().await.unwrap(), None);
-    for (at, lag_s) in [(second(1), 0), (at("2026-01-01T00:00:02.000000001Z"), u32::MAX)] {
-        let progress = IngestProgress { at, lag_s };
+fn progress_of(process: u128, at: Timestamp, lag_s: u32) -> IngestProgress {
+    IngestProgress { by: Uuid::from_u128(process), at, lag_s }
+}
+
+async fn how_far_ingest_is_is_what_its_process_noted_last(ports: &impl Ports) {
+    assert_eq!(ports.progress().progress(second(1)).await.unwrap(), None);
+    for (at, lag_s) in
+        [(second(1), 0), (at("2026-01-01T00:00:02.000000001Z"), u32::MAX), (second(3), 7)]
+    {
+        let progress = progress_of(1, at, lag_s);
         ports.progress().note_progress(progress).await.unwrap();
-        assert_eq!(ports.progress().progress().await.unwrap(), Some(progress));
+        assert_eq!(ports.progress().progress(second(3)).await.unwrap(), Some(progress));
     }
     assert_eq!(due(ports, second(1_000)).await, []);
+}
+
+async fn of_many_processes_the_one_that_is_furthest_behind_counts_while_its_note_is_new(
+    ports: &impl Ports,
+) {
+    let note = async |progress| ports.progress().note_progress(progress).await.unwrap();
+    let worst = progress_of(0, second(10), 90);
+    note(worst).await;
+    // More than there are places for.
+    for process in 1..40 {
+        note(progress_of(process, second(11), 1)).await;
+    }
+    let seen = async |at| ports.progress().progress(second(at)).await.unwrap();
+    assert_eq!(seen(40).await, Some(worst));
+    assert_eq!(seen(41).await.map(|note| note.lag_s), Some(1), "it has said nothing for too long");
+    for process in 1..40 {
+        note(progress_of(process, second(41), 2)).await;
+    }
+    assert_eq!(seen(71).await.map(|note| note.lag_s), Some(2));
+    assert_eq!(seen(72).await, None);
 }
 
 async fn what_is_handed_out_waits_for_ingest_too(ports: &impl Ports) {
