@@ -3,6 +3,8 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -22,7 +24,8 @@ const SHOWN: usize = 20;
 /// against a model: nothing lost, nothing doubled.
 ///
 /// Exits with 1 when something is. A seed is played again by `soak --seed N`: the same messages, and the
-/// same faults at the same calls, as far as the calls come in the same order.
+/// same faults at the same calls, as far as the calls come in the same order. Ctrl-C ends it after the seeds that are
+/// being played, with the summary of those that were.
 #[derive(Parser)]
 struct Arguments {
     /// How many seeds
@@ -65,6 +68,7 @@ async fn main() -> Result<ExitCode> {
     let trials = trials(&arguments).await?;
     let count = trials.len();
     let started = Instant::now();
+    let interrupted = when_interrupted();
     let (mut summary, mut failed, mut done) = (Summary::default(), Vec::new(), 0);
     play_all(trials, arguments.jobs, |ended| {
         done += 1;
@@ -77,10 +81,16 @@ async fn main() -> Result<ExitCode> {
             summary += &report.summary;
         }
         progress(done, count, failed.len(), started);
-        if is_good || !arguments.stop { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        match interrupted.load(Ordering::Relaxed) || (arguments.stop && !is_good) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     })
     .await?;
     println!("\n{summary}{:<34}{:>9.0} s", "time", started.elapsed().as_secs_f64());
+    if done < count {
+        println!("{} were not played", count - done);
+    }
     if failed.is_empty() {
         println!("nothing lost, nothing doubled");
         return Ok(ExitCode::SUCCESS);
@@ -90,6 +100,18 @@ async fn main() -> Result<ExitCode> {
         println!("  {trial}");
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// Becomes true with Ctrl-C: what is being played is played to its end, and what it all came to is told.
+fn when_interrupted() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            flag.store(true, Ordering::Relaxed);
+        }
+    });
+    interrupted
 }
 
 async fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {

@@ -154,6 +154,8 @@ fn start(
         .stdout(output.try_clone()?)
         .stderr(output)
         .kill_on_drop(true)
+        // A terminal's Ctrl-C is for the harness alone, which ends in order.
+        .process_group(0)
         .spawn()
         .with_context(|| {
             format!("cannot start {}: `cargo build --workspace --bins` builds it", binary.display())

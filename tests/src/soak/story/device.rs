@@ -153,12 +153,14 @@ fn upgrade(teller: &mut Teller<'_>, order: usize, id: Uuid) {
     } else {
         &[("downloading", Some(10.0)), ("failed", None)]
     };
+    // Some never say where to: the command does.
+    let target = teller.names_its_target().then_some(TARGET);
     for (state, progress) in steps {
         let ts = teller.now();
         teller.say_v2(
             "ota/status",
             "ota_status",
-            json!({"cmd_id": id, "ota_state": state, "progress_pct": progress, "fw_version_target": TARGET}),
+            json!({"cmd_id": id, "ota_state": state, "progress_pct": progress, "fw_version_target": target}),
             Meaning::Upgrade { ts, order, state, progress: *progress },
         );
     }

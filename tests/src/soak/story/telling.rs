@@ -73,6 +73,11 @@ impl<'a> Teller<'a> {
         }
     }
 
+    /// Whether it says which firmware an upgrade is to bring.
+    pub(super) fn names_its_target(&self) -> bool {
+        self.device.is_multiple_of(2)
+    }
+
     /// Power on: the numbers begin again, and the clock may have forgotten the time.
     pub(super) fn switch_on(&mut self, power_on: usize) {
         self.boot = match self.character.boot {
