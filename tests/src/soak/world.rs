@@ -100,6 +100,8 @@ fn environment(settings: &BTreeMap<String, String>, endpoint: &str) -> Vec<(Stri
             ("AWS_ENDPOINT_URL_IOT_DATA_PLANE", endpoint),
             // Seeds are played at other times than now.
             ("MESSAGE_TTL_DAYS", "0"),
+            // Nor does a command expire because the machine that plays them is slow.
+            ("COMMAND_TIMEOUT_S", "604800"),
             ("RUST_LOG", &level),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
