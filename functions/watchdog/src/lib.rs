@@ -236,7 +236,7 @@ where
             return Ok(false);
         }
         let progress = self.outbox.states.progress(now).await?;
-        Ok(!progress.is_some_and(|progress| progress.lag_s <= MAX_LAG_S))
+        Ok(progress.is_none_or(|progress| progress.lag_s > MAX_LAG_S))
     }
 }
 
