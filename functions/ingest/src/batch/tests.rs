@@ -540,7 +540,7 @@ proptest! {
         faults in faults(),
         sizes in prop::collection::vec(1_usize..10, 1..10),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let memory = Memory::new();
             register(&memory, "d0").await;
