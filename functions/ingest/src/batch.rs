@@ -333,7 +333,10 @@ where
                 failed.extend(error.failed);
             }
             match points {
-                Ok(written) => run.counts.too_late += written.too_late,
+                Ok(written) => {
+                    run.counts.too_late += written.too_late;
+                    run.counts.superseded += written.superseded;
+                }
                 Err(error) => {
                     run.fail("writing metrics", error.failed.iter().copied(), &error);
                     failed.extend(error.failed);

@@ -79,6 +79,8 @@ pub struct Written {
     /// Points that the store does not take any more, since they are older than it keeps any. They are in the
     /// archive.
     pub too_late: usize,
+    /// Records that were not written since another message, with a greater claim, has said the same instant.
+    pub superseded: usize,
 }
 
 /// The time series of a fleet.

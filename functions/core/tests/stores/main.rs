@@ -25,6 +25,8 @@ mod promises;
 #[cfg(test)]
 mod queue;
 #[cfg(test)]
+mod rejected;
+#[cfg(test)]
 mod tables;
 #[cfg(test)]
 mod throughput;

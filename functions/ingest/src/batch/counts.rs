@@ -25,6 +25,8 @@ pub struct Counts {
     pub metrics_refused: usize,
     /// Samples that are older than the metric store takes any.
     pub too_late: usize,
+    /// Records of the metric store that gave way to those of a message with a greater claim.
+    pub superseded: usize,
     /// Sequence numbers seen before.
     pub repeats: usize,
     /// Sequence numbers that came after a higher one.
@@ -39,7 +41,7 @@ pub struct Counts {
 
 impl Counts {
     /// The metrics' names and values.
-    pub fn named(&self) -> [(&'static str, usize); 13] {
+    pub fn named(&self) -> [(&'static str, usize); 14] {
         [
             ("MessagesReceived", self.received),
             ("MessagesStored", self.stored),
@@ -49,6 +51,7 @@ impl Counts {
             ("MessagesUnregistered", self.unregistered),
             ("MetricsRefused", self.metrics_refused),
             ("MetricsTooLate", self.too_late),
+            ("MetricsSuperseded", self.superseded),
             ("SequenceRepeats", self.repeats),
             ("SequenceLate", self.late),
             ("DeviceRestarts", self.restarts),
@@ -101,9 +104,11 @@ impl Run {
         self.counts.quarantined += other.counts.quarantined;
         self.counts.metrics_refused += other.counts.metrics_refused;
         self.counts.too_late += other.counts.too_late;
+        self.counts.superseded += other.counts.superseded;
         self.counts.repeats += other.counts.repeats;
         self.counts.late += other.counts.late;
         self.counts.restarts += other.counts.restarts;
+        self.counts.judged_late += other.counts.judged_late;
         self.counts.conflicts += other.counts.conflicts;
     }
 }

@@ -67,7 +67,7 @@ struct Rejected {
 /// What became of the records of a call.
 #[derive(Debug, Default)]
 struct Sent {
-    too_late: usize,
+    written: Written,
     failed: BTreeSet<Mid>,
     error: Option<StoreError>,
 }
@@ -131,8 +131,8 @@ impl Timestream {
             let Some(row) = row else { continue };
             match verdict(rejected) {
                 // Somebody with a greater claim was here.
-                Verdict::Claimed => {}
-                Verdict::OutsideRetention => sent.too_late += 1,
+                Verdict::Claimed => sent.written.superseded += 1,
+                Verdict::OutsideRetention => sent.written.too_late += 1,
                 Verdict::Refused(reason) => {
                     sent.failed.extend(&row.mids);
                     let rejected = Rejected { count: rejected_count(&sent.error) + 1, reason };
@@ -281,7 +281,7 @@ impl MetricStore for Timestream {
 
     async fn put_points(&self, points: &[DevicePoint]) -> Result<Written, NotStored> {
         let (rows, outside) = record::rows(points);
-        let mut written = Written { too_late: outside };
+        let mut written = Written { too_late: outside, ..Written::default() };
         if rows.is_empty() {
             return Ok(written);
         }
@@ -295,7 +295,8 @@ impl MetricStore for Timestream {
         let mut failed = BTreeSet::new();
         let mut source = None;
         for sent in sent {
-            written.too_late += sent.too_late;
+            written.too_late += sent.written.too_late;
+            written.superseded += sent.written.superseded;
             failed.extend(sent.failed);
             source = source.or(sent.error);
         }
