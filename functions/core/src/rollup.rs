@@ -96,12 +96,32 @@ where
         }
         let hours = span.start..done;
         let note = |held: &mut DeviceState| held.rolled(&hours, state.version, now, rules);
-        lock::change_state(states, id, note).await?;
+        let held = lock::change_state(states, id, note).await?;
+        if held.purged_at != state.purged_at {
+            undo(states, rollups, id, now, rules).await?;
+            return Ok(rolled);
+        }
         if rolled.more {
             break;
         }
     }
     Ok(rolled)
+}
+
+/// A purge was asked for after the points were read: it may have looked for rollups before these were there. All of
+/// them go. Every hour is noted, before so that whoever asks meanwhile reads points, and after so that what was rolled
+/// up meanwhile and removed here is made again.
+async fn undo<S: StateStore, R: RollupStore>(
+    states: &S,
+    rollups: &R,
+    id: &DeviceId,
+    now: Timestamp,
+    rules: &Rules,
+) -> Result<(), StoreError> {
+    let note = |held: &mut DeviceState| held.roll_all_up(now, rules);
+    lock::change_state(states, id, note).await?;
+    while rollups.sweep_rollups(id).await? {}
+    lock::change_state(states, id, note).await.map(drop)
 }
 
 /// The hours of a span that may have points, in order.

@@ -128,6 +128,10 @@ pub struct DeviceState {
     /// What hangs on the device must be removed, because it was deleted.
     #[serde(default)]
     pub sweep: Option<Sweep>,
+    /// When it was last asked that what the device had said be removed: what the archive still has from before then is
+    /// not brought back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purged_at: Option<Timestamp>,
     /// When the watchdog must look at the device; to the minute, and late rather than early. The store
     /// keeps an index of it, which is why it is not moved by each message.
     #[serde(default)]
@@ -233,6 +237,7 @@ impl DeviceState {
             evaluation: Evaluation::default(),
             report_interval_s: None,
             sweep: None,
+            purged_at: None,
             due: None,
             outbox: Vec::new(),
         }
@@ -257,6 +262,9 @@ impl DeviceState {
         self.upgrade = None;
         self.report_interval_s = None;
         self.sweep = Some(Sweep { purge, since: at, purged_before: None });
+        if purge {
+            self.purged_at = self.purged_at.max(Some(at));
+        }
         self.due = None;
         self.arm(at, rules);
     }
@@ -269,6 +277,7 @@ impl DeviceState {
         let since = self.sweep.map_or(at, |sweep| sweep.since);
         let purged_before = self.sweep.and_then(|sweep| sweep.purged_before);
         self.sweep = Some(Sweep { purge: true, since, purged_before });
+        self.purged_at = self.purged_at.max(Some(at));
         self.arm(at, rules);
     }
 
@@ -279,8 +288,8 @@ impl DeviceState {
         let Some(sweep) = self.sweep.filter(is_this) else { return };
         let purged_before = sweep.purged_before.max(Some(before));
         if sweep.purged_before.is_none() {
-            let (version, due) = (self.version, self.due);
-            *self = Self { version, due, ..Self::new(self.device_id.clone()) };
+            let (version, due, purged_at) = (self.version, self.due, self.purged_at);
+            *self = Self { version, due, purged_at, ..Self::new(self.device_id.clone()) };
         }
         self.sweep = Some(Sweep { purged_before, ..sweep });
     }

@@ -10,8 +10,9 @@ use crate::message::{Message, Received, parse};
 use crate::metric::MetricName;
 use crate::parts;
 use crate::rollup::{RolledUp, roll_up};
-use crate::state::Rules;
+use crate::state::{DeviceState, Rules};
 use crate::store::memory::{Fault, Memory, Operation};
+use crate::store::{CellQuery, Cells, HourRollup, RollupStore};
 use crate::time::Timestamp;
 
 const GAP_S: u32 = 300;
@@ -228,6 +229,53 @@ async fn a_rollup_that_comes_too_late_does_not_undo_a_later_one() {
     rollup.hour.summary.count = 1;
     memory.put_rollup(&rollup, second(20_000)).await.unwrap();
     assert_eq!(memory.cells(&cell_query()).await.unwrap().cells, cells);
+}
+
+/// Rollups of a device that is purged, and heard again, while the first of them is on its way.
+struct PurgedMeanwhile(Memory);
+
+impl RollupStore for PurgedMeanwhile {
+    async fn put_rollup(&self, rollup: &HourRollup, now: Timestamp) -> Result<(), StoreError> {
+        if self.0.calls(Operation::PutRollup) == 0 {
+            let parts = self.0.parts(&device());
+            let parts: Vec<_> = parts.iter().map(crate::store::Part::position).collect();
+            self.0.remove(&device(), &parts).await?;
+            let purge = |state: &mut DeviceState| {
+                state.bury(now, true, &rules());
+                state.purged(now, Timestamp::min());
+                state.swept(now, true);
+            };
+            lock::change_state(&self.0, &device(), purge).await?;
+            ingest(&self.0, &[message(20_100, &[(1, 20_000, 5.0)])], None).await;
+        }
+        self.0.put_rollup(rollup, now).await
+    }
+
+    async fn cells(&self, query: &CellQuery) -> Result<Cells, StoreError> {
+        self.0.cells(query).await
+    }
+
+    async fn sweep_rollups(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+        self.0.sweep_rollups(device_id).await
+    }
+}
+
+#[tokio::test]
+async fn a_watchdog_that_slept_over_a_purge_leaves_nothing_of_what_was_purged() {
+    let memory = Memory::new();
+    ingest(&memory, &[message(100, &[(0, 60, 1.0), (0, 7_200, 1.0)])], None).await;
+    let slow = PurgedMeanwhile(memory.clone());
+    roll_up(&memory, &memory, &slow, &device(), None, second(20_200), &rules()).await.unwrap();
+    let cells = async || memory.cells(&cell_query()).await.unwrap().cells;
+    assert_eq!(cells().await, []);
+    let all = query(0, 86_400, 3_600, Aggregate::Sum);
+    let values = async || {
+        let windows = windows(&memory, all.clone()).await;
+        windows.iter().map(|w| w.value).collect::<Vec<_>>()
+    };
+    assert_eq!(values().await, [5.0]);
+    while roll(&memory, 90_000).await.more {}
+    assert_eq!((values().await, cells().await), (vec![5.0], vec![]));
 }
 
 fn cell_query() -> crate::store::CellQuery {

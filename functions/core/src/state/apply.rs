@@ -27,6 +27,25 @@ impl DeviceState {
         }
     }
 
+    /// Takes in the samples of messages from the archive, in the order of their receipt, at `now`: what was measured, and
+    /// nothing of what else they said, since all of that has had its effect.
+    pub fn replay<'a>(
+        &mut self,
+        messages: impl IntoIterator<Item = &'a Message>,
+        now: Timestamp,
+        rules: &Rules,
+    ) {
+        let refused = self.metrics_refused;
+        for message in messages {
+            if let Body::Telemetry(measurements) = &message.body {
+                self.take_in_samples(message, measurements, now, rules);
+            }
+        }
+        // It was counted when the message came.
+        self.metrics_refused = refused;
+        self.arm(now, rules);
+    }
+
     /// Any sign of life at `at`, the time of receipt.
     pub fn heard(&mut self, at: Timestamp, rules: &Rules) {
         if let Some(change) = self.presence.heard(at) {
@@ -77,16 +96,7 @@ impl DeviceState {
         }
         match &message.body {
             Body::Telemetry(measurements) => {
-                for m in measurements {
-                    self.take_in_sample(message, m, rules.max_metrics);
-                }
-                if let Some(gap_s) = rules.rollup_gap_s {
-                    let version = self.version + 1;
-                    let times = measurements.iter().map(|m| m.ts);
-                    let spread =
-                        Shard::of(self.device_id.as_str().as_bytes()).share_of(ROLLUP_SPREAD_S);
-                    self.unrolled.note(times, at, version, (gap_s, spread));
-                }
+                self.take_in_samples(message, measurements, at, rules);
             }
             Body::Hello(hello) => self.take_in_hello(hello, at),
             Body::Status { .. } | Body::Lifecycle { .. } => {}
@@ -108,6 +118,24 @@ impl DeviceState {
                 };
                 self.take_in_ota(*cmd_id, ota);
             }
+        }
+    }
+
+    fn take_in_samples(
+        &mut self,
+        message: &Message,
+        measurements: &[Measurement],
+        at: Timestamp,
+        rules: &Rules,
+    ) {
+        for m in measurements {
+            self.take_in_sample(message, m, rules.max_metrics);
+        }
+        if let Some(gap_s) = rules.rollup_gap_s {
+            let version = self.version + 1;
+            let times = measurements.iter().map(|m| m.ts);
+            let spread = Shard::of(self.device_id.as_str().as_bytes()).share_of(ROLLUP_SPREAD_S);
+            self.unrolled.note(times, at, version, (gap_s, spread));
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DeviceState, Effect, Hour, Rules};
+use super::{DeviceState, Effect, Hour, Rules, Unrolled};
 use crate::alert::{Alert, SEQUENCE_GAP};
 use crate::sequence::Missing;
 use crate::time::Timestamp;
@@ -66,6 +66,15 @@ impl DeviceState {
     /// later.
     pub fn rolled(&mut self, hours: &Range<Hour>, as_of: u64, now: Timestamp, rules: &Rules) {
         self.unrolled.rolled(hours, as_of);
+        self.due = self.deadline(now, rules).map(|at| round_up(at.max(now.next())));
+    }
+
+    /// Every hour is to be rolled up, from `now` on.
+    pub fn roll_all_up(&mut self, now: Timestamp, rules: &Rules) {
+        self.unrolled = Unrolled::default();
+        if let Some(gap_s) = rules.rollup_gap_s {
+            self.unrolled.expect_gap(gap_s, now, self.version + 1);
+        }
         self.due = self.deadline(now, rules).map(|at| round_up(at.max(now.next())));
     }
 
