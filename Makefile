@@ -5,7 +5,7 @@ RUNTIME_PORT ?= 9000
 
 # SAM's CLI asks for a region even to read a file, and would report its use.
 SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venv/bin/sam
-STACK := cargo run --quiet --package stack --profile $(PROFILE) --
+STACK := cargo run --quiet --bin stack --profile $(PROFILE) --
 # nextest runs tests in parallel and isolates them; cargo's own runner does where it is not installed.
 TESTS := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --tests)
 
@@ -16,7 +16,7 @@ CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
-.PHONY: help setup run recount reset test fuzz soak lint bench bench-rules bench-history clean redrive notifications deploy-local audit
+.PHONY: help setup run recount reset test fuzz soak lint bench bench-rules bench-history clean redrive replay notifications deploy-local audit
 
 help:
 	@echo 'Targets:'
@@ -45,6 +45,11 @@ reset: ## Remove all data of `make run`
 redrive: ## Bring dead letters, and what IoT rules could not deliver, back to ingest (docs/operations.md)
 	@$(STACK) redrive
 
+replay: ## Build metrics again from the archive: START=-7d, STOP, DEVICE (docs/archive.md)
+	@test -n "$(START)" || { echo 'Say from when on: make replay START=2026-03-01T00:00:00Z' >&2; exit 2; }
+	@cargo build --workspace --bins --profile $(PROFILE)
+	@$(STACK) replay --start '$(START)' $(if $(STOP),--stop '$(STOP)') $(if $(DEVICE),--device '$(DEVICE)')
+
 notifications: ## Print what people are told of alerts while `make run` runs, until Ctrl-C (docs/alerts.md)
 	@$(STACK) notifications
 
@@ -63,6 +68,7 @@ test: ## Unit, property and black-box tests, which start stacks of their own; ch
 	.venv/test/bin/python -m unittest discover --start-directory tests/devices
 	.venv/test/bin/python -m unittest discover --start-directory tests/permissions
 	.venv/test/bin/python -m unittest discover --start-directory tests/deployed
+	$(STACK) exec -- .venv/test/bin/python -m unittest discover --start-directory tests/archive
 
 # Stable's compiler has what libFuzzer needs, behind the door that the variable opens. New inputs are kept in target/fuzz.
 fuzz: ## Fuzz each parser for SECONDS=60, beyond what `make test` tries
@@ -75,7 +81,7 @@ fuzz: ## Fuzz each parser for SECONDS=60, beyond what `make test` tries
 
 soak: setup ## Play SEEDS=100 random stories with random faults, against a model of what must be there (docs/soak.md)
 	@cargo build --workspace --bins --profile $(PROFILE)
-	@cargo run --quiet --package blackbox --bin soak --profile $(PROFILE) -- --seeds $(SEEDS)
+	@cargo run --quiet --bin soak --profile $(PROFILE) -- --seeds $(SEEDS)
 
 lint: ## Formatting, clippy, shell scripts, templates, spelling
 	@local/setup test

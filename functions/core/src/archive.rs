@@ -6,20 +6,23 @@
 //! the same batch delivered again writes the same object, and no object ever changes.
 
 pub mod blank;
+mod read;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use flate2::Compression;
-use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+pub use self::read::{
+    Archived, Contents, UnpackError, contents, find_line, find_quarantined, lines,
+};
 use crate::id::{DeviceId, Mid};
 use crate::message::{Category, Message, Received, Unreadable};
 use crate::time::Timestamp;
@@ -62,6 +65,24 @@ pub fn file_name(category: Category, ts: Timestamp, mid: Mid) -> String {
     format!("{category}/{}-{mid}.json", ts.file_stem())
 }
 
+/// Where the objects of what could not be read are, likewise.
+pub const QUARANTINE: &str = "quarantine/dt=";
+
+/// What the names of objects in gzip members end with.
+const PACKED: &str = ".ndjson.gz";
+
+/// Where [`Layout::Batch`] keeps its objects, one of these folders a day of receipt and in it one an hour.
+pub const BATCHES: &str = "archive/dt=";
+
+/// The folder of the objects whose messages were received in the hour of an instant.
+pub fn batches_of_hour(at: Timestamp) -> String {
+    format!("{BATCHES}{}/", hour_folder(at))
+}
+
+fn hour_folder(at: Timestamp) -> String {
+    format!("{}/hh={:02}", at.day(), at.hour())
+}
+
 /// The reverse of [`file_name`].
 pub fn parse_file_name(name: &str) -> Option<(Category, Timestamp, Mid)> {
     let (category, file) = name.split_once('/')?;
@@ -101,7 +122,7 @@ pub fn pack(layout: Layout, messages: &[&Message]) -> Vec<Object> {
                 group: m.device_id.as_str(),
                 line: line(m),
             });
-            pack_batches("archive", items)
+            pack_batches(BATCHES, items)
         }
     }
 }
@@ -120,7 +141,7 @@ pub fn pack_quarantine(unreadable: &[(Mid, &Received, &Unreadable)]) -> Vec<Obje
             payload_base64: BASE64.encode(&received.payload),
         }),
     });
-    pack_batches("quarantine", items)
+    pack_batches(QUARANTINE, items)
 }
 
 struct Item<'a> {
@@ -133,8 +154,7 @@ struct Item<'a> {
 fn pack_batches<'a>(prefix: &str, items: impl Iterator<Item = Item<'a>>) -> Vec<Object> {
     let mut hours: BTreeMap<String, Vec<Item<'a>>> = BTreeMap::new();
     for item in items {
-        let at = item.received_at;
-        hours.entry(format!("dt={}/hh={:02}", at.day(), at.hour())).or_default().push(item);
+        hours.entry(hour_folder(item.received_at)).or_default().push(item);
     }
     hours
         .into_iter()
@@ -153,7 +173,7 @@ fn pack_batches<'a>(prefix: &str, items: impl Iterator<Item = Item<'a>>) -> Vec<
             // by another version, are other bytes, and an entry that points into the ones must not find
             // the others.
             let name = hex::encode(&Sha256::digest(&body)[..16]);
-            let key = format!("{prefix}/{hour}/{name}.ndjson.gz");
+            let key = format!("{prefix}{hour}/{name}{PACKED}");
             let locate =
                 |(mid, member)| (mid, Location { object: key.clone(), member: Some(member) });
             let entries = members.into_iter().map(locate).collect();
@@ -202,63 +222,6 @@ fn one_line(payload: &[u8]) -> Box<RawValue> {
     let text = String::from_utf8_lossy(payload).replace(['\n', '\r'], " ");
     // The payload was parsed as JSON before it became a message.
     RawValue::from_string(text.trim().to_owned()).unwrap_or_default()
-}
-
-/// Why a message could not be taken out of its object.
-#[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
-    /// The bytes are no gzip member, or end early.
-    #[error("the object cannot be unpacked")]
-    Gzip(#[from] std::io::Error),
-    /// Nothing is in it: what was there is removed, see [`blank`].
-    #[error("the object holds nothing any more")]
-    Removed,
-    /// The message is not in it, or its line is damaged.
-    #[error("the object does not hold message {0}")]
-    Missing(Mid),
-}
-
-/// The NDJSON lines in the bytes at a location, each without its line break.
-pub fn lines(bytes: &[u8], location: &Location) -> Result<Vec<Bytes>, UnpackError> {
-    let text = match location.member {
-        None => bytes.to_vec(),
-        Some(_) => {
-            let mut text = Vec::new();
-            MultiGzDecoder::new(bytes).read_to_end(&mut text)?;
-            text
-        }
-    };
-    let text = Bytes::from(text);
-    Ok(text
-        .split(|b| *b == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| text.slice_ref(line))
-        .collect())
-}
-
-/// The line of one message in the bytes at its location.
-pub fn find_line(bytes: &[u8], location: &Location, mid: Mid) -> Result<Bytes, UnpackError> {
-    #[derive(Deserialize)]
-    struct Identity {
-        mid: Mid,
-    }
-    let lines = lines(bytes, location)?;
-    if lines.is_empty() {
-        return Err(UnpackError::Removed);
-    }
-    lines
-        .into_iter()
-        .find(|line| serde_json::from_slice::<Identity>(line).is_ok_and(|found| found.mid == mid))
-        .ok_or(UnpackError::Missing(mid))
-}
-
-/// The bytes of what could not be read, from the bytes at its location.
-pub fn find_quarantined(bytes: &[u8], location: &Location, mid: Mid) -> Result<Bytes, UnpackError> {
-    let line = find_line(bytes, location, mid)?;
-    let line: QuarantineLine =
-        serde_json::from_slice(&line).map_err(|_| UnpackError::Missing(mid))?;
-    let payload = BASE64.decode(line.payload_base64).map_err(|_| UnpackError::Missing(mid))?;
-    Ok(payload.into())
 }
 
 #[cfg(test)]

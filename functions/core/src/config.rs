@@ -190,6 +190,22 @@ impl Settings for Ingest {
     }
 }
 
+impl Ingest {
+    /// Days until the store may forget a message; none: never.
+    pub fn message_ttl_days(&self) -> Option<u32> {
+        (self.message_ttl_days > 0).then_some(self.message_ttl_days)
+    }
+
+    /// What holds for devices where their messages are taken in.
+    pub fn rules(&self, presence: &Presence, metrics: &Metrics, alerting: &Alerting) -> Rules {
+        alerting.extend(Rules {
+            max_metrics: self.max_metrics_per_device as usize,
+            rollup_gap_s: metrics.rollup_gap_s(),
+            ..presence.rules()
+        })
+    }
+}
+
 /// The time series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {

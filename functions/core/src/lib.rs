@@ -26,6 +26,7 @@ pub mod outbox;
 pub mod parts;
 pub mod points;
 mod purge;
+pub mod replay;
 pub mod reporting;
 pub mod retry;
 pub mod rollup;

@@ -7,7 +7,6 @@ use meter_core::aws::{self, Bucket, Clients, dynamodb};
 use meter_core::config::{self, Alerting, ArchiveBucket, Metrics, Presence, Tables};
 use meter_core::observe;
 use meter_core::rule::RuleCache;
-use meter_core::state::Rules;
 use meter_core::time::Timestamp;
 use serde_json::Value;
 
@@ -21,12 +20,8 @@ async fn main() -> Result<(), Error> {
     let outbox = aws::outbox(&clients, &tables, &alerting);
     let choices = Choices {
         layout: settings.archive_layout,
-        rules: alerting.extend(Rules {
-            max_metrics: settings.max_metrics_per_device as usize,
-            rollup_gap_s: metrics.rollup_gap_s(),
-            ..presence.rules()
-        }),
-        ttl_days: (settings.message_ttl_days > 0).then_some(settings.message_ttl_days),
+        rules: settings.rules(&presence, &metrics, &alerting),
+        ttl_days: settings.message_ttl_days(),
         require_registration: settings.require_registration,
     };
     let archive = Bucket::new(&clients, bucket.name);

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
+/// The file of a data folder with the functions' settings, for programs that are to decide as they do.
+pub const SETTINGS: &str = "settings.json";
+
 /// A data folder that this process alone uses while this lives.
 ///
 /// The lock is the kernel's: it goes with the process, so a killed run leaves no stale one.
@@ -81,6 +84,10 @@ impl Folder {
     /// The outputs of the stores' stack, as a flat JSON object.
     pub(crate) fn outputs(&self) -> PathBuf {
         self.root.join("outputs.json")
+    }
+
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.root.join(SETTINGS)
     }
 
     /// A temporary folder stays: something went wrong, and the logs say what.

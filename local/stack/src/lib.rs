@@ -33,9 +33,10 @@ mod stack;
 mod stores;
 mod timestream;
 
-pub use folder::remove_data;
+pub use folder::{SETTINGS, remove_data};
 pub use notifications::Notifications;
 pub use options::{MetricStore, Options, Parts};
 pub use ports::Ports;
 pub use redrive::{Account, Redriven, redrive};
+pub use settings::read as read_settings;
 pub use stack::Stack;

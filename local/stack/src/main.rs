@@ -1,8 +1,9 @@
 //! `stack run` starts the whole system and stays until Ctrl-C, `stack reset` removes its data, `stack redrive` brings
-//! back what did not reach ingest, and `stack exec` starts a second system, of no consequence, for a command.
+//! back what did not reach ingest, `stack replay` builds metrics again from the archive, and `stack exec` starts a second
+//! system, of no consequence, for a command.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -32,6 +33,8 @@ enum Command {
     Reset,
     /// Bring dead letters, and what IoT rules could not deliver, back to the ingest queue
     Redrive(Redrive),
+    /// Build metrics and index again from the archive (docs/archive.md)
+    Replay(ReplayArgs),
     /// Print what people are told of alerts, from now on, until Ctrl-C
     Notifications(NotificationsArgs),
     /// Run a command against a system of its own: free ports, a temporary folder, no devices. The command finds
@@ -61,6 +64,17 @@ struct Redrive {
     /// Port of the AWS endpoint of `stack run`
     #[arg(long, env = "ENDPOINT_PORT", default_value_t = Ports::default().endpoint)]
     endpoint_port: u16,
+}
+
+#[derive(Args)]
+struct ReplayArgs {
+    /// The settings of a system elsewhere, as JSON; the environment says where and who, as for the AWS CLI. Without
+    /// it: the system of `stack run`
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// What to replay: see `replay --help`
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
 }
 
 #[derive(Args)]
@@ -148,6 +162,10 @@ async fn main() -> ExitCode {
         Command::Run(run) => run_until_asked_to_stop(run.options(&cli.data)).await,
         Command::Reset => reset(&cli.data),
         Command::Redrive(args) => redrive(&cli.data, args).await,
+        Command::Replay(args) => match replay(&cli.data, args).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Notifications(args) => print_notices(&cli.data, args.endpoint_port).await,
         Command::Exec(exec) => match run_command(exec).await {
             Ok(code) => return code,
@@ -197,6 +215,19 @@ async fn redrive(data: &Path, args: Redrive) -> Result<()> {
     println!("{redriven}");
     ensure!(redriven.left.is_empty(), "{} are left where they are", redriven.left.len());
     Ok(())
+}
+
+/// With the settings of the functions in its environment, as they have them.
+async fn replay(data: &Path, args: ReplayArgs) -> Result<ExitCode> {
+    let path = args.settings.unwrap_or_else(|| data.join(stack::SETTINGS));
+    let settings = stack::read_settings(&path)?;
+    let program = Options::default().binaries.join("replay");
+    let mut command = tokio::process::Command::new(&program);
+    command.args(args.arguments).envs(settings);
+    let status = command.status().await.with_context(|| {
+        format!("cannot run {}: `cargo build --workspace --bins` builds it", program.display())
+    })?;
+    Ok(exit_code(status))
 }
 
 async fn print_notices(data: &Path, endpoint_port: u16) -> Result<()> {
@@ -280,8 +311,12 @@ async fn run_command(exec: Exec) -> Result<ExitCode> {
     };
     // Its data is of no consequence: it need not stop in order.
     drop(stack);
+    Ok(exit_code(status))
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// Ctrl-C and SIGTERM.

@@ -4,6 +4,7 @@
 //! has to differ.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -58,6 +59,18 @@ pub(crate) fn of_template(template: &str, outputs: &Outputs) -> Result<BTreeMap<
             Ok((name.clone(), value))
         })
         .collect()
+}
+
+/// The functions' settings from a file: a JSON object of names and values, as `stack run` writes it, and as Lambda
+/// answers a function's `Environment.Variables`.
+///
+/// # Errors
+/// When there is no such file, or it is no such object.
+pub fn read(path: &Path) -> Result<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}: has the system run?", path.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is no JSON object of texts", path.display()))
 }
 
 /// The largest answer of a function. The router of cargo-lambda 1.9.2 loses some answers of 3 MB and more: the

@@ -7,6 +7,7 @@ mod load;
 mod older_client;
 mod operators;
 mod redrive;
+mod replay;
 mod secure;
 mod telemetry;
 mod watchdog;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Clients, unavailable};
 use crate::archive::Location;
-use crate::store::{Archive, Opened, StoreError, WriteError};
+use crate::store::{Archive, ArchiveKeys, Opened, StoreError, WriteError};
 
 /// A bucket as the [`Archive`].
 #[derive(Debug, Clone)]
@@ -125,6 +125,17 @@ impl Archive for Bucket {
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
         let remove = self.client.delete_object().bucket(&self.name).key(key);
         remove.send().await.map(drop).map_err(unavailable("s3:DeleteObject"))
+    }
+}
+
+impl ArchiveKeys for Bucket {
+    async fn keys(&self, prefix: &str, after: &str) -> Result<(Vec<String>, bool), StoreError> {
+        let list = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
+        let after = (!after.is_empty()).then(|| after.to_owned());
+        let sent = list.set_start_after(after).send().await;
+        let answer = sent.map_err(unavailable("s3:ListObjectsV2"))?;
+        let keys = answer.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
+        Ok((keys.collect(), answer.is_truncated.unwrap_or(false)))
     }
 }
 

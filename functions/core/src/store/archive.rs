@@ -48,3 +48,14 @@ pub trait Archive: Send + Sync {
     /// Removes an object, if there is one.
     fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
+
+/// Tells which objects there are.
+pub trait ArchiveKeys: Send + Sync {
+    /// The first of the keys that begin with `prefix` and come after `after`, in the order of their bytes, and
+    /// whether there may be more after the last of them.
+    fn keys(
+        &self,
+        prefix: &str,
+        after: &str,
+    ) -> impl Future<Output = Result<(Vec<String>, bool), StoreError>> + Send;
+}

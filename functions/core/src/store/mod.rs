@@ -21,7 +21,7 @@ use std::error::Error;
 use std::future::Future;
 
 pub use self::alerts::{AlertFilter, AlertStore, Revision};
-pub use self::archive::{Archive, Opened};
+pub use self::archive::{Archive, ArchiveKeys, Opened};
 pub use self::commands::{
     CommandPublisher, CommandStore, Finished, PUBLISH_PATIENCE_S, PublishError,
 };

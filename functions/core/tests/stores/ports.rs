@@ -8,12 +8,13 @@ use meter_core::config::{self, Tables};
 use meter_core::in_messages::InMessages;
 use meter_core::store::memory::Memory;
 use meter_core::store::{
-    AlertStore, Archive, CommandStore, DeviceStore, MessageStore, MetricStore, ProgressStore,
-    QuarantineStore, QueueDepth, Recount, Recounted, RollupStore, RuleStore, StateStore,
+    AlertStore, Archive, ArchiveKeys, CommandStore, DeviceStore, MessageStore, MetricStore,
+    ProgressStore, QuarantineStore, QueueDepth, Recount, Recounted, RollupStore, RuleStore,
+    StateStore,
 };
 
 pub(crate) trait Ports: Clone + Send + Sync + 'static {
-    fn archive(&self) -> &impl Archive;
+    fn archive(&self) -> &(impl Archive + ArchiveKeys);
     fn messages(&self) -> &impl MessageStore;
     fn quarantine(&self) -> &impl QuarantineStore;
     fn metrics(&self) -> &impl MetricStore;
@@ -51,7 +52,7 @@ impl Default for InMemory {
 }
 
 impl Ports for InMemory {
-    fn archive(&self) -> &impl Archive {
+    fn archive(&self) -> &(impl Archive + ArchiveKeys) {
         &self.0
     }
 
@@ -169,7 +170,7 @@ impl OnAws {
 }
 
 impl Ports for OnAws {
-    fn archive(&self) -> &impl Archive {
+    fn archive(&self) -> &(impl Archive + ArchiveKeys) {
         &self.archive
     }
 

@@ -1,6 +1,7 @@
 //! Starting: each part as soon as what it needs answers.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use simulator::fleet::sample_fleet;
@@ -49,10 +50,7 @@ impl Stack {
         if deployed.new && self.options.data.is_some() {
             self.persist_endpoint().await?;
         }
-        let path = self.folder.outputs();
-        tokio::fs::write(&path, serde_json::to_vec_pretty(&self.outputs)?)
-            .await
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        write_json(&self.folder.outputs(), &self.outputs).await?;
 
         let path = self.options.checkout.join("template.yaml");
         let template = tokio::fs::read_to_string(&path)
@@ -61,7 +59,7 @@ impl Stack {
         self.settings = settings::of_template(&template, &self.outputs)?;
         self.settings.extend(self.local_settings());
         self.settings.extend(self.options.settings.iter().cloned());
-        Ok(())
+        write_json(&self.folder.settings(), &self.settings).await
     }
 
     /// The endpoint writes tables and queues to disk only when it is stopped, but objects at once. If it died in
@@ -191,6 +189,12 @@ impl Stack {
             Router::Invocations => self.ports.functions,
         }
     }
+}
+
+/// For other programs: the stack reads neither again.
+async fn write_json(path: &Path, texts: &BTreeMap<String, String>) -> Result<()> {
+    let text = serde_json::to_vec_pretty(texts)?;
+    tokio::fs::write(path, text).await.with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn tools(options: &Options) -> PathBuf {

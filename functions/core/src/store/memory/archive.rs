@@ -1,9 +1,9 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Memory, Operation};
+use super::{KEYS_PER_LIST, Memory, Operation};
 use crate::archive::Location;
-use crate::store::{Archive, Opened, Probe, StoreError, WriteError};
+use crate::store::{Archive, ArchiveKeys, Opened, Probe, StoreError, WriteError};
 
 impl Archive for Memory {
     async fn put(
@@ -69,6 +69,21 @@ impl Archive for Memory {
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
         self.call(Operation::RemoveObject, |tables| {
             tables.objects.remove(key);
+        })
+        .await
+    }
+}
+
+impl ArchiveKeys for Memory {
+    async fn keys(&self, prefix: &str, after: &str) -> Result<(Vec<String>, bool), StoreError> {
+        self.call(Operation::ListObjects, |tables| {
+            let from = after.max(prefix);
+            let keys = tables.objects.range(from.to_owned()..).map(|(key, _)| key);
+            let keys = keys.take_while(|key| key.starts_with(prefix)).filter(|key| *key != after);
+            let mut keys: Vec<String> = keys.take(KEYS_PER_LIST + 1).cloned().collect();
+            let more = keys.len() > KEYS_PER_LIST;
+            keys.truncate(KEYS_PER_LIST);
+            (keys, more)
         })
         .await
     }

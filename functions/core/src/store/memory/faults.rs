@@ -22,6 +22,7 @@ pub enum Operation {
     OpenObject,
     ReplaceObject,
     RemoveObject,
+    ListObjects,
     PutParts,
     ListDays,
     ReadParts,

@@ -43,6 +43,9 @@ use crate::time::Timestamp;
 /// Parts that one read answers at most: few, so that a caller that forgets to go on is found out.
 const PARTS_PER_READ: usize = 40;
 
+/// Keys that one list answers at most, likewise.
+const KEYS_PER_LIST: usize = 10;
+
 /// All stores of one system. See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {

@@ -1,6 +1,7 @@
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use meter_core::archive::Location;
-use meter_core::store::{Archive, StoreError, WriteError};
+use meter_core::store::{Archive, ArchiveKeys, StoreError, WriteError};
 
 use super::promises;
 use crate::ports::Ports;
@@ -12,6 +13,7 @@ promises! {
     an_object_put_again_is_replaced
     an_object_is_replaced_by_who_read_it_last_and_nobody_else
     a_removed_object_is_gone_and_removing_it_again_is_no_error
+    keys_are_told_in_their_order_page_by_page
 }
 
 const KEY: &str = "archive/dt=2026-01-01/hh=00/0a1b.ndjson.gz";
@@ -78,4 +80,35 @@ async fn a_removed_object_is_gone_and_removing_it_again_is_no_error(ports: &impl
     ports.archive().remove(KEY).await.unwrap();
     ports.archive().remove(KEY).await.unwrap();
     assert_eq!(ports.archive().get(&at(None)).await.unwrap(), None);
+}
+
+async fn keys_are_told_in_their_order_page_by_page(ports: &impl Ports) {
+    let archive = ports.archive();
+    let keys_in = async |prefix: &str, after: &str| {
+        let (mut all, mut after) = (Vec::new(), after.to_owned());
+        loop {
+            let (keys, more) = archive.keys(prefix, &after).await.unwrap();
+            all.extend(keys);
+            match all.last() {
+                Some(last) if more => after.clone_from(last),
+                _ => return all,
+            }
+        }
+    };
+    assert!(keys_in("", "").await.is_empty());
+    // More than S3 tells at once.
+    let mut keys: Vec<String> = (0..1_050).map(|n| format!("b/{n:04}")).collect();
+    keys.extend(["a/x", "b", "b-1", "b=", "c/é"].map(str::to_owned));
+    let puts = keys.iter().map(|key| archive.put(key, "text/plain", Bytes::from_static(b"x")));
+    let puts: Vec<_> = puts.collect();
+    futures::stream::iter(puts).buffer_unordered(16).try_collect::<()>().await.unwrap();
+    keys.sort();
+    assert_eq!(keys_in("", "").await, keys);
+    let in_b: Vec<_> = keys.iter().filter(|key| key.starts_with("b/")).cloned().collect();
+    assert_eq!(keys_in("b/", "").await, in_b);
+    assert_eq!(keys_in("b/", "b/").await, in_b, "a folder comes before all that is in it");
+    assert_eq!(keys_in("b/", "b/1048").await, in_b[1_049..]);
+    // What comes after need not be there.
+    assert_eq!(keys_in("b/", "b/0009x").await, in_b[10..]);
+    assert!(keys_in("b/", "b/1049").await.is_empty() && keys_in("d", "").await.is_empty());
 }

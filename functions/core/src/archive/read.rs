@@ -1,0 +1,211 @@
+//! Reading messages back out of objects.
+
+use std::io::Read;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use flate2::bufread::GzDecoder;
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Location, PACKED, QuarantineLine};
+use crate::id::Mid;
+use crate::message::{Message, Received, Unreadable, parse};
+use crate::time::Timestamp;
+
+/// Why a message could not be taken out of its object.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The bytes are no gzip member, or end early.
+    #[error("the object cannot be unpacked")]
+    Gzip(#[from] std::io::Error),
+    /// Nothing is in it: what was there is removed, see [`blank`].
+    #[error("the object holds nothing any more")]
+    Removed,
+    /// The message is not in it, or its line is damaged.
+    #[error("the object does not hold message {0}")]
+    Missing(Mid),
+}
+
+/// The NDJSON lines in the bytes at a location, each without its line break.
+pub fn lines(bytes: &[u8], location: &Location) -> Result<Vec<Bytes>, UnpackError> {
+    let text = match location.member {
+        None => bytes.to_vec(),
+        Some(_) => {
+            let mut text = Vec::new();
+            MultiGzDecoder::new(bytes).read_to_end(&mut text)?;
+            text
+        }
+    };
+    let text = Bytes::from(text);
+    Ok(text
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| text.slice_ref(line))
+        .collect())
+}
+
+/// The line of one message in the bytes at its location.
+pub fn find_line(bytes: &[u8], location: &Location, mid: Mid) -> Result<Bytes, UnpackError> {
+    #[derive(Deserialize)]
+    struct Identity {
+        mid: Mid,
+    }
+    let lines = lines(bytes, location)?;
+    if lines.is_empty() {
+        return Err(UnpackError::Removed);
+    }
+    lines
+        .into_iter()
+        .find(|line| serde_json::from_slice::<Identity>(line).is_ok_and(|found| found.mid == mid))
+        .ok_or(UnpackError::Missing(mid))
+}
+
+/// The bytes of what could not be read, from the bytes at its location.
+pub fn find_quarantined(bytes: &[u8], location: &Location, mid: Mid) -> Result<Bytes, UnpackError> {
+    let line = find_line(bytes, location, mid)?;
+    let line: QuarantineLine =
+        serde_json::from_slice(&line).map_err(|_| UnpackError::Missing(mid))?;
+    let payload = BASE64.decode(line.payload_base64).map_err(|_| UnpackError::Missing(mid))?;
+    Ok(payload.into())
+}
+
+/// A message of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Archived {
+    /// As it was when it was ingested, but for line breaks of its payload.
+    pub message: Message,
+    /// Where it is.
+    pub location: Location,
+}
+
+/// What is in an object.
+#[derive(Debug, Default, PartialEq)]
+pub struct Contents {
+    /// In the object's order; one that is there twice comes twice.
+    pub messages: Vec<Archived>,
+    /// Lines that are no message, with the reason for the first of them.
+    pub unreadable: Option<(usize, String)>,
+}
+
+/// Every message of an object. A line that is none, or is none any more by the rules of this version, holds
+/// no other up.
+pub fn contents(key: &str, object: &[u8]) -> Result<Contents, UnpackError> {
+    let members =
+        if key.ends_with(PACKED) { members(object)? } else { vec![(None, object.to_vec())] };
+    let mut contents = Contents::default();
+    for (member, text) in members {
+        let location = Location { object: key.to_owned(), member };
+        for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            match read_line(line) {
+                Ok(message) => {
+                    contents.messages.push(Archived { message, location: location.clone() });
+                }
+                Err(reason) => contents.unreadable.get_or_insert((0, reason)).0 += 1,
+            }
+        }
+    }
+    Ok(contents)
+}
+
+/// A gzip member: its offset and length, and what is in it.
+type Member = (Option<(u64, u64)>, Vec<u8>);
+
+fn members(object: &[u8]) -> Result<Vec<Member>, UnpackError> {
+    let mut members = Vec::new();
+    let mut rest = object;
+    while !rest.is_empty() {
+        let offset = object.len() - rest.len();
+        let mut decoder = GzDecoder::new(rest);
+        let mut text = Vec::new();
+        decoder.read_to_end(&mut text)?;
+        let after = decoder.into_inner();
+        let place = (offset as u64, (rest.len() - after.len()) as u64);
+        members.push((Some(place), text));
+        rest = after;
+    }
+    Ok(members)
+}
+
+/// The message of a line. Its identity is what it was ingested under: the payload is not that byte for byte
+/// any more, where it had line breaks.
+fn read_line(line: &[u8]) -> Result<Message, String> {
+    #[derive(Deserialize)]
+    struct Line {
+        mid: Mid,
+        topic: String,
+        received_at: Timestamp,
+        payload: Box<RawValue>,
+    }
+    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let payload = String::from(Box::<str>::from(line.payload)).into();
+    let received = Received { topic: line.topic, payload, received_at: line.received_at };
+    let message = parse(&received).map_err(|reason: Unreadable| reason.to_string())?;
+    Ok(Message { mid: line.mid, ..message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{Layout, blank, pack};
+
+    fn message(device: &str, payload: &str) -> Message {
+        parse(&Received {
+            topic: format!("iot/{device}/telemetry"),
+            payload: payload.to_owned().into(),
+            received_at: Timestamp::parse("2026-03-01T12:00:00.123Z").unwrap(),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn what_was_packed_comes_back_with_its_place_and_its_identity() {
+        let messages = [
+            message("a", "{\"temperature\": 1.50}"),
+            message("b", "{\r\n \"temperature\": 2}\n"),
+            message("b", "{\"temperature\": 3}"),
+        ];
+        let all: Vec<&Message> = messages.iter().collect();
+        for layout in [Layout::Batch, Layout::Message] {
+            let mut found = 0;
+            for object in pack(layout, &all) {
+                let contents = contents(&object.key, &object.body).unwrap();
+                assert_eq!(contents.unreadable, None);
+                for Archived { message, location } in contents.messages {
+                    let was = messages.iter().find(|m| m.mid == message.mid).unwrap();
+                    assert_eq!((&message.ts, &message.body), (&was.ts, &was.body));
+                    assert_eq!(message.received.received_at, was.received.received_at);
+                    assert!(object.entries.contains(&(message.mid, location)));
+                    found += 1;
+                }
+            }
+            assert_eq!(found, messages.len(), "{layout:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_taken_out_is_not_there_and_the_others_are_where_they_were() {
+        let (a, b) = (message("a", "{\"temperature\": 1}"), message("b", "{\"temperature\": 2}"));
+        let object = pack(Layout::Batch, &[&a, &b]).remove(0);
+        let place = |mid| object.entries.iter().find(|(m, _)| *m == mid).unwrap().1.clone();
+        let without = blank::without_member(&object.body, place(a.mid).member.unwrap()).unwrap();
+        let left = contents(&object.key, &without).unwrap().messages;
+        let left: Vec<_> = left.iter().map(|m| (m.message.mid, &m.location)).collect();
+        assert_eq!(left, [(b.mid, &place(b.mid))]);
+    }
+
+    #[test]
+    fn a_damaged_line_holds_no_other_up_and_a_damaged_object_is_an_error() {
+        let m = message("a", "{\"temperature\": 1}");
+        let object = pack(Layout::Message, &[&m]).remove(0);
+        let text = [&b"{}\n"[..], &object.body, b"{\n"].concat();
+        let contents_of = |text: &[u8]| contents("a/telemetry/x.json", text).unwrap();
+        let read = contents_of(&text);
+        assert_eq!(read.messages.len(), 1);
+        let (lines, reason) = read.unreadable.unwrap();
+        assert!(lines == 2 && reason.contains("mid"), "{reason}");
+        assert!(contents("archive/dt=x/hh=00/y.ndjson.gz", &text).is_err());
+    }
+}

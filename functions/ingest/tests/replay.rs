@@ -1,0 +1,134 @@
+//! What is replayed from the archive is what ingest stored.
+
+use std::collections::BTreeMap;
+
+use ingest::batch::{Choices, Ingest};
+use ingest::event::Delivery;
+use meter_core::archive::Layout;
+use meter_core::id::DeviceId;
+use meter_core::in_messages::InMessages;
+use meter_core::message::Received;
+use meter_core::metric::{MetricName, Point};
+use meter_core::outbox::Outbox;
+use meter_core::points;
+use meter_core::replay::{Progress, Replay, Scope, Walk};
+use meter_core::rule::RuleCache;
+use meter_core::state::Rules;
+use meter_core::store::memory::Memory;
+use meter_core::store::{Archive, PointQuery};
+use meter_core::time::Timestamp;
+use proptest::prelude::*;
+use serde_json::json;
+
+const DEVICES: [&str; 3] = ["a", "b", "archive"];
+
+fn second(s: i64) -> Timestamp {
+    Timestamp::EPOCH.plus_seconds(s)
+}
+
+fn now() -> Timestamp {
+    second(100_000)
+}
+
+/// A reading of one of the devices, with two samples; some times are claimed by several readings.
+fn reading(device: usize, s: i64, value: i64) -> Delivery {
+    let device = DEVICES[device];
+    let payload = json!({"v": 2, "device_id": device, "ts": second(s), "seq": s, "msg_type": "telemetry",
+        "measurements": [{"type": "pf", "val": value}, {"type": "pf", "val": value, "ts": second(s / 7 * 7)}]});
+    let received = Received {
+        topic: format!("iot/{device}/telemetry"),
+        payload: payload.to_string().into(),
+        received_at: second(s + 1),
+    };
+    Delivery { id: String::new(), received, damage: None }
+}
+
+/// What is stored of a device.
+#[derive(Debug, PartialEq)]
+struct Stored {
+    points: Vec<Point>,
+    latest: BTreeMap<MetricName, Point>,
+    messages: Vec<String>,
+}
+
+async fn stored(memory: &Memory) -> Vec<Stored> {
+    let mut all = Vec::new();
+    for device in DEVICES {
+        let device_id = DeviceId::parse(device).unwrap();
+        let query = PointQuery {
+            device_id: device_id.clone(),
+            start: Timestamp::min(),
+            stop: Timestamp::max(),
+            metric: None,
+            after: None,
+            limit: 100_000,
+        };
+        let points = points::read(memory, &query).await.unwrap().points;
+        let heads = memory.parts(&device_id).into_iter().filter(|part| part.head.is_some());
+        let messages = heads.map(|part| format!("{} {}", part.ts, part.mid)).collect();
+        let latest = memory.state(&device_id).map(|state| state.latest).unwrap_or_default();
+        all.push(Stored { points, latest, messages });
+    }
+    all
+}
+
+async fn ingested(deliveries: &[Delivery], size: usize, layout: Layout) -> Memory {
+    let memory = Memory::new();
+    let metrics = InMessages::in_memory(&memory);
+    let choices =
+        Choices { layout, rules: Rules::default(), ttl_days: None, require_registration: false };
+    let rules = RuleCache::new(memory.clone(), 60);
+    let outbox = Outbox::in_memory(&memory);
+    let ingest = Ingest::new(memory.clone(), memory.clone(), metrics, outbox, rules, choices);
+    for batch in deliveries.chunks(size) {
+        assert!(ingest.handle(batch, now()).await.failed.is_empty());
+    }
+    memory
+}
+
+/// Everything that the archive has, in another system.
+async fn replayed(from: &Memory) -> Memory {
+    let memory = Memory::new();
+    for (key, body) in from.objects() {
+        Archive::put(&memory, &key, "x", body).await.unwrap();
+    }
+    let replay = Replay {
+        archive: memory.clone(),
+        messages: memory.clone(),
+        metrics: InMessages::in_memory(&memory),
+        states: memory.clone(),
+        rules: Rules::default(),
+        ttl_days: None,
+    };
+    let scope = Scope { device: None, start: Timestamp::EPOCH, stop: now() };
+    let mut progress = Progress::default();
+    while progress.walk != Walk::Done {
+        progress = replay.step(&scope, &progress, now()).await.unwrap();
+    }
+    memory
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn the_archive_alone_brings_back_points_latest_values_and_index(
+        readings in prop::collection::vec((0usize..3, 0i64..9_000, 0i64..100), 1..80),
+        again in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        size in 1usize..20,
+        plain in any::<bool>(),
+    ) {
+        let mut deliveries: Vec<_> =
+            readings.iter().map(|(device, s, value)| reading(*device, *s, *value)).collect();
+        for index in again {
+            deliveries.push(deliveries[index.index(deliveries.len())].clone());
+        }
+        let layout = if plain { Layout::Message } else { Layout::Batch };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let before = ingested(&deliveries, size, layout).await;
+            let after = replayed(&before).await;
+            prop_assert_eq!(stored(&after).await, stored(&before).await);
+            Ok(())
+        })?;
+    }
+}
