@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
 use ingest::batch::{Choices, Ingest};
 use ingest::event::Delivery;
 use meter_core::archive::Layout;
@@ -51,10 +52,10 @@ struct Stored {
     messages: Vec<String>,
 }
 
-async fn stored(memory: &Memory) -> Vec<Stored> {
+async fn stored(memory: &Memory) -> Result<Vec<Stored>> {
     let mut all = Vec::new();
     for device in DEVICES {
-        let device_id = DeviceId::parse(device).unwrap();
+        let device_id = DeviceId::parse(device)?;
         let query = PointQuery {
             device_id: device_id.clone(),
             start: Timestamp::min(),
@@ -63,13 +64,13 @@ async fn stored(memory: &Memory) -> Vec<Stored> {
             after: None,
             limit: 100_000,
         };
-        let points = points::read(memory, &query).await.unwrap().points;
+        let points = points::read(memory, &query).await?.points;
         let heads = memory.parts(&device_id).into_iter().filter(|part| part.head.is_some());
         let messages = heads.map(|part| format!("{} {}", part.ts, part.mid)).collect();
         let latest = memory.state(&device_id).map(|state| state.latest).unwrap_or_default();
         all.push(Stored { points, latest, messages });
     }
-    all
+    Ok(all)
 }
 
 async fn ingested(deliveries: &[Delivery], size: usize, layout: Layout) -> Memory {
@@ -87,10 +88,10 @@ async fn ingested(deliveries: &[Delivery], size: usize, layout: Layout) -> Memor
 }
 
 /// Everything that the archive has, in another system.
-async fn replayed(from: &Memory) -> Memory {
+async fn replayed(from: &Memory) -> Result<Memory> {
     let memory = Memory::new();
     for (key, body) in from.objects() {
-        Archive::put(&memory, &key, "x", body).await.unwrap();
+        Archive::put(&memory, &key, "x", body).await?;
     }
     let replay = Replay {
         archive: memory.clone(),
@@ -103,9 +104,9 @@ async fn replayed(from: &Memory) -> Memory {
     let scope = Scope { device: None, start: Timestamp::EPOCH, stop: now() };
     let mut progress = Progress::default();
     while progress.walk != Walk::Done {
-        progress = replay.step(&scope, &progress, now()).await.unwrap();
+        progress = replay.step(&scope, &progress, now()).await?;
     }
-    memory
+    Ok(memory)
 }
 
 proptest! {
@@ -126,8 +127,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let before = ingested(&deliveries, size, layout).await;
-            let after = replayed(&before).await;
-            prop_assert_eq!(stored(&after).await, stored(&before).await);
+            let after = replayed(&before).await.unwrap();
+            prop_assert_eq!(stored(&after).await.unwrap(), stored(&before).await.unwrap());
             Ok(())
         })?;
     }
