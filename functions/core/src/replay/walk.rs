@@ -70,7 +70,8 @@ async fn batches<K: ArchiveKeys>(
     // A folder comes before all that is in it, in the order of keys.
     let first = archive::batches_of_hour(scope.start);
     let after = if after.is_empty() { &first } else { after };
-    let last = archive::batches_of_hour(scope.stop.plus_seconds(-1));
+    let last = Timestamp::from_nanos(scope.stop.as_nanos() - 1).unwrap_or(scope.stop);
+    let last = archive::batches_of_hour(last);
     let is_beyond = |key: &String| *key > last && !key.starts_with(&last);
     let (mut keys, more) = archive.keys(BATCHES, after).await?;
     let listed = keys.len();
@@ -170,7 +171,7 @@ mod tests {
         put(&memory, &keys.concat()).await;
         for (start, stop, wanted) in [
             ("2026-03-01T12:59:59Z", "2026-03-01T13:00:00Z", &keys[1..2]),
-            ("2026-03-01T12:59:59Z", "2026-03-01T13:00:01Z", &keys[1..3]),
+            ("2026-03-01T12:59:59Z", "2026-03-01T13:00:00.000000001Z", &keys[1..3]),
             ("2026-03-01T14:00:00Z", "2026-03-01T23:00:00Z", &keys[0..0]),
             ("1970-01-01T00:00:00Z", "2030-01-01T00:00:00Z", &keys[0..4]),
             ("2026-03-01T13:00:00Z", "2026-03-01T13:00:00Z", &keys[0..0]),
