@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::mark::Mark;
 
-/// How often it is said how far it is.
+/// How often it is said, and noted, how far it is: what was done since is done again after an end on the way.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
 
 /// Builds the metrics, and the index of the archive, again from the archive.
@@ -88,7 +88,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// To the end. What is noted on the way is what the store has.
+/// To the end, with notes on the way.
 async fn run(
     replay: &OnAws,
     scope: &Scope,
@@ -98,9 +98,9 @@ async fn run(
     let mut told = Instant::now();
     while progress.walk != Walk::Done {
         *progress = step(replay, scope, progress).await?;
-        mark.write(progress).await?;
         if told.elapsed() >= TOLD_EVERY {
             told = Instant::now();
+            mark.write(progress).await?;
             if let Walk::Batches(after) | Walk::Messages(after) = &progress.walk {
                 eprintln!("{after}: {}", progress.counts);
             }
