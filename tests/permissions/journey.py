@@ -11,6 +11,7 @@ def play(world: World) -> None:
     _commands(world)
     _rollups(world)
     _reading(world)
+    _timestream(world)
     _alerts(world)
     _rules(world)
     _silence(world)
@@ -142,6 +143,19 @@ def _rollups(world: World) -> None:
     world.watch()
     status, windows = world.rest("devices", "GET", "/api/devices/rolled/metrics", start="-1d", every="1h")
     assert status == 200 and len(windows) == 1, windows
+
+
+def _timestream(world: World) -> None:
+    """Measurements in Timestream, beside everything else where it was."""
+    ingest, devices = (world.start_with_timestream(name) for name in ("ingest", "devices"))
+    for seq in (0, 1):
+        assert world.publish("t", "telemetry", _telemetry_of("t", seq), ingest=ingest)
+    for query in ({}, {"metric": "voltage_dc"}, {"every": "1m"}):
+        status, found = world.rest_of(devices, "GET", "/api/devices/t/metrics", start="-1h", **query)
+        assert status == 200 and found, found
+    status, found = world.rest_of(devices, "GET", "/api/devices/t/metrics/latest")
+    assert status == 200 and found, found
+    world.rest_of(devices, "DELETE", "/api/devices/t", purge="true")
 
 
 def _alerts(world: World) -> None:

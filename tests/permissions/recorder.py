@@ -14,6 +14,8 @@ REGION_ACCOUNT = "us-east-1:000000000000"
 PARTS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
 STATEMENT = re.compile(r'\s*(INSERT\s+INTO|UPDATE|DELETE\s+FROM|SELECT\s.*?FROM)\s+"([^"]+)"', re.I | re.S)
 
+FROM = re.compile(r'\bFROM\s+"([^"]+)"\."([^"]+)"', re.I)
+
 # Not tried again by the SDK.
 REFUSAL = (
     400,
@@ -89,7 +91,7 @@ def needs_of(method: str, path: str, headers, body: bytes) -> set[Need]:
         queue = json.loads(body)["QueueUrl"].rsplit("/", 1)[1]
         return {(f"sqs:{target.split('.')[1]}", f"arn:aws:sqs:{REGION_ACCOUNT}:{queue}")}
     if target.startswith("Timestream_"):
-        return {(f"timestream:{target.split('.')[1]}", "*")}
+        return _timestream(target.split(".")[1], json.loads(body))
     place = unquote(urlsplit(path).path)
     if place.startswith("/topics/"):
         return {("iot:Publish", f"arn:aws:iot:{REGION_ACCOUNT}:topic/{place.removeprefix('/topics/')}")}
@@ -120,6 +122,25 @@ def _dynamodb(operation: str, request: dict) -> set[Need]:
             return {need(f"PartiQL{match[1].split()[0].title()}", match[2]) for match in found}
         case _:
             return {need(operation, request["TableName"], request.get("IndexName"))}
+
+
+def _timestream(operation: str, request: dict) -> set[Need]:
+    match operation:
+        case "WriteRecords":
+            action, tables = "WriteRecords", [(request["DatabaseName"], request["TableName"])]
+        case "Query":
+            # A page of an answer needs what its query needs. There is no other permission for it.
+            action, tables = "Select", FROM.findall(request["QueryString"])
+        case _:
+            raise AssertionError(f"which permission does timestream:{operation} need?")
+    assert tables, request
+    needs = {(f"timestream:{action}", timestream_table(database, table)) for database, table in tables}
+    # On AWS the SDK asks first where to go. It does not where it is told, as here.
+    return needs | {("timestream:DescribeEndpoints", "*")}
+
+
+def timestream_table(database: str, table: str) -> str:
+    return f"arn:aws:timestream:{REGION_ACCOUNT}:database/{database}/table/{table}"
 
 
 def _s3(method: str, place: str) -> set[Need]:

@@ -5,10 +5,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from recorder import timestream_table
 from samcli.yamlhelper import yaml_parse
 
 # What Lambda does with the role before and after the function's own code.
 LAMBDAS_OWN = {"Log", "Trace", "Queue"}
+# What Timestream does with it: reports of records that it found out later not to take.
+TIMESTREAMS_OWN = {"Rejected"}
 PSEUDO = {"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000"}
 
 
@@ -46,35 +49,36 @@ class Template:
         return {name: str(self._value(value)) for name, value in variables.items()}
 
     def grants(self, binary: str) -> list[Grant]:
-        """Everything that a function's own code may do."""
+        """Everything that a function's own code may do, but for what it may with Timestream."""
         properties = self._resources[self.functions[binary]]["Properties"]
         if "Policies" in properties:
             raise AssertionError(f"{binary}: SAM reads Policies only without a Role, and then adds more than these")
         role, attribute = properties["Role"]["Fn::GetAtt"]
         assert attribute == "Arn"
-        found = []
-        for policy in self._resources[role]["Properties"]["Policies"]:
-            for statement in policy["PolicyDocument"]["Statement"]:
-                if statement["Effect"] != "Allow" or statement["Sid"] in LAMBDAS_OWN:
-                    continue
-                for action in _list(statement["Action"]):
-                    for resource in _list(statement["Resource"]):
-                        found.append(Grant(action, self._value(resource), statement["Sid"]))
-        return found
+        statements = _statements(self._resources[role]["Properties"]["Policies"])
+        return [
+            Grant(action, self._value(resource), statement["Sid"])
+            for statement in statements
+            if statement["Sid"] not in LAMBDAS_OWN
+            for action in _list(statement["Action"])
+            for resource in _list(statement["Resource"])
+        ]
 
     def wildcards(self, binary: str) -> list[str]:
         """Sids of statements on every resource, or of actions with a wildcard."""
-        role, _ = self._resources[self.functions[binary]]["Properties"]["Role"]["Fn::GetAtt"]
-        return [
-            statement["Sid"]
-            for policy in self._resources[role]["Properties"]["Policies"]
-            for statement in policy["PolicyDocument"]["Statement"]
-            if "*" in _list(statement["Resource"]) or any("*" in action for action in _list(statement["Action"]))
-        ]
+        return _wildcards(_statements(self._resources[self.role(binary)]["Properties"]["Policies"]))
+
+    def role(self, binary: str) -> str:
+        return self._resources[self.functions[binary]]["Properties"]["Role"]["Fn::GetAtt"][0]
 
     def roles(self) -> set[str]:
+        return {self.role(binary) for binary in self.functions}
+
+    def nested_parameters(self, stack: str) -> dict[str, str]:
+        """What a nested stack is told; a resource by its name here."""
         return {
-            self._resources[name]["Properties"]["Role"]["Fn::GetAtt"][0] for name in self.functions.values()
+            name: self._value(value) if value.get("Ref") not in self._resources else value["Ref"]
+            for name, value in self._resources[stack]["Properties"]["Parameters"].items()
         }
 
     def _value(self, value):
@@ -109,6 +113,62 @@ class Template:
         if ".Outputs." in path:
             return self._outputs[path.split(".Outputs.")[1]]
         return f"arn:aws:unknown:::{path}"
+
+
+class TimestreamTemplate:
+    """infra/timestream: what is added to roles when measurements are there."""
+
+    def __init__(self, path: Path, told: dict[str, str]):
+        self._told = told
+        self._policies = [
+            resource["Properties"]
+            for resource in yaml_parse(path.read_text())["Resources"].values()
+            if resource["Type"] == "AWS::IAM::Policy"
+        ]
+
+    def roles(self) -> set[str]:
+        return {self._value(role) for policy in self._policies for role in policy["Roles"]}
+
+    def grants(self, role: str) -> list[Grant]:
+        return [
+            Grant(action, self._value(resource), statement["Sid"])
+            for statement in self._of(role)
+            if statement["Sid"] not in TIMESTREAMS_OWN
+            for action in _list(statement["Action"])
+            for resource in _list(statement["Resource"])
+        ]
+
+    def wildcards(self, role: str) -> list[str]:
+        return _wildcards(self._of(role))
+
+    def _of(self, role: str) -> list[dict]:
+        return _statements([policy for policy in self._policies if role in map(self._value, policy["Roles"])])
+
+    def _value(self, value):
+        if not isinstance(value, dict):
+            return value
+        ((name, argument),) = value.items()
+        if name == "Ref":
+            return self._told[argument]
+        if name == "Fn::GetAtt" and argument == ["Table", "Arn"]:
+            return timestream_table(self._told["DatabaseName"], self._told["TableName"])
+        if name == "Fn::Sub":
+            return re.sub(r"\$\{([^}]+)\}", lambda match: (PSEUDO | self._told)[match[1]], argument)
+        raise AssertionError(f"cannot evaluate {name} here")
+
+
+def _statements(policies: list[dict]) -> list[dict]:
+    found = [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+    assert all(statement["Effect"] == "Allow" for statement in found)
+    return found
+
+
+def _wildcards(statements: list[dict]) -> list[str]:
+    return [
+        statement["Sid"]
+        for statement in statements
+        if "*" in _list(statement["Resource"]) or any("*" in action for action in _list(statement["Action"]))
+    ]
 
 
 def _list(value) -> list:

@@ -48,6 +48,16 @@ class Permissions(unittest.TestCase):
             with self.subTest(function):
                 self.assertEqual(unused, [], f"{function} may do more than it does")
 
+    def test_with_timestream_the_roles_have_what_is_called_there_and_no_more(self):
+        self.assertEqual(set(world.timestream_recorders), {"ingest", "devices"})
+        for function, recorder in world.timestream_recorders.items():
+            grants = world.timestream_template.grants(world.template.role(function))
+            missing = sorted(need for need in recorder.needs if not any(grant.covers(*need) for grant in grants))
+            unused = [str(grant) for grant in grants if not any(grant.covers(*need) for need in recorder.needs)]
+            with self.subTest(function):
+                self.assertEqual(missing, [], f"{function} needs more than infra/timestream gives it")
+                self.assertEqual(unused, [], f"{function} may do more in Timestream than it does")
+
     def test_each_function_has_a_role_of_its_own(self):
         self.assertEqual(len(world.template.roles()), len(world.template.functions))
 
@@ -55,6 +65,9 @@ class Permissions(unittest.TestCase):
         for function in world.template.functions:
             # X-Ray knows none.
             self.assertEqual(world.template.wildcards(function), ["Trace"], function)
+        for role in world.timestream_template.roles():
+            # Asking for endpoints neither.
+            self.assertEqual(world.timestream_template.wildcards(role), ["Endpoints"], role)
 
     def test_a_call_that_is_not_known_is_an_error(self):
         with self.assertRaises(AssertionError):

@@ -11,7 +11,8 @@ import boto3
 from deploy.endpoint import Endpoint
 from function import Function
 from recorder import Recorder
-from roles import Template
+from roles import Template, TimestreamTemplate
+from timestream import Timestream
 
 STORES = "stores"
 
@@ -40,6 +41,16 @@ class World:
         self._numbers = itertools.count()
         self._others: list[Function] = []
         self.recorders = {name: Recorder(endpoint.url) for name in self.template.functions}
+        told = self.template.nested_parameters("Timestream")
+        self.timestream_template = TimestreamTemplate(checkout / "infra/timestream/template.yaml", told)
+        self._timestream = Timestream(binaries / "timestream", folder)
+        self._timestream.make(told["DatabaseName"], told["TableName"])
+        # Calls of Timestream, of the functions that have it.
+        self.timestream_recorders = {
+            name: Recorder(self._timestream.url)
+            for name in self.template.functions
+            if self.template.role(name) in self.timestream_template.roles()
+        }
         self._functions = {name: self.start(name) for name in self.template.functions}
 
     def client(self, service: str):
@@ -67,11 +78,18 @@ class World:
         self._others.append(function)
         return function
 
+    def start_with_timestream(self, name: str) -> Function:
+        """The same, with measurements in Timestream."""
+        url = self.timestream_recorders[name].url
+        endpoints = {f"AWS_ENDPOINT_URL_TIMESTREAM_{api}": url for api in ("WRITE", "QUERY")}
+        return self.start(name, METRIC_STORE="timestream", **endpoints)
+
     def stop(self) -> None:
         for function in self._others:
             function.stop()
-        for recorder in self.recorders.values():
+        for recorder in itertools.chain(self.recorders.values(), self.timestream_recorders.values()):
             recorder.stop()
+        self._timestream.stop()
 
     def rest(self, function: str, method: str, path: str, body: dict | None = None, headers=None, **query: str):
         """Status and body, read as JSON where it is."""
