@@ -123,10 +123,10 @@ class Bucket:
             body = {"device_id": device, "device_name": device}
             requests.post(f"{REST}/api/devices", json=body, timeout=PATIENCE_S).raise_for_status()
         for messages in zip(*(self.sent[device] for device in (DEVICE, PURGED)), strict=True):
-            # Alternating, so that they share objects; and those that stay twice.
+            # Alternating, so that they share objects; and each twice.
             for device, message in zip((DEVICE, PURGED), messages, strict=True):
                 publish(device, message)
-            publish(DEVICE, messages[0])
+                publish(device, message)
         publish(OLD, self.sent[OLD][0])
         for device, messages in self.sent.items():
             eventually(len(messages), f"/api/devices/{device}/raw-data?limit=1000")

@@ -79,6 +79,13 @@ pub fn batches_of_hour(at: Timestamp) -> String {
     format!("{BATCHES}{}/", hour_folder(at))
 }
 
+/// The hour of a batch's object, by its key.
+pub fn hour_of_batch(key: &str) -> Option<Timestamp> {
+    let (day, rest) = key.strip_prefix(BATCHES)?.split_once("/hh=")?;
+    let (hour, _) = rest.split_once('/')?;
+    Timestamp::parse(&format!("{day}T{hour}:00:00Z")).ok()
+}
+
 fn hour_folder(at: Timestamp) -> String {
     format!("{}/hh={:02}", at.day(), at.hour())
 }

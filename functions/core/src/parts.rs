@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::archive::Location;
 use crate::message::{Body, Measurement, Message};
 use crate::metric::{Claim, Point, PointKey};
-use crate::store::{DevicePoint, Head, PART_SECONDS, Part, Sample};
+use crate::store::{DevicePoint, Head, PART_SECONDS, Part, PartPosition, Sample};
 use crate::time::Timestamp;
 
 /// The parts of a message: its head first, then a tail for each other interval with samples in it, also
@@ -45,6 +45,12 @@ pub fn cut(
         ttl,
     }));
     parts
+}
+
+/// Where the parts of a message stand.
+pub fn positions(message: &Message) -> Vec<PartPosition> {
+    let nowhere = Location { object: String::new(), member: None };
+    cut(message, nowhere, None, |_| false).iter().map(Part::position).collect()
 }
 
 /// The points of a message that `keep` lets pass.

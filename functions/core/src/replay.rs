@@ -19,8 +19,8 @@ use crate::message::{Measurement, Message};
 use crate::observe::with_causes;
 use crate::state::{DeviceState, Rules};
 use crate::store::{
-    Archive, ArchiveKeys, MessageStore, MetricStore, Part, PartPosition, StateStore, StateWrite,
-    StoreError, WriteError,
+    Archive, ArchiveKeys, MessageStore, MetricStore, Part, StateStore, StateWrite, StoreError,
+    WriteError,
 };
 use crate::time::Timestamp;
 use crate::{lock, parts, retry};
@@ -149,9 +149,10 @@ where
         scope: &Scope,
         counts: &mut Counts,
     ) -> Result<BTreeMap<Mid, Archived>, StoreError> {
+        let device = scope.device.as_ref();
         let opened = keys.iter().map(async |key| {
             let opened = self.archive.open(key).await?;
-            Ok::<_, StoreError>(opened.map(|opened| archive::contents(key, &opened.body)))
+            Ok::<_, StoreError>(opened.map(|opened| archive::contents(key, &opened.body, device)))
         });
         let opened: Vec<_> = opened.collect();
         let opened: Vec<_> = stream::iter(opened).buffered(FETCHED_AT_ONCE).try_collect().await?;
@@ -300,11 +301,7 @@ where
         id: &DeviceId,
         messages: impl Iterator<Item = &'a Archived>,
     ) -> Result<(), StoreError> {
-        let positions = messages.flat_map(|Archived { message, location }| {
-            let parts = parts::cut(message, location.clone(), None, |_| false);
-            parts.into_iter().map(|part| part.position()).collect::<Vec<PartPosition>>()
-        });
-        let positions: Vec<_> = positions.collect();
+        let positions: Vec<_> = messages.flat_map(|m| parts::positions(&m.message)).collect();
         if positions.is_empty() {
             return Ok(());
         }

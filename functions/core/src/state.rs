@@ -164,6 +164,10 @@ pub struct Sweep {
     /// How far a purge is: everything before this is gone. None: it has not begun.
     #[serde(default)]
     pub purged_before: Option<Timestamp>,
+    /// How far the search for what the index did not lead to is: what was received before this is searched. None: the
+    /// index is not empty yet.
+    #[serde(default)]
+    pub searched_before: Option<Timestamp>,
 }
 
 /// Something that must happen elsewhere, any number of times to the same end.
@@ -261,7 +265,7 @@ impl DeviceState {
         self.gap_alert = None;
         self.upgrade = None;
         self.report_interval_s = None;
-        self.sweep = Some(Sweep { purge, since: at, purged_before: None });
+        self.sweep = Some(Sweep { purge, since: at, purged_before: None, searched_before: None });
         if purge {
             self.purged_at = self.purged_at.max(Some(at));
         }
@@ -276,7 +280,7 @@ impl DeviceState {
         }
         let since = self.sweep.map_or(at, |sweep| sweep.since);
         let purged_before = self.sweep.and_then(|sweep| sweep.purged_before);
-        self.sweep = Some(Sweep { purge: true, since, purged_before });
+        self.sweep = Some(Sweep { purge: true, since, purged_before, searched_before: None });
         self.purged_at = self.purged_at.max(Some(at));
         self.arm(at, rules);
     }
@@ -292,6 +296,13 @@ impl DeviceState {
             *self = Self { version, due, purged_at, ..Self::new(self.device_id.clone()) };
         }
         self.sweep = Some(Sweep { purged_before, ..sweep });
+    }
+
+    /// What was received before `before` is searched for what the index did not lead to, by the sweep that began at `since`.
+    pub fn searched(&mut self, since: Timestamp, before: Timestamp) {
+        if let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.since == since) {
+            sweep.searched_before = sweep.searched_before.max(Some(before));
+        }
     }
 
     /// What hung on the device is swept, by the sweep that began at `since`. One that was registered again meanwhile is

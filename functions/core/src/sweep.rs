@@ -9,8 +9,8 @@ use crate::outbox::Outbox;
 use crate::purge;
 use crate::state::DeviceState;
 use crate::store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, RollupStore,
-    StateStore, StoreError,
+    AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, DeviceStore, MessageStore,
+    RollupStore, StateStore, StoreError,
 };
 use crate::time::Timestamp;
 
@@ -43,7 +43,7 @@ where
     D: DeviceStore,
     P: CommandPublisher,
     M: MessageStore + RollupStore,
-    O: Archive,
+    O: Archive + ArchiveKeys,
 {
     let state = lock::read_state(&stores.states, id).await?;
     // None: somebody else has finished it, and the device is registered again, perhaps.
@@ -57,12 +57,21 @@ where
         return Ok(Progress::Unfinished);
     }
     if this.purge {
-        let from = match this.purged_before {
-            Some(from) => from,
-            None => note(&stores.states, id, since, Timestamp::min()).await?,
-        };
-        if let Some(next) = purge::round(messages, archive, id, from).await? {
-            note(&stores.states, id, since, next).await?;
+        if this.searched_before.is_none() {
+            let from = match this.purged_before {
+                Some(from) => from,
+                None => note(&stores.states, id, since, Timestamp::min()).await?,
+            };
+            if let Some(next) = purge::round(messages, archive, id, from).await? {
+                note(&stores.states, id, since, next).await?;
+                return Ok(Progress::Unfinished);
+            }
+        }
+        let until = state.purged_at.unwrap_or(since);
+        let from = this.searched_before;
+        if let Some(next) = purge::search(messages, archive, id, from, until).await? {
+            let note = |state: &mut DeviceState| state.searched(since, next);
+            lock::change_state(&stores.states, id, note).await?;
             return Ok(Progress::Unfinished);
         }
         if is_more(|| messages.sweep_rollups(id)).await? {

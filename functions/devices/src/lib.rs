@@ -15,8 +15,8 @@ use meter_core::id::DeviceId;
 use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
 use meter_core::store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, MetricStore,
-    Notifier, QuarantineStore, RollupStore, StateStore,
+    AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, DeviceStore, MessageStore,
+    MetricStore, Notifier, QuarantineStore, RollupStore, StateStore,
 };
 
 /// What this function answers.
@@ -119,7 +119,7 @@ where
     D: DeviceStore,
     P: CommandPublisher + Notifier,
     M: MessageStore + QuarantineStore + RollupStore,
-    O: Archive,
+    O: Archive + ArchiveKeys,
     T: MetricStore,
 {
     type Endpoint = Endpoint;

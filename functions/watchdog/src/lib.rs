@@ -21,8 +21,8 @@ use meter_core::rollup::roll_up;
 use meter_core::rule::RuleCache;
 use meter_core::state::Rules;
 use meter_core::store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, Notifier,
-    ProgressStore, QueueDepth, RollupStore, RuleStore, StateStore, StoreError,
+    AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, DeviceStore, MessageStore,
+    Notifier, ProgressStore, QueueDepth, RollupStore, RuleStore, StateStore, StoreError,
 };
 use meter_core::sweep::{Progress, sweep};
 use meter_core::time::Timestamp;
@@ -115,7 +115,7 @@ where
     P: CommandPublisher + Notifier,
     Q: QueueDepth,
     M: MessageStore + RollupStore,
-    O: Archive,
+    O: Archive + ArchiveKeys,
     R: RuleStore,
 {
     /// One run. Fails only when it cannot learn what is due: what it can learn it does.

@@ -1,5 +1,6 @@
 //! Reading messages back out of objects.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use base64::Engine;
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Location, PACKED, QuarantineLine};
-use crate::id::Mid;
+use crate::id::{DeviceId, Mid};
 use crate::message::{Message, Received, Unreadable, parse};
 use crate::time::Timestamp;
 
@@ -90,15 +91,20 @@ pub struct Contents {
     pub unreadable: Option<(usize, String)>,
 }
 
-/// Every message of an object. A line that is none, or is none any more by the rules of this version, holds
-/// no other up.
-pub fn contents(key: &str, object: &[u8]) -> Result<Contents, UnpackError> {
+/// The messages of an object, of one device or of all. A line that is none, or is none any more by the rules of this
+/// version, holds no other up.
+pub fn contents(
+    key: &str,
+    object: &[u8],
+    device: Option<&DeviceId>,
+) -> Result<Contents, UnpackError> {
     let members =
         if key.ends_with(PACKED) { members(object)? } else { vec![(None, object.to_vec())] };
     let mut contents = Contents::default();
     for (member, text) in members {
         let location = Location { object: key.to_owned(), member };
-        for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+        let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+        for line in lines.filter(|line| device.is_none_or(|id| is_of(id, line))) {
             match read_line(line) {
                 Ok(message) => {
                     contents.messages.push(Archived { message, location: location.clone() });
@@ -108,6 +114,16 @@ pub fn contents(key: &str, object: &[u8]) -> Result<Contents, UnpackError> {
         }
     }
     Ok(contents)
+}
+
+/// Whether a line is of the device, without reading all of it. One that does not say whose it is counts as everybody's.
+fn is_of(id: &DeviceId, line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Whose<'a> {
+        #[serde(borrow)]
+        device_id: Cow<'a, str>,
+    }
+    serde_json::from_slice::<Whose<'_>>(line).map_or(true, |whose| whose.device_id == id.as_str())
 }
 
 /// A gzip member: its offset and length, and what is in it.
@@ -171,8 +187,12 @@ mod tests {
         for layout in [Layout::Batch, Layout::Message] {
             let mut found = 0;
             for object in pack(layout, &all) {
-                let contents = contents(&object.key, &object.body).unwrap();
+                let contents = contents(&object.key, &object.body, None).unwrap();
                 assert_eq!(contents.unreadable, None);
+                let b = DeviceId::parse("b").unwrap();
+                let of_b = super::contents(&object.key, &object.body, Some(&b)).unwrap();
+                let is_of_b = |m: &&Archived| m.message.device_id == b;
+                assert!(contents.messages.iter().filter(is_of_b).eq(&of_b.messages));
                 for Archived { message, location } in contents.messages {
                     let was = messages.iter().find(|m| m.mid == message.mid).unwrap();
                     assert_eq!((&message.ts, &message.body), (&was.ts, &was.body));
@@ -191,7 +211,7 @@ mod tests {
         let object = pack(Layout::Batch, &[&a, &b]).remove(0);
         let place = |mid| object.entries.iter().find(|(m, _)| *m == mid).unwrap().1.clone();
         let without = blank::without_member(&object.body, place(a.mid).member.unwrap()).unwrap();
-        let left = contents(&object.key, &without).unwrap().messages;
+        let left = contents(&object.key, &without, None).unwrap().messages;
         let left: Vec<_> = left.iter().map(|m| (m.message.mid, &m.location)).collect();
         assert_eq!(left, [(b.mid, &place(b.mid))]);
     }
@@ -201,11 +221,11 @@ mod tests {
         let m = message("a", "{\"temperature\": 1}");
         let object = pack(Layout::Message, &[&m]).remove(0);
         let text = [&b"{}\n"[..], &object.body, b"{\n"].concat();
-        let contents_of = |text: &[u8]| contents("a/telemetry/x.json", text).unwrap();
+        let contents_of = |text: &[u8]| contents("a/telemetry/x.json", text, None).unwrap();
         let read = contents_of(&text);
         assert_eq!(read.messages.len(), 1);
         let (lines, reason) = read.unreadable.unwrap();
         assert!(lines == 2 && reason.contains("mid"), "{reason}");
-        assert!(contents("archive/dt=x/hh=00/y.ndjson.gz", &text).is_err());
+        assert!(contents("archive/dt=x/hh=00/y.ndjson.gz", &text, None).is_err());
     }
 }

@@ -7,7 +7,7 @@ use crate::archive::{Layout, pack};
 use crate::in_messages::InMessages;
 use crate::message::{Received, parse};
 use crate::store::memory::{Memory, Operation};
-use crate::store::{Head, NotStored, PartQuery};
+use crate::store::{Head, NotStored, PartPosition, PartQuery};
 
 type OfMemory<M> = Replay<Memory, M, InMessages<Memory, Memory, Memory>, Memory>;
 

@@ -3,8 +3,8 @@ use meter_core::http::{Answer, Failure, HeaderValue, Problem, Request, StatusCod
 use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
 use meter_core::store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, CreateError, DeviceStore, MessageStore,
-    RollupStore, StateStore,
+    AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, CreateError, DeviceStore,
+    MessageStore, RollupStore, StateStore,
 };
 use meter_core::sweep::{Progress, sweep};
 use meter_core::{lock, retry};
@@ -26,7 +26,7 @@ where
     D: DeviceStore,
     P: CommandPublisher,
     M: MessageStore + RollupStore,
-    O: Archive,
+    O: Archive + ArchiveKeys,
 {
     let device = fields::new_device(&body::object(request)?, request.now)?;
     let id = &device.device_id;

@@ -3,8 +3,8 @@ use meter_core::id::DeviceId;
 use meter_core::outbox::Outbox;
 use meter_core::state::Rules;
 use meter_core::store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, RollupStore,
-    StateStore, WriteError,
+    AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, DeviceStore, MessageStore,
+    RollupStore, StateStore, WriteError,
 };
 use meter_core::sweep::{Progress, sweep};
 use meter_core::time::Timestamp;
@@ -32,7 +32,7 @@ where
     D: DeviceStore,
     P: CommandPublisher,
     M: MessageStore + RollupStore,
-    O: Archive,
+    O: Archive + ArchiveKeys,
 {
     let id = known(request)?;
     let purge = request.query.word("purge", |word| word.parse().ok(), "true, false")?;

@@ -104,6 +104,23 @@ async fn a_purge_takes_all_that_the_device_said_and_nothing_of_its_neighbours() 
 }
 
 #[tokio::test]
+async fn a_message_that_was_delivered_twice_goes_with_its_copy() {
+    let system = system(Layout::Batch).await;
+    let neighbour = said(&system, "stays").await;
+    let again = telemetry(
+        "gone",
+        "2026-03-01T10:00:00Z",
+        json!([{"type": "pf", "val": 0}, {"type": "pf", "val": 0, "ts": "2026-02-27T10:00:00Z"}]),
+    );
+    let received_at = "2026-03-02T10:00:01Z";
+    system.receive(&[("iot/gone/telemetry", again, received_at)]).await;
+    assert_eq!(system.call(delete(PURGE)).await.status, 202);
+    go_on(&system.memory).await;
+    assert_eq!(traces(&system.memory, "gone"), Vec::<String>::new());
+    assert_eq!(said(&system, "stays").await, neighbour);
+}
+
+#[tokio::test]
 async fn a_purge_that_dies_anywhere_ends_the_same() {
     for layout in [Layout::Batch, Layout::Message] {
         let wanted = system(layout).await;

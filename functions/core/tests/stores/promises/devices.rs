@@ -51,7 +51,12 @@ async fn a_registered_device_reads_back_and_its_state_is_written_as_given(ports:
     let given = DeviceState {
         registered: true,
         metrics_refused: 7,
-        sweep: Some(Sweep { purge: true, since: second(1), purged_before: Some(second(2)) }),
+        sweep: Some(Sweep {
+            purge: true,
+            since: second(1),
+            purged_before: Some(second(2)),
+            searched_before: None,
+        }),
         due: Some(second(60)),
         ..DeviceState::new(id("m"))
     };
