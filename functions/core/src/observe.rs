@@ -1,15 +1,24 @@
-//! What operators see: log lines as JSON, and CloudWatch metrics in the embedded metric format.
+//! What operators see: log lines as JSON, CloudWatch metrics in the embedded metric format, and traces.
 //!
-//! Both are lines on standard output, which Lambda hands to CloudWatch Logs: counting costs no call to
-//! an API and cannot fail a message.
+//! The first two are lines on standard output, which Lambda hands to CloudWatch Logs: counting costs no call to
+//! an API and cannot fail a message. A trace is a span of the invocation and one of each call of a store in it. They
+//! go to X-Ray where its daemon is, as on Lambda, whatever the log's level; calls of stores are in the log, too, when
+//! `RUST_LOG` names them: `info,meter_core::trace=debug`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use lambda_runtime::Context;
 use serde_json::{Map, Value, json};
-use tracing_subscriber::EnvFilter;
+use tracing::Span;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::time::Timestamp;
+
+/// The target of the spans that make a trace.
+pub const TRACE: &str = "meter_core::trace";
 
 /// The CloudWatch namespace of every metric.
 pub const NAMESPACE: &str = "IotMeter";
@@ -18,11 +27,10 @@ pub const NAMESPACE: &str = "IotMeter";
 /// first thing in `main`; a second call does nothing.
 pub fn init() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_span_list(false)
-        .with_env_filter(filter);
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
+    #[cfg(feature = "aws")]
+    let subscriber = subscriber.with(crate::aws::xray::of_environment());
     if subscriber.try_init().is_ok() {
         // A panic's default message has no JSON around it, and several lines.
         std::panic::set_hook(Box::new(|panic| {
@@ -33,6 +41,15 @@ pub fn init() {
             );
         }));
     }
+}
+
+/// A span of an invocation, with this target, becomes a part of Lambda's own trace of it. To be called before the span is
+/// entered.
+pub fn continue_trace(span: &Span, context: &Context) {
+    #[cfg(feature = "aws")]
+    crate::aws::xray::continue_trace(span, context);
+    #[cfg(not(feature = "aws"))]
+    let _ = (span, context);
 }
 
 /// An error and its causes in one line, for the log.

@@ -9,6 +9,7 @@ use meter_core::observe;
 use meter_core::rule::RuleCache;
 use meter_core::time::Timestamp;
 use serde_json::Value;
+use tracing::Instrument;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -32,7 +33,12 @@ async fn main() -> Result<(), Error> {
     let ingest = Ingest::new(archive, messages, metrics, outbox, alert_rules, choices);
     let ingest = &ingest;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
-        ingest::respond(ingest, &event.payload, Timestamp::now()).await.map_err(Error::from)
+        let span = tracing::info_span!(
+            target: observe::TRACE, "batch", request_id = event.context.request_id,
+        );
+        observe::continue_trace(&span, &event.context);
+        let response = ingest::respond(ingest, &event.payload, Timestamp::now());
+        response.instrument(span).await.map_err(Error::from)
     }))
     .await
 }

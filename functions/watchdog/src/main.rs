@@ -1,3 +1,6 @@
+// The futures of a run, the stores and the SDK in one another are a type deeper than the compiler's default.
+#![recursion_limit = "256"]
+
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use meter_core::aws::{self, Bucket, Clients, IngestQueue, dynamodb};
 use meter_core::config::{self, Alerting, ArchiveBucket, Metrics, Presence, Tables};
@@ -6,6 +9,7 @@ use meter_core::rule::RuleCache;
 use meter_core::state::Rules;
 use meter_core::time::Timestamp;
 use serde_json::json;
+use tracing::Instrument;
 use watchdog::{Request, Watchdog};
 
 #[tokio::main]
@@ -29,16 +33,23 @@ async fn main() -> Result<(), Error> {
     };
     let watchdog = &watchdog;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Request>| async move {
-        if event.payload.recount {
-            let outbox = &watchdog.outbox;
-            return Ok(watchdog::recount(&outbox.registry, &outbox.alerts).await?);
-        }
-        let now = Timestamp::now();
-        let report = watchdog.run(now).await?;
-        report.metrics().emit(now);
-        Ok::<_, Error>(
-            json!({"handled": report.devices + report.commands, "failed": report.failed}),
-        )
+        let span = tracing::info_span!(
+            target: observe::TRACE, "watch", request_id = event.context.request_id,
+        );
+        observe::continue_trace(&span, &event.context);
+        let work = async {
+            if event.payload.recount {
+                let outbox = &watchdog.outbox;
+                return Ok(watchdog::recount(&outbox.registry, &outbox.alerts).await?);
+            }
+            let now = Timestamp::now();
+            let report = watchdog.run(now).await?;
+            report.metrics().emit(now);
+            Ok::<_, Error>(
+                json!({"handled": report.devices + report.commands, "failed": report.failed}),
+            )
+        };
+        work.instrument(span).await
     }))
     .await
 }

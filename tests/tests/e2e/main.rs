@@ -10,4 +10,5 @@ mod redrive;
 mod replay;
 mod secure;
 mod telemetry;
+mod traces;
 mod watchdog;

@@ -4,6 +4,7 @@
 //! Every call has a time limit and is retried as [`Clients::from_environment`] says; what fails after
 //! that is a [`StoreError`](crate::store::StoreError) that names the operation and keeps the cause.
 
+mod calls;
 pub mod dynamodb;
 mod iot_data;
 mod metrics;
@@ -12,6 +13,7 @@ mod readiness;
 mod s3;
 mod sns;
 mod timestream;
+pub mod xray;
 
 use std::error::Error;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
 
+use self::calls::Traced;
 pub use self::iot_data::CommandTopic;
 pub use self::metrics::Metrics;
 pub use self::queue::IngestQueue;
@@ -86,11 +89,14 @@ impl Clients {
     fn new(config: &SdkConfig, is_emulator: bool) -> Self {
         // An emulator's host name has no wildcard in the DNS, so the bucket goes into the path.
         let s3 = aws_sdk_s3::config::Builder::from(config).force_path_style(is_emulator);
+        let dynamodb = aws_sdk_dynamodb::config::Builder::from(config);
+        let iot_data = aws_sdk_iotdataplane::config::Builder::from(config);
+        let sqs = aws_sdk_sqs::config::Builder::from(config);
         Self {
-            dynamodb: aws_sdk_dynamodb::Client::new(config),
-            s3: aws_sdk_s3::Client::from_conf(s3.build()),
-            iot_data: aws_sdk_iotdataplane::Client::new(config),
-            sqs: aws_sdk_sqs::Client::new(config),
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.interceptor(Traced).build()),
+            s3: aws_sdk_s3::Client::from_conf(s3.interceptor(Traced).build()),
+            iot_data: aws_sdk_iotdataplane::Client::from_conf(iot_data.interceptor(Traced).build()),
+            sqs: aws_sdk_sqs::Client::from_conf(sqs.interceptor(Traced).build()),
             sns: sns::client(config),
             config: config.clone(),
         }
@@ -102,8 +108,10 @@ impl Clients {
         &self,
     ) -> Result<(aws_sdk_timestreamwrite::Client, aws_sdk_timestreamquery::Client), StoreError>
     {
-        let write = aws_sdk_timestreamwrite::Client::new(&self.config);
-        let query = aws_sdk_timestreamquery::Client::new(&self.config);
+        let write = aws_sdk_timestreamwrite::config::Builder::from(&self.config);
+        let write = aws_sdk_timestreamwrite::Client::from_conf(write.interceptor(Traced).build());
+        let query = aws_sdk_timestreamquery::config::Builder::from(&self.config);
+        let query = aws_sdk_timestreamquery::Client::from_conf(query.interceptor(Traced).build());
         let own = ["AWS_ENDPOINT_URL_TIMESTREAM_WRITE", "AWS_ENDPOINT_URL_TIMESTREAM_QUERY"];
         let is_overridden = self.config.endpoint_url().is_some()
             || own.iter().any(|name| std::env::var_os(name).is_some());

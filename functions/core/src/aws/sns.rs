@@ -12,6 +12,7 @@ use aws_sdk_sns::types::MessageAttributeValue;
 use bytes::Bytes;
 use serde_json::json;
 
+use super::calls::Traced;
 use super::{Clients, CommandTopic};
 use crate::command::CommandKind;
 use crate::config::Alerting;
@@ -36,7 +37,8 @@ pub(super) fn client(config: &SdkConfig) -> aws_sdk_sns::Client {
         .build();
     let config = aws_sdk_sns::config::Builder::from(config)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-        .timeout_config(timeouts);
+        .timeout_config(timeouts)
+        .interceptor(Traced);
     aws_sdk_sns::Client::from_conf(config.build())
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use ::http::{HeaderValue, Method, StatusCode, header};
 use futures::FutureExt;
-use lambda_runtime::{LambdaEvent, service_fn};
+use lambda_runtime::{Context, LambdaEvent, service_fn};
 use tracing::Instrument;
 
 use super::access;
@@ -69,8 +69,7 @@ pub async fn start<F: Function>(
 async fn run<F: Function>(server: Server<F>) -> Result<(), Error> {
     let server = &server;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Event>| {
-        let id = &event.context.request_id;
-        let reply = server.reply(event.payload, id, now()).await;
+        let reply = server.reply(event.payload, &event.context, now()).await;
         Ok::<_, Error>(reply)
     }))
     .await
@@ -89,14 +88,15 @@ impl<F: Function> Server<F> {
         Self { function, router, settings }
     }
 
-    /// Answers an event; `id` names the request if the gateway has not.
-    pub async fn reply(&self, event: Event, id: &str, now: Timestamp) -> Reply {
+    /// Answers an event; Lambda's id names the request if the gateway has not.
+    pub async fn reply(&self, event: Event, context: &Context, now: Timestamp) -> Reply {
         let started = Instant::now();
         let stage = event.request_context.stage.clone();
-        let mut request = Request::new(event, id, now);
+        let mut request = Request::new(event, &context.request_id, now);
         request.max_answer_bytes = self.settings.max_answer_bytes as usize;
         let found = self.find(stage.as_deref(), &mut request);
-        let span = tracing::info_span!("request", request_id = %request.id);
+        let span = tracing::info_span!(target: observe::TRACE, "request", request_id = %request.id);
+        observe::continue_trace(&span, context);
         let outcome = self.outcome(found, &mut request).instrument(span).await;
         let answer = self.dress(&request, settle(&request, outcome));
         tracing::info!(

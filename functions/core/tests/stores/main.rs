@@ -32,6 +32,8 @@ mod tables;
 mod throughput;
 #[cfg(test)]
 mod timestream_server;
+#[cfg(test)]
+mod traces;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};

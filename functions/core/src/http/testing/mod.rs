@@ -7,6 +7,7 @@ use std::io::Read;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use flate2::read::GzDecoder;
+use lambda_runtime::Context;
 use serde_json::{Value, json};
 
 use super::event::{Event, Reply};
@@ -168,7 +169,9 @@ impl Call {
     /// # Panics
     /// If the answer's body is not what its headers say of it.
     pub async fn to<F: Function>(&self, server: &Server<F>) -> Answered {
-        let reply = server.reply(self.event(), "runtime-1", self.now).await;
+        let mut context = Context::default();
+        context.request_id = "runtime-1".to_owned();
+        let reply = server.reply(self.event(), &context, self.now).await;
         let bytes = reply.bytes();
         Answered {
             status: reply.status_code,
