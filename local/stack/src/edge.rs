@@ -19,6 +19,7 @@ pub(crate) fn edge(
     binaries: &Path,
     checkout: &Path,
     broker: String,
+    aws_endpoint: &str,
     ports: Ports,
     folder: &Folder,
 ) -> Program {
@@ -38,7 +39,7 @@ pub(crate) fn edge(
         arguments: arguments.to_vec(),
         environment: [("EDGE_MQTT".to_owned(), broker)]
             .into_iter()
-            .chain(aws::environment(&endpoint::url(ports.endpoint)))
+            .chain(aws::environment(aws_endpoint))
             .collect(),
         folder: folder.root().to_owned(),
         // It hands over what it holds; what it cannot hand over stays in the broker or the queue.
@@ -51,16 +52,12 @@ pub(crate) fn edge(
 pub(crate) fn simulator(
     binaries: &Path,
     devices: u32,
-    port: u16,
+    broker: String,
     identities: Option<&Path>,
     folder: &Folder,
 ) -> Program {
-    let mut arguments = vec![
-        "--broker".to_owned(),
-        format!("127.0.0.1:{port}"),
-        "--devices".to_owned(),
-        devices.to_string(),
-    ];
+    let mut arguments =
+        vec!["--broker".to_owned(), broker, "--devices".to_owned(), devices.to_string()];
     if let Some(identities) = identities {
         arguments.extend(["--identities".to_owned(), identities.display().to_string()]);
     }

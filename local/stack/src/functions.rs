@@ -3,6 +3,7 @@
 //! `cargo lambda watch` would build and start the functions itself. Here it only routes: prebuilt binaries
 //! start in no time, run in several instances, and are started again when they die, which it does not do.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,14 +47,14 @@ impl Router {
     /// It gets no `--timeout`: that would also end the poll of a function that has nothing to do, at which Lambda's
     /// runtime panics. So a request whose function dies half way waits until its client gives up; for
     /// ingest and watchdog that is the edge, which knows their timeouts.
-    pub(crate) fn program(self, tools: &Path, checkout: &Path, port: u16) -> Program {
-        let port = port.to_string();
+    pub(crate) fn program(self, tools: &Path, checkout: &Path, listens: SocketAddr) -> Program {
+        let (address, port) = (listens.ip().to_string(), listens.port().to_string());
         let arguments = [
             "lambda",
             "watch",
             "--only-lambda-apis",
             "--invoke-address",
-            "127.0.0.1",
+            &address,
             "--invoke-port",
             &port,
             // Its default admits every origin, with credentials. The functions answer for CORS.

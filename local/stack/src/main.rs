@@ -2,6 +2,7 @@
 //! back what did not reach ingest, `stack replay` builds metrics again from the archive, and `stack exec` starts a second
 //! system, of no consequence, for a command.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
@@ -95,6 +96,15 @@ struct Run {
     /// Port of the AWS endpoint
     #[arg(long, env = "ENDPOINT_PORT", default_value_t = Ports::default().endpoint)]
     endpoint_port: u16,
+    /// An AWS endpoint that runs already (S3, DynamoDB, SQS, SNS, CloudFormation), instead of one of this system's own
+    #[arg(long, env = "ENDPOINT_URL", value_name = "URL")]
+    endpoint_url: Option<String>,
+    /// An MQTT broker that runs already, instead of one of this system's own
+    #[arg(long, env = "BROKER", value_name = "HOST:PORT", conflicts_with = "secure")]
+    broker: Option<String>,
+    /// Address that the REST API listens on: another only inside of a container
+    #[arg(long, env = "REST_ADDRESS", value_name = "IP", default_value_t = Options::default().rest_address)]
+    rest_address: IpAddr,
     /// Port of the edge's iot-data API
     #[arg(long, env = "IOT_DATA_PORT", default_value_t = Ports::default().iot_data)]
     iot_data_port: u16,
@@ -143,6 +153,9 @@ impl Run {
                 functions: self.runtime_port,
                 timestream: self.timestream_port,
             }),
+            rest_address: self.rest_address,
+            endpoint_url: self.endpoint_url.clone(),
+            broker: self.broker.clone(),
             tls_port: self.secure.then_some(self.tls_port),
             data: Some(data.to_owned()),
             metric_store: self.metric_store,
@@ -300,7 +313,7 @@ async fn run_command(exec: Exec) -> Result<ExitCode> {
         .args(arguments)
         .envs(stack.settings())
         .env("REST_URL", stack.rest_url())
-        .env("MQTT", format!("127.0.0.1:{}", stack.ports().mqtt))
+        .env("MQTT", stack.broker())
         .env("PATH", path)
         .kill_on_drop(true)
         .spawn()
@@ -343,7 +356,6 @@ impl StopSignals {
 
 fn welcome(stack: &Stack, seconds: f64, options: &Options) -> String {
     let Options { devices, metric_store, tls_port, .. } = options;
-    let Ports { mqtt, .. } = stack.ports();
     let rest = stack.rest_url();
     let timestream = match metric_store {
         MetricStore::Dynamodb => String::new(),
@@ -358,18 +370,26 @@ fn welcome(stack: &Stack, seconds: f64, options: &Options) -> String {
                 "--cafile {folder}/ca.pem --cert {folder}/certificate.pem --key {folder}/private.key"
             );
             (
-                format!("{port} with TLS (certificates: {})", folder),
+                format!("127.0.0.1:{port} with TLS (certificates: {})", folder),
                 format!("-p {port} {id} {files}"),
             )
         }
-        None => (mqtt.to_string(), format!("-p {mqtt}")),
+        None => {
+            let broker = stack.broker();
+            let connection = match broker.rsplit_once(':') {
+                Some(("127.0.0.1", port)) => format!("-p {port}"),
+                Some((host, port)) => format!("-h {host} -p {port}"),
+                None => format!("-h {broker}"),
+            };
+            (broker, connection)
+        }
     };
     format!(
         r#"
 IoT Meter runs; it took {seconds:.1} s to start.
 
   REST API      {rest}
-  MQTT          127.0.0.1:{mqtt}
+  MQTT          {mqtt}
   AWS endpoint  {endpoint}  (bucket {bucket})
 {timestream}  iot-data      {iot_data}
   functions     {functions}

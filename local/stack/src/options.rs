@@ -1,5 +1,6 @@
 //! What to start, and where.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use crate::ports::Ports;
@@ -12,6 +13,13 @@ pub struct Options {
     pub parts: Parts,
     /// Where it listens; `None` takes free ports.
     pub ports: Option<Ports>,
+    /// The address that the REST API listens on: another than loopback's only inside of a container, whose published
+    /// port decides who reaches it.
+    pub rest_address: IpAddr,
+    /// An AWS endpoint that runs already and is used instead of one of the stack's own; it is left as it is at the end.
+    pub endpoint_url: Option<String>,
+    /// An MQTT broker that runs already, as `HOST:PORT`, likewise. Not with `tls_port`.
+    pub broker: Option<String>,
     /// Where devices connect with TLS and certificates of their own, under the rights of the IoT policy; the port of
     /// MQTT is the edge's alone then. `None`: in the clear, and everybody may everything.
     pub tls_port: Option<u16>,
@@ -56,6 +64,9 @@ impl Default for Options {
         Self {
             parts: Parts::System,
             ports: None,
+            rest_address: Ipv4Addr::LOCALHOST.into(),
+            endpoint_url: None,
+            broker: None,
             tls_port: None,
             data: None,
             binaries: binaries_beside_this_one(),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::options::MetricStore;
+use crate::options::{MetricStore, Options};
 
 /// One port a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,29 +38,24 @@ impl Default for Ports {
 }
 
 impl Ports {
-    /// Each port with what it is for and the Makefile's variable for it.
-    fn named(
-        &self,
-        metric_store: MetricStore,
-    ) -> impl Iterator<Item = (u16, &'static str, &'static str)> {
-        let timestream = match metric_store {
-            MetricStore::Dynamodb => None,
-            MetricStore::Timestream => Some((self.timestream, "Timestream", "TIMESTREAM_PORT")),
-        };
+    /// Each port that a stack listens on, with what it is for and the Makefile's variable for it.
+    fn named(&self, options: &Options) -> impl Iterator<Item = (u16, &'static str, &'static str)> {
+        let of_timestream = options.metric_store == MetricStore::Timestream;
         [
-            (self.rest, "the REST API", "PORT"),
-            (self.mqtt, "MQTT", "MQTT_PORT"),
-            (self.endpoint, "the AWS endpoint", "ENDPOINT_PORT"),
-            (self.iot_data, "iot-data", "IOT_DATA_PORT"),
-            (self.functions, "the functions' runtime API", "RUNTIME_PORT"),
+            (true, self.rest, "the REST API", "PORT"),
+            (options.broker.is_none(), self.mqtt, "MQTT", "MQTT_PORT"),
+            (options.endpoint_url.is_none(), self.endpoint, "the AWS endpoint", "ENDPOINT_PORT"),
+            (true, self.iot_data, "iot-data", "IOT_DATA_PORT"),
+            (true, self.functions, "the functions' runtime API", "RUNTIME_PORT"),
+            (of_timestream, self.timestream, "Timestream", "TIMESTREAM_PORT"),
         ]
         .into_iter()
-        .chain(timestream)
+        .filter_map(|(used, port, purpose, variable)| used.then_some((port, purpose, variable)))
     }
 
     /// An error names the first port that is taken and how to choose another.
-    pub(crate) fn check_free(&self, metric_store: MetricStore) -> Result<()> {
-        for (port, purpose, variable) in self.named(metric_store) {
+    pub(crate) fn check_free(&self, options: &Options) -> Result<()> {
+        for (port, purpose, variable) in self.named(options) {
             if !is_free(port) {
                 bail!(
                     "port {port} ({purpose}) is taken: free it, or choose another, as in `make run {variable}={}`",
@@ -115,7 +110,8 @@ impl PortBlock {
                 functions: first + 4,
                 timestream: first + 5,
             };
-            if ports.check_free(MetricStore::Timestream).is_ok() {
+            let all = Options { metric_store: MetricStore::Timestream, ..Options::default() };
+            if ports.check_free(&all).is_ok() {
                 return Ok(Self { ports, _claim: claim });
             }
         }
@@ -138,7 +134,7 @@ mod tests {
     fn a_taken_port_is_named_with_the_way_to_choose_another() {
         let block = PortBlock::claim().unwrap();
         let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, block.ports.mqtt)).unwrap();
-        let error = block.ports.check_free(MetricStore::Dynamodb).unwrap_err().to_string();
+        let error = block.ports.check_free(&Options::default()).unwrap_err().to_string();
         assert!(error.contains(&block.ports.mqtt.to_string()), "{error}");
         assert!(error.contains("MQTT_PORT="), "{error}");
     }
@@ -146,9 +142,17 @@ mod tests {
     #[test]
     fn a_port_that_is_not_used_may_be_taken() {
         let block = PortBlock::claim().unwrap();
-        let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, block.ports.timestream)).unwrap();
-        block.ports.check_free(MetricStore::Dynamodb).unwrap();
-        let error = block.ports.check_free(MetricStore::Timestream).unwrap_err().to_string();
+        let Ports { timestream, mqtt, endpoint, .. } = block.ports;
+        let take = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let _taken = [timestream, mqtt, endpoint].map(take);
+        let somebody_elses = Options {
+            broker: Some("broker:1883".to_owned()),
+            endpoint_url: Some("http://endpoint:4566".to_owned()),
+            ..Options::default()
+        };
+        block.ports.check_free(&somebody_elses).unwrap();
+        let all = Options { metric_store: MetricStore::Timestream, ..somebody_elses };
+        let error = block.ports.check_free(&all).unwrap_err().to_string();
         assert!(error.contains("TIMESTREAM_PORT="), "{error}");
     }
 }

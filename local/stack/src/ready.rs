@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
@@ -39,6 +39,22 @@ where
     }
 }
 
+/// Returns once somebody answers whom this stack has not started.
+pub(crate) async fn until_reachable<Probe, Answer>(who: &str, probe: Probe) -> Result<()>
+where
+    Probe: Fn() -> Answer,
+    Answer: Future<Output = bool>,
+{
+    let begin = Instant::now();
+    while !probe().await {
+        if begin.elapsed() >= PATIENCE {
+            bail!("{who} does not answer: does it run?");
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
 /// Whether the child has printed a line that begins so.
 pub(crate) async fn said(child: &Child, beginning: &str) -> bool {
     match tokio::fs::read_to_string(child.log()).await {
@@ -49,7 +65,17 @@ pub(crate) async fn said(child: &Child, beginning: &str) -> bool {
 
 /// Whether something listens on the port.
 pub(crate) async fn listens(port: u16) -> bool {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()
+    accepts((Ipv4Addr::LOCALHOST, port)).await
+}
+
+/// Whether something listens at the address.
+pub(crate) async fn accepts(address: impl ToSocketAddrs) -> bool {
+    TcpStream::connect(address).await.is_ok()
+}
+
+/// Whether a GET of `url` is answered, whatever the answer.
+pub(crate) async fn speaks(http: &reqwest::Client, url: &str) -> bool {
+    http.get(url).timeout(Duration::from_secs(5)).send().await.is_ok()
 }
 
 /// Whether a GET of `url` is answered with 200.

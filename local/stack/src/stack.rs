@@ -47,7 +47,7 @@ impl Stack {
     ///
     /// # Errors
     /// Each says what to do about it: a taken port, a folder in use, a missing tool or binary, a child that
-    /// does not answer (with its log).
+    /// does not answer (with its log, where it has one).
     pub async fn start(options: Options) -> Result<Self> {
         let (ports, port_block) = match options.ports {
             Some(ports) => (ports, None),
@@ -61,7 +61,7 @@ impl Stack {
             Some(path) => Folder::open(path)?,
             None => Folder::temporary()?,
         };
-        ports.check_free(options.metric_store)?;
+        ports.check_free(&options)?;
         let mut stack = Self {
             children: Vec::new(),
             outputs: Outputs::new(),
@@ -178,7 +178,15 @@ impl Stack {
     /// The AWS endpoint.
     #[must_use]
     pub fn endpoint_url(&self) -> String {
-        endpoint::url(self.ports.endpoint)
+        let of_its_own = || endpoint::url(self.ports.endpoint);
+        self.options.endpoint_url.clone().unwrap_or_else(of_its_own)
+    }
+
+    /// The MQTT broker as `HOST:PORT`, in the clear.
+    #[must_use]
+    pub fn broker(&self) -> String {
+        let of_its_own = || format!("127.0.0.1:{}", self.ports.mqtt);
+        self.options.broker.clone().unwrap_or_else(of_its_own)
     }
 
     /// The edge's iot-data API.

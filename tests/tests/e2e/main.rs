@@ -3,6 +3,7 @@
 //! Each test starts a system of its own, on free ports, in a temporary folder.
 
 mod commands;
+mod compose;
 mod load;
 mod older_client;
 mod operators;

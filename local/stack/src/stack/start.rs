@@ -1,6 +1,7 @@
 //! Starting: each part as soon as what it needs answers.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -16,8 +17,16 @@ use crate::{aws, broker, edge, endpoint, ready, sample, settings, stores, timest
 
 impl Stack {
     pub(super) async fn start_parts(&mut self) -> Result<()> {
-        info!("starting the AWS endpoint (MiniStack)");
-        self.start_endpoint().await?;
+        match self.options.endpoint_url.clone() {
+            None => {
+                info!("starting the AWS endpoint (MiniStack)");
+                self.start_endpoint().await?;
+            }
+            Some(url) => {
+                info!("the AWS endpoint is {url}");
+                ready::until_reachable(&url, || ready::speaks(&self.http, &url)).await?;
+            }
+        }
         self.deploy_stores().await?;
         if self.options.metric_store == MetricStore::Timestream {
             self.start_timestream().await?;
@@ -47,7 +56,8 @@ impl Stack {
         let template = self.options.checkout.join("infra/stores/template.yaml");
         let deployed = stores::deploy(&self.endpoint_url(), &template).await?;
         self.outputs = deployed.outputs;
-        if deployed.new && self.options.data.is_some() {
+        let is_own = self.options.endpoint_url.is_none();
+        if deployed.new && is_own && self.options.data.is_some() {
             self.persist_endpoint().await?;
         }
         write_json(&self.folder.outputs(), &self.outputs).await?;
@@ -101,6 +111,10 @@ impl Stack {
     }
 
     async fn start_broker(&mut self) -> Result<()> {
+        if let Some(broker) = &self.options.broker {
+            info!("the MQTT broker is {broker}");
+            return ready::until_reachable(broker, || ready::accepts(broker)).await;
+        }
         info!("starting the MQTT broker (Mosquitto)");
         let listeners = match Secure::of(&self.options, &self.folder) {
             Some(secure) => secure.listeners(self.ports.mqtt).await?,
@@ -118,7 +132,12 @@ impl Stack {
         info!("starting the functions behind `cargo lambda watch`, {instances} instances each");
         for router in [Router::Rest, Router::Invocations] {
             let tools = tools(&self.options);
-            let program = router.program(&tools, &self.options.checkout, self.port_of(router));
+            let address = match router {
+                Router::Rest => self.options.rest_address,
+                Router::Invocations => Ipv4Addr::LOCALHOST.into(),
+            };
+            let listens = SocketAddr::new(address, self.port_of(router));
+            let program = router.program(&tools, &self.options.checkout, listens);
             let child = self.start_child(program).await?;
             self.children.push((Stage::Routers, child));
         }
@@ -150,9 +169,10 @@ impl Stack {
         let Options { binaries, checkout, .. } = &self.options;
         let mqtt = match Secure::of(&self.options, &self.folder) {
             Some(secure) => secure.broker_for_edge(self.ports.mqtt)?,
-            None => format!("127.0.0.1:{}", self.ports.mqtt),
+            None => self.broker(),
         };
-        let program = edge::edge(binaries, checkout, mqtt, self.ports, &self.folder);
+        let endpoint = self.endpoint_url();
+        let program = edge::edge(binaries, checkout, mqtt, &endpoint, self.ports, &self.folder);
         let child = self.start_child(program).await?;
         // It listens before it has subscribed, and until then the broker keeps nothing for it.
         ready::until(&child, || ready::said(&child, "ready:")).await?;
@@ -170,9 +190,10 @@ impl Stack {
                 let fleet = sample_fleet(devices.try_into()?);
                 let ids: Vec<_> = fleet.into_iter().map(|device| device.device_id).collect();
                 let identities = secure.identities(&ids).await?;
-                edge::simulator(binaries, devices, secure.port, Some(identities), &self.folder)
+                let broker = format!("127.0.0.1:{}", secure.port);
+                edge::simulator(binaries, devices, broker, Some(identities), &self.folder)
             }
-            None => edge::simulator(binaries, devices, self.ports.mqtt, None, &self.folder),
+            None => edge::simulator(binaries, devices, self.broker(), None, &self.folder),
         };
         let child = self.start_child(program).await?;
         self.children.push((Stage::Simulator, child));
@@ -204,7 +225,8 @@ fn tools(options: &Options) -> PathBuf {
 /// Everything that has to be there before anything is started.
 pub(super) fn check_tools(options: &Options) -> Result<()> {
     let tools = tools(options);
-    for tool in ["ministack", "cargo-lambda"] {
+    let ministack = options.endpoint_url.is_none().then_some("ministack");
+    for tool in ministack.into_iter().chain(["cargo-lambda"]) {
         if !tools.join(tool).is_file() {
             bail!("{tool} is missing from {}: `make setup` installs it", tools.display());
         }
