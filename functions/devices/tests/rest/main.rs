@@ -14,5 +14,6 @@ mod purge;
 mod quarantine;
 mod raw_data;
 mod registry;
+mod reporting;
 mod sizes;
 mod system;

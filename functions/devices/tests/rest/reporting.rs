@@ -1,0 +1,128 @@
+//! A device that is to report more often is missed earlier, in whichever way its configuration came into force.
+
+use meter_core::http::testing::{post, put};
+use meter_core::outbox::Outbox;
+use meter_core::rule::RuleCache;
+use meter_core::state::Rules;
+use meter_core::store::memory::{Fault, Memory, Operation};
+use meter_core::store::{QueueDepth, StoreError};
+use serde_json::{Value, json};
+use watchdog::Watchdog;
+
+use crate::system::{System, device_id, t};
+
+/// A queue in which nothing waits.
+#[derive(Debug)]
+struct Empty;
+
+impl QueueDepth for Empty {
+    async fn depth(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+/// How many devices a run of the watchdog declares silent.
+async fn silent(memory: &Memory, at: &str) -> usize {
+    let watchdog = Watchdog {
+        outbox: Outbox::in_memory(memory),
+        queue: Empty,
+        messages: memory.clone(),
+        archive: memory.clone(),
+        alert_rules: RuleCache::new(memory.clone(), 60),
+        // Rollups have deadlines of their own.
+        rules: Rules { rollup_gap_s: None, ..Rules::default() },
+        rollup_ttl_days: None,
+    };
+    watchdog.run(t(at)).await.unwrap().silent
+}
+
+/// A device that is to report every 20 minutes, has spoken at half past twelve, and need not be looked at within the
+/// hour.
+async fn quiet_device() -> System {
+    let system = System::new();
+    system.register("a").await;
+    configure(&system, json!({"send_interval_s": 1_200, "hello_interval_s": 1_200})).await;
+    system.telemetry("a", "2026-03-10T12:30:10Z", json!([{"type": "pf", "val": 1}])).await;
+    assert_eq!(silent(&system.memory, "2026-03-10T12:32:00Z").await, 0);
+    let due = system.memory.state(&device_id("a")).unwrap().due;
+    assert!(due > Some(t("2026-03-10T13:00:00Z")), "{due:?}");
+    system
+}
+
+async fn configure(system: &System, config: Value) {
+    let put = put("/api/devices/a/config").json(&config).at("2026-03-10T12:32:20Z");
+    assert_eq!(system.call(put).await.status, 200);
+}
+
+/// A command that makes its sends 40 s apart; its id.
+async fn order(system: &System) -> String {
+    let body = json!({"cmd": "update_config", "params": {"send_interval_s": 40}});
+    let order = post("/api/devices/a/commands").json(&body).at("2026-03-10T12:32:10Z");
+    let answered = system.call(order).await;
+    assert_eq!(answered.status, 201);
+    answered.json()["cmd_id"].as_str().unwrap().to_owned()
+}
+
+/// An answer by MQTT, which is a sign of life, too.
+async fn ack(system: &System, cmd_id: &str, result: &str) {
+    const AT: &str = "2026-03-10T12:32:15Z";
+    let ack = json!({"v": 2, "device_id": "a", "ts": AT, "seq": 2, "msg_type": "command_ack",
+        "cmd_id": cmd_id, "result": result});
+    system.receive(&[("iot/a/command/ack", ack.to_string().into_bytes(), AT)]).await;
+}
+
+#[tokio::test]
+async fn a_shorter_interval_that_is_put_counts_from_the_last_word_on() {
+    for loses_the_lock in [false, true] {
+        let system = quiet_device().await;
+        if loses_the_lock {
+            system.memory.conflict_next(&device_id("a"));
+        }
+        configure(&system, json!({"send_interval_s": 60})).await;
+        assert_eq!(silent(&system.memory, "2026-03-10T12:33:00Z").await, 0, "not three minutes");
+        assert_eq!(silent(&system.memory, "2026-03-10T12:34:00Z").await, 1);
+        let status = system.json("/api/devices/a/status").await;
+        assert_eq!(status["connection_status"], "offline");
+    }
+}
+
+#[tokio::test]
+async fn a_shorter_interval_that_is_accepted_over_mqtt_counts_from_the_answer_on() {
+    let system = quiet_device().await;
+    let cmd_id = order(&system).await;
+    ack(&system, &cmd_id, "accepted").await;
+    assert_eq!(silent(&system.memory, "2026-03-10T12:34:00Z").await, 0, "not two minutes");
+    assert_eq!(silent(&system.memory, "2026-03-10T12:35:00Z").await, 1);
+}
+
+#[tokio::test]
+async fn a_shorter_interval_that_is_accepted_over_rest_counts_from_the_last_word_on() {
+    let system = quiet_device().await;
+    let cmd_id = order(&system).await;
+    let accepted = put(&format!("/api/commands/{cmd_id}/ack")).json(&json!({"result": "accepted"}));
+    assert_eq!(system.call(accepted.at("2026-03-10T12:32:15Z")).await.status, 200);
+    assert_eq!(silent(&system.memory, "2026-03-10T12:33:00Z").await, 1);
+}
+
+#[tokio::test]
+async fn an_interval_that_the_device_refuses_changes_nothing() {
+    let system = quiet_device().await;
+    let cmd_id = order(&system).await;
+    ack(&system, &cmd_id, "rejected").await;
+    for minute in 33..60 {
+        let at = format!("2026-03-10T12:{minute}:00Z");
+        assert_eq!(silent(&system.memory, &at).await, 0, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn an_interval_that_could_not_be_brought_into_the_state_is_brought_by_the_same_request_again()
+{
+    let system = quiet_device().await;
+    let shorter = || put("/api/devices/a/config").json(&json!({"send_interval_s": 60}));
+    system.memory.fail_next(Operation::SaveStates, Fault::Refuse);
+    let failed = system.call(shorter().at("2026-03-10T12:32:20Z")).await;
+    assert!(failed.status >= 500, "{}", failed.text());
+    assert_eq!(system.call(shorter().at("2026-03-10T12:32:30Z")).await.status, 200);
+    assert_eq!(silent(&system.memory, "2026-03-10T12:34:00Z").await, 1);
+}
