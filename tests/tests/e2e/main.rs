@@ -2,6 +2,7 @@
 //!
 //! Each test starts a system of its own, on free ports, in a temporary folder.
 
+mod alert_rules;
 mod commands;
 mod compose;
 mod load;
