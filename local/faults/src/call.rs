@@ -15,13 +15,16 @@ pub enum Service {
     Sqs,
     /// MQTT messages to devices.
     IotData,
+    /// Time series.
+    Timestream,
     /// Any that the functions do not call, or do not call yet.
     Other,
 }
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 5] = [Self::S3, Self::DynamoDb, Self::Sqs, Self::IotData, Self::Other];
+    pub const ALL: [Self; 6] =
+        [Self::S3, Self::DynamoDb, Self::Sqs, Self::IotData, Self::Timestream, Self::Other];
 
     /// Its name in plans and tallies.
     #[must_use]
@@ -31,6 +34,7 @@ impl Service {
             Self::DynamoDb => "dynamodb",
             Self::Sqs => "sqs",
             Self::IotData => "iot-data",
+            Self::Timestream => "timestream",
             Self::Other => "other",
         }
     }
@@ -47,7 +51,7 @@ impl fmt::Display for Service {
 pub struct Call {
     /// Of which service.
     pub service: Service,
-    /// DynamoDB's and SQS's operation, elsewhere the HTTP method.
+    /// The operation of DynamoDB, SQS and Timestream, elsewhere the HTTP method.
     pub operation: String,
 }
 
@@ -71,6 +75,7 @@ impl Call {
         {
             let service = match interface {
                 _ if interface.starts_with("DynamoDB_") => Service::DynamoDb,
+                _ if interface.starts_with("Timestream_") => Service::Timestream,
                 "AmazonSQS" => Service::Sqs,
                 _ => Service::Other,
             };
@@ -117,6 +122,8 @@ mod tests {
         let target = |target| [("x-amz-target", target)];
         assert_eq!(call("POST", "/", &target("DynamoDB_20120810.PutItem")), "dynamodb:PutItem");
         assert_eq!(call("POST", "/", &target("AmazonSQS.SendMessage")), "sqs:SendMessage");
+        let write = target("Timestream_20181101.WriteRecords");
+        assert_eq!(call("POST", "/", &write), "timestream:WriteRecords");
         assert_eq!(call("POST", "/topics/iot%2Fm%2Fcommand?qos=1", &[]), "iot-data:POST");
         assert_eq!(call("PUT", "/bucket/key?x-id=PutObject", &[("authorization", s3)]), "s3:PUT");
         assert_eq!(call("POST", "/", &[("authorization", sns)]), "other:POST");

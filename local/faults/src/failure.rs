@@ -59,6 +59,15 @@ impl Failure {
                 };
                 of_json(status, "com.amazonaws.sqs", code, json!({}))
             }
+            Service::Timestream => {
+                let (status, code) = match self {
+                    Self::Internal => {
+                        (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerException")
+                    }
+                    _ => (StatusCode::BAD_REQUEST, "ThrottlingException"),
+                };
+                of_json(status, "com.amazonaws.timestream.v20181101", code, json!({}))
+            }
             Service::DynamoDb => {
                 let (status, code) = match self {
                     Self::Throttled => (StatusCode::BAD_REQUEST, "ThrottlingException"),

@@ -1,8 +1,8 @@
 //! Faults of the kinds that clouds have and emulators have not, played between functions and the AWS
 //! endpoint.
 //!
-//! A [`Proxy`] stands between the two and knows which [`Call`] it passes on: S3 by method, DynamoDB and
-//! SQS by `X-Amz-Target`, iot-data by path. Its [`Plan`] says which call is lost before it arrives, done
+//! A [`Proxy`] stands between the two and knows which [`Call`] it passes on: S3 by method, DynamoDB, SQS
+//! and Timestream by `X-Amz-Target`, iot-data by path. Its [`Plan`] says which call is lost before it arrives, done
 //! without an answer, late, refused as overloaded services refuse, done in part, or the last thing that
 //! the calling process lived to see.
 //!

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 /// Stands between functions and the AWS endpoint, and makes go wrong what it is told to.
 ///
 /// A plan is rules separated by blanks, each CALLS#NTH[xTIMES]=FAULT. CALLS is `any`, a service (s3,
-/// dynamodb, sqs, iot-data) or service:operation (dynamodb:PutItem, s3:PUT). TIMES is 1, a number, or `*`
+/// dynamodb, sqs, iot-data, timestream) or service:operation (dynamodb:PutItem, s3:PUT). TIMES is 1, a number, or `*`
 /// for an outage. FAULT is lost, answer-lost, late-2000ms, throttled, over-capacity, internal-error,
 /// conflict, or in-part.
 ///
