@@ -7,6 +7,7 @@ use crate::aws;
 use crate::child::Program;
 use crate::endpoint;
 use crate::folder::Folder;
+use crate::options::Options;
 use crate::ports::Ports;
 
 /// The edge's name as a child.
@@ -16,16 +17,15 @@ pub(crate) const SIMULATOR: &str = "simulator";
 
 /// `broker` may hold a password, so it is not among the arguments, which everybody sees.
 pub(crate) fn edge(
-    binaries: &Path,
-    checkout: &Path,
+    options: &Options,
     broker: String,
     aws_endpoint: &str,
     ports: Ports,
     folder: &Folder,
 ) -> Program {
-    let arguments = [
+    let mut arguments = vec![
         "--template".to_owned(),
-        checkout.join("template.yaml").display().to_string(),
+        options.checkout.join("template.yaml").display().to_string(),
         "--outputs".to_owned(),
         folder.outputs().display().to_string(),
         "--functions".to_owned(),
@@ -33,10 +33,13 @@ pub(crate) fn edge(
         "--iot-data".to_owned(),
         format!("127.0.0.1:{}", ports.iot_data),
     ];
+    if let Some(redelivery) = options.redelivery {
+        arguments.extend(["--visibility-timeout".to_owned(), redelivery.as_secs().to_string()]);
+    }
     Program {
         name: EDGE.to_owned(),
-        executable: binaries.join(EDGE),
-        arguments: arguments.to_vec(),
+        executable: options.binaries.join(EDGE),
+        arguments,
         environment: [("EDGE_MQTT".to_owned(), broker)]
             .into_iter()
             .chain(aws::environment(aws_endpoint))

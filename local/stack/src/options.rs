@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::ports::Ports;
 
@@ -36,7 +37,10 @@ pub struct Options {
     pub instances: usize,
     /// How many devices are simulated. Zero: no simulator, and no sample devices in the registry.
     pub devices: u32,
-    /// Settings of the functions that differ from those of template.yaml.
+    /// After how long a message that could not be handled comes again, in whole seconds; `None` is the edge's default.
+    pub redelivery: Option<Duration>,
+    /// Settings of the functions that differ from those of template.yaml and of the local system, as the address of a
+    /// proxy in place of a store's.
     pub settings: Vec<(String, String)>,
 }
 
@@ -74,6 +78,7 @@ impl Default for Options {
             metric_store: MetricStore::default(),
             instances: 2,
             devices: 0,
+            redelivery: None,
             settings: Vec::new(),
         }
     }

@@ -166,13 +166,12 @@ impl Stack {
 
     async fn start_edge(&mut self) -> Result<()> {
         info!("starting the edge between broker, queue and functions");
-        let Options { binaries, checkout, .. } = &self.options;
         let mqtt = match Secure::of(&self.options, &self.folder) {
             Some(secure) => secure.broker_for_edge(self.ports.mqtt)?,
             None => self.broker(),
         };
         let endpoint = self.endpoint_url();
-        let program = edge::edge(binaries, checkout, mqtt, &endpoint, self.ports, &self.folder);
+        let program = edge::edge(&self.options, mqtt, &endpoint, self.ports, &self.folder);
         let child = self.start_child(program).await?;
         // It listens before it has subscribed, and until then the broker keeps nothing for it.
         ready::until(&child, || ready::said(&child, "ready:")).await?;
