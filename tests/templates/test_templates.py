@@ -96,11 +96,25 @@ class Metrics(unittest.TestCase):
                 self.assertIsNotNone(chapter)
                 self.assertIn(chapter[1], headings)
 
-
     def test_the_alarm_for_slow_batches_knows_the_timeout(self):
         resources = yaml_parse((CHECKOUT / "template.yaml").read_text())["Resources"]
         timeout_s = resources["IngestFunction"]["Properties"]["Timeout"]
         self.assertEqual(resources["Observability"]["Properties"]["Parameters"]["IngestSlowMs"], timeout_s * 800)
+
+
+class IngestQueue(unittest.TestCase):
+    queue = yaml_parse((CHECKOUT / "infra/stores/template.yaml").read_text())["Resources"]["IngestQueue"]["Properties"]
+
+    def test_an_outage_of_two_days_makes_no_dead_letters(self):
+        """What fails is hidden for the visibility timeout before it counts once more."""
+        most = self.queue["RedrivePolicy"]["maxReceiveCount"] * self.queue["VisibilityTimeout"]
+        self.assertGreaterEqual(most, 2 * 24 * 3600)
+        self.assertGreaterEqual(self.queue["MessageRetentionPeriod"], most)
+
+    def test_a_message_stays_hidden_while_ingest_works_on_it(self):
+        resources = yaml_parse((CHECKOUT / "template.yaml").read_text())["Resources"]
+        timeout_s = resources["IngestFunction"]["Properties"]["Timeout"]
+        self.assertEqual(self.queue["VisibilityTimeout"], 6 * timeout_s)
 
 
 class Parameters(unittest.TestCase):
