@@ -67,6 +67,21 @@ impl Call {
         Self { service, operation: operation.into() }
     }
 
+    /// Whether it changes nothing, wherever it goes. One that is not known does.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        match self.service {
+            Service::S3 => matches!(self.operation.as_str(), "GET" | "HEAD"),
+            Service::DynamoDb => {
+                matches!(self.operation.as_str(), "GetItem" | "BatchGetItem" | "Query" | "Scan")
+            }
+            // Receiving hides what is received.
+            Service::Sqs => self.operation == "GetQueueAttributes",
+            Service::Timestream => self.operation == "Query",
+            Service::IotData | Service::Other => false,
+        }
+    }
+
     /// The call that a request is.
     pub(crate) fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());

@@ -1,6 +1,6 @@
 //! The proxy itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +37,8 @@ pub struct Tally {
     pub calls: BTreeMap<Call, usize>,
     /// The faults that they met, by [`Fault::kind`].
     pub faults: BTreeMap<&'static str, usize>,
+    /// Which of the calls, by their numbers from 1, may change something.
+    pub writes: BTreeSet<usize>,
 }
 
 impl Tally {
@@ -260,6 +262,10 @@ impl Shared {
         let fault = lock(&self.progress).next(call);
         let mut tally = lock(&self.tally);
         *tally.calls.entry(call.clone()).or_default() += 1;
+        if !call.only_reads() {
+            let number = tally.total_calls();
+            tally.writes.insert(number);
+        }
         if let Some(fault) = fault {
             *tally.faults.entry(fault.kind()).or_default() += 1;
         }

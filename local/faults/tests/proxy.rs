@@ -109,6 +109,16 @@ async fn a_lost_call_never_arrives_and_one_whose_answer_is_lost_does() {
 }
 
 #[tokio::test]
+async fn calls_that_may_change_something_are_known_by_their_numbers() {
+    let (proxy, _) = proxied("any#2=lost").await;
+    for operation in ["Query", "PutItem", "GetItem", "BatchGetItem", "BatchExecuteStatement"] {
+        // One of them is lost.
+        let _answer = call(&proxy, operation, &json!({})).await;
+    }
+    assert_eq!(proxy.tally().writes, [2, 5].into());
+}
+
+#[tokio::test]
 async fn a_late_call_arrives_although_its_caller_has_gone() {
     let (proxy, memory) = proxied("any#1=late-300ms").await;
     let nothing = json!({});

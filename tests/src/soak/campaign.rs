@@ -69,7 +69,8 @@ pub async fn play_all(
 }
 
 /// The seed's story once for each call that it makes, of ingest and of the watchdog, and each of these faults
-/// at it, so many times in a row. Played once without a fault, to count.
+/// at it, so many times in a row. Played once without a fault, to count. Of deaths that
+/// leave the same behind one is played.
 ///
 /// # Errors
 /// When the world cannot be started, or the story fails without a fault.
@@ -78,11 +79,21 @@ pub async fn at_every_call(seed: u64, faults: &[(Fault, usize)]) -> Result<Vec<T
     let report = Trial::with_plans(seed, Plan::none(), None).play(&mut world).await?;
     world.stop().await;
     ensure!(report.differences.is_empty(), "without a fault: {}", report.differences.join("\n"));
-    let calls = [(Whose::Ingest, report.ingest_calls), (Whose::Watchdog, report.watchdog_calls)];
-    let calls =
-        calls.into_iter().flat_map(|(whose, calls)| (1..=calls).map(move |nth| (whose, nth)));
-    let trials = calls.flat_map(|(whose, nth)| {
-        faults.iter().map(move |(fault, times)| Trial::at_call(seed, whose, nth, *fault, *times))
-    });
-    Ok(trials.collect())
+    let mut trials = Vec::new();
+    for (whose, calls) in
+        [(Whose::Ingest, report.ingest_calls), (Whose::Watchdog, report.watchdog_calls)]
+    {
+        for nth in 1..=calls.count {
+            for (fault, times) in faults {
+                let is_like_no_other = match fault {
+                    Fault::Killed(moment) => calls.is_a_death_of_its_own(nth, *moment),
+                    _ => true,
+                };
+                if is_like_no_other {
+                    trials.push(Trial::at_call(seed, whose, nth, *fault, *times));
+                }
+            }
+        }
+    }
+    Ok(trials)
 }

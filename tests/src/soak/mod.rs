@@ -21,10 +21,11 @@ pub mod summary;
 mod verify;
 pub mod world;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use anyhow::Result;
-use faults::{Calls, Fault, Plan, Rule, Times};
+use faults::{Calls, Fault, Moment, Plan, Rule, Tally, Times};
 
 use self::misfortune::Misfortune;
 use self::model::When;
@@ -67,10 +68,48 @@ pub struct Report {
     pub differences: Vec<String>,
     /// In numbers.
     pub summary: Summary,
-    /// How many calls the processes of ingest made while things could go wrong.
-    pub ingest_calls: usize,
-    /// How many the watchdog made.
-    pub watchdog_calls: usize,
+    /// The calls of the first process of ingest while things could go wrong.
+    pub ingest_calls: CallsMade,
+    /// Those of the watchdog.
+    pub watchdog_calls: CallsMade,
+}
+
+/// Calls of a process, numbered from 1.
+#[derive(Clone, Debug)]
+pub struct CallsMade {
+    /// How many.
+    pub count: usize,
+    /// Those that may change something.
+    writes: BTreeSet<usize>,
+    /// The first ones of invocations.
+    first: BTreeSet<usize>,
+}
+
+impl CallsMade {
+    /// `first` are the numbers of the first calls of invocations in the later tally.
+    fn between(before: &Tally, after: &Tally, first: &BTreeSet<usize>) -> Self {
+        let earlier = before.total_calls();
+        let later = |numbers: &BTreeSet<usize>| {
+            numbers
+                .iter()
+                .filter(|number| **number > earlier)
+                .map(|number| number - earlier)
+                .collect()
+        };
+        let count = after.total_calls() - earlier;
+        Self { count, writes: later(&after.writes), first: later(first) }
+    }
+
+    /// Whether to die at this moment of the `nth` call is like no other death. What a process leaves behind is what its
+    /// calls have changed. So it dies before each call that may change something, and when the last one of an invocation
+    /// is done, of which nobody hears then. At any other moment it leaves what it leaves at the next of these.
+    #[must_use]
+    pub fn is_a_death_of_its_own(&self, nth: usize, moment: Moment) -> bool {
+        match moment {
+            Moment::Before => self.writes.contains(&nth),
+            Moment::After => nth == self.count || self.first.contains(&(nth + 1)),
+        }
+    }
 }
 
 impl Trial {
@@ -157,5 +196,29 @@ impl fmt::Display for Trial {
                 write!(f, " --plan '{ingest}' --watchdog-plan '{watchdog}'")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use faults::{Call, Service};
+
+    use super::*;
+
+    #[test]
+    fn a_process_dies_before_each_call_that_changes_something_and_at_the_end_of_each_invocation() {
+        let tally = |count: usize, writes: &[usize]| Tally {
+            calls: [(Call::new(Service::S3, "PUT"), count)].into(),
+            writes: writes.iter().copied().collect(),
+            ..Tally::default()
+        };
+        // Ten calls from the 101st on, of two invocations.
+        let before = tally(100, &[50]);
+        let after = tally(110, &[50, 102, 103, 107]);
+        let calls = CallsMade::between(&before, &after, &[7, 101, 106].into());
+        let deaths = |moment| -> Vec<_> {
+            (1..=calls.count).filter(|nth| calls.is_a_death_of_its_own(*nth, moment)).collect()
+        };
+        assert_eq!((deaths(Moment::Before), deaths(Moment::After)), (vec![2, 3, 7], vec![5, 10]));
     }
 }

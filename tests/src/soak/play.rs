@@ -1,6 +1,6 @@
 //! Playing a seed: orders, the story in batches under misfortune, and the watchdog when it is told.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::CallsMade;
 use super::function::Ended;
 use super::misfortune::Misfortune;
 use super::queue::{self, Counts, Queue};
@@ -59,6 +60,8 @@ pub(super) struct Stage<'a> {
     /// A batch has ended: what waited for it may be ready.
     changed: Notify,
     deaths: Mutex<usize>,
+    /// The number of the first call of each invocation of ingest, among all of its process.
+    first_calls: Mutex<BTreeSet<usize>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,6 +75,7 @@ impl<'a> Stage<'a> {
             queue: Mutex::new(Queue::new(story, misfortune, dice(seed, 5))),
             changed: Notify::new(),
             deaths: Mutex::default(),
+            first_calls: Mutex::default(),
         }
     }
 
@@ -85,14 +89,14 @@ impl<'a> Stage<'a> {
     }
 
     /// Delivers everything but the stragglers, while what goes wrong goes wrong, and then what is left.
-    /// How many calls were made under the plans.
+    /// The calls that the first process made under its plan.
     pub(super) async fn tell(
         &self,
         world: &mut World,
         cast: &Cast,
         misfortune: &Misfortune,
-    ) -> Result<usize> {
-        let before = calls(world);
+    ) -> Result<CallsMade> {
+        let before = world.ingest[0].proxy.tally();
         for (ingest, plan) in world.ingest.iter().zip(&misfortune.plans) {
             ingest.proxy.set_plan(plan.clone());
         }
@@ -105,7 +109,8 @@ impl<'a> Stage<'a> {
             ingest.proxy.settled().await;
             ingest.proxy.set_plan(Plan::none());
         }
-        let calls = calls(world) - before;
+        let after = world.ingest[0].proxy.tally();
+        let calls = CallsMade::between(&before, &after, &lock(&self.first_calls));
         self.queue().calm_down();
         self.finish(world, working).await?;
         register(&mut world.api, cast, Registration::Afterwards).await?;
@@ -113,12 +118,16 @@ impl<'a> Stage<'a> {
     }
 
     /// The watchdog looks, dies perhaps, and looks again, while the queue delivers once more what is done;
-    /// then stragglers come. How many calls the watchdog made before they came.
-    pub(super) async fn watch(&self, world: &mut World, misfortune: &Misfortune) -> Result<usize> {
+    /// then stragglers come. The calls that the watchdog made before they came.
+    pub(super) async fn watch(
+        &self,
+        world: &mut World,
+        misfortune: &Misfortune,
+    ) -> Result<CallsMade> {
         let working = misfortune.plans.len();
         self.queue().replay(0.2);
         let World { ingest, watchdog, .. } = world;
-        let before = watchdog.proxy.tally().total_calls();
+        let before = watchdog.proxy.tally();
         let looks = async {
             for plan in &misfortune.watchdog {
                 watchdog.proxy.set_plan(plan.clone());
@@ -133,7 +142,7 @@ impl<'a> Stage<'a> {
         };
         let work = ingest.iter_mut().take(working).map(|ingest| self.work(ingest, usize::MAX));
         tokio::try_join!(try_join_all(work), looks)?;
-        let calls = watchdog.proxy.tally().total_calls() - before;
+        let calls = CallsMade::between(&before, &watchdog.proxy.tally(), &BTreeSet::new());
         {
             let mut queue = self.queue();
             queue.let_everybody_come();
@@ -192,6 +201,7 @@ impl<'a> Stage<'a> {
 
     async fn deliver(&self, ingest: &mut Exposed, batch: &[usize]) -> Result<HashSet<usize>> {
         let event = queue::event(self.story, batch);
+        lock(&self.first_calls).insert(ingest.proxy.tally().total_calls() + 1);
         Ok(match ingest.function.invoke(&event).await? {
             Ended::Answered(answer) => match queue::failed(&answer, batch) {
                 Some(failed) => failed,
@@ -212,9 +222,4 @@ async fn look(watchdog: &mut Exposed) -> Result<()> {
         Ended::Answered(_) => Ok(()),
         ended => bail!("without a fault the watchdog has {ended:?}"),
     }
-}
-
-/// How many calls the processes of ingest have made.
-fn calls(world: &World) -> usize {
-    world.ingest.iter().map(|ingest| ingest.proxy.tally().total_calls()).sum()
 }
