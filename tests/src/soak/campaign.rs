@@ -14,6 +14,9 @@ use super::{Report, Trial, Whose};
 /// Processes of ingest in a world.
 pub const PROCESSES: usize = 2;
 
+/// Trials that are played in a world before another one is started: its endpoint gets slower the more it holds.
+const TRIALS_A_WORLD: usize = 50;
+
 /// A trial that was played.
 #[derive(Debug)]
 pub struct Ended {
@@ -53,7 +56,14 @@ pub async fn play_all(
     let stop = || while take().is_some() {};
     let play = async || {
         let mut world = World::start(PROCESSES).await?;
+        let mut played = 0;
         while let Some(trial) = take() {
+            if played == TRIALS_A_WORLD {
+                world.stop().await;
+                world = World::start(PROCESSES).await?;
+                played = 0;
+            }
+            played += 1;
             let result = trial.play(&mut world).await;
             let is_good = result.as_ref().is_ok_and(|report| report.differences.is_empty());
             let logs = (!is_good).then(|| world.keep_logs());
