@@ -1,6 +1,7 @@
 //! What a batch came to, for the operator.
 
 use std::collections::HashSet;
+use std::ops::AddAssign;
 
 use meter_core::id::Mid;
 use meter_core::observe::with_causes;
@@ -61,6 +62,42 @@ impl Counts {
     }
 }
 
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        // Each by its name, so that the compiler knows of one that is forgotten.
+        let Self {
+            received,
+            stored,
+            doubled,
+            quarantined,
+            failed,
+            unregistered,
+            metrics_refused,
+            too_late,
+            superseded,
+            repeats,
+            late,
+            restarts,
+            judged_late,
+            conflicts,
+        } = other;
+        self.received += received;
+        self.stored += stored;
+        self.doubled += doubled;
+        self.quarantined += quarantined;
+        self.failed += failed;
+        self.unregistered += unregistered;
+        self.metrics_refused += metrics_refused;
+        self.too_late += too_late;
+        self.superseded += superseded;
+        self.repeats += repeats;
+        self.late += late;
+        self.restarts += restarts;
+        self.judged_late += judged_late;
+        self.conflicts += conflicts;
+    }
+}
+
 impl Counts {
     pub(super) fn add(&mut self, before: &DeviceState, after: &DeviceState) {
         let more = |after: u64, before: u64| usize::try_from(after - before).unwrap_or(usize::MAX);
@@ -100,15 +137,6 @@ impl Run {
 
     pub(super) fn merge(&mut self, other: Self) {
         self.failed.extend(other.failed);
-        self.counts.stored += other.counts.stored;
-        self.counts.quarantined += other.counts.quarantined;
-        self.counts.metrics_refused += other.counts.metrics_refused;
-        self.counts.too_late += other.counts.too_late;
-        self.counts.superseded += other.counts.superseded;
-        self.counts.repeats += other.counts.repeats;
-        self.counts.late += other.counts.late;
-        self.counts.restarts += other.counts.restarts;
-        self.counts.judged_late += other.counts.judged_late;
-        self.counts.conflicts += other.counts.conflicts;
+        self.counts += other.counts;
     }
 }

@@ -480,6 +480,18 @@ async fn a_topic_that_is_away_holds_nothing_up_and_people_hear_of_it_when_it_is_
 }
 
 #[tokio::test]
+async fn a_sample_that_rules_have_gone_beyond_is_counted() {
+    let memory = Memory::new();
+    register(&memory, "a").await;
+    RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
+    let ingest = ingest_with(&memory, telling());
+    let outcome = ingest.handle(&[reading("a", 10, "pf", 11.0)], now()).await;
+    assert_eq!(outcome.counts.judged_late, 0);
+    let outcome = ingest.handle(&[reading("a", 5, "pf", 12.0)], now()).await;
+    assert_eq!(outcome.counts.judged_late, 1);
+}
+
+#[tokio::test]
 async fn what_nobody_could_be_told_for_a_day_is_given_up() {
     let memory = Memory::new();
     register(&memory, "a").await;
