@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use faults::Plan;
+use faults::{Plan, Service};
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::CallsMade;
@@ -129,15 +132,21 @@ impl<'a> Stage<'a> {
         let World { ingest, watchdog, .. } = world;
         let before = watchdog.proxy.tally();
         let looks = async {
+            let mut is_early = false;
             for plan in &misfortune.watchdog {
+                let asked = asked_for_the_queue(watchdog);
                 watchdog.proxy.set_plan(plan.clone());
                 // What becomes of it does not matter: there will be another one.
                 if let Ended::Died = watchdog.function.invoke(&json!({})).await? {
                     *lock(&self.deaths) += 1;
                 }
                 watchdog.proxy.settled().await;
+                is_early |= asked_for_the_queue(watchdog) > asked + 1;
             }
             watchdog.proxy.set_plan(Plan::none());
+            if is_early {
+                until_the_next_minute().await;
+            }
             look(watchdog).await
         };
         let work = ingest.iter_mut().take(working).map(|ingest| self.work(ingest, usize::MAX));
@@ -214,6 +223,18 @@ impl<'a> Stage<'a> {
             }
         })
     }
+}
+
+/// How often the watchdog has asked how long the queue is. One that hears no answer, and so does not know whether ingest is
+/// behind, leaves who is silent and what is missing to the next minute's.
+fn asked_for_the_queue(watchdog: &Exposed) -> usize {
+    let calls = watchdog.proxy.tally().calls;
+    calls.iter().filter(|(call, _)| call.service == Service::Sqs).map(|(_, times)| times).sum()
+}
+
+async fn until_the_next_minute() {
+    let over = Timestamp::now().as_second().rem_euclid(60).unsigned_abs();
+    sleep(Duration::from_secs(60 - over)).await;
 }
 
 /// The watchdog looks, and nothing goes wrong.
