@@ -11,11 +11,12 @@ TESTS := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --
 
 SECONDS ?= 60
 SEEDS ?= 100
+TROUBLE ?= 60
 CARGO_FUZZ := 0.13.1
 CARGO_MACHETE := 0.9.2
 FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
 
-.PHONY: help setup run recount reset test fuzz soak lint bench bench-rules bench-history clean redrive replay notifications deploy-local audit
+.PHONY: help setup run recount reset test fuzz soak outages lint bench bench-rules bench-history clean redrive replay notifications deploy-local audit
 
 help:
 	@echo 'Targets:'
@@ -81,6 +82,10 @@ fuzz: ## Fuzz each parser for SECONDS=60, beyond what `make test` tries
 soak: setup ## Play SEEDS=100 random stories with random faults, against a model of what must be there (docs/soak.md)
 	@cargo build --workspace --bins --profile $(PROFILE)
 	@cargo run --quiet --bin soak --profile $(PROFILE) -- --seeds $(SEEDS)
+
+outages: setup ## Take each store away for TROUBLE=60 seconds under load, and hold what is there afterwards against what was said
+	@cargo build --workspace --bins
+	@TROUBLE_S=$(TROUBLE) cargo test --quiet --workspace --test soak -- --test-threads 1 --nocapture outage
 
 lint: ## Formatting, clippy, shell scripts, templates, spelling
 	@local/setup test

@@ -24,9 +24,9 @@ use self::witness::Witness;
 /// Longer than any machine that is not broken takes.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// How long the queue is looked at in each trouble, when everything has been said in it: what fails comes again
-/// several times meanwhile.
-const TROUBLE: Duration = Duration::from_secs(5);
+/// For how many seconds the queue is looked at in each trouble, when everything has been said in it: what fails comes again
+/// several times meanwhile. The variable `TROUBLE_S` says something else, in seconds; what is said grows with it.
+const TROUBLE_S: usize = 5;
 
 /// After how long it does.
 const REDELIVERY: Duration = Duration::from_secs(2);
@@ -34,8 +34,8 @@ const REDELIVERY: Duration = Duration::from_secs(2);
 /// Devices that publish in every trouble. Half of them are registered.
 const CLIENTS: usize = 8;
 
-/// Messages of each of them in each trouble, and the time from one to the next.
-const MESSAGES: usize = 15;
+/// Messages of each of them for each second of a trouble, and the time from one to the next.
+const MESSAGES_A_SECOND: usize = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Something that goes wrong until it is over.
@@ -109,7 +109,9 @@ async fn go_through(metric_store: MetricStore, troubles: &[Trouble]) -> Result<(
     let rule = json!({"name": "Overheated", "metric": "temperature", "operator": ">", "threshold": 90, "clear": 85});
     system.post("/api/alert-rules", rule).await?;
 
-    let messages = CLIENTS * MESSAGES * troubles.len();
+    let trouble_s = trouble_s()?;
+    let each = MESSAGES_A_SECOND * trouble_s;
+    let messages = CLIENTS * each * troubles.len();
     let shape =
         Shape { prefix: "outage", run: 1_750_000_000, clients: CLIENTS, messages, measurements: 2 };
     let loads = shape.devices();
@@ -125,14 +127,14 @@ async fn go_through(metric_store: MetricStore, troubles: &[Trouble]) -> Result<(
         println!("{}", trouble.plan);
         let id = format!("witness-{number}");
         let mut witness = Witness::arrive(system, &id).await?;
-        let said = MESSAGES * number..MESSAGES * (number + 1);
+        let said = each * number..each * (number + 1);
         let slices = loads.iter().map(|load| (load, &load.messages[said.clone()]));
         let publish = clients.iter_mut().zip(slices).map(|(client, of)| publish(client, of));
         let passes = async {
             let before = stage.faults();
             stage.set_plan(trouble.plan)?;
             tokio::try_join!(try_join_all(publish), witness.speak())?;
-            look_at_the_queue(&stage, trouble.holds).await?;
+            look_at_the_queue(&stage, trouble.holds, trouble_s).await?;
             ensure!(stage.faults() > before, "{} met nobody", trouble.plan);
             stage.set_plan("")
         };
@@ -164,6 +166,13 @@ async fn go_through(metric_store: MetricStore, troubles: &[Trouble]) -> Result<(
     Ok(())
 }
 
+fn trouble_s() -> Result<usize> {
+    match std::env::var("TROUBLE_S") {
+        Ok(text) => text.parse().with_context(|| format!("TROUBLE_S={text}")),
+        Err(_) => Ok(TROUBLE_S),
+    }
+}
+
 async fn publish(
     client: &mut Device,
     (load, messages): (&DeviceLoad, &[LoadMessage]),
@@ -176,10 +185,11 @@ async fn publish(
 }
 
 /// Waits until the queue holds what it must, and sees to it that it does so as long as the trouble lasts.
-async fn look_at_the_queue(stage: &Stage, holds: Holds) -> Result<()> {
+async fn look_at_the_queue(stage: &Stage, holds: Holds, trouble_s: usize) -> Result<()> {
+    let measured = CLIENTS * MESSAGES_A_SECOND * trouble_s;
     let least = match holds {
-        Holds::All => CLIENTS * MESSAGES + witness::SPOKEN,
-        Holds::Telemetry => CLIENTS * MESSAGES + witness::MEASURED,
+        Holds::All => measured + witness::SPOKEN,
+        Holds::Telemetry => measured + witness::MEASURED,
         Holds::Some | Holds::Awhile => 1,
     };
     let holds_enough = async || {
@@ -189,7 +199,7 @@ async fn look_at_the_queue(stage: &Stage, holds: Holds) -> Result<()> {
     };
     // The edge may still be handing them over.
     stage.system.eventually("what cannot be stored is in the queue", holds_enough).await?;
-    let end = Instant::now() + TROUBLE;
+    let end = Instant::now() + Duration::from_secs(trouble_s as u64);
     while Instant::now() < end {
         if !matches!(holds, Holds::Awhile) {
             holds_enough().await?;
