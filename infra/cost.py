@@ -39,7 +39,7 @@ SECONDS = 30 * 24 * 3600  # a month
 POLLERS = 5
 # What the functions write into their logs: a line of metrics a batch, with Lambda's three.
 LOG_BYTES_A_BATCH = 2_500
-ALARMS = 16
+ALARMS = 18
 METRICS = 24
 # Lambda traces the first invocation of a second and a twentieth of the others.
 TRACED = 0.05

@@ -7,6 +7,7 @@ from world import World
 
 def play(world: World) -> None:
     _registry(world)
+    _claims(world)
     _telemetry(world)
     _commands(world)
     _rollups(world)
@@ -55,6 +56,14 @@ def _registry(world: World) -> None:
     world.rest("devices", "POST", "/api/devices/a/heartbeat")
     world.rest("devices", "PUT", "/api/devices/a/status", {"connection_status": "offline", "fw_version": "1.0.0"})
     world.rest("devices", "GET", "/api/devices/a/status")
+
+
+def _claims(world: World) -> None:
+    body = {"device_id": "claimed", "device_name": "claimed", "claimable": True}
+    status, answer = world.rest("devices", "POST", "/api/devices", body)
+    assert status == 201, answer
+    for certificate, allowed in (("a" * 64, True), ("b" * 64, False)):
+        assert world.claim("claimed", certificate) == {"allowProvisioning": allowed}
 
 
 def _telemetry(world: World) -> None:

@@ -37,7 +37,7 @@ OF_AWS = {
 def emitted() -> dict[str, set[str]]:
     """The metrics that each function's code emits, by the function's name."""
     found = {}
-    for function in ("ingest", "watchdog"):
+    for function in ("ingest", "watchdog", "provisioning"):
         files = (CHECKOUT / f"functions/{function}/src").rglob("*.rs")
         # Unit tests, at the end of a file, have names of their own.
         sources = "".join(path.read_text().split("#[cfg(test)]\nmod")[0] for path in files)
@@ -147,6 +147,12 @@ class Cost(unittest.TestCase):
             [sys.executable, CHECKOUT / "infra/cost.py", "--table"], capture_output=True, text=True, check=True
         )
         self.assertIn(made.stdout, (CHECKOUT / "docs/cost.md").read_text())
+
+    def test_the_model_counts_every_alarm(self):
+        sys.path.insert(0, str(CHECKOUT / "infra"))
+        import cost
+
+        self.assertEqual(cost.ALARMS, len(alarms()))
 
     def test_twice_the_devices_cost_twice_the_messages_and_no_more_than_twice_in_all(self):
         sys.path.insert(0, str(CHECKOUT / "infra"))

@@ -50,6 +50,8 @@ impl System {
                 metadata: Map::new(),
                 config: Map::new(),
                 command_key: None,
+                claimable: false,
+                claimed_by: None,
                 created_at: t(NOW),
                 updated_at: t(NOW),
                 revision: 0,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::id::DeviceId;
+use crate::id::{CertificateId, DeviceId};
 use crate::time::Timestamp;
 
 /// Whether the owner uses the device.
@@ -56,6 +56,10 @@ pub struct Device {
     pub config: Map<String, Value>,
     /// The secret, as text, with which its commands are signed; none: they are not.
     pub command_key: Option<String>,
+    /// Whether fleet provisioning may give its name to who claims it; the first claim ends that.
+    pub claimable: bool,
+    /// The certificate that fleet provisioning gave its name to last.
+    pub claimed_by: Option<CertificateId>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When this row was changed last.
@@ -101,6 +105,8 @@ mod tests {
                 metadata: Map::new(),
                 config: config.as_object().unwrap().clone(),
                 command_key: None,
+                claimable: false,
+                claimed_by: None,
                 created_at: Timestamp::EPOCH,
                 updated_at: Timestamp::EPOCH,
                 revision: 0,

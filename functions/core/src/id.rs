@@ -65,6 +65,34 @@ impl fmt::Display for DeviceId {
     }
 }
 
+/// A certificate's name in AWS IoT: 64 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CertificateId(String);
+
+impl TryFrom<String> for CertificateId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            true => Ok(Self(text)),
+            false => Err("a certificate id is 64 hex digits"),
+        }
+    }
+}
+
+impl From<CertificateId> for String {
+    fn from(id: CertificateId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for CertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// One of the [`SHARDS`] partitions of an index over the fleet; as text two digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shard(u8);

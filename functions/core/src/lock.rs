@@ -1,10 +1,12 @@
-//! Changing a device's state under its optimistic lock: read, decide, write; whoever loses reads and
-//! decides again, and never overwrites.
+//! Changing a device's state, or its row of the registry, under an optimistic lock: read, decide, write; whoever loses
+//! reads and decides again, and never overwrites.
 
+use crate::device::Device;
 use crate::id::DeviceId;
 use crate::retry;
 use crate::state::DeviceState;
-use crate::store::{StateStore, StateWrite, StoreError, WriteError};
+use crate::store::{DeviceStore, StateStore, StateWrite, StoreError, WriteError};
+use crate::time::Timestamp;
 
 /// Applies `change` to the state of a device (a new one, if it was never heard) and stores it; returns
 /// the state as stored. `change` runs once an attempt, each time on a fresh read.
@@ -44,10 +46,46 @@ pub async fn save<S: StateStore>(states: &S, write: StateWrite) -> Result<Device
     Ok(state)
 }
 
+/// Why a row of the registry is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum Unchanged<E> {
+    /// No device of this id is registered.
+    #[error("not registered")]
+    NotRegistered,
+    /// What was to change it says no.
+    #[error("refused: {0}")]
+    Refused(E),
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Applies `change` to a device's row of the registry and stores it; returns the row as stored, but for its revision.
+/// `change` runs once an attempt, each time on a fresh read.
+pub async fn change_device<D: DeviceStore, E: Send>(
+    registry: &D,
+    id: &DeviceId,
+    now: Timestamp,
+    change: impl Fn(&mut Device) -> Result<(), E> + Send + Sync,
+) -> Result<Device, Unchanged<E>> {
+    for attempt in 0..retry::ATTEMPTS {
+        let before = registry.get(id).await?.ok_or(Unchanged::NotRegistered)?;
+        let mut after = before.clone();
+        change(&mut after).map_err(Unchanged::Refused)?;
+        after.updated_at = now.max(before.updated_at);
+        match registry.update(&before, &after).await {
+            Ok(()) => return Ok(after),
+            Err(WriteError::Conflict) => retry::pause(attempt).await,
+            Err(WriteError::Store(error)) => return Err(error.into()),
+        }
+    }
+    Err(contended().into())
+}
+
 /// What to say when the retries for a lock have ended.
 pub fn contended() -> StoreError {
     StoreError::Unavailable {
-        operation: "the lock of a device's state",
+        operation: "the lock of a device",
         source: format!("lost {} times in a row", retry::ATTEMPTS).into(),
     }
 }

@@ -127,6 +127,8 @@ async fn register(memory: &Memory, device: usize, at: Timestamp) -> Result<()> {
         metadata: serde_json::Map::new(),
         config: serde_json::Map::new(),
         command_key: None,
+        claimable: false,
+        claimed_by: None,
         created_at: at,
         updated_at: at,
         revision: 1,

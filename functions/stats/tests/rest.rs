@@ -39,6 +39,8 @@ async fn register(memory: &Memory, id: &str, status: DeviceStatus, is_online: bo
         metadata: Map::new(),
         config: Map::new(),
         command_key: None,
+        claimable: false,
+        claimed_by: None,
         created_at: now,
         updated_at: now,
         revision: 0,

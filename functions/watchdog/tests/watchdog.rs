@@ -84,6 +84,8 @@ async fn register(memory: &Memory, device: &str, config: Value) {
         metadata: Map::new(),
         config: config.as_object().unwrap().clone(),
         command_key: None,
+        claimable: false,
+        claimed_by: None,
         created_at: second(0),
         updated_at: second(0),
         revision: 0,

@@ -91,6 +91,8 @@ pub(crate) fn device(device_id: &str, created_at: Timestamp) -> Device {
         metadata: object(hostile()),
         config: Map::new(),
         command_key: Some("é\n".to_owned()),
+        claimable: true,
+        claimed_by: None,
         created_at,
         updated_at: created_at,
         revision: 0,

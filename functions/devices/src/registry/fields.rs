@@ -16,8 +16,8 @@ const MAX_TEXT: usize = 255;
 const MAX_METADATA_BYTES: usize = 100 * 1024;
 
 /// What an update may change.
-const CHANGEABLE: [&str; 6] =
-    ["device_name", "device_type", "location", "status", "metadata", "command_key"];
+const CHANGEABLE: [&str; 7] =
+    ["device_name", "device_type", "location", "status", "metadata", "command_key", "claimable"];
 
 /// Characters of a `command_key`: fewer can be guessed.
 const KEY_LENGTH: RangeInclusive<usize> = 16..=128;
@@ -38,6 +38,8 @@ pub(super) fn new_device(body: &Map<String, Value>, now: Timestamp) -> Result<De
         metadata: metadata(&fields)?,
         config: Map::new(),
         command_key: command_key(&fields)?,
+        claimable: fields.flag("claimable")?.unwrap_or_default(),
+        claimed_by: None,
         created_at: now,
         updated_at: now,
         revision: 0,
@@ -69,6 +71,10 @@ pub(super) fn change_device(device: &mut Device, body: &Map<String, Value>) -> R
     }
     if fields.has("command_key") {
         device.command_key = command_key(&fields)?;
+    }
+    if fields.has("claimable") {
+        let none = || fields.wrong("claimable", "must be true or false");
+        device.claimable = fields.flag("claimable")?.ok_or_else(none)?;
     }
     Ok(())
 }

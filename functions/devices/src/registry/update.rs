@@ -2,9 +2,9 @@ use meter_core::device::Device;
 use meter_core::http::body;
 use meter_core::http::{Answer, Failure, Problem, Request};
 use meter_core::id::DeviceId;
-use meter_core::store::{DeviceStore, StateStore, WriteError};
+use meter_core::lock::{self, Unchanged};
+use meter_core::store::{DeviceStore, StateStore};
 use meter_core::time::Timestamp;
-use meter_core::{lock, retry};
 
 use super::{View, fields};
 use crate::{known, no_device};
@@ -27,23 +27,16 @@ where
     Ok(Answer::ok(&View::new(device, Some(&state)))?.with_etag())
 }
 
-/// Changes a row of the registry under its revision; who loses reads and decides again.
+/// Changes a row of the registry.
 pub(crate) async fn change<D: DeviceStore>(
     registry: &D,
     id: &DeviceId,
     now: Timestamp,
-    change: impl Fn(&mut Device) -> Result<(), Problem> + Sync,
+    change: impl Fn(&mut Device) -> Result<(), Problem> + Send + Sync,
 ) -> Result<Device, Failure> {
-    for attempt in 0..retry::ATTEMPTS {
-        let before = registry.get(id).await?.ok_or_else(no_device)?;
-        let mut after = before.clone();
-        change(&mut after)?;
-        after.updated_at = now.max(before.updated_at);
-        match registry.update(&before, &after).await {
-            Ok(()) => return Ok(after),
-            Err(WriteError::Conflict) => retry::pause(attempt).await,
-            Err(WriteError::Store(error)) => return Err(error.into()),
-        }
-    }
-    Err(lock::contended().into())
+    lock::change_device(registry, id, now, change).await.map_err(|unchanged| match unchanged {
+        Unchanged::NotRegistered => no_device().into(),
+        Unchanged::Refused(problem) => problem.into(),
+        Unchanged::Store(error) => error.into(),
+    })
 }

@@ -1,5 +1,7 @@
+use std::ops::Not;
+
 use meter_core::device::{Device, DeviceStatus};
-use meter_core::id::DeviceId;
+use meter_core::id::{CertificateId, DeviceId};
 use meter_core::state::{Connection, DeviceState};
 use meter_core::time::Timestamp;
 use serde::Serialize;
@@ -21,6 +23,10 @@ pub(crate) struct View {
     created_at: Timestamp,
     updated_at: Timestamp,
     metadata: Map<String, Value>,
+    #[serde(skip_serializing_if = "Not::not")]
+    claimable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claimed_by: Option<CertificateId>,
 }
 
 impl View {
@@ -39,6 +45,8 @@ impl View {
             created_at: device.created_at,
             updated_at: device.updated_at,
             metadata: device.metadata,
+            claimable: device.claimable,
+            claimed_by: device.claimed_by,
         }
     }
 }

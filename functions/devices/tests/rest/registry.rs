@@ -44,6 +44,25 @@ async fn absent_text_is_null_and_a_device_is_active_unless_said_otherwise() {
 }
 
 #[tokio::test]
+async fn a_device_is_claimable_only_while_somebody_says_so() {
+    let system = System::new();
+    let body = json!({"device_id": "a", "device_name": "A", "claimable": true});
+    let created = system.call(post("/api/devices").json(&body)).await.json();
+    assert_eq!(created["claimable"], true);
+    for (change, wanted) in [
+        (json!({"location": "shed"}), json!(true)),
+        (json!({"claimable": false}), json!(null)),
+        (json!({"claimable": true}), json!(true)),
+    ] {
+        let changed = system.call(put("/api/devices/a").json(&change)).await.json();
+        assert_eq!(changed["claimable"], wanted, "{change}");
+    }
+    let plain = json!({"device_id": "b", "device_name": "B", "claimed_by": "a".repeat(64)});
+    let created = system.call(post("/api/devices").json(&plain)).await.json();
+    assert_eq!((&created["claimable"], &created["claimed_by"]), (&json!(null), &json!(null)));
+}
+
+#[tokio::test]
 async fn metadata_may_be_a_string_that_holds_an_object() {
     let system = System::new();
     let body = json!({"device_id": "a", "device_name": "A", "metadata": "{\"owner\": \"SBB\"}"});

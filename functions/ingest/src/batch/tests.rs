@@ -81,6 +81,8 @@ async fn register(memory: &Memory, device: &str) {
         updated_at: second(0),
         revision: 1,
         command_key: None,
+        claimable: false,
+        claimed_by: None,
     };
     let mut state = lock::read_state(memory, &device.device_id).await.unwrap();
     state.register(second(0), &Rules::default());

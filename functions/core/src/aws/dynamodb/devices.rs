@@ -3,6 +3,7 @@
 //! the counts of devices by status, in `#stats#NN`.
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::types::{
@@ -22,7 +23,7 @@ use super::{batch, counters, state};
 use crate::aws::{Clients, unavailable};
 use crate::config::Tables;
 use crate::device::{Device, DeviceStatus};
-use crate::id::{DeviceId, Shard};
+use crate::id::{CertificateId, DeviceId, Shard};
 use crate::state::{Connection, DeviceState};
 use crate::store::{
     Counts, CreateError, DeviceFilter, DeviceStore, FleetCounts, Order, Page, PageRequest, Recount,
@@ -71,6 +72,10 @@ struct Row {
     config: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     command_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    claimable: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claimed_by: Option<CertificateId>,
     created_at: Timestamp,
     updated_at: Timestamp,
     revision: u64,
@@ -94,6 +99,8 @@ fn to_item(device: &Device) -> Result<Item, StoreError> {
         metadata: to_json(&device.metadata)?,
         config: to_json(&device.config)?,
         command_key: device.command_key.clone(),
+        claimable: device.claimable,
+        claimed_by: device.claimed_by.clone(),
         created_at: device.created_at,
         updated_at: device.updated_at,
         revision: device.revision,
@@ -113,6 +120,8 @@ fn from_item(item: Item) -> Result<Device, StoreError> {
         location: row.location,
         status: row.status,
         command_key: row.command_key,
+        claimable: row.claimable,
+        claimed_by: row.claimed_by,
         created_at: row.created_at,
         updated_at: row.updated_at,
         revision: row.revision,

@@ -109,6 +109,8 @@ async fn an_update_replaces_the_revision_that_was_read_and_no_other(ports: &impl
         device_type: None,
         location: Some("Lyon".to_owned()),
         command_key: None,
+        claimable: false,
+        claimed_by: Some("0f".repeat(32).try_into().unwrap()),
         config: object(hostile()),
         updated_at: second(5),
         ..before.clone()

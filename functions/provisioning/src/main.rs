@@ -1,0 +1,42 @@
+// The futures of a claim, the stores and the SDK in one another are a type deeper than the compiler's default.
+#![recursion_limit = "256"]
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use meter_core::aws::{Clients, dynamodb};
+use meter_core::config::{self, Tables};
+use meter_core::observe;
+use meter_core::time::Timestamp;
+use provisioning::{Answer, Request, claim, metrics};
+use tracing::Instrument;
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    observe::init();
+    let tables: Tables = config::load()?;
+    let clients = Clients::from_environment().await;
+    let registry = &dynamodb::Devices::new(&clients, &tables);
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Request>| async move {
+        let request_id = event.context.request_id.as_str();
+        let span = tracing::info_span!(target: observe::TRACE, "claim", request_id);
+        observe::continue_trace(&span, &event.context);
+        let request = &event.payload;
+        let work = async {
+            let now = Timestamp::now();
+            let claimed = claim(registry, request, now).await?;
+            let answer = Answer { allow_provisioning: claimed.is_ok() };
+            // Not what is no id: whoever asks may have put anything there.
+            let device_id = request.device_id().ok().map(tracing::field::display);
+            let (certificate, by) = (&request.certificate_id, &request.claim_certificate_id);
+            match claimed {
+                Ok(()) => tracing::info!(request_id, device_id, %certificate, %by, "claimed"),
+                Err(refusal) => {
+                    tracing::warn!(request_id, device_id, %certificate, %by, "claim refused: {refusal}");
+                }
+            }
+            metrics(answer).emit(now);
+            Ok::<_, Error>(answer)
+        };
+        work.instrument(span).await
+    }))
+    .await
+}
