@@ -14,7 +14,7 @@ SEEDS ?= 100
 TROUBLE ?= 60
 CARGO_FUZZ := 0.13.1
 CARGO_MACHETE := 0.9.2
-FUZZ_TARGETS := $(notdir $(wildcard functions/core/fuzz/corpus/*))
+FUZZ_TARGETS := $(wildcard functions/core/*/fuzz/corpus/*)
 
 .PHONY: help setup run recount reset test fuzz soak outages lint bench bench-rules bench-history clean redrive replay notifications deploy-local audit
 
@@ -73,9 +73,10 @@ test: ## Unit, property and black-box tests, which start stacks of their own; ch
 # Stable's compiler has what libFuzzer needs, behind the door that the variable opens. New inputs are kept in target/fuzz.
 fuzz: ## Fuzz each parser for SECONDS=60, beyond what `make test` tries
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --version $(CARGO_FUZZ) cargo-fuzz
-	@set -e; cd functions/core; for target in $(FUZZ_TARGETS); do \
-	    found=../../target/fuzz/corpus/$$target; mkdir -p $$found; \
-	    RUSTC_BOOTSTRAP=1 cargo fuzz run --target-dir ../../target/fuzz $$target $$found fuzz/corpus/$$target \
+	@set -e; for corpus in $(FUZZ_TARGETS); do \
+	    target=$$(basename $$corpus); crate=$${corpus%/fuzz/*}; \
+	    found=target/fuzz/corpus/$$target; mkdir -p $$found; \
+	    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir $$crate/fuzz --target-dir target/fuzz $$target $$found $$corpus \
 	        -- -max_total_time=$(SECONDS) -print_final_stats=1; \
 	done
 

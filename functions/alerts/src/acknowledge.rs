@@ -1,5 +1,5 @@
-use meter_core::http::{Answer, Failure, Problem, Request};
-use meter_core::store::AlertStore;
+use meter_http::{Answer, Failure, Problem, Request};
+use meter_store::AlertStore;
 use uuid::Uuid;
 
 use crate::view::View;

@@ -1,8 +1,8 @@
-use meter_core::alert::{Alert, Severity};
-use meter_core::http::body::{self, Fields};
-use meter_core::http::{Answer, Failure, Problem, Request, idempotency};
-use meter_core::id::new_id;
-use meter_core::store::{AlertStore, Made};
+use meter_domain::alert::{Alert, Severity};
+use meter_domain::id::new_id;
+use meter_http::body::{self, Fields};
+use meter_http::{Answer, Failure, Problem, Request, idempotency};
+use meter_store::{AlertStore, Made};
 
 use crate::view::View;
 

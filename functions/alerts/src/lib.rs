@@ -6,10 +6,10 @@ mod list;
 mod rules;
 mod view;
 
-use meter_core::http::route::Route;
-use meter_core::http::serve::Function;
-use meter_core::http::{Answer, Failure, Method, Request};
-use meter_core::store::{AlertStore, MetricStore, RuleStore};
+use meter_http::route::Route;
+use meter_http::serve::Function;
+use meter_http::{Answer, Failure, Method, Request};
+use meter_store::{AlertStore, MetricStore, RuleStore};
 
 /// What this function answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

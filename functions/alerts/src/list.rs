@@ -1,7 +1,7 @@
-use meter_core::alert::{AlertState, Severity};
-use meter_core::http::page::{self, MAX_ITEMS, Paging};
-use meter_core::http::{Answer, Failure, Request};
-use meter_core::store::{AlertFilter, AlertStore, Page};
+use meter_domain::alert::{AlertState, Severity};
+use meter_http::page::{self, MAX_ITEMS, Paging};
+use meter_http::{Answer, Failure, Request};
+use meter_store::{AlertFilter, AlertStore, Page};
 
 use crate::view::View;
 

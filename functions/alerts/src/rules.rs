@@ -7,10 +7,10 @@ mod test;
 mod version;
 mod view;
 
-use meter_core::http::page::{self, MAX_ITEMS, Paging};
-use meter_core::http::{Answer, Failure, Problem, Request};
-use meter_core::rule::Rule;
-use meter_core::store::{Page, RuleStore};
+use meter_domain::rule::Rule;
+use meter_http::page::{self, MAX_ITEMS, Paging};
+use meter_http::{Answer, Failure, Problem, Request};
+use meter_store::{Page, RuleStore};
 use uuid::Uuid;
 
 pub(crate) use self::create::create;

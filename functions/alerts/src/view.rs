@@ -1,6 +1,6 @@
-use meter_core::alert::{Alert, AlertState, Severity};
-use meter_core::id::DeviceId;
-use meter_core::time::Timestamp;
+use meter_domain::alert::{Alert, AlertState, Severity};
+use meter_domain::id::DeviceId;
+use meter_domain::time::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 

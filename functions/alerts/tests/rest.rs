@@ -4,18 +4,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use alerts::{Alerts, ROUTES};
-use meter_core::alert::Alert;
-use meter_core::config::{Api, Auth};
-use meter_core::device::{Device, DeviceStatus};
-use meter_core::http::route::Router;
-use meter_core::http::serve::Server;
-use meter_core::http::testing::{Answered, Call, call, get, post};
-use meter_core::id::{DeviceId, new_id};
-use meter_core::in_messages::InMessages;
-use meter_core::state::DeviceState;
-use meter_core::store::memory::Memory;
-use meter_core::store::{AlertStore, DeviceStore};
-use meter_core::time::Timestamp;
+use meter_domain::alert::Alert;
+use meter_domain::device::{Device, DeviceStatus};
+use meter_domain::id::{DeviceId, new_id};
+use meter_domain::state::DeviceState;
+use meter_domain::time::Timestamp;
+use meter_http::route::Router;
+use meter_http::serve::Server;
+use meter_http::settings::{Api, Auth};
+use meter_service::in_messages::InMessages;
+use meter_store::{AlertStore, DeviceStore};
+use meter_testing::http::{Answered, Call, call, get, post};
+use meter_testing::memory::Memory;
 use serde_json::{Map, Value, json};
 
 const NOW: &str = "2026-03-10T12:00:00Z";
@@ -61,7 +61,7 @@ impl System {
         let function = Alerts {
             alerts: memory.clone(),
             rules: memory.clone(),
-            metrics: InMessages::in_memory(&memory),
+            metrics: InMessages::of_one(&memory, 300),
             hold_down_s: 300,
         };
         let api = Api { auth, ..Api::default() };

@@ -4,19 +4,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use alerts::{Alerts, ROUTES};
-use meter_core::archive::Location;
-use meter_core::config::{Api, Auth};
-use meter_core::http::route::Router;
-use meter_core::http::serve::Server;
-use meter_core::http::testing::{Answered, Call, delete, get, post, put};
-use meter_core::id::{DeviceId, Mid};
-use meter_core::in_messages::InMessages;
-use meter_core::message::Category;
-use meter_core::metric::MetricName;
-use meter_core::rule::MAX_RULES;
-use meter_core::store::memory::{Memory, Operation};
-use meter_core::store::{Head, MessageStore, Part, Sample};
-use meter_core::time::Timestamp;
+use meter_domain::archive::Location;
+use meter_domain::id::{DeviceId, Mid};
+use meter_domain::message::Category;
+use meter_domain::metric::MetricName;
+use meter_domain::parts::{Head, Part, Sample};
+use meter_domain::rule::MAX_RULES;
+use meter_domain::time::Timestamp;
+use meter_http::route::Router;
+use meter_http::serve::Server;
+use meter_http::settings::{Api, Auth};
+use meter_service::in_messages::InMessages;
+use meter_store::MessageStore;
+use meter_testing::http::{Answered, Call, delete, get, post, put};
+use meter_testing::memory::{Memory, Operation};
 use serde_json::{Value, json};
 
 const NOW: &str = "2026-03-10T12:00:00Z";
@@ -37,7 +38,7 @@ impl System {
         let function = Alerts {
             alerts: memory.clone(),
             rules: memory.clone(),
-            metrics: InMessages::in_memory(&memory),
+            metrics: InMessages::of_one(&memory, 300),
             hold_down_s: 60,
         };
         let api = Api { auth: Auth::None, ..Api::default() };

@@ -1,10 +1,10 @@
 //! The configuration in force: what accepted `update_config` commands and `PUT …/config` made it.
 
-use meter_core::http::body;
-use meter_core::http::{Answer, Failure, Problem, Request};
-use meter_core::reporting;
-use meter_core::state::Rules;
-use meter_core::store::{DeviceStore, StateStore};
+use meter_domain::state::Rules;
+use meter_http::body;
+use meter_http::{Answer, Failure, Problem, Request};
+use meter_service::reporting;
+use meter_store::{DeviceStore, StateStore};
 use serde_json::{Map, Value};
 
 use crate::registry::change;

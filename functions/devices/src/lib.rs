@@ -8,13 +8,13 @@ mod presence;
 mod registry;
 mod telemetry;
 
-use meter_core::http::route::{Access, Route};
-use meter_core::http::serve::Function;
-use meter_core::http::{Answer, Failure, Method, Problem, Request};
-use meter_core::id::DeviceId;
-use meter_core::outbox::Outbox;
-use meter_core::state::Rules;
-use meter_core::store::{
+use meter_domain::id::DeviceId;
+use meter_domain::state::Rules;
+use meter_http::route::{Access, Route};
+use meter_http::serve::Function;
+use meter_http::{Answer, Failure, Method, Problem, Request};
+use meter_service::outbox::Outbox;
+use meter_store::{
     AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, DeviceStore, MessageStore,
     MetricStore, Notifier, QuarantineStore, RollupStore, StateStore,
 };

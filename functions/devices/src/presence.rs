@@ -1,14 +1,12 @@
 //! Whether a device is there: its heartbeat over HTTP, and an operator's word.
 
-use meter_core::http::body::{self, Fields};
-use meter_core::http::{Answer, Failure, Request};
-use meter_core::id::DeviceId;
-use meter_core::lock;
-use meter_core::outbox::Outbox;
-use meter_core::state::{Connection, DeviceState, Rules};
-use meter_core::store::{
-    AlertStore, CommandPublisher, CommandStore, DeviceStore, Notifier, StateStore,
-};
+use meter_domain::id::DeviceId;
+use meter_domain::state::{Connection, DeviceState, Rules};
+use meter_http::body::{self, Fields};
+use meter_http::{Answer, Failure, Request};
+use meter_service::lock;
+use meter_service::outbox::Outbox;
+use meter_store::{AlertStore, CommandPublisher, CommandStore, DeviceStore, Notifier, StateStore};
 use serde_json::json;
 
 use crate::registry::View;

@@ -6,20 +6,21 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ingest::batch::{Choices, Ingest};
 use ingest::event::Delivery;
-use meter_core::alert::Severity;
-use meter_core::archive::Layout;
-use meter_core::device::{Device, DeviceStatus};
-use meter_core::id::{DeviceId, new_id};
-use meter_core::in_messages::InMessages;
-use meter_core::lock;
-use meter_core::message::Received;
-use meter_core::metric::MetricName;
-use meter_core::outbox::Outbox;
-use meter_core::rule::{Condition, Limits, Operator, Rule, RuleCache, Scope};
-use meter_core::state::Rules;
-use meter_core::store::memory::{Memory, Operation};
-use meter_core::store::{DeviceStore, RuleStore};
-use meter_core::time::Timestamp;
+use meter_domain::alert::Severity;
+use meter_domain::archive::Layout;
+use meter_domain::device::{Device, DeviceStatus};
+use meter_domain::id::{DeviceId, new_id};
+use meter_domain::message::Received;
+use meter_domain::metric::MetricName;
+use meter_domain::rule::{Condition, Limits, Operator, Rule, Scope};
+use meter_domain::state::Rules;
+use meter_domain::time::Timestamp;
+use meter_service::in_messages::InMessages;
+use meter_service::lock;
+use meter_service::outbox::Outbox;
+use meter_service::rule_cache::RuleCache;
+use meter_store::{DeviceStore, RuleStore};
+use meter_testing::memory::{Memory, Operation};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde_json::json;
@@ -77,12 +78,12 @@ async fn measure(rules: usize) -> Result<Run> {
         ttl_days: None,
         require_registration: false,
     };
-    let outbox = Outbox::in_memory(&memory);
+    let outbox = Outbox::of_one(&memory);
     let cache = RuleCache::new(memory.clone(), 60);
     let ingest = Ingest::new(
         memory.clone(),
         memory.clone(),
-        InMessages::in_memory(&memory),
+        InMessages::of_one(&memory, 300),
         outbox,
         cache,
         choices,

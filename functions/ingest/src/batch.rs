@@ -12,26 +12,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use futures::StreamExt;
-use meter_core::archive::{self, Layout, Location, Object};
-use meter_core::id::{DeviceId, Mid};
-use meter_core::message::{Measurement, Message, Received, Unreadable};
-use meter_core::observe::with_causes;
-use meter_core::outbox::Outbox;
-use meter_core::rule::{RuleCache, RuleSet};
-use meter_core::state::{DeviceState, Rules};
-use meter_core::store::{
+use meter_domain::archive::{self, Layout, Location, Object};
+use meter_domain::id::{DeviceId, Mid};
+use meter_domain::message::{Measurement, Message, Received, Unreadable};
+use meter_domain::parts;
+use meter_domain::parts::Part;
+use meter_domain::rule::RuleSet;
+use meter_domain::state::{DeviceState, Rules};
+use meter_domain::time::Timestamp;
+use meter_service::lock;
+use meter_service::outbox::Outbox;
+use meter_service::rule_cache::RuleCache;
+use meter_store::retry;
+use meter_store::with_causes;
+use meter_store::{
     AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, IngestProgress, MessageStore,
-    MetricStore, Notifier, Part, ProgressStore, QuarantineStore, Quarantined, RuleStore,
-    StateStore, StoreError, WriteError,
+    MetricStore, Notifier, ProgressStore, QuarantineStore, Quarantined, RuleStore, StateStore,
+    StoreError, WriteError,
 };
-use meter_core::time::Timestamp;
-use meter_core::{lock, parts, retry};
 use uuid::Uuid;
 
 pub use self::counts::Counts;
 use self::counts::Run;
 use self::messages::{Batch, DeviceWork, TooManyAnswered, take_excess};
-
 use crate::event::Delivery;
 
 /// Calls to one store under way at once.

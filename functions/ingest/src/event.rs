@@ -3,8 +3,8 @@
 use aws_lambda_events::event::sqs::SqsEvent;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use meter_core::message::{Received, Unreadable};
-use meter_core::time::Timestamp;
+use meter_domain::message::{Received, Unreadable};
+use meter_domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -6,12 +6,12 @@
 pub mod batch;
 pub mod event;
 
-use meter_core::observe::{Metrics, Unit};
-use meter_core::store::{
+use meter_domain::time::Timestamp;
+use meter_runtime::observe::{Metrics, Unit};
+use meter_store::{
     AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, MetricStore,
     Notifier, ProgressStore, QuarantineStore, RuleStore, StateStore,
 };
-use meter_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use self::batch::{Counts, Ingest};

@@ -3,22 +3,23 @@
 
 use ingest::batch::{Choices, Ingest};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use meter_core::aws::{self, Bucket, Clients, dynamodb};
-use meter_core::config::{self, Alerting, ArchiveBucket, Metrics, Presence, Tables};
-use meter_core::observe;
-use meter_core::rule::RuleCache;
-use meter_core::time::Timestamp;
+use meter_aws::settings::{ArchiveBucket, Tables};
+use meter_aws::{Bucket, Clients, dynamodb};
+use meter_domain::time::Timestamp;
+use meter_runtime::observe;
+use meter_runtime::settings::{self, Alerting, Metrics, Presence};
+use meter_service::rule_cache::RuleCache;
 use serde_json::Value;
 use tracing::Instrument;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     observe::init();
-    let (tables, bucket, settings, presence): (Tables, ArchiveBucket, config::Ingest, Presence) =
-        config::load()?;
-    let (metrics, alerting): (Metrics, Alerting) = config::load()?;
+    let (tables, bucket, settings, presence): (Tables, ArchiveBucket, settings::Ingest, Presence) =
+        settings::load()?;
+    let (metrics, alerting): (Metrics, Alerting) = settings::load()?;
     let clients = Clients::from_environment().await;
-    let outbox = aws::outbox(&clients, &tables, &alerting);
+    let outbox = meter_runtime::outbox(&clients, &tables, &alerting);
     let choices = Choices {
         layout: settings.archive_layout,
         rules: settings.rules(&presence, &metrics, &alerting),
@@ -27,14 +28,14 @@ async fn main() -> Result<(), Error> {
     };
     let archive = Bucket::new(&clients, bucket.name);
     let messages = dynamodb::Messages::new(&clients, &tables);
-    let metrics = aws::Metrics::new(&clients, &tables, &metrics).await?;
+    let metrics = meter_runtime::metric_store::Metrics::new(&clients, &tables, &metrics).await?;
     let alert_rules =
         RuleCache::new(dynamodb::Rules::new(&clients, &tables), alerting.rules_max_age_s);
     let ingest = Ingest::new(archive, messages, metrics, outbox, alert_rules, choices);
     let ingest = &ingest;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         let span = tracing::info_span!(
-            target: observe::TRACE, "batch", request_id = event.context.request_id,
+            target: meter_store::TRACE, "batch", request_id = event.context.request_id,
         );
         observe::continue_trace(&span, &event.context);
         let response = ingest::respond(ingest, &event.payload, Timestamp::now());

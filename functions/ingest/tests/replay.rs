@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use ingest::batch::{Choices, Ingest};
 use ingest::event::Delivery;
-use meter_core::archive::Layout;
-use meter_core::id::DeviceId;
-use meter_core::in_messages::InMessages;
-use meter_core::message::Received;
-use meter_core::metric::{MetricName, Point};
-use meter_core::outbox::Outbox;
-use meter_core::points;
-use meter_core::replay::{Progress, Replay, Scope, Walk};
-use meter_core::rule::RuleCache;
-use meter_core::state::Rules;
-use meter_core::store::memory::Memory;
-use meter_core::store::{Archive, PointQuery};
-use meter_core::time::Timestamp;
+use meter_domain::archive::Layout;
+use meter_domain::id::DeviceId;
+use meter_domain::message::Received;
+use meter_domain::metric::{MetricName, Point};
+use meter_domain::state::Rules;
+use meter_domain::time::Timestamp;
+use meter_service::in_messages::InMessages;
+use meter_service::outbox::Outbox;
+use meter_service::points;
+use meter_service::replay::{Progress, Replay, Scope, Walk};
+use meter_service::rule_cache::RuleCache;
+use meter_store::{Archive, PointQuery};
+use meter_testing::memory::Memory;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -75,11 +75,11 @@ async fn stored(memory: &Memory) -> Result<Vec<Stored>> {
 
 async fn ingested(deliveries: &[Delivery], size: usize, layout: Layout) -> Memory {
     let memory = Memory::new();
-    let metrics = InMessages::in_memory(&memory);
+    let metrics = InMessages::of_one(&memory, 300);
     let choices =
         Choices { layout, rules: Rules::default(), ttl_days: None, require_registration: false };
     let rules = RuleCache::new(memory.clone(), 60);
-    let outbox = Outbox::in_memory(&memory);
+    let outbox = Outbox::of_one(&memory);
     let ingest = Ingest::new(memory.clone(), memory.clone(), metrics, outbox, rules, choices);
     for batch in deliveries.chunks(size) {
         assert!(ingest.handle(batch, now()).await.failed.is_empty());
@@ -96,7 +96,7 @@ async fn replayed(from: &Memory) -> Result<Memory> {
     let replay = Replay {
         archive: memory.clone(),
         messages: memory.clone(),
-        metrics: InMessages::in_memory(&memory),
+        metrics: InMessages::of_one(&memory, 300),
         states: memory.clone(),
         rules: Rules::default(),
         ttl_days: None,

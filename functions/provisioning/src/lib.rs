@@ -2,12 +2,12 @@
 //! this says whether they get it. A claim certificate is shared by many devices, and may be in anybody's hands; so a
 //! name is given only while its registration says that it may be (`claimable`), and once.
 
-use meter_core::device::{Device, DeviceStatus};
-use meter_core::id::{BadDeviceId, CertificateId, DeviceId};
-use meter_core::lock::{Unchanged, change_device};
-use meter_core::observe::Metrics;
-use meter_core::store::{DeviceStore, StoreError};
-use meter_core::time::Timestamp;
+use meter_domain::device::{Device, DeviceStatus};
+use meter_domain::id::{BadDeviceId, CertificateId, DeviceId};
+use meter_domain::time::Timestamp;
+use meter_runtime::observe::Metrics;
+use meter_service::lock::{Unchanged, change_device};
+use meter_store::{DeviceStore, StoreError};
 use serde::{Deserialize, Serialize};
 
 /// What AWS IoT asks when a device wants to register, in the parts that matter here.

@@ -2,22 +2,23 @@
 #![recursion_limit = "256"]
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use meter_core::aws::{Clients, dynamodb};
-use meter_core::config::{self, Tables};
-use meter_core::observe;
-use meter_core::time::Timestamp;
+use meter_aws::settings::Tables;
+use meter_aws::{Clients, dynamodb};
+use meter_domain::time::Timestamp;
+use meter_runtime::observe;
+use meter_runtime::settings;
 use provisioning::{Answer, Request, claim, metrics};
 use tracing::Instrument;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     observe::init();
-    let tables: Tables = config::load()?;
+    let tables: Tables = settings::load()?;
     let clients = Clients::from_environment().await;
     let registry = &dynamodb::Devices::new(&clients, &tables);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Request>| async move {
         let request_id = event.context.request_id.as_str();
-        let span = tracing::info_span!(target: observe::TRACE, "claim", request_id);
+        let span = tracing::info_span!(target: meter_store::TRACE, "claim", request_id);
         observe::continue_trace(&span, &event.context);
         let request = &event.payload;
         let work = async {

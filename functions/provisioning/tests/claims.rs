@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use meter_core::device::{Device, DeviceStatus};
-use meter_core::id::{CertificateId, DeviceId, new_id};
-use meter_core::state::DeviceState;
-use meter_core::store::DeviceStore;
-use meter_core::store::memory::Memory;
-use meter_core::time::Timestamp;
+use meter_domain::device::{Device, DeviceStatus};
+use meter_domain::id::{CertificateId, DeviceId, new_id};
+use meter_domain::state::DeviceState;
+use meter_domain::time::Timestamp;
+use meter_store::DeviceStore;
+use meter_testing::memory::Memory;
 use provisioning::{Answer, Refusal, Request, claim};
 use serde_json::{Map, json};
 

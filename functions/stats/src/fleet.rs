@@ -1,5 +1,5 @@
-use meter_core::http::{Answer, Failure};
-use meter_core::store::{AlertStore, DeviceStore};
+use meter_http::{Answer, Failure};
+use meter_store::{AlertStore, DeviceStore};
 use serde::Serialize;
 
 /// The fleet in numbers, as they are answered.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use meter_core::http::{Answer, Failure, StatusCode};
-use meter_core::observe::with_causes;
-use meter_core::store::Probe;
+use meter_http::{Answer, Failure, StatusCode};
+use meter_store::Probe;
+use meter_store::with_causes;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]

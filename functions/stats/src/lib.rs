@@ -4,10 +4,10 @@
 mod fleet;
 mod health;
 
-use meter_core::http::route::{Route, RouteError, Router};
-use meter_core::http::serve::Function;
-use meter_core::http::{Answer, Failure, Method, Request};
-use meter_core::store::{AlertStore, DeviceStore, Probe};
+use meter_http::route::{Route, RouteError, Router};
+use meter_http::serve::Function;
+use meter_http::{Answer, Failure, Method, Request};
+use meter_store::{AlertStore, DeviceStore, Probe};
 
 /// What this function answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,17 +1,20 @@
 use std::process::ExitCode;
 
-use meter_core::aws::{Clients, Readiness, dynamodb};
-use meter_core::config::{self, Api, ArchiveBucket, Tables};
-use meter_core::http::serve::{self, Error, Function, Server};
+use meter_aws::settings::{ArchiveBucket, Tables};
+use meter_aws::{Clients, Readiness, dynamodb};
+use meter_http::serve::{Function, Server};
+use meter_http::settings::Api;
+use meter_runtime::rest::{self, Error};
+use meter_runtime::settings;
 use stats::Stats;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    serve::start(server()).await
+    rest::start(server()).await
 }
 
 async fn server() -> Result<Server<impl Function>, Error> {
-    let (api, tables, bucket): (Api, Tables, ArchiveBucket) = config::load()?;
+    let (api, tables, bucket): (Api, Tables, ArchiveBucket) = settings::load()?;
     let clients = Clients::from_environment().await;
     let stats = Stats {
         registry: dynamodb::Devices::new(&clients, &tables),

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use meter_core::alert::{AlertState, Severity};
-use meter_core::command::{AckResult, CommandKind, CommandStatus, OtaState};
-use meter_core::device::DeviceStatus;
-use meter_core::http::route::{Access, Route};
-use meter_core::message::Category;
-use meter_core::metric::Quality;
-use meter_core::rule::Operator;
-use meter_core::state::Connection;
+use meter_domain::alert::{AlertState, Severity};
+use meter_domain::command::{AckResult, CommandKind, CommandStatus, OtaState};
+use meter_domain::device::DeviceStatus;
+use meter_domain::message::Category;
+use meter_domain::metric::Quality;
+use meter_domain::rule::Operator;
+use meter_domain::state::Connection;
+use meter_http::route::{Access, Route};
 use serde::Serialize;
 use serde_json::{Value, json};
 

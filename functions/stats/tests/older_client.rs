@@ -9,20 +9,20 @@ use alerts::Alerts;
 use devices::Devices;
 use ingest::batch::{Choices, Ingest};
 use ingest::event::Delivery;
-use meter_core::archive::Layout;
-use meter_core::config::{Api, Auth};
-use meter_core::http::Method;
-use meter_core::http::route::{Found, Router};
-use meter_core::http::serve::Server;
-use meter_core::http::testing::recorded::{self, Got, Memo, Publication, Sent};
-use meter_core::http::testing::{Answered, call};
-use meter_core::in_messages::InMessages;
-use meter_core::message::Received;
-use meter_core::outbox::Outbox;
-use meter_core::rule::RuleCache;
-use meter_core::state::Rules;
-use meter_core::store::memory::Memory;
-use meter_core::time::Timestamp;
+use meter_domain::archive::Layout;
+use meter_domain::message::Received;
+use meter_domain::state::Rules;
+use meter_domain::time::Timestamp;
+use meter_http::Method;
+use meter_http::route::{Found, Router};
+use meter_http::serve::Server;
+use meter_http::settings::{Api, Auth};
+use meter_service::in_messages::InMessages;
+use meter_service::outbox::Outbox;
+use meter_service::rule_cache::RuleCache;
+use meter_testing::http::recorded::{self, Got, Memo, Publication, Sent};
+use meter_testing::http::{Answered, call};
+use meter_testing::memory::Memory;
 use stats::Stats;
 
 type DevicesInMemory = Devices<
@@ -49,9 +49,9 @@ impl System {
         let memory = Memory::new();
         let api = || Api { auth: Auth::None, ..Api::default() };
         let devices = Devices {
-            outbox: Outbox::in_memory(&memory),
+            outbox: Outbox::of_one(&memory),
             messages: memory.clone(),
-            metrics: InMessages::in_memory(&memory),
+            metrics: InMessages::of_one(&memory, 300),
             archive: memory.clone(),
             rules: Rules::default(),
             command_timeout_s: 300,
@@ -59,7 +59,7 @@ impl System {
         let alerts = Alerts {
             alerts: memory.clone(),
             rules: memory.clone(),
-            metrics: InMessages::in_memory(&memory),
+            metrics: InMessages::of_one(&memory, 300),
             hold_down_s: 300,
         };
         let stats =
@@ -100,11 +100,11 @@ impl System {
             ttl_days: None,
             require_registration: false,
         };
-        let outbox = Outbox::in_memory(memory);
+        let outbox = Outbox::of_one(memory);
         let ingest = Ingest::new(
             memory.clone(),
             memory.clone(),
-            InMessages::in_memory(memory),
+            InMessages::of_one(memory, 300),
             outbox,
             RuleCache::new(memory.clone(), 60),
             choices,
@@ -119,7 +119,7 @@ impl System {
     }
 }
 
-fn has<E>(routes: &'static [meter_core::http::Route<E>], method: &Method, path: &str) -> bool {
+fn has<E>(routes: &'static [meter_http::Route<E>], method: &Method, path: &str) -> bool {
     matches!(Router::new(routes).unwrap().find(method, path), Found::Route(..))
 }
 

@@ -3,16 +3,16 @@
 // clippy.toml allows these in tests, but does not see that their helpers are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use meter_core::alert::Alert;
-use meter_core::config::{Api, Auth};
-use meter_core::device::{Device, DeviceStatus};
-use meter_core::http::serve::Server;
-use meter_core::http::testing::{Answered, Call, call, get, post};
-use meter_core::id::{DeviceId, new_id};
-use meter_core::state::{DeviceState, Rules};
-use meter_core::store::memory::{Memory, Operation};
-use meter_core::store::{AlertStore, DeviceStore, Probe, StoreError};
-use meter_core::time::Timestamp;
+use meter_domain::alert::Alert;
+use meter_domain::device::{Device, DeviceStatus};
+use meter_domain::id::{DeviceId, new_id};
+use meter_domain::state::{DeviceState, Rules};
+use meter_domain::time::Timestamp;
+use meter_http::serve::Server;
+use meter_http::settings::{Api, Auth};
+use meter_store::{AlertStore, DeviceStore, Probe, StoreError};
+use meter_testing::http::{Answered, Call, call, get, post};
+use meter_testing::memory::{Memory, Operation};
 use serde_json::{Map, json};
 use stats::Stats;
 

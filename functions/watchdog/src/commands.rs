@@ -1,13 +1,13 @@
 //! A command that is due: it is published again while the broker has not taken it, and times out when
 //! it expires.
 
-use meter_core::command::CommandStatus;
-use meter_core::id::DeviceId;
-use meter_core::outbox::{Outbox, Publication};
-use meter_core::store::{
+use meter_domain::command::CommandStatus;
+use meter_domain::id::DeviceId;
+use meter_domain::time::Timestamp;
+use meter_service::outbox::{Outbox, Publication};
+use meter_store::{
     AlertStore, CommandPublisher, CommandStore, DeviceStore, StateStore, StoreError,
 };
-use meter_core::time::Timestamp;
 use uuid::Uuid;
 
 /// What became of it.

@@ -1,16 +1,16 @@
 //! A device that is due.
 
-use meter_core::id::DeviceId;
-use meter_core::lock;
-use meter_core::observe::with_causes;
-use meter_core::outbox::Outbox;
-use meter_core::rule::RuleCache;
-use meter_core::state::{Connection, DeviceState, Rules};
-use meter_core::store::{
+use meter_domain::id::DeviceId;
+use meter_domain::state::{Connection, DeviceState, Rules};
+use meter_domain::time::Timestamp;
+use meter_service::lock;
+use meter_service::outbox::Outbox;
+use meter_service::rule_cache::RuleCache;
+use meter_store::with_causes;
+use meter_store::{
     AlertStore, CommandPublisher, CommandStore, DeviceStore, Notifier, RuleStore, StateStore,
     StoreError,
 };
-use meter_core::time::Timestamp;
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

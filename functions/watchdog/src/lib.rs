@@ -9,24 +9,25 @@ mod commands;
 mod devices;
 mod recount;
 
-pub use self::recount::{Request, recount};
-
 use std::collections::VecDeque;
 
 use futures::StreamExt;
-use meter_core::id::DeviceId;
-use meter_core::observe::{Metrics, with_causes};
-use meter_core::outbox::Outbox;
-use meter_core::rollup::roll_up;
-use meter_core::rule::RuleCache;
-use meter_core::state::Rules;
-use meter_core::store::{
+use meter_domain::id::DeviceId;
+use meter_domain::state::Rules;
+use meter_domain::time::Timestamp;
+use meter_runtime::observe::Metrics;
+use meter_service::outbox::Outbox;
+use meter_service::rollup::roll_up;
+use meter_service::rule_cache::RuleCache;
+use meter_service::sweep::{Progress, sweep};
+use meter_store::with_causes;
+use meter_store::{
     AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, DeviceStore, MessageStore,
     Notifier, ProgressStore, QueueDepth, RollupStore, RuleStore, StateStore, StoreError,
 };
-use meter_core::sweep::{Progress, sweep};
-use meter_core::time::Timestamp;
 use uuid::Uuid;
+
+pub use self::recount::{Request, recount};
 
 /// What a run takes on at most; the next run, a minute later, goes on with the rest.
 const DEVICES_A_RUN: usize = 10_000;

@@ -2,12 +2,13 @@
 #![recursion_limit = "256"]
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use meter_core::aws::{self, Bucket, Clients, IngestQueue, dynamodb};
-use meter_core::config::{self, Alerting, ArchiveBucket, Metrics, Presence, Tables};
-use meter_core::observe;
-use meter_core::rule::RuleCache;
-use meter_core::state::Rules;
-use meter_core::time::Timestamp;
+use meter_aws::settings::{ArchiveBucket, Tables};
+use meter_aws::{Bucket, Clients, IngestQueue, dynamodb};
+use meter_domain::state::Rules;
+use meter_domain::time::Timestamp;
+use meter_runtime::observe;
+use meter_runtime::settings::{self, Alerting, Metrics, Presence};
+use meter_service::rule_cache::RuleCache;
 use serde_json::json;
 use tracing::Instrument;
 use watchdog::{Request, Watchdog};
@@ -15,12 +16,16 @@ use watchdog::{Request, Watchdog};
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     observe::init();
-    let (tables, queue, presence, bucket): (Tables, config::IngestQueue, Presence, ArchiveBucket) =
-        config::load()?;
-    let (metrics, alerting): (Metrics, Alerting) = config::load()?;
+    let (tables, queue, presence, bucket): (
+        Tables,
+        meter_aws::settings::IngestQueue,
+        Presence,
+        ArchiveBucket,
+    ) = settings::load()?;
+    let (metrics, alerting): (Metrics, Alerting) = settings::load()?;
     let clients = Clients::from_environment().await;
     let watchdog = Watchdog {
-        outbox: aws::outbox(&clients, &tables, &alerting),
+        outbox: meter_runtime::outbox(&clients, &tables, &alerting),
         queue: IngestQueue::new(&clients, &queue),
         messages: dynamodb::Messages::new(&clients, &tables),
         archive: Bucket::new(&clients, bucket.name),
@@ -34,7 +39,7 @@ async fn main() -> Result<(), Error> {
     let watchdog = &watchdog;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Request>| async move {
         let span = tracing::info_span!(
-            target: observe::TRACE, "watch", request_id = event.context.request_id,
+            target: meter_store::TRACE, "watch", request_id = event.context.request_id,
         );
         observe::continue_trace(&span, &event.context);
         let work = async {

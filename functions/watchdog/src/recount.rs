@@ -1,6 +1,6 @@
 //! What a person may ask of this function: to count the fleet again.
 
-use meter_core::store::{Recount, Recounted, StoreError};
+use meter_store::{Recount, Recounted, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

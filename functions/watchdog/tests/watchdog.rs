@@ -3,23 +3,25 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
 use bytes::Bytes;
-use meter_core::alert::{Alert, Severity};
-use meter_core::archive::Location;
-use meter_core::command::{Command, CommandKind, CommandStatus, OtaState};
-use meter_core::device::{Device, DeviceStatus};
-use meter_core::id::{DeviceId, Mid, new_id};
-use meter_core::lock;
-use meter_core::message::{Category, Received, parse};
-use meter_core::metric::MetricName;
-use meter_core::outbox::Outbox;
-use meter_core::rule::{Condition, Rule, RuleCache, RuleSet, Scope};
-use meter_core::state::{Connection, DeviceState, Effect, Notify, Rules};
-use meter_core::store::memory::{Fault, Memory, Operation};
-use meter_core::store::{
-    AlertStore, CommandStore, DeviceStore, Head, IngestProgress, MessageStore, Part, ProgressStore,
-    QueueDepth, RuleStore, StateStore, StateWrite, StoreError,
+use meter_domain::alert::{Alert, Severity};
+use meter_domain::archive::Location;
+use meter_domain::command::{Command, CommandKind, CommandStatus, OtaState};
+use meter_domain::device::{Device, DeviceStatus};
+use meter_domain::id::{DeviceId, Mid, new_id};
+use meter_domain::message::{Category, Received, parse};
+use meter_domain::metric::MetricName;
+use meter_domain::parts::{Head, Part};
+use meter_domain::rule::{Condition, Rule, RuleSet, Scope};
+use meter_domain::state::{Connection, DeviceState, Effect, Notify, Rules};
+use meter_domain::time::Timestamp;
+use meter_service::lock;
+use meter_service::outbox::Outbox;
+use meter_service::rule_cache::RuleCache;
+use meter_store::{
+    AlertStore, CommandStore, DeviceStore, IngestProgress, MessageStore, ProgressStore, QueueDepth,
+    RuleStore, StateStore, StateWrite, StoreError,
 };
-use meter_core::time::Timestamp;
+use meter_testing::memory::{Fault, Memory, Operation};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use watchdog::{Report, Request, Watchdog, recount};
@@ -59,7 +61,7 @@ fn watchdog(
     waiting: u64,
 ) -> Watchdog<Memory, Memory, Memory, Memory, Memory, Waiting, Memory, Memory, Memory> {
     Watchdog {
-        outbox: Outbox::in_memory(memory),
+        outbox: Outbox::of_one(memory),
         queue: Waiting(waiting),
         messages: memory.clone(),
         archive: memory.clone(),
@@ -127,7 +129,7 @@ async fn say(memory: &Memory, suffix: &str, s: i64, payload: Value) {
         state.evaluate(&[&message], &known, &set, &RULES);
     };
     let state = lock::change_state(memory, &id(device), apply).await.unwrap();
-    Outbox::in_memory(memory).settle(state, second(s), &RULES).await.unwrap();
+    Outbox::of_one(memory).settle(state, second(s), &RULES).await.unwrap();
 }
 
 fn connection(memory: &Memory, device: &str) -> Connection {
@@ -363,7 +365,7 @@ async fn what_has_expired_is_not_published_again_when_its_device_comes_online_in
     let ask = command(CommandKind::RequestStatus, 0);
     CommandStore::create(&memory, &ask, None).await.unwrap();
     // Ingest handles at 400 s what was received at 30 s.
-    let outbox = Outbox::in_memory(&memory);
+    let outbox = Outbox::of_one(&memory);
     let hear = |state: &mut DeviceState| state.heard(second(30), &RULES);
     let state = lock::change_state(&memory, &id("m"), hear).await.unwrap();
     outbox.settle(state, second(400), &RULES).await.unwrap();
@@ -394,7 +396,7 @@ async fn a_shorter_interval_counts_from_its_acceptance_on_also_when_its_effect_w
         if let Some(operation) = fault {
             memory.fail_next(operation, Fault::Refuse);
         }
-        let settled = Outbox::in_memory(&memory).settle(state, second(70), &RULES).await;
+        let settled = Outbox::of_one(&memory).settle(state, second(70), &RULES).await;
         assert_eq!(settled.is_err(), fault.is_some());
         for s in (120..=240).step_by(60) {
             run(&memory, s).await;
@@ -605,9 +607,9 @@ async fn hear_points(memory: &Memory, s: i64, at: i64) {
         received_at: second(s),
     })
     .unwrap();
-    let location = meter_core::archive::Location { object: "o".to_owned(), member: None };
-    let parts = meter_core::parts::cut(&message, location, None, |_| true);
-    meter_core::store::MessageStore::put(memory, &parts).await.unwrap();
+    let location = meter_domain::archive::Location { object: "o".to_owned(), member: None };
+    let parts = meter_domain::parts::cut(&message, location, None, |_| true);
+    meter_store::MessageStore::put(memory, &parts).await.unwrap();
     lock::change_state(memory, &id("m"), |state| state.apply(&[&message], &Rules::default()))
         .await
         .unwrap();

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use meter_core::aws::{self, Bucket, Clients, dynamodb};
-use meter_core::config::{self, Alerting, ArchiveBucket, Ingest, Metrics, Presence, Tables};
-use meter_core::http::range::{BadTime, parse_time};
-use meter_core::id::{BadDeviceId, DeviceId};
-use meter_core::replay::{Progress, Replay, Scope, Walk};
-use meter_core::retry;
-use meter_core::time::Timestamp;
+use meter_aws::settings::{ArchiveBucket, Tables};
+use meter_aws::{Bucket, Clients, dynamodb};
+use meter_domain::id::{BadDeviceId, DeviceId};
+use meter_domain::time::Timestamp;
+use meter_http::range::{BadTime, parse_time};
+use meter_runtime::settings::{self, Alerting, Ingest, Metrics, Presence};
+use meter_service::replay::{Progress, Replay, Scope, Walk};
+use meter_store::retry;
 use tracing_subscriber::EnvFilter;
 
 use self::mark::Mark;
@@ -60,7 +61,8 @@ impl Arguments {
 }
 
 /// On AWS.
-type OnAws = Replay<Bucket, dynamodb::Messages, aws::Metrics, dynamodb::States>;
+type OnAws =
+    Replay<Bucket, dynamodb::Messages, meter_runtime::metric_store::Metrics, dynamodb::States>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -126,13 +128,13 @@ async fn step(replay: &OnAws, scope: &Scope, progress: &Progress) -> Result<Prog
 
 /// With the settings, and so with the decisions, of ingest.
 async fn on_aws() -> Result<OnAws> {
-    let (tables, bucket, ingest): (Tables, ArchiveBucket, Ingest) = config::load()?;
-    let (presence, metrics, alerting): (Presence, Metrics, Alerting) = config::load()?;
+    let (tables, bucket, ingest): (Tables, ArchiveBucket, Ingest) = settings::load()?;
+    let (presence, metrics, alerting): (Presence, Metrics, Alerting) = settings::load()?;
     let clients = Clients::from_environment().await;
     Ok(Replay {
         archive: Bucket::new(&clients, bucket.name),
         messages: dynamodb::Messages::new(&clients, &tables),
-        metrics: aws::Metrics::new(&clients, &tables, &metrics).await?,
+        metrics: meter_runtime::metric_store::Metrics::new(&clients, &tables, &metrics).await?,
         states: dynamodb::States::new(&clients, &tables),
         rules: ingest.rules(&presence, &metrics, &alerting),
         ttl_days: ingest.message_ttl_days(),

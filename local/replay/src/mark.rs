@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use meter_core::aws::Bucket;
-use meter_core::replay::Progress;
-use meter_core::store::Archive;
+use meter_aws::Bucket;
+use meter_service::replay::Progress;
+use meter_store::Archive;
 use sha2::{Digest, Sha256};
 
 use crate::Arguments;

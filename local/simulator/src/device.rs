@@ -8,6 +8,7 @@ mod sampler;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sampler::Sampler;
 use semver::Version;
 use tracing::info;
 use uuid::Uuid;
@@ -21,8 +22,6 @@ use crate::message::{Body, Hello, Message, Presence, seal};
 use crate::ota::{Outcome, Upgrade};
 use crate::outbox::Outbox;
 use crate::train::{Meter, TractionSystem};
-
-use sampler::Sampler;
 
 /// How a device leaves the factory.
 #[derive(Debug, Clone)]

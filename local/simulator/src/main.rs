@@ -7,11 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tracing::info;
-use tracing_subscriber::EnvFilter;
-
 use simulator::cli::Arguments;
 use simulator::counters::Counters;
 use simulator::fleet::operate;
@@ -19,6 +14,10 @@ use simulator::identities::Identities;
 use simulator::limits::allow_connections;
 use simulator::report::{Progress, summary};
 use simulator::surroundings::Surroundings;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
 
 /// From one progress line to the next.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);

@@ -12,11 +12,6 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rumqttc::mqttbytes::Error;
 use rumqttc::{ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-
 use simulator::config::{Broker, Configuration};
 use simulator::connection::run;
 use simulator::counters::Counters;
@@ -24,6 +19,10 @@ use simulator::device::{Device, Specification};
 use simulator::faults::FaultRates;
 use simulator::surroundings::Surroundings;
 use simulator::train::TractionSystem;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Nothing here takes longer unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -6,11 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meter_core::message::{Body, Category, Received, parse};
+use meter_domain::message::{Body, Category, Received, parse};
 use proptest::prelude::*;
 use serde_json::json;
-use uuid::Uuid;
-
 use simulator::clock::Moment;
 use simulator::config::Configuration;
 use simulator::counters::Counters;
@@ -18,6 +16,7 @@ use simulator::device::{Device, Specification};
 use simulator::faults::FaultRates;
 use simulator::message::{Message, Presence};
 use simulator::train::TractionSystem;
+use uuid::Uuid;
 
 /// All that a device says in ten minutes in which it is told everything.
 fn talk(system: TractionSystem, seed: u64) -> Vec<Message> {

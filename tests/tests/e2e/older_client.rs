@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use blackbox::device::Device;
 use blackbox::system::{Answer, System};
-use meter_core::http::testing::recorded::{self, Got, Memo, Recorded, Sent};
-use meter_core::time::Timestamp;
+use meter_domain::time::Timestamp;
+use meter_testing::http::recorded::{self, Got, Memo, Recorded, Sent};
 use reqwest::Method;
 
 /// Sends exactly what is recorded: no header and no body that the client does not send.

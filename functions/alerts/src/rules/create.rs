@@ -1,7 +1,7 @@
-use meter_core::http::{Answer, Failure, HeaderValue, Problem, Request, StatusCode, body, header};
-use meter_core::id::new_id;
-use meter_core::rule::{MAX_RULES, Rule};
-use meter_core::store::{CreateRuleError, RuleStore};
+use meter_domain::id::new_id;
+use meter_domain::rule::{MAX_RULES, Rule};
+use meter_http::{Answer, Failure, HeaderValue, Problem, Request, StatusCode, body, header};
+use meter_store::{CreateRuleError, RuleStore};
 
 use super::view::View;
 use super::{fields, version};

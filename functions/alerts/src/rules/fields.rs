@@ -2,13 +2,13 @@
 
 use std::ops::RangeInclusive;
 
-use meter_core::alert::Severity;
-use meter_core::http::Problem;
-use meter_core::http::body::Fields;
-use meter_core::id::DeviceId;
-use meter_core::metric::MetricName;
-use meter_core::rule::{Condition, Limits, MessageTemplate, Operator, Placeholder, Rule, Scope};
-use meter_core::time::Timestamp;
+use meter_domain::alert::Severity;
+use meter_domain::id::DeviceId;
+use meter_domain::metric::MetricName;
+use meter_domain::rule::{Condition, Limits, MessageTemplate, Operator, Placeholder, Rule, Scope};
+use meter_domain::time::Timestamp;
+use meter_http::Problem;
+use meter_http::body::Fields;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 

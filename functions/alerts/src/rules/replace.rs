@@ -1,7 +1,8 @@
-use meter_core::http::{Answer, Failure, Request, body};
-use meter_core::rule::Rule;
-use meter_core::store::{RuleStore, WriteError};
-use meter_core::{lock, retry};
+use meter_domain::rule::Rule;
+use meter_http::{Answer, Failure, Request, body};
+use meter_service::lock;
+use meter_store::retry;
+use meter_store::{RuleStore, WriteError};
 use serde_json::json;
 
 use super::view::View;

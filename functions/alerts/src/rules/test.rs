@@ -1,10 +1,11 @@
-use meter_core::http::body::{self, Fields};
-use meter_core::http::range::TimeRange;
-use meter_core::http::{Answer, Failure, Problem, Request};
-use meter_core::id::DeviceId;
-use meter_core::rule::{Rehearsal, Rule, Scope, rehearse};
-use meter_core::store::{MetricStore, RuleStore};
-use meter_core::time::Timestamp;
+use meter_domain::id::DeviceId;
+use meter_domain::rule::{Rule, Scope};
+use meter_domain::time::Timestamp;
+use meter_http::body::{self, Fields};
+use meter_http::range::TimeRange;
+use meter_http::{Answer, Failure, Problem, Request};
+use meter_service::backtest::{Rehearsal, rehearse};
+use meter_store::{MetricStore, RuleStore};
 use serde::Serialize;
 use uuid::Uuid;
 

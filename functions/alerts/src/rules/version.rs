@@ -1,7 +1,7 @@
 //! A rule's version as its `ETag`, a strong one, since `If-Match` compares strongly (RFC 9110, 13.1.1).
 
-use meter_core::http::{Answer, Failure, HeaderValue, Problem, Request, StatusCode, header};
-use meter_core::rule::Rule;
+use meter_domain::rule::Rule;
+use meter_http::{Answer, Failure, HeaderValue, Problem, Request, StatusCode, header};
 
 fn tag(rule: &Rule) -> String {
     format!("\"{}\"", rule.version)

@@ -1,7 +1,7 @@
-use meter_core::alert::Severity;
-use meter_core::metric::MetricName;
-use meter_core::rule::{Limits, Rule, Scope};
-use meter_core::time::Timestamp;
+use meter_domain::alert::Severity;
+use meter_domain::metric::MetricName;
+use meter_domain::rule::{Limits, Rule, Scope};
+use meter_domain::time::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 

@@ -1,12 +1,10 @@
-use meter_core::command::AckResult;
-use meter_core::http::body::{self, Fields};
-use meter_core::http::{Answer, Failure, Problem, Request};
-use meter_core::outbox::Outbox;
-use meter_core::reporting;
-use meter_core::state::Rules;
-use meter_core::store::{
-    AlertStore, CommandPublisher, CommandStore, DeviceStore, Finished, StateStore,
-};
+use meter_domain::command::AckResult;
+use meter_domain::state::Rules;
+use meter_http::body::{self, Fields};
+use meter_http::{Answer, Failure, Problem, Request};
+use meter_service::outbox::Outbox;
+use meter_service::reporting;
+use meter_store::{AlertStore, CommandPublisher, CommandStore, DeviceStore, Finished, StateStore};
 use uuid::Uuid;
 
 use super::view::View;

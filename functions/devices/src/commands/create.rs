@@ -1,12 +1,10 @@
-use meter_core::command::{Command, CommandKind, CommandStatus};
-use meter_core::http::body::{self, Fields};
-use meter_core::http::{Answer, Failure, Request, StatusCode, idempotency};
-use meter_core::id::{DeviceId, new_id};
-use meter_core::outbox::{Outbox, Publication};
-use meter_core::store::{
-    AlertStore, CommandPublisher, CommandStore, DeviceStore, Made, StateStore,
-};
-use meter_core::time::Timestamp;
+use meter_domain::command::{Command, CommandKind, CommandStatus};
+use meter_domain::id::{DeviceId, new_id};
+use meter_domain::time::Timestamp;
+use meter_http::body::{self, Fields};
+use meter_http::{Answer, Failure, Request, StatusCode, idempotency};
+use meter_service::outbox::{Outbox, Publication};
+use meter_store::{AlertStore, CommandPublisher, CommandStore, DeviceStore, Made, StateStore};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;

@@ -1,7 +1,7 @@
-use meter_core::command::CommandStatus;
-use meter_core::http::page::{self, MAX_ITEMS, Paging};
-use meter_core::http::{Answer, Failure, Request};
-use meter_core::store::{CommandStore, Page};
+use meter_domain::command::CommandStatus;
+use meter_http::page::{self, MAX_ITEMS, Paging};
+use meter_http::{Answer, Failure, Request};
+use meter_store::{CommandStore, Page};
 
 use super::view::View;
 

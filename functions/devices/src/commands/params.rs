@@ -1,8 +1,8 @@
 //! What each command may be told, checked before it is stored (protocol.md, Commands).
 
-use meter_core::command::CommandKind;
-use meter_core::http::Problem;
-use meter_core::http::body::Fields;
+use meter_domain::command::CommandKind;
+use meter_http::Problem;
+use meter_http::body::Fields;
 use serde_json::{Map, Value};
 
 const CONFIG: [&str; 4] = ["sampling_cadence_ms", "send_interval_s", "hello_interval_s", "brokers"];
@@ -85,7 +85,7 @@ fn start_ota(fields: &Fields<'_>) -> Result<(), Problem> {
 }
 
 fn is_https(text: &str) -> bool {
-    meter_core::http::Uri::try_from(text).is_ok_and(|uri| {
+    meter_http::Uri::try_from(text).is_ok_and(|uri| {
         uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty())
     })
 }

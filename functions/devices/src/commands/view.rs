@@ -1,6 +1,6 @@
-use meter_core::command::{Command, CommandKind, CommandStatus, Ota};
-use meter_core::id::DeviceId;
-use meter_core::time::Timestamp;
+use meter_domain::command::{Command, CommandKind, CommandStatus, Ota};
+use meter_domain::id::DeviceId;
+use meter_domain::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;

@@ -1,13 +1,14 @@
-use meter_core::http::body;
-use meter_core::http::{Answer, Failure, HeaderValue, Problem, Request, StatusCode, header};
-use meter_core::outbox::Outbox;
-use meter_core::state::Rules;
-use meter_core::store::{
+use meter_domain::state::Rules;
+use meter_http::body;
+use meter_http::{Answer, Failure, HeaderValue, Problem, Request, StatusCode, header};
+use meter_service::lock;
+use meter_service::outbox::Outbox;
+use meter_service::sweep::{Progress, sweep};
+use meter_store::retry;
+use meter_store::{
     AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, CreateError, DeviceStore,
     MessageStore, RollupStore, StateStore,
 };
-use meter_core::sweep::{Progress, sweep};
-use meter_core::{lock, retry};
 
 use super::View;
 use super::fields;

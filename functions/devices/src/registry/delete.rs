@@ -1,14 +1,15 @@
-use meter_core::http::{Answer, Failure, Request, StatusCode};
-use meter_core::id::DeviceId;
-use meter_core::outbox::Outbox;
-use meter_core::state::Rules;
-use meter_core::store::{
+use meter_domain::id::DeviceId;
+use meter_domain::state::Rules;
+use meter_domain::time::Timestamp;
+use meter_http::{Answer, Failure, Request, StatusCode};
+use meter_service::lock;
+use meter_service::outbox::Outbox;
+use meter_service::sweep::{Progress, sweep};
+use meter_store::retry;
+use meter_store::{
     AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, DeviceStore, MessageStore,
     RollupStore, StateStore, WriteError,
 };
-use meter_core::sweep::{Progress, sweep};
-use meter_core::time::Timestamp;
-use meter_core::{lock, retry};
 use serde_json::json;
 
 use crate::{known, no_device};

@@ -2,11 +2,11 @@
 
 use std::ops::RangeInclusive;
 
-use meter_core::device::{Device, DeviceStatus};
-use meter_core::http::Problem;
-use meter_core::http::body::Fields;
-use meter_core::id::{DeviceId, new_id};
-use meter_core::time::Timestamp;
+use meter_domain::device::{Device, DeviceStatus};
+use meter_domain::id::{DeviceId, new_id};
+use meter_domain::time::Timestamp;
+use meter_http::Problem;
+use meter_http::body::Fields;
 use serde_json::{Map, Value};
 
 /// The longest name, type and location, in characters.

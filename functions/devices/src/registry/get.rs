@@ -1,6 +1,6 @@
-use meter_core::http::{Answer, Failure, Request};
-use meter_core::lock;
-use meter_core::store::{DeviceStore, StateStore};
+use meter_http::{Answer, Failure, Request};
+use meter_service::lock;
+use meter_store::{DeviceStore, StateStore};
 
 use super::View;
 use crate::{known, no_device};

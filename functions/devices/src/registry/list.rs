@@ -1,12 +1,12 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use meter_core::device::{Device, DeviceStatus};
-use meter_core::http::page::{self, MAX_ITEMS, Paging};
-use meter_core::http::{Answer, Failure, Request};
-use meter_core::id::DeviceId;
-use meter_core::state::{Connection, DeviceState};
-use meter_core::store::{DeviceFilter, DeviceStore, Page, PageRequest, StateStore, StoreError};
+use meter_domain::device::{Device, DeviceStatus};
+use meter_domain::id::DeviceId;
+use meter_domain::state::{Connection, DeviceState};
+use meter_http::page::{self, MAX_ITEMS, Paging};
+use meter_http::{Answer, Failure, Request};
+use meter_store::{DeviceFilter, DeviceStore, Page, PageRequest, StateStore, StoreError};
 
 use super::View;
 

@@ -1,10 +1,10 @@
-use meter_core::device::Device;
-use meter_core::http::body;
-use meter_core::http::{Answer, Failure, Problem, Request};
-use meter_core::id::DeviceId;
-use meter_core::lock::{self, Unchanged};
-use meter_core::store::{DeviceStore, StateStore};
-use meter_core::time::Timestamp;
+use meter_domain::device::Device;
+use meter_domain::id::DeviceId;
+use meter_domain::time::Timestamp;
+use meter_http::body;
+use meter_http::{Answer, Failure, Problem, Request};
+use meter_service::lock::{self, Unchanged};
+use meter_store::{DeviceStore, StateStore};
 
 use super::{View, fields};
 use crate::{known, no_device};

@@ -1,9 +1,9 @@
 use std::ops::Not;
 
-use meter_core::device::{Device, DeviceStatus};
-use meter_core::id::{CertificateId, DeviceId};
-use meter_core::state::{Connection, DeviceState};
-use meter_core::time::Timestamp;
+use meter_domain::device::{Device, DeviceStatus};
+use meter_domain::id::{CertificateId, DeviceId};
+use meter_domain::state::{Connection, DeviceState};
+use meter_domain::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;

@@ -1,11 +1,11 @@
 //! What could not be read, and why.
 
-use meter_core::archive;
-use meter_core::http::answer::{Answer, Body};
-use meter_core::http::page::{self, MAX_ITEMS, Paging};
-use meter_core::http::{Failure, HeaderValue, Problem, Request, StatusCode, header};
-use meter_core::store::{Archive, Page, QuarantineStore, Quarantined};
-use meter_core::time::Timestamp;
+use meter_domain::archive;
+use meter_domain::time::Timestamp;
+use meter_http::answer::{Answer, Body};
+use meter_http::page::{self, MAX_ITEMS, Paging};
+use meter_http::{Failure, HeaderValue, Problem, Request, StatusCode, header};
+use meter_store::{Archive, Page, QuarantineStore, Quarantined};
 use serde::Serialize;
 
 /// An entry as it is answered.

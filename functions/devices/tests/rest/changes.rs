@@ -1,9 +1,9 @@
 //! Changing and removing devices.
 
-use meter_core::http::testing::{delete, get, post, put};
-use meter_core::outbox::Outbox;
-use meter_core::store::memory::{Fault, Operation};
-use meter_core::sweep::{Progress, sweep};
+use meter_service::outbox::Outbox;
+use meter_service::sweep::{Progress, sweep};
+use meter_testing::http::{delete, get, post, put};
+use meter_testing::memory::{Fault, Operation};
 use serde_json::{Value, json};
 
 use crate::system::{System, device_id};
@@ -178,7 +178,7 @@ async fn late_sweep(calls: usize, is_deleted_again: bool) -> bool {
     memory.fail_next(Operation::SweepAlerts, Fault::Refuse);
     assert_eq!(system.call(delete("/api/devices/a?purge=true")).await.status, 503);
 
-    let (outbox, id) = (Outbox::in_memory(memory), device_id("a"));
+    let (outbox, id) = (Outbox::of_one(memory), device_id("a"));
     let mut late = std::pin::pin!(sweep(&outbox, memory, memory, &id));
     let mut is_pending = true;
     for _ in 0..calls {

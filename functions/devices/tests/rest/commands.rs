@@ -1,5 +1,5 @@
-use meter_core::http::testing::{Answered, Call, get, post, put};
-use meter_core::store::memory::{Fault, Operation};
+use meter_testing::http::{Answered, Call, get, post, put};
+use meter_testing::memory::{Fault, Operation};
 use serde_json::{Value, json};
 
 use crate::system::{System, device_id, field};

@@ -1,9 +1,9 @@
 //! What holds for every route.
 
 use devices::ROUTES;
-use meter_core::config::Auth;
-use meter_core::http::testing::{Call, call};
-use meter_core::store::memory::Memory;
+use meter_http::settings::Auth;
+use meter_testing::http::{Call, call};
+use meter_testing::memory::Memory;
 use serde_json::json;
 
 use crate::system::System;

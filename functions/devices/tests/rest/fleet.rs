@@ -1,7 +1,7 @@
 //! Lists of devices.
 
-use meter_core::http::testing::{get, post};
-use meter_core::store::memory::Operation;
+use meter_testing::http::{get, post};
+use meter_testing::memory::Operation;
 use serde_json::json;
 
 use crate::system::{System, field};

@@ -1,4 +1,4 @@
-use meter_core::http::testing::get;
+use meter_testing::http::get;
 use serde_json::json;
 
 use crate::system::{System, field, t};

@@ -1,4 +1,4 @@
-use meter_core::http::testing::{get, post, put};
+use meter_testing::http::{get, post, put};
 use serde_json::{Value, json};
 
 use crate::system::{System, device_id};

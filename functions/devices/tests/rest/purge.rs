@@ -3,13 +3,14 @@
 use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
-use meter_core::archive::Layout;
-use meter_core::http::testing::{delete, get, post};
-use meter_core::id::Mid;
-use meter_core::outbox::Outbox;
-use meter_core::store::memory::{Memory, Operation};
-use meter_core::store::{DeviceStore, MessageStore, Part};
-use meter_core::sweep::{Progress, sweep};
+use meter_domain::archive::Layout;
+use meter_domain::id::Mid;
+use meter_domain::parts::Part;
+use meter_service::outbox::Outbox;
+use meter_service::sweep::{Progress, sweep};
+use meter_store::{DeviceStore, MessageStore};
+use meter_testing::http::{delete, get, post};
+use meter_testing::memory::{Memory, Operation};
 use serde_json::{Value, json};
 
 use crate::system::{System, device_id, field, t, telemetry};
@@ -71,7 +72,7 @@ async fn said(system: &System, id: &str) -> Vec<Value> {
 
 /// What the watchdog does.
 async fn go_on(memory: &Memory) {
-    let outbox = Outbox::in_memory(memory);
+    let outbox = Outbox::of_one(memory);
     while sweep(&outbox, memory, memory, &device_id("gone")).await.unwrap() == Progress::Unfinished
     {
     }

@@ -1,5 +1,5 @@
-use meter_core::http::testing::get;
-use meter_core::id::Mid;
+use meter_domain::id::Mid;
+use meter_testing::http::get;
 use serde_json::json;
 
 use crate::system::{System, field};

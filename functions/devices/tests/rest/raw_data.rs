@@ -1,10 +1,11 @@
 use bytes::Bytes;
-use meter_core::archive::{Layout, Location, file_name};
-use meter_core::http::testing::get;
-use meter_core::id::Mid;
-use meter_core::message::Category;
-use meter_core::store::memory::Operation;
-use meter_core::store::{Archive, Head, MessageStore, Part};
+use meter_domain::archive::{Layout, Location, file_name};
+use meter_domain::id::Mid;
+use meter_domain::message::Category;
+use meter_domain::parts::{Head, Part};
+use meter_store::{Archive, MessageStore};
+use meter_testing::http::get;
+use meter_testing::memory::Operation;
 use serde_json::{Value, json};
 
 use crate::system::{System, device_id, field, t, telemetry};

@@ -1,6 +1,6 @@
 //! Registering devices.
 
-use meter_core::http::testing::{delete, get, post, put};
+use meter_testing::http::{delete, get, post, put};
 use serde_json::{Value, json};
 
 use crate::system::System;

@@ -1,11 +1,11 @@
 //! A device that is to report more often is missed earlier, in whichever way its configuration came into force.
 
-use meter_core::http::testing::{post, put};
-use meter_core::outbox::Outbox;
-use meter_core::rule::RuleCache;
-use meter_core::state::Rules;
-use meter_core::store::memory::{Fault, Memory, Operation};
-use meter_core::store::{QueueDepth, StoreError};
+use meter_domain::state::Rules;
+use meter_service::outbox::Outbox;
+use meter_service::rule_cache::RuleCache;
+use meter_store::{QueueDepth, StoreError};
+use meter_testing::http::{post, put};
+use meter_testing::memory::{Fault, Memory, Operation};
 use serde_json::{Value, json};
 use watchdog::Watchdog;
 
@@ -24,7 +24,7 @@ impl QueueDepth for Empty {
 /// How many devices a run of the watchdog declares silent.
 async fn silent(memory: &Memory, at: &str) -> usize {
     let watchdog = Watchdog {
-        outbox: Outbox::in_memory(memory),
+        outbox: Outbox::of_one(memory),
         queue: Empty,
         messages: memory.clone(),
         archive: memory.clone(),

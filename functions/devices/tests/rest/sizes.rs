@@ -1,6 +1,6 @@
 //! No answer is larger than the system is set to, whatever is listed, and nothing is lost by it.
 
-use meter_core::http::testing::{get, post};
+use meter_testing::http::{get, post};
 use serde_json::{Value, json};
 
 use crate::system::{System, telemetry};

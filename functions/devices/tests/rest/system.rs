@@ -3,19 +3,19 @@
 use devices::{Devices, ROUTES};
 use ingest::batch::{Choices, Ingest};
 use ingest::event::Delivery;
-use meter_core::archive::Layout;
-use meter_core::config::{Api, Auth};
-use meter_core::http::route::Router;
-use meter_core::http::serve::Server;
-use meter_core::http::testing::{Answered, Call, get, post};
-use meter_core::id::DeviceId;
-use meter_core::in_messages::InMessages;
-use meter_core::message::Received;
-use meter_core::outbox::Outbox;
-use meter_core::rule::RuleCache;
-use meter_core::state::Rules;
-use meter_core::store::memory::Memory;
-use meter_core::time::Timestamp;
+use meter_domain::archive::Layout;
+use meter_domain::id::DeviceId;
+use meter_domain::message::Received;
+use meter_domain::state::Rules;
+use meter_domain::time::Timestamp;
+use meter_http::route::Router;
+use meter_http::serve::Server;
+use meter_http::settings::{Api, Auth};
+use meter_service::in_messages::InMessages;
+use meter_service::outbox::Outbox;
+use meter_service::rule_cache::RuleCache;
+use meter_testing::http::{Answered, Call, get, post};
+use meter_testing::memory::Memory;
 use serde_json::{Value, json};
 
 /// All seven ports are one memory.
@@ -61,9 +61,9 @@ impl System {
 
     fn with(memory: Memory, api: Api) -> Self {
         let function = Devices {
-            outbox: Outbox::in_memory(&memory),
+            outbox: Outbox::of_one(&memory),
             messages: memory.clone(),
-            metrics: InMessages::in_memory(&memory),
+            metrics: InMessages::of_one(&memory, 300),
             archive: memory.clone(),
             rules: Rules::default(),
             command_timeout_s: 300,
@@ -103,11 +103,11 @@ impl System {
             ttl_days: None,
             require_registration: false,
         };
-        let outbox = Outbox::in_memory(memory);
+        let outbox = Outbox::of_one(memory);
         let ingest = Ingest::new(
             memory.clone(),
             memory.clone(),
-            InMessages::in_memory(memory),
+            InMessages::of_one(memory, 300),
             outbox,
             RuleCache::new(memory.clone(), 60),
             choices,

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::ops::AddAssign;
 
-use meter_core::id::Mid;
-use meter_core::observe::with_causes;
-use meter_core::state::DeviceState;
+use meter_domain::id::Mid;
+use meter_domain::state::DeviceState;
+use meter_store::with_causes;
 
 /// What an operator counts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use meter_core::id::{DeviceId, Mid};
-use meter_core::message::{self, Body, Message, Received, Unreadable};
-use meter_core::rule::RuleSet;
-use meter_core::state::{DeviceState, Rules};
-use meter_core::store::StateWrite;
+use meter_domain::id::{DeviceId, Mid};
+use meter_domain::message::{self, Body, Message, Received, Unreadable};
+use meter_domain::rule::RuleSet;
+use meter_domain::state::{DeviceState, Rules};
+use meter_store::StateWrite;
 
 use crate::event::Delivery;
 

@@ -1,14 +1,14 @@
 use bytes::Bytes;
-use meter_core::alert::Severity;
-use meter_core::in_messages::InMessages;
-use meter_core::metric::MetricName;
-use meter_core::notice::NoticeEvent;
-use meter_core::points;
-use meter_core::rule::{Condition, Limits, Operator, Rule, Scope};
-use meter_core::state::Notify;
-use meter_core::store::memory::{Fault, Memory, Operation};
-use meter_core::store::{DeviceStore, PointQuery};
-use meter_core::time::Timestamp;
+use meter_domain::alert::Severity;
+use meter_domain::metric::MetricName;
+use meter_domain::notice::NoticeEvent;
+use meter_domain::rule::{Condition, Limits, Operator, Rule, Scope};
+use meter_domain::state::Notify;
+use meter_domain::time::Timestamp;
+use meter_service::in_messages::InMessages;
+use meter_service::points;
+use meter_store::{DeviceStore, PointQuery};
+use meter_testing::memory::{Fault, Memory, Operation};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -56,9 +56,9 @@ fn ingest(memory: &Memory) -> IngestInMemory {
 }
 
 fn ingest_with(memory: &Memory, choices: Choices) -> IngestInMemory {
-    let metrics = InMessages::in_memory(memory);
+    let metrics = InMessages::of_one(memory, 300);
     let alert_rules = RuleCache::new(memory.clone(), 60);
-    let outbox = Outbox::in_memory(memory);
+    let outbox = Outbox::of_one(memory);
     Ingest::new(memory.clone(), memory.clone(), metrics, outbox, alert_rules, choices)
 }
 
@@ -68,13 +68,13 @@ fn now() -> Timestamp {
 }
 
 async fn register(memory: &Memory, device: &str) {
-    let device = meter_core::device::Device {
-        id: meter_core::id::new_id(second(0)),
+    let device = meter_domain::device::Device {
+        id: meter_domain::id::new_id(second(0)),
         device_id: id(device),
         device_name: device.to_owned(),
         device_type: None,
         location: None,
-        status: meter_core::device::DeviceStatus::Active,
+        status: meter_domain::device::DeviceStatus::Active,
         metadata: serde_json::Map::new(),
         config: serde_json::Map::new(),
         created_at: second(0),
@@ -126,7 +126,7 @@ async fn a_message_is_archived_indexed_and_in_the_metrics() {
     assert_eq!((archived(&memory, "a").await, values(&memory, "a").await), (1, vec![0.5]));
     assert_eq!(
         memory.state(&id("a")).unwrap().presence.connection,
-        meter_core::state::Connection::Online
+        meter_domain::state::Connection::Online
     );
 }
 
@@ -323,7 +323,7 @@ async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
     assert_eq!(alerts[0].resolved_at, Some(second(4)));
     assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
     let counts = memory.counts().await.unwrap();
-    assert_eq!(counts.by_connection.get(&meter_core::state::Connection::Online), Some(&1));
+    assert_eq!(counts.by_connection.get(&meter_domain::state::Connection::Online), Some(&1));
 }
 
 #[tokio::test]
@@ -334,7 +334,7 @@ async fn a_last_will_of_the_same_bytes_counts_each_time_it_is_received() {
     let batch = [will(1), reading("a", 2, "pf", 1.0), will(5)];
     assert!(ingest(&memory).handle(&batch, now()).await.failed.is_empty());
     let state = memory.state(&id("a")).unwrap();
-    assert_eq!(state.presence.connection, meter_core::state::Connection::Offline);
+    assert_eq!(state.presence.connection, meter_domain::state::Connection::Offline);
     assert_eq!(archived(&memory, "a").await, 2);
 }
 
@@ -345,7 +345,7 @@ async fn answers_to_too_many_commands_come_again_and_hold_nobody_up() {
     let mut batch: Vec<_> = (0..60_i64)
         .map(|n| {
             let ack = json!({"v": 2, "device_id": "a", "ts": second(n), "seq": n, "msg_type": "command_ack",
-                "cmd_id": meter_core::id::new_id(second(n)), "result": "accepted",
+                "cmd_id": meter_domain::id::new_id(second(n)), "result": "accepted",
                 "detail": "\u{1}".repeat(1_000)});
             delivery("iot/a/command/ack", ack.to_string(), n)
         })
@@ -373,7 +373,7 @@ async fn plain_objects_are_under_the_names_that_the_api_gives_them() {
 
 fn rule(metric: &str, for_s: u32) -> Rule {
     Rule {
-        rule_id: meter_core::id::new_id(second(0)),
+        rule_id: meter_domain::id::new_id(second(0)),
         name: "high".to_owned(),
         enabled: true,
         scope: Scope::All,

@@ -9,13 +9,12 @@ mod character;
 mod device;
 mod telling;
 
+pub(super) use character::{Boot, Character, Presence, Registration};
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-pub(super) use character::{Boot, Character, Presence, Registration};
 
 /// The random numbers of everything that a seed decides.
 pub(super) type Dice = Xoshiro256PlusPlus;

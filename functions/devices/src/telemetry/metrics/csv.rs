@@ -1,8 +1,8 @@
 //! Points as a table (RFC 4180).
 
 use csv::{Terminator, WriterBuilder};
-use meter_core::http::Failure;
-use meter_core::http::size::Bounded;
+use meter_http::Failure;
+use meter_http::size::Bounded;
 use serde::Serialize;
 
 use super::view::View;

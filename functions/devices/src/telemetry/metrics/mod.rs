@@ -3,15 +3,15 @@
 mod csv;
 mod view;
 
-use meter_core::aggregate::{Aggregate, Every};
-use meter_core::http::answer::{Answer, Body};
-use meter_core::http::encoding;
-use meter_core::http::page::{Array, Paging};
-use meter_core::http::range::TimeRange;
-use meter_core::http::{Failure, Problem, Request, StatusCode, header};
-use meter_core::lock;
-use meter_core::metric::MetricName;
-use meter_core::store::{MetricStore, PointPage, PointQuery, StateStore, WindowPage, WindowQuery};
+use meter_domain::aggregate::{Aggregate, Every};
+use meter_domain::metric::MetricName;
+use meter_http::answer::{Answer, Body};
+use meter_http::encoding;
+use meter_http::page::{Array, Paging};
+use meter_http::range::TimeRange;
+use meter_http::{Failure, Problem, Request, StatusCode, header};
+use meter_service::lock;
+use meter_store::{MetricStore, PointPage, PointQuery, StateStore, WindowPage, WindowQuery};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
-use meter_core::aggregate::Window;
-use meter_core::metric::{MetricName, Point, Quality};
-use meter_core::time::Timestamp;
+use meter_domain::aggregate::Window;
+use meter_domain::metric::{MetricName, Point, Quality};
+use meter_domain::time::Timestamp;
 use serde::Serialize;
 
 /// A point as it is answered.

@@ -1,13 +1,12 @@
 //! Which messages there are, newest first, read day by day backwards.
 
 use jiff::civil::Date;
-use meter_core::archive::file_name;
-use meter_core::http::range::TimeRange;
-use meter_core::id::{DeviceId, Mid};
-use meter_core::store::{
-    Head, MessageStore, Order, Part, PartPosition, PartQuery, READ_BUDGET, StoreError,
-};
-use meter_core::time::Timestamp;
+use meter_domain::archive::file_name;
+use meter_domain::id::{DeviceId, Mid};
+use meter_domain::parts::{Head, Part, PartPosition};
+use meter_domain::time::Timestamp;
+use meter_http::range::TimeRange;
+use meter_store::{MessageStore, Order, PartQuery, READ_BUDGET, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::prefix::Prefix;

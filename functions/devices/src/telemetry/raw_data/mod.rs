@@ -4,15 +4,15 @@ mod listing;
 mod ndjson;
 mod prefix;
 
-use meter_core::archive::{self, UnpackError};
-use meter_core::http::answer::{Answer, Body};
-use meter_core::http::encoding;
-use meter_core::http::page::{Array, MAX_ITEMS, Paging};
-use meter_core::http::range::TimeRange;
-use meter_core::http::{Failure, Problem, Request, StatusCode, header};
-use meter_core::id::DeviceId;
-use meter_core::store::{Archive, MessageStore};
-use meter_core::time::Timestamp;
+use meter_domain::archive::{self, UnpackError};
+use meter_domain::id::DeviceId;
+use meter_domain::time::Timestamp;
+use meter_http::answer::{Answer, Body};
+use meter_http::encoding;
+use meter_http::page::{Array, MAX_ITEMS, Paging};
+use meter_http::range::TimeRange;
+use meter_http::{Failure, Problem, Request, StatusCode, header};
+use meter_store::{Archive, MessageStore};
 use serde::Serialize;
 
 use self::listing::{Listing, Position, Wanted};

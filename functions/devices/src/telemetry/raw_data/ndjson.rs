@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use meter_core::archive::{self, Location};
-use meter_core::http::Failure;
-use meter_core::http::size::Bounded;
-use meter_core::id::Mid;
-use meter_core::store::{Archive, StoreError};
+use meter_domain::archive::{self, Location};
+use meter_domain::id::Mid;
+use meter_http::Failure;
+use meter_http::size::Bounded;
+use meter_store::{Archive, StoreError};
 use serde::Deserialize;
 
 use super::listing::Found;

@@ -1,9 +1,9 @@
 //! The beginning of a message's name, `{category}/{ts}-{mid}.json`, and what it says about where such
 //! messages are: a client that asks for one day shall not pay for reading all of them.
 
-use meter_core::http::range::TimeRange;
-use meter_core::message::Category;
-use meter_core::time::Timestamp;
+use meter_domain::message::Category;
+use meter_domain::time::Timestamp;
+use meter_http::range::TimeRange;
 
 /// The form of a message's time in its name.
 const STEM: &str = "00000000T000000.000000000Z";

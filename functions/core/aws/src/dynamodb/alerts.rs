@@ -1,0 +1,352 @@
+//! Alerts, in the table `alerts`, a partition a device; the index `by-time` holds the fleet's, and finds
+//! one by its id alone. Also the count of those that nobody has seen, in `#stats#NN`, and clients' keys.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
+use meter_domain::alert::Revision;
+use meter_domain::alert::{Alert, Severity};
+use meter_domain::id::{DeviceId, Shard};
+use meter_domain::time::Timestamp;
+use meter_store::{
+    AlertFilter, AlertStore, Counts, IdempotencyKey, Made, Order, Page, PageRequest, Recount,
+    Recounted, StoreError,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::conditional::{self, Failure};
+use super::item::{Item, decode, encode, number, text};
+use super::listing::{self, Budget, Listing, Partition, Rows};
+use super::making::Making;
+use super::recount::{self, Kind};
+use super::sweeping::{Deleted, Removal};
+use super::table::{Table, built, names, values};
+use super::transaction::{self, Action, Canceled};
+use super::{counters, devices, idempotency, index};
+use crate::Clients;
+use crate::settings::Tables;
+
+/// The index over the fleet's alerts.
+const BY_TIME: &str = "by-time";
+
+/// The sort key, and the attribute, of the counts.
+const UNACKNOWLEDGED: &str = "unacknowledged";
+
+/// Alerts that one sweep removes at most; a transaction takes 100 items, and there are the counts of all shards and
+/// the tombstone.
+const SWEPT_AT_ONCE: i32 = 50;
+
+/// The tables `alerts` and, to see whether a device is registered, `devices`: an [`AlertStore`].
+#[derive(Debug, Clone)]
+pub struct Alerts {
+    table: Table,
+    devices: Table,
+}
+
+impl Alerts {
+    /// The tables of these names.
+    pub fn new(clients: &Clients, tables: &Tables) -> Self {
+        Self {
+            table: Table::sorted(clients, &tables.alerts, "device_id", "alert_id"),
+            devices: devices::table(clients, tables),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    device_id: DeviceId,
+    alert_id: Uuid,
+    shard: String,
+    alert_type: String,
+    severity: Severity,
+    message: String,
+    acknowledged: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acknowledged_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acknowledged_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resolved_at: Option<Timestamp>,
+    created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rule_id: Option<Uuid>,
+}
+
+fn to_item(alert: &Alert) -> Result<Item, StoreError> {
+    encode(&Row {
+        device_id: alert.device_id.clone(),
+        alert_id: alert.alert_id,
+        shard: Alert::shard(alert.alert_id).to_string(),
+        alert_type: alert.alert_type.clone(),
+        severity: alert.severity,
+        message: alert.message.clone(),
+        acknowledged: alert.acknowledged,
+        acknowledged_at: alert.acknowledged_at,
+        acknowledged_by: alert.acknowledged_by.clone(),
+        resolved_at: alert.resolved_at,
+        created_at: alert.created_at,
+        rule_id: alert.rule_id,
+    })
+}
+
+fn from_item(item: Item) -> Result<Alert, StoreError> {
+    let row: Row = decode(item)?;
+    Ok(Alert {
+        alert_id: row.alert_id,
+        device_id: row.device_id,
+        alert_type: row.alert_type,
+        severity: row.severity,
+        message: row.message,
+        acknowledged: row.acknowledged,
+        acknowledged_at: row.acknowledged_at,
+        acknowledged_by: row.acknowledged_by,
+        resolved_at: row.resolved_at,
+        created_at: row.created_at,
+        rule_id: row.rule_id,
+    })
+}
+
+/// Alerts that a filter lets through, newest first: of one device, or of the fleet by shards.
+struct Newest<'a> {
+    table: &'a Table,
+    filter: &'a AlertFilter,
+}
+
+/// A partition of the table or of its index.
+#[derive(Debug, Clone, Copy)]
+enum Stream<'a> {
+    Device(&'a DeviceId),
+    Fleet(Shard),
+}
+
+impl<'a> Listing for Newest<'a> {
+    type Stream = Stream<'a>;
+    type Row = Alert;
+
+    fn order(&self) -> Order {
+        Order::Descending
+    }
+
+    fn position(&self, alert: &Alert) -> String {
+        alert.alert_id.to_string()
+    }
+
+    fn keeps(&self, alert: &Alert) -> bool {
+        self.filter.passes(alert)
+    }
+
+    async fn read(
+        &self,
+        stream: Stream<'a>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Rows<Alert>, StoreError> {
+        let (index, hash, name) = match stream {
+            Stream::Device(id) => (None, "device_id", id.to_string()),
+            Stream::Fleet(shard) => (Some(BY_TIME), "shard", shard.to_string()),
+        };
+        let partition = Partition { index, hash, name, sort: "alert_id" };
+        listing::rows(partition.backwards(self.table, after), limit, from_item).await
+    }
+}
+
+impl Alerts {
+    async fn get(&self, device_id: &DeviceId, id: Uuid) -> Result<Option<Alert>, StoreError> {
+        let item = self.table.get(device_id.as_str(), &id.to_string()).await?;
+        item.map(from_item).transpose()
+    }
+
+    /// Whose alert this is.
+    async fn device_of(&self, alert_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
+        let query = self
+            .table
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .index_name(BY_TIME)
+            .key_condition_expression("#shard = :shard AND alert_id = :id")
+            .set_expression_attribute_names(names(["shard"]))
+            .set_expression_attribute_values(values([
+                ("shard", text(Alert::shard(alert_id).to_string())),
+                ("id", text(alert_id.to_string())),
+            ]));
+        let alert = index::find(query).await?.map(from_item).transpose()?;
+        Ok(alert.map(|alert| alert.device_id))
+    }
+
+    fn count(&self, shard: Shard, change: i64) -> Result<Option<Update>, StoreError> {
+        counters::add(&self.table, UNACKNOWLEDGED, shard, &[(UNACKNOWLEDGED, change)])
+    }
+
+    /// How many alerts of a shard nobody has seen.
+    async fn count_unacknowledged(&self, shard: Shard) -> Result<Counts, StoreError> {
+        let items = recount::items(&self.table, BY_TIME, shard, &["acknowledged"]).await?;
+        let is_unseen =
+            |item: &&Item| item.get("acknowledged") == Some(&AttributeValue::Bool(false));
+        let unseen = items.iter().filter(is_unseen).map(|_| Some(UNACKNOWLEDGED));
+        Ok(recount::tally(unseen, &[UNACKNOWLEDGED]))
+    }
+
+    /// What removes these alerts, unless one of them is acknowledged or removed meanwhile, and counts them out. It asks
+    /// for no more than keys and `acknowledged`, so that one that nobody can read is no reason to keep it.
+    fn removals(&self, items: &[Item]) -> Result<Vec<TransactWriteItem>, StoreError> {
+        let mut actions = Vec::with_capacity(items.len() + 1);
+        let mut unseen: BTreeMap<Shard, i64> = BTreeMap::new();
+        for item in items {
+            let (device, id) = self.table.key_of(item);
+            let delete = self
+                .table
+                .delete(&device, &id)
+                .set_expression_attribute_names(names(["acknowledged"]));
+            let read = item.get("acknowledged");
+            let delete = match read {
+                Some(read) => delete
+                    .condition_expression("#acknowledged = :read")
+                    .set_expression_attribute_values(values([("read", read.clone())])),
+                None => delete.condition_expression("attribute_not_exists(#acknowledged)"),
+            };
+            actions.push(built(delete.build())?.action());
+            let counted = Uuid::parse_str(&id).ok();
+            if let Some(id) = counted.filter(|_| read == Some(&AttributeValue::Bool(false))) {
+                *unseen.entry(Alert::shard(id)).or_default() += 1;
+            }
+        }
+        for (shard, count) in unseen {
+            actions.extend(self.count(shard, -count)?.map(Action::action));
+        }
+        Ok(actions)
+    }
+}
+
+impl AlertStore for Alerts {
+    async fn open(
+        &self,
+        alert: &Alert,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Made<Alert>, StoreError> {
+        let making = Making {
+            table: &self.table,
+            devices: &self.devices,
+            device_id: &alert.device_id,
+            id: alert.alert_id,
+            item: to_item(alert)?,
+            key,
+            at: alert.created_at,
+            count: self.count(Alert::shard(alert.alert_id), i64::from(!alert.acknowledged))?,
+        };
+        making.make(|id| self.get(&alert.device_id, id)).await
+    }
+
+    async fn list(
+        &self,
+        filter: &AlertFilter,
+        request: &PageRequest,
+    ) -> Result<Page<Alert>, StoreError> {
+        let newest = Newest { table: &self.table, filter };
+        let streams: Vec<Stream<'_>> = match &filter.device_id {
+            Some(id) => vec![Stream::Device(id)],
+            None => Shard::all().map(Stream::Fleet).collect(),
+        };
+        let (after, limit) = (request.after.as_deref(), request.limit);
+        listing::page(&newest, streams, after, limit, &mut Budget::default()).await
+    }
+
+    async fn acknowledge(
+        &self,
+        alert_id: Uuid,
+        by: Option<&str>,
+        at: Timestamp,
+    ) -> Result<Option<Alert>, StoreError> {
+        let Some(device_id) = self.device_of(alert_id).await? else {
+            return Ok(None);
+        };
+        let mut set = String::from("SET #acknowledged = :yes, #acknowledged_at = :at");
+        let mut mark = self
+            .table
+            .update(device_id.as_str(), &alert_id.to_string())
+            .condition_expression("#acknowledged = :no")
+            .set_expression_attribute_names(names(["acknowledged", "acknowledged_at"]))
+            .set_expression_attribute_values(values([
+                ("yes", AttributeValue::Bool(true)),
+                ("no", AttributeValue::Bool(false)),
+                ("at", text(at.to_string())),
+            ]));
+        if let Some(by) = by {
+            set += ", #acknowledged_by = :by";
+            mark = mark
+                .expression_attribute_names("#acknowledged_by", "acknowledged_by")
+                .expression_attribute_values(":by", text(by));
+        }
+        let mut actions = vec![built(mark.update_expression(set).build())?.action()];
+        actions.extend(self.count(Alert::shard(alert_id), -1)?.map(Action::action));
+        match transaction::write(&self.table.client, actions).await {
+            // Refused: it is acknowledged or gone already.
+            Ok(()) | Err(Canceled::Refused(_)) => self.get(&device_id, alert_id).await,
+            Err(Canceled::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn revise(
+        &self,
+        device_id: &DeviceId,
+        alert_id: Uuid,
+        revision: &Revision,
+    ) -> Result<(), StoreError> {
+        let exists = self.table.exists();
+        let (mut set, mut remove) = (String::from("SET #revision = :number"), "");
+        let mut update = self
+            .table
+            .update(device_id.as_str(), &alert_id.to_string())
+            .condition_expression(format!(
+                "{exists} AND (attribute_not_exists(#revision) OR #revision <= :number)"
+            ))
+            .set_expression_attribute_names(names(["revision", "resolved_at"]))
+            .set_expression_attribute_values(values([("number", number(revision.number))]));
+        match revision.resolved_at {
+            Some(at) => {
+                set += ", #resolved_at = :at";
+                update = update.expression_attribute_values(":at", text(at.to_string()));
+            }
+            None => remove = " REMOVE #resolved_at",
+        }
+        if let Some(message) = &revision.message {
+            set += ", #message = :message";
+            update = update
+                .expression_attribute_names("#message", "message")
+                .expression_attribute_values(":message", text(message));
+        }
+        let update = built(update.update_expression(set + remove).build())?;
+        match conditional::update(&self.table.client, update).await {
+            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
+            Err(Failure::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn sweep(&self, device_id: &DeviceId, at: Timestamp) -> Result<bool, StoreError> {
+        let deleted = Deleted { devices: &self.devices, device_id, at };
+        let (items, _) = self.table.first_of(device_id.as_str(), SWEPT_AT_ONCE).await?;
+        if items.is_empty() {
+            return idempotency::sweep(&self.table, deleted).await;
+        }
+        // Changed: some were acknowledged meanwhile. Done: the keys are left, which are swept when there are no
+        // alerts any more.
+        let removal = deleted.remove(&self.table, self.removals(&items)?).await?;
+        Ok(removal != Removal::NotDeleted)
+    }
+
+    async fn unacknowledged(&self) -> Result<u64, StoreError> {
+        let sums = counters::sums(&self.table, UNACKNOWLEDGED).await?;
+        Ok(sums.get(UNACKNOWLEDGED).copied().unwrap_or(0))
+    }
+}
+
+impl Recount for Alerts {
+    async fn recount(&self) -> Result<Vec<Recounted>, StoreError> {
+        let what = "unacknowledged alerts";
+        let (table, sort) = (&self.table, UNACKNOWLEDGED);
+        let kind = Kind { what, table, sort, names: &[UNACKNOWLEDGED] };
+        Ok(vec![recount::recount(kind, |shard| self.count_unacknowledged(shard)).await?])
+    }
+}

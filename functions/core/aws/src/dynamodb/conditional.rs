@@ -1,0 +1,96 @@
+//! One write with a condition.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{Put, ReturnValue, Update};
+use meter_store::StoreError;
+use meter_store::retry;
+
+use super::item::Item;
+use crate::unavailable;
+
+/// Why a conditional write was not done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Its condition is false; what stands there, if the request asked for that.
+    Refused(Option<Item>),
+    /// It could not be tried.
+    Failed(StoreError),
+}
+
+/// Puts an item. Meeting a transaction on the same item is no answer: it is tried again.
+pub(super) async fn put(client: &Client, put: Put) -> Result<(), Failure> {
+    for attempt in 0..retry::ATTEMPTS {
+        match put_once(client, put.clone()).await {
+            Err(Met) => retry::pause(attempt).await,
+            Ok(answer) => return answer,
+        }
+    }
+    put_once(client, put).await.unwrap_or_else(|Met| Err(contended("dynamodb:PutItem")))
+}
+
+/// A transaction was under way on the item.
+struct Met;
+
+fn contended(operation: &'static str) -> Failure {
+    Failure::Failed(unavailable(operation)("met transactions on the same item at every try"))
+}
+
+async fn put_once(client: &Client, put: Put) -> Result<Result<(), Failure>, Met> {
+    let sent = client
+        .put_item()
+        .table_name(put.table_name)
+        .set_item(Some(put.item))
+        .set_condition_expression(put.condition_expression)
+        .set_expression_attribute_names(put.expression_attribute_names)
+        .set_expression_attribute_values(put.expression_attribute_values)
+        .set_return_values_on_condition_check_failure(put.return_values_on_condition_check_failure)
+        .send()
+        .await;
+    match sent {
+        Ok(_) => Ok(Ok(())),
+        Err(error) => match error.as_service_error() {
+            Some(PutItemError::TransactionConflictException(_)) => Err(Met),
+            Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                Ok(Err(Failure::Refused(failed.item().cloned())))
+            }
+            _ => Ok(Err(Failure::Failed(unavailable("dynamodb:PutItem")(error)))),
+        },
+    }
+}
+
+/// Updates an item; what it is then. See [`put`].
+pub(super) async fn update(client: &Client, update: Update) -> Result<Item, Failure> {
+    for attempt in 0..retry::ATTEMPTS {
+        match update_once(client, update.clone()).await {
+            Err(Met) => retry::pause(attempt).await,
+            Ok(answer) => return answer,
+        }
+    }
+    update_once(client, update).await.unwrap_or_else(|Met| Err(contended("dynamodb:UpdateItem")))
+}
+
+async fn update_once(client: &Client, update: Update) -> Result<Result<Item, Failure>, Met> {
+    let sent = client
+        .update_item()
+        .table_name(update.table_name)
+        .set_key(Some(update.key))
+        .update_expression(update.update_expression)
+        .set_condition_expression(update.condition_expression)
+        .set_expression_attribute_names(update.expression_attribute_names)
+        .set_expression_attribute_values(update.expression_attribute_values)
+        .return_values(ReturnValue::AllNew)
+        .send()
+        .await;
+    match sent {
+        Ok(answer) => Ok(Ok(answer.attributes.unwrap_or_default())),
+        Err(error) => match error.as_service_error() {
+            Some(UpdateItemError::TransactionConflictException(_)) => Err(Met),
+            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                Ok(Err(Failure::Refused(failed.item().cloned())))
+            }
+            _ => Ok(Err(Failure::Failed(unavailable("dynamodb:UpdateItem")(error)))),
+        },
+    }
+}

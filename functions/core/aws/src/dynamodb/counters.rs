@@ -1,0 +1,128 @@
+//! Counts over the fleet, spread over the items `#stats#NN`, since every change of a device's
+//! standing writes one of them and an item takes 1,000 writes a second. They change in the
+//! transaction that changes what they count, so they are exact. An item counts the things of its shard,
+//! and how often it was changed, so that they can be counted again ([`super::recount`]).
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use aws_sdk_dynamodb::types::{AttributeValue, Update};
+use meter_domain::id::Shard;
+use meter_store::StoreError;
+
+use super::batch;
+use super::conditional::{self, Failure};
+use super::item::{Item, number};
+use super::table::{Table, built, names, values};
+
+/// The attribute that counts the changes of an item.
+const CHANGES: &str = "changes";
+
+/// Adds to counts of things of one shard, which stand together in an item with the sort key `sort` (where the
+/// table has one). None when nothing changes.
+pub(super) fn add(
+    table: &Table,
+    sort: &str,
+    shard: Shard,
+    changes: &[(&str, i64)],
+) -> Result<Option<Update>, StoreError> {
+    let mut sums: HashMap<&str, i64> = HashMap::new();
+    for (name, change) in changes {
+        *sums.entry(name).or_default() += change;
+    }
+    sums.retain(|_, change| *change != 0);
+    if sums.is_empty() {
+        return Ok(None);
+    }
+    let mut update = table
+        .update(&item(shard), sort)
+        .set_expression_attribute_names(names([CHANGES]))
+        .set_expression_attribute_values(values([("one", number(1))]));
+    let mut expression = format!("ADD #{CHANGES} :one");
+    for (i, (name, change)) in sums.into_iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = write!(expression, ", #n{i} :n{i}");
+        update = update
+            .expression_attribute_names(format!("#n{i}"), name)
+            .expression_attribute_values(format!(":n{i}"), number(change));
+    }
+    built(update.update_expression(expression).build()).map(Some)
+}
+
+/// The sum of each count by its name, read consistently.
+pub(super) async fn sums(table: &Table, sort: &str) -> Result<HashMap<String, u64>, StoreError> {
+    let keys = Shard::all().map(|shard| (item(shard), sort.to_owned()));
+    let mut sums: HashMap<String, i64> = HashMap::new();
+    for item in batch::get_all(table, keys).await? {
+        for (name, value) in item {
+            if let AttributeValue::N(digits) = value {
+                let count: i64 = digits.parse().map_err(|_| StoreError::Corrupt {
+                    what: format!("count {name}"),
+                    reason: format!("{digits} is no integer"),
+                })?;
+                *sums.entry(name).or_default() += count;
+            }
+        }
+    }
+    let sums = sums.into_iter();
+    Ok(sums.map(|(name, sum)| (name, u64::try_from(sum).unwrap_or(0))).collect())
+}
+
+fn item(shard: Shard) -> String {
+    format!("#stats#{shard}")
+}
+
+/// The counts of one shard as they stand.
+#[derive(Debug)]
+pub(super) struct Standing(Item);
+
+impl Standing {
+    /// One of them.
+    pub(super) fn count(&self, name: &str) -> i64 {
+        let value = self.0.get(name).and_then(|value| value.as_n().ok());
+        value.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Reads the counts of one shard.
+pub(super) async fn standing(
+    table: &Table,
+    sort: &str,
+    shard: Shard,
+) -> Result<Standing, StoreError> {
+    table.get(&item(shard), sort).await.map(|item| Standing(item.unwrap_or_default()))
+}
+
+/// Sets the counts of one shard, if nobody has changed them since they were read; whether that is so.
+pub(super) async fn set(
+    table: &Table,
+    sort: &str,
+    shard: Shard,
+    read: &Standing,
+    counts: &[(&str, i64)],
+) -> Result<bool, StoreError> {
+    let mut update = table
+        .update(&item(shard), sort)
+        .set_expression_attribute_names(names([CHANGES]))
+        .set_expression_attribute_values(values([("one", number(1))]));
+    update = match read.0.get(CHANGES) {
+        None => update.condition_expression(format!("attribute_not_exists(#{CHANGES})")),
+        Some(changes) => update
+            .condition_expression(format!("#{CHANGES} = :read"))
+            .expression_attribute_values(":read", changes.clone()),
+    };
+    let mut sets = Vec::with_capacity(counts.len());
+    for (i, (name, count)) in counts.iter().enumerate() {
+        sets.push(format!("#n{i} = :n{i}"));
+        update = update
+            .expression_attribute_names(format!("#n{i}"), *name)
+            .expression_attribute_values(format!(":n{i}"), number(*count));
+    }
+    let expression = format!("SET {} ADD #{CHANGES} :one", sets.join(", "));
+    let update = built(update.update_expression(expression).build())?;
+    match conditional::update(&table.client, update).await {
+        Ok(_) => Ok(true),
+        Err(Failure::Refused(_)) => Ok(false),
+        Err(Failure::Failed(error)) => Err(error),
+    }
+}

@@ -1,0 +1,203 @@
+//! Rollups, in the table `messages`.
+//!
+//! | item | pk | sk |
+//! |---|---|---|
+//! | the minutes of an hour of a metric | `{device_id}#minutes` | `{metric}#{YYYY-MM-DDTHH}` |
+//! | the hours of a day of a metric | `{device_id}#hours` | `{metric}#{YYYY-MM-DD}` |
+//!
+//! Each hour is one attribute (`m` of the minutes, `h00` to `h23` of the hours), written under a condition of
+//! its own, so that two who roll up hours of one day never wait for each other. It is a map: `g` the
+//! generation, `p` until when its points live, `u` the unit, `c` the cells ([`cells`]).
+
+mod cells;
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures::future::try_join;
+use meter_domain::id::DeviceId;
+use meter_domain::metric::MetricName;
+use meter_domain::time::Timestamp;
+use meter_store::{Cell, CellQuery, Cells, HourRollup, Level, RollupStore, StoreError};
+
+use super::batch::{self, Key};
+use super::conditional::{self, Failure};
+use super::item::{Item, SCHEMA, VERSION, number, text};
+use super::messages::Messages;
+use super::table::{built, names, values};
+use crate::unavailable;
+
+/// Items that one call of a sweep removes.
+const SWEPT_AT_ONCE: i32 = 100;
+
+/// The attribute with the minutes of the item's hour.
+const MINUTES: &str = "m";
+
+fn partition(device_id: &DeviceId, level: Level) -> String {
+    match level {
+        Level::Minute => format!("{device_id}#minutes"),
+        Level::Hour => format!("{device_id}#hours"),
+    }
+}
+
+/// The sort key of the item that starts at `start`.
+fn sort_key(metric: &MetricName, level: Level, start: Timestamp) -> String {
+    let width = match level {
+        Level::Minute => "YYYY-MM-DDTHH".len(),
+        Level::Hour => "YYYY-MM-DD".len(),
+    };
+    let mut key = start.key();
+    key.truncate(width);
+    format!("{metric}#{key}")
+}
+
+/// Where the item of a sort key starts.
+fn start_of(sk: &str, level: Level) -> Option<Timestamp> {
+    let (_, start) = sk.split_once('#')?;
+    let rest = match level {
+        Level::Minute => ":00:00Z",
+        Level::Hour => "T00:00:00Z",
+    };
+    Timestamp::parse(&format!("{start}{rest}")).ok()
+}
+
+/// The attribute that holds an hour of an item of hours.
+fn hour_attribute(hour: Timestamp) -> String {
+    format!("h{:02}", hour.hour())
+}
+
+impl Messages {
+    /// Writes the cells of an hour into one attribute of an item, unless what is there must stay.
+    async fn put_cells(
+        &self,
+        rollup: &HourRollup,
+        level: Level,
+        cells: &[Cell],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(last) = cells.last() else { return Ok(()) };
+        let start = rollup.hour.start.floor(level.item_seconds());
+        let attribute = match level {
+            Level::Minute => MINUTES.to_owned(),
+            Level::Hour => hour_attribute(rollup.hour.start),
+        };
+        let mut value = Item::from([
+            ("g".to_owned(), number(rollup.generation)),
+            ("c".to_owned(), AttributeValue::B(Blob::new(cells::encode(level, start, cells)))),
+        ]);
+        value.extend(rollup.points_until.map(|until| ("p".to_owned(), number(until))));
+        value.extend(last.unit.as_ref().map(|unit| ("u".to_owned(), text(unit))));
+        // What is in the item longest decides: hours of one day may be rolled up in any order.
+        let ttl = rollup.ttl.map(|ttl| {
+            ttl - rollup.hour.start.as_seconds()
+                + start.as_seconds()
+                + i64::from(level.item_seconds())
+        });
+        let set_ttl = if ttl.is_some() { ", #ttl = :ttl" } else { "" };
+        let mut update = self
+            .table
+            .update(&partition(&rollup.device_id, level), &sort_key(&rollup.metric, level, start))
+            .update_expression(format!("SET #cells = :cells, #v = :v{set_ttl}"))
+            .condition_expression(
+                "attribute_not_exists(#cells) OR (#cells.#g < :generation AND \
+                 (attribute_not_exists(#cells.#p) OR #cells.#p > :now))",
+            )
+            .set_expression_attribute_names(names(["v", "g", "p"]))
+            .expression_attribute_names("#cells", attribute)
+            .set_expression_attribute_values(values([
+                ("cells", AttributeValue::M(value)),
+                ("v", AttributeValue::N(SCHEMA.to_owned())),
+                ("generation", number(rollup.generation)),
+                ("now", number(now.as_seconds())),
+            ]));
+        if let Some(ttl) = ttl {
+            update = update
+                .expression_attribute_names("#ttl", "ttl")
+                .expression_attribute_values(":ttl", number(ttl));
+        }
+        match conditional::update(&self.table.client, built(update.build())?).await {
+            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
+            Err(Failure::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Removes the first items of a partition; whether there may be more.
+    async fn sweep_level(&self, device_id: &DeviceId, level: Level) -> Result<bool, StoreError> {
+        let (items, more) =
+            self.table.first_of(&partition(device_id, level), SWEPT_AT_ONCE).await?;
+        let keys: Vec<Key> = items.iter().map(|item| self.table.key_of(item)).collect();
+        batch::delete_all(&self.table, keys).await?;
+        Ok(more)
+    }
+}
+
+impl RollupStore for Messages {
+    async fn put_rollup(&self, rollup: &HourRollup, now: Timestamp) -> Result<(), StoreError> {
+        let minutes = self.put_cells(rollup, Level::Minute, &rollup.minutes, now);
+        let hour = std::slice::from_ref(&rollup.hour);
+        try_join(minutes, self.put_cells(rollup, Level::Hour, hour, now)).await.map(drop)
+    }
+
+    async fn cells(&self, query: &CellQuery) -> Result<Cells, StoreError> {
+        let CellQuery { device_id, metric, level, from, to, limit } = query;
+        let first = from.floor(level.item_seconds());
+        // BETWEEN takes both ends in.
+        let last = Timestamp::from_nanos(to.as_nanos() - 1).unwrap_or(*to);
+        if last < *from {
+            return Ok(Cells { cells: Vec::new(), complete: *to, items: 0 });
+        }
+        let answer = self
+            .table
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .key_condition_expression("#pk = :pk AND #sk BETWEEN :low AND :high")
+            .set_expression_attribute_names(names(["pk", "sk"]))
+            .set_expression_attribute_values(values([
+                ("pk", text(partition(device_id, *level))),
+                ("low", text(sort_key(metric, *level, first))),
+                ("high", text(sort_key(metric, *level, last.floor(level.item_seconds())))),
+            ]))
+            // The state that says that an hour is exact was read consistently, and so must the hour be.
+            .consistent_read(true)
+            .limit(i32::try_from((*limit).max(1)).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(unavailable("dynamodb:Query"))?;
+        let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
+        let items = answer.items.unwrap_or_default();
+        let mut complete = *to;
+        let mut cells = BTreeMap::new();
+        for item in &items {
+            let (_, sk) = self.table.key_of(item);
+            let corrupt = |reason: &str| StoreError::Corrupt {
+                what: format!("rollup {sk} of {device_id}"),
+                reason: reason.to_owned(),
+            };
+            if item.get(VERSION) != Some(&AttributeValue::N(SCHEMA.to_owned())) {
+                return Err(corrupt("schema version"));
+            }
+            let start = start_of(&sk, *level).ok_or_else(|| corrupt("sort key"))?;
+            for value in item.values().filter_map(|value| value.as_m().ok()) {
+                let blob = value.get("c").and_then(|cells| cells.as_b().ok());
+                let unit = value.get("u").and_then(|unit| unit.as_s().ok()).cloned();
+                let blob = blob.ok_or_else(|| corrupt("an hour without cells"))?;
+                let read = cells::decode(*level, start, unit, blob.as_ref());
+                let read = read.ok_or_else(|| corrupt("cells"))?;
+                cells.extend(read.into_iter().map(|cell| (cell.start, cell)));
+            }
+            if more {
+                complete = start.plus_seconds(i64::from(level.item_seconds())).min(*to);
+            }
+        }
+        let cells = cells.into_values().filter(|cell| (*from..*to).contains(&cell.start));
+        Ok(Cells { cells: cells.collect(), complete, items: items.len() })
+    }
+
+    async fn sweep_rollups(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+        let minutes = self.sweep_level(device_id, Level::Minute);
+        let (minutes, hours) = try_join(minutes, self.sweep_level(device_id, Level::Hour)).await?;
+        Ok(minutes || hours)
+    }
+}

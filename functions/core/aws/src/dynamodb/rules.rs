@@ -1,0 +1,219 @@
+//! Alert rules, in the table `alert-rules`: one partition, since there are few and all of them are read together.
+//! Beside it an item that counts them and their changes, which every transaction that changes one changes, too.
+
+use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure as OnFailure, Update};
+use meter_domain::rule::{MAX_RULES, Rule};
+use meter_store::retry;
+use meter_store::{
+    AllRules, CreateRuleError, Order, Page, PageRequest, RuleStore, StoreError, WriteError,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::item::{Item, decode, encode, from_json, number, text, to_json};
+use super::listing::{self, Budget, Listing, Partition, Rows as ListedRows};
+use super::table::{Table, built, names, values};
+use super::transaction::{self, Action, Canceled};
+use crate::settings::Tables;
+use crate::{Clients, unavailable};
+
+const HASH: &str = "kind";
+const SORT: &str = "rule_id";
+
+/// The partition of the rules, and the key of what is counted of them.
+const RULE: &str = "rule";
+const COUNTED: (&str, &str) = ("#counted", "rules");
+
+/// The table `alert-rules`: a [`RuleStore`].
+#[derive(Debug, Clone)]
+pub struct Rules {
+    table: Table,
+}
+
+impl Rules {
+    /// The table of this name.
+    pub fn new(clients: &Clients, tables: &Tables) -> Self {
+        Self { table: Table::sorted(clients, &tables.rules, HASH, SORT) }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    kind: String,
+    rule_id: Uuid,
+    version: u64,
+    /// The rule as JSON: its numbers are doubles, which DynamoDB's are not.
+    document: String,
+}
+
+fn to_item(rule: &Rule) -> Result<Item, StoreError> {
+    encode(&Row {
+        kind: RULE.to_owned(),
+        rule_id: rule.rule_id,
+        version: rule.version,
+        document: to_json(rule)?,
+    })
+}
+
+fn from_item(item: Item) -> Result<Rule, StoreError> {
+    let row: Row = decode(item)?;
+    from_json(&row.rule_id.to_string(), &row.document)
+}
+
+/// Rules, newest first.
+struct Newest<'a>(&'a Table);
+
+impl Listing for Newest<'_> {
+    type Stream = ();
+    type Row = Rule;
+
+    fn order(&self) -> Order {
+        Order::Descending
+    }
+
+    fn position(&self, rule: &Rule) -> String {
+        rule.rule_id.to_string()
+    }
+
+    async fn read(
+        &self,
+        (): (),
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<ListedRows<Rule>, StoreError> {
+        let partition = Partition { index: None, hash: HASH, name: RULE.to_owned(), sort: SORT };
+        let query = partition.backwards(self.0, after).consistent_read(true);
+        listing::rows(query, limit, from_item).await
+    }
+}
+
+impl Rules {
+    /// Counts a change, and by how many rules it makes them more.
+    fn counted(&self, by: i64) -> Result<Update, StoreError> {
+        let (hash, sort) = COUNTED;
+        let mut update = self
+            .table
+            .update(hash, sort)
+            .update_expression("ADD #generation :one, #count :by")
+            .set_expression_attribute_names(names(["generation", "count"]))
+            .set_expression_attribute_values(values([("one", number(1)), ("by", number(by))]));
+        if by > 0 {
+            update = update
+                .condition_expression("attribute_not_exists(#count) OR #count < :most")
+                .expression_attribute_values(":most", number(MAX_RULES));
+        }
+        built(update.build())
+    }
+
+    /// How many changes there were.
+    async fn generation(&self) -> Result<u64, StoreError> {
+        let (hash, sort) = COUNTED;
+        let Some(item) = self.table.get(hash, sort).await? else { return Ok(0) };
+        let digits = item.get("generation").and_then(|value| value.as_n().ok());
+        digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| StoreError::Corrupt {
+            what: "the count of alert rules".to_owned(),
+            reason: "it has no generation".to_owned(),
+        })
+    }
+
+    async fn read_all(&self) -> Result<Vec<Rule>, StoreError> {
+        let mut items = self
+            .table
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .key_condition_expression("#kind = :kind")
+            .set_expression_attribute_names(names([HASH]))
+            .set_expression_attribute_values(values([(HASH, text(RULE))]))
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send();
+        let mut rules = Vec::new();
+        while let Some(item) = items.next().await {
+            rules.push(from_item(item.map_err(unavailable("dynamodb:Query"))?)?);
+        }
+        Ok(rules)
+    }
+
+    /// Writes a change of a rule together with its count.
+    async fn write(&self, change: impl Action, by: i64) -> Result<(), Canceled> {
+        let actions = vec![change.action(), self.counted(by)?.action()];
+        transaction::write(&self.table.client, actions).await
+    }
+}
+
+/// The expression that is true of a rule of a version, and its parts.
+const IS_AT: &str = "#version = :read";
+
+fn conflict(canceled: Canceled) -> WriteError {
+    match canceled {
+        Canceled::Refused(_) => WriteError::Conflict,
+        Canceled::Failed(error) => error.into(),
+    }
+}
+
+impl RuleStore for Rules {
+    async fn create(&self, rule: &Rule) -> Result<(), CreateRuleError> {
+        let put = self
+            .table
+            .put(to_item(rule)?)
+            .condition_expression(self.table.is_free())
+            .return_values_on_condition_check_failure(OnFailure::AllOld);
+        match self.write(built(put.build())?, 1).await {
+            Ok(()) => Ok(()),
+            // Its id is new: it is there because a try before this one was done, and only its answer was lost.
+            Err(Canceled::Refused(refused)) if refused.at(0) => Ok(()),
+            Err(Canceled::Refused(_)) => Err(CreateRuleError::Full),
+            Err(Canceled::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    async fn get(&self, rule_id: Uuid) -> Result<Option<Rule>, StoreError> {
+        self.table.get(RULE, &rule_id.to_string()).await?.map(from_item).transpose()
+    }
+
+    async fn list(&self, request: &PageRequest) -> Result<Page<Rule>, StoreError> {
+        let (after, limit) = (request.after.as_deref(), request.limit);
+        listing::page(&Newest(&self.table), [()], after, limit, &mut Budget::default()).await
+    }
+
+    async fn replace(&self, rule: &Rule) -> Result<(), WriteError> {
+        let put = self
+            .table
+            .put(to_item(rule)?)
+            .condition_expression(IS_AT)
+            .set_expression_attribute_names(names(["version"]))
+            .set_expression_attribute_values(values([(
+                "read",
+                number(rule.version.saturating_sub(1)),
+            )]));
+        self.write(built(put.build())?, 0).await.map_err(conflict)
+    }
+
+    async fn remove(&self, rule_id: Uuid, version: u64) -> Result<(), WriteError> {
+        let delete = self
+            .table
+            .delete(RULE, &rule_id.to_string())
+            .condition_expression(IS_AT)
+            .set_expression_attribute_names(names(["version"]))
+            .set_expression_attribute_values(values([("read", number(version))]));
+        self.write(built(delete.build())?, -1).await.map_err(conflict)
+    }
+
+    async fn all(&self) -> Result<AllRules, StoreError> {
+        let mut generation = self.generation().await?;
+        for attempt in 0..retry::ATTEMPTS {
+            // A query reads item after item: only when nothing was changed meanwhile is it one moment.
+            let rules = self.read_all().await?;
+            let after = self.generation().await?;
+            if after == generation {
+                return Ok(AllRules { rules, generation });
+            }
+            generation = after;
+            retry::pause(attempt).await;
+        }
+        let reason = "they were changed at every try";
+        Err(unavailable("reading of all alert rules")(reason))
+    }
+}

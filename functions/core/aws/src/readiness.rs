@@ -1,0 +1,72 @@
+//! Whether the stores answer, asked the cheapest way: one read of something that need not exist.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures::future::join_all;
+use futures::join;
+use meter_store::{Probe, StoreError};
+use tokio::time::timeout;
+
+use super::{Clients, unavailable};
+use crate::settings::{ArchiveBucket, Tables};
+
+/// A store that has not answered by then is not ready, whatever it does later.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is asked for; no item has this key.
+const NOTHING: &str = "#probe";
+
+/// The bucket and the tables, as a [`Probe`].
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    clients: Clients,
+    bucket: String,
+    tables: Tables,
+}
+
+impl Readiness {
+    /// Asks these stores.
+    pub fn new(clients: &Clients, bucket: &ArchiveBucket, tables: &Tables) -> Self {
+        Self { clients: clients.clone(), bucket: bucket.name.clone(), tables: tables.clone() }
+    }
+
+    async fn bucket_answers(&self) -> Result<(), StoreError> {
+        const OPERATION: &str = "s3:HeadBucket";
+        let head = self.clients.s3.head_bucket().bucket(&self.bucket).send();
+        match timeout(PATIENCE, head).await {
+            Ok(answer) => answer.map(drop).map_err(unavailable(OPERATION)),
+            Err(late) => Err(unavailable(OPERATION)(late)),
+        }
+    }
+
+    async fn table_answers(&self, table: &str, key: &[&str]) -> Result<(), StoreError> {
+        const OPERATION: &str = "dynamodb:GetItem";
+        let mut get = self.clients.dynamodb.get_item().table_name(table);
+        for attribute in key {
+            get = get.key(*attribute, AttributeValue::S(NOTHING.to_owned()));
+        }
+        match timeout(PATIENCE, get.send()).await {
+            Ok(answer) => answer.map(drop).map_err(unavailable(OPERATION)),
+            Err(late) => Err(unavailable(OPERATION)(late)),
+        }
+    }
+}
+
+impl Probe for Readiness {
+    async fn probe(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
+        let tables = [
+            ("devices", &self.tables.devices, &["device_id"][..]),
+            ("state", &self.tables.state, &["device_id"]),
+            ("messages", &self.tables.messages, &["pk", "sk"]),
+            ("alerts", &self.tables.alerts, &["device_id", "alert_id"]),
+            ("commands", &self.tables.commands, &["device_id", "cmd_id"]),
+            ("rules", &self.tables.rules, &["kind", "rule_id"]),
+        ];
+        let tables = tables
+            .map(|(name, table, key)| async move { (name, self.table_answers(table, key).await) });
+        let (bucket, mut answers) = join!(self.bucket_answers(), join_all(tables));
+        answers.insert(0, ("archive", bucket));
+        answers
+    }
+}

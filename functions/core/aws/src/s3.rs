@@ -1,0 +1,148 @@
+//! The archive in a bucket.
+
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+use meter_domain::archive::Location;
+use meter_store::{Archive, ArchiveKeys, Opened, StoreError, WriteError};
+
+use super::{Clients, unavailable};
+
+/// A bucket as the [`Archive`].
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    client: aws_sdk_s3::Client,
+    name: String,
+}
+
+impl Bucket {
+    /// The bucket of this name.
+    pub fn new(clients: &Clients, name: impl Into<String>) -> Self {
+        Self { client: clients.s3.clone(), name: name.into() }
+    }
+}
+
+impl Archive for Bucket {
+    async fn put(
+        &self,
+        key: &str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<(), StoreError> {
+        // The SDK adds a CRC that S3 checks and keeps, so the bytes that arrive are those that left.
+        self.client
+            .put_object()
+            .bucket(&self.name)
+            .key(key)
+            .content_type(content_type)
+            .body(ByteStream::from(body))
+            .send()
+            .await
+            .map_err(unavailable("s3:PutObject"))?;
+        Ok(())
+    }
+
+    async fn get(&self, location: &Location) -> Result<Option<Bytes>, StoreError> {
+        const OPERATION: &str = "s3:GetObject";
+        let corrupt =
+            |reason: String| StoreError::Corrupt { what: location.object.clone(), reason };
+        let range = match location.member {
+            Some((_, 0)) => return Err(corrupt("a member of 0 bytes".to_owned())),
+            Some((offset, length)) => {
+                let last = offset.saturating_add(length - 1);
+                Some(format!("bytes={offset}-{last}"))
+            }
+            None => None,
+        };
+        let answer = self
+            .client
+            .get_object()
+            .bucket(&self.name)
+            .key(&location.object)
+            .set_range(range)
+            .send()
+            .await;
+        let object = match answer {
+            Ok(object) => object,
+            Err(error) => match status(&error) {
+                _ if is_missing(&error) => return Ok(None),
+                // Range not satisfiable: the object ends before the member begins.
+                Some(416) => return Err(corrupt("ends before the member begins".to_owned())),
+                _ => return Err(unavailable(OPERATION)(error)),
+            },
+        };
+        let body = object.body.collect().await.map_err(unavailable(OPERATION))?;
+        let bytes = body.into_bytes();
+        match location.member {
+            // Asked for more than there is, S3 answers what there is.
+            Some((_, length)) if bytes.len() as u64 != length => {
+                Err(corrupt(format!("has {} of the {length} bytes of the member", bytes.len())))
+            }
+            _ => Ok(Some(bytes)),
+        }
+    }
+
+    async fn open(&self, key: &str) -> Result<Option<Opened>, StoreError> {
+        const OPERATION: &str = "s3:GetObject";
+        let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
+            Ok(object) => object,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(unavailable(OPERATION)(error)),
+        };
+        let version = object.e_tag.unwrap_or_default();
+        let body = object.body.collect().await.map_err(unavailable(OPERATION))?.into_bytes();
+        Ok(Some(Opened { body, version }))
+    }
+
+    async fn replace(
+        &self,
+        key: &str,
+        content_type: &'static str,
+        body: Bytes,
+        read: &Opened,
+    ) -> Result<(), WriteError> {
+        let sent = self
+            .client
+            .put_object()
+            .bucket(&self.name)
+            .key(key)
+            .content_type(content_type)
+            .if_match(&read.version)
+            .body(ByteStream::from(body))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            // Another one is there; somebody writes it just now; there is none any more.
+            Err(error) if matches!(status(&error), Some(412 | 409 | 404)) => {
+                Err(WriteError::Conflict)
+            }
+            Err(error) => Err(unavailable("s3:PutObject")(error).into()),
+        }
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let remove = self.client.delete_object().bucket(&self.name).key(key);
+        remove.send().await.map(drop).map_err(unavailable("s3:DeleteObject"))
+    }
+}
+
+impl ArchiveKeys for Bucket {
+    async fn keys(&self, prefix: &str, after: &str) -> Result<(Vec<String>, bool), StoreError> {
+        let list = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
+        let after = (!after.is_empty()).then(|| after.to_owned());
+        let sent = list.set_start_after(after).send().await;
+        let answer = sent.map_err(unavailable("s3:ListObjectsV2"))?;
+        let keys = answer.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
+        Ok((keys.collect(), answer.is_truncated.unwrap_or(false)))
+    }
+}
+
+fn is_missing(error: &SdkError<GetObjectError>) -> bool {
+    error.as_service_error().is_some_and(GetObjectError::is_no_such_key)
+}
+
+fn status<E>(error: &SdkError<E>) -> Option<u16> {
+    error.raw_response().map(|raw| raw.status().as_u16())
+}

@@ -1,0 +1,400 @@
+//! The time series in Timestream for LiveAnalytics.
+
+mod record;
+mod rows;
+mod sql;
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use aws_sdk_timestreamquery::operation::query::QueryError;
+use aws_sdk_timestreamwrite::operation::write_records::WriteRecordsError;
+use aws_sdk_timestreamwrite::types::RejectedRecord;
+use futures::{StreamExt, TryStreamExt, stream};
+use meter_domain::aggregate::{Aggregate, Asked, Assembler, Summary, Window, WindowKey};
+use meter_domain::id::Mid;
+use meter_domain::metric::DevicePoint;
+use meter_domain::metric::MetricName;
+use meter_domain::time::Timestamp;
+use meter_store::{
+    MetricStore, NotStored, PointPage, PointQuery, StoreError, WindowPage, WindowQuery, Written,
+};
+use tokio::sync::OnceCell;
+
+use self::record::Row;
+use self::rows::{Fields, Instant, decode_window};
+use self::sql::{From, Scope};
+use super::{Clients, unavailable};
+
+/// Records that one WriteRecords takes.
+const RECORDS_AT_ONCE: usize = 100;
+
+/// Calls under way at once.
+const CONCURRENCY: usize = 8;
+
+/// Records that a page of points reads beyond its limit, so that the last instant is complete.
+const RECORDS_BEYOND: usize = 1_000;
+
+/// Points that a page of integrals reads, about.
+const POINT_BUDGET: usize = 50_000;
+
+/// Points a read of it.
+const POINTS_A_READ: usize = 10_000;
+
+/// A table of Timestream: a [`MetricStore`].
+#[derive(Debug, Clone)]
+pub struct Timestream {
+    write: aws_sdk_timestreamwrite::Client,
+    query: aws_sdk_timestreamquery::Client,
+    database: String,
+    table: String,
+    from: From,
+    max_gap_s: u32,
+    /// Whether the table is known to have every column.
+    has_columns: Arc<OnceCell<()>>,
+}
+
+/// Records that Timestream takes neither now nor later.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} records rejected, the first because: {reason}")]
+struct Rejected {
+    count: usize,
+    reason: String,
+}
+
+/// What became of the records of a call.
+#[derive(Debug, Default)]
+struct Sent {
+    written: Written,
+    failed: BTreeSet<Mid>,
+    error: Option<StoreError>,
+}
+
+impl Timestream {
+    /// The table of this name. An integral bridges gaps of `max_gap_s` seconds.
+    pub async fn new(
+        clients: &Clients,
+        database: &str,
+        table: &str,
+        max_gap_s: u32,
+    ) -> Result<Self, StoreError> {
+        let (write, query) = clients.timestream().await?;
+        Ok(Self {
+            write,
+            query,
+            database: database.to_owned(),
+            table: table.to_owned(),
+            from: From::new(database, table),
+            max_gap_s,
+            has_columns: Arc::default(),
+        })
+    }
+
+    /// Sees to it that the table has every column, since a query that names another one is an error. Once a
+    /// process: the record is the same to everybody who reads, since nobody does.
+    async fn ensure_columns(&self) -> Result<(), StoreError> {
+        let ensure = || async {
+            let sent = self.send(vec![Row::schema(Timestamp::now())]).await;
+            sent.error.map_or(Ok(()), Err)
+        };
+        self.has_columns.get_or_try_init(ensure).await.map(drop)
+    }
+
+    async fn send(&self, rows: Vec<Row>) -> Sent {
+        let mut sent = Sent::default();
+        let records: Result<Vec<_>, _> = rows.iter().map(Row::record).collect();
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => {
+                return Sent::all_failed(&rows, unavailable("encoding of a record")(error));
+            }
+        };
+        let answer = self
+            .write
+            .write_records()
+            .database_name(&self.database)
+            .table_name(&self.table)
+            .common_attributes(Row::common())
+            .set_records(Some(records))
+            .send()
+            .await;
+        let Err(error) = answer else { return sent };
+        let Some(WriteRecordsError::RejectedRecordsException(rejected)) = error.as_service_error()
+        else {
+            return Sent::all_failed(&rows, unavailable("timestream:WriteRecords")(error));
+        };
+        // The others are stored.
+        for rejected in rejected.rejected_records() {
+            let row = usize::try_from(rejected.record_index).ok().and_then(|index| rows.get(index));
+            let Some(row) = row else { continue };
+            match verdict(rejected) {
+                // Somebody with a greater claim was here.
+                Verdict::Claimed => sent.written.superseded += 1,
+                Verdict::OutsideRetention => sent.written.too_late += 1,
+                Verdict::Refused(reason) => {
+                    sent.failed.extend(&row.mids);
+                    let rejected = Rejected { count: rejected_count(&sent.error) + 1, reason };
+                    sent.error = Some(unavailable("timestream:WriteRecords")(rejected));
+                }
+            }
+        }
+        sent
+    }
+
+    /// Runs a query; `take` says of each row whether to go on.
+    async fn run(
+        &self,
+        query: String,
+        mut take: impl FnMut(Fields<'_>) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut next = None;
+        loop {
+            let asked = self.query.query().query_string(&query).set_next_token(next);
+            let answer = match asked.send().await {
+                Ok(answer) => answer,
+                // A table in which nothing was ever written has no columns.
+                Err(error) if is_without_columns(error.as_service_error()) => return Ok(()),
+                Err(error) => return Err(unavailable("timestream:Query")(error)),
+            };
+            for row in answer.rows() {
+                if take(Fields::new(answer.column_info(), row))?.is_break() {
+                    return Ok(());
+                }
+            }
+            next = answer.next_token;
+            if next.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The metrics that a device has in a range.
+    async fn metrics(&self, scope: Scope<'_>) -> Result<Vec<MetricName>, StoreError> {
+        let mut metrics = BTreeSet::new();
+        self.run(scope.metrics(), |row| {
+            metrics.extend(row.metrics()?);
+            Ok(ControlFlow::Continue(()))
+        })
+        .await?;
+        Ok(metrics.into_iter().collect())
+    }
+
+    /// Windows by SQL.
+    async fn windows_by_query(
+        &self,
+        query: &WindowQuery,
+        begin: Timestamp,
+    ) -> Result<WindowPage, StoreError> {
+        let WindowQuery { device_id, stop, every, aggregate, .. } = query;
+        let all = Scope { from: &self.from, device_id, start: begin, stop: *stop };
+        let metrics = match &query.metric {
+            Some(metric) => vec![metric.clone()],
+            None => self.metrics(all).await?,
+        };
+        // So few windows of each that those of all fit into the page, and so into memory.
+        let most = (query.limit / metrics.len().max(1)).max(1);
+        let reads = metrics.iter().map(|metric| async move {
+            let mut windows = Vec::new();
+            self.run(all.windows(metric, *every, most), |row| {
+                windows.push(decode_window(&row, metric, *aggregate)?);
+                Ok(ControlFlow::Continue(()))
+            })
+            .await?;
+            Ok::<_, StoreError>(windows)
+        });
+        let reads: Vec<_> = reads.collect();
+        let read: Vec<Vec<Window>> =
+            stream::iter(reads).buffer_unordered(CONCURRENCY).try_collect().await?;
+        // Of a metric that may have more, nothing is known after the last window.
+        let ends = read.iter().filter(|windows| windows.len() == most);
+        let end = ends.filter_map(|windows| Some(windows.last()?.key.start)).min();
+        let mut windows: Vec<Window> = read.into_iter().flatten().collect();
+        windows.retain(|window| {
+            end.is_none_or(|end| window.key.start <= end)
+                && query.after.as_ref().is_none_or(|after| window.key > *after)
+        });
+        windows.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut next = end.map(|start| WindowKey { start, metric: MetricName::greatest() });
+        if windows.len() > query.limit {
+            windows.truncate(query.limit);
+            next = windows.last().map(|last| last.key.clone());
+        }
+        Ok(WindowPage { windows, next })
+    }
+
+    /// Windows of points: an integral, whose gaps SQL does not know.
+    async fn windows_of_points(
+        &self,
+        query: &WindowQuery,
+        begin: Timestamp,
+    ) -> Result<WindowPage, StoreError> {
+        let WindowQuery { every, aggregate, stop, .. } = *query;
+        let asked = Asked { start: begin, stop, every, aggregate, max_gap_s: self.max_gap_s };
+        let (from, to) = asked.needed();
+        let mut points = PointQuery {
+            device_id: query.device_id.clone(),
+            start: from,
+            stop: to,
+            metric: query.metric.clone(),
+            after: None,
+            limit: POINTS_A_READ,
+        };
+        let mut assembler = Assembler::new(asked);
+        let mut page = WindowPage { windows: Vec::new(), next: None };
+        let mut read = 0;
+        loop {
+            let some = self.points(&points).await?;
+            read += some.points.len();
+            for point in some.points {
+                let summary = Summary::of(point.key.time, point.value);
+                assembler.take(&point.key.metric, &summary, point.unit.as_deref());
+            }
+            let position = some.next.as_ref().map_or(to, |next| next.time);
+            for window in assembler.complete(position) {
+                if query.after.as_ref().is_some_and(|after| window.key <= *after) {
+                    continue;
+                }
+                if page.windows.len() == query.limit {
+                    page.next = page.windows.last().map(|last| last.key.clone());
+                    return Ok(page);
+                }
+                page.windows.push(window);
+            }
+            let Some(next) = some.next else { return Ok(page) };
+            let settled = every.window_of(assembler.settled(position));
+            if read >= POINT_BUDGET && settled > every.window_of(begin) {
+                let start = settled.plus_seconds(-i64::from(every.as_seconds()));
+                page.next = Some(WindowKey { start, metric: MetricName::greatest() });
+                return Ok(page);
+            }
+            points.after = Some(next);
+        }
+    }
+}
+
+impl MetricStore for Timestream {
+    fn is_in_messages(&self) -> bool {
+        false
+    }
+
+    async fn put_points(&self, points: &[DevicePoint]) -> Result<Written, NotStored> {
+        let (rows, outside) = record::rows(points);
+        let mut written = Written { too_late: outside, ..Written::default() };
+        if rows.is_empty() {
+            return Ok(written);
+        }
+        if let Err(source) = self.ensure_columns().await {
+            let failed = rows.iter().flat_map(|row| &row.mids).copied().collect();
+            return Err(NotStored { failed, source });
+        }
+        let calls: Vec<_> =
+            rows.chunks(RECORDS_AT_ONCE).map(|rows| self.send(rows.to_vec())).collect();
+        let sent: Vec<Sent> = stream::iter(calls).buffer_unordered(CONCURRENCY).collect().await;
+        let mut failed = BTreeSet::new();
+        let mut source = None;
+        for sent in sent {
+            written.too_late += sent.written.too_late;
+            written.superseded += sent.written.superseded;
+            failed.extend(sent.failed);
+            source = source.or(sent.error);
+        }
+        match source {
+            None => Ok(written),
+            Some(source) => Err(NotStored { failed, source }),
+        }
+    }
+
+    async fn points(&self, query: &PointQuery) -> Result<PointPage, StoreError> {
+        let start = query.after.as_ref().map_or(query.start, |after| after.time.max(query.start));
+        let mut records = query.limit + RECORDS_BEYOND;
+        loop {
+            let scope =
+                Scope { from: &self.from, device_id: &query.device_id, start, stop: query.stop };
+            let mut page = PointPage { points: Vec::new(), next: None };
+            let mut instant = Instant::default();
+            let mut read = 0;
+            // Everything before the instant that is being read is in the page.
+            self.run(scope.records(query.metric.as_ref(), records), |row| {
+                read += 1;
+                if instant.is_over(&row)? {
+                    std::mem::take(&mut instant).move_to(&mut page, query);
+                }
+                instant.take(&row, query.metric.as_ref())?;
+                Ok(if page.next.is_some() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                })
+            })
+            .await?;
+            if page.next.is_some() {
+                return Ok(page);
+            }
+            if read < records {
+                instant.move_to(&mut page, query);
+                return Ok(page);
+            }
+            // There are more, perhaps of the last instant, which then comes with the next page.
+            if let Some(last) = page.points.last() {
+                page.next = Some(last.key.clone());
+                return Ok(page);
+            }
+            records *= 2;
+        }
+    }
+
+    async fn windows(&self, query: &WindowQuery) -> Result<WindowPage, StoreError> {
+        let begin = match &query.after {
+            None => query.start,
+            Some(after) if after.metric == MetricName::greatest() => {
+                query.start.max(query.every.end_of(after.start))
+            }
+            Some(after) => query.start.max(after.start),
+        };
+        if begin >= query.stop {
+            return Ok(WindowPage { windows: Vec::new(), next: None });
+        }
+        match query.aggregate {
+            Aggregate::Integral => self.windows_of_points(query, begin).await,
+            _ => self.windows_by_query(query, begin).await,
+        }
+    }
+}
+
+impl Sent {
+    fn all_failed(rows: &[Row], error: StoreError) -> Self {
+        let failed = rows.iter().flat_map(|row| &row.mids).copied().collect();
+        Self { failed, error: Some(error), ..Self::default() }
+    }
+}
+
+enum Verdict {
+    Claimed,
+    OutsideRetention,
+    Refused(String),
+}
+
+/// Why a record was not taken. Timestream says so in words, but for a version that is there.
+fn verdict(rejected: &RejectedRecord) -> Verdict {
+    let reason = rejected.reason().unwrap_or_default();
+    if rejected.existing_version.is_some() {
+        Verdict::Claimed
+    } else if reason.contains("time range") || reason.contains("retention") {
+        Verdict::OutsideRetention
+    } else {
+        Verdict::Refused(reason.to_owned())
+    }
+}
+
+fn rejected_count(error: &Option<StoreError>) -> usize {
+    let source = error.as_ref().and_then(Error::source);
+    source.and_then(|source| source.downcast_ref::<Rejected>()).map_or(0, |rejected| rejected.count)
+}
+
+fn is_without_columns(error: Option<&QueryError>) -> bool {
+    let Some(QueryError::ValidationException(invalid)) = error else { return false };
+    let text = invalid.message().unwrap_or_default();
+    text.contains("Column") && text.contains("does not exist")
+}

@@ -1,0 +1,151 @@
+//! Reading what a query answers.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use aws_sdk_timestreamquery::types::{ColumnInfo, Row};
+use meter_domain::aggregate::{Aggregate, ExactSum, Reading, Summary, Window, WindowKey};
+use meter_domain::metric::{MetricName, Point, PointKey};
+use meter_domain::time::Timestamp;
+use meter_store::{PointPage, PointQuery, StoreError};
+
+use super::record::{columns, parse_claim};
+
+/// A row, by column.
+pub(super) struct Fields<'a> {
+    columns: &'a [ColumnInfo],
+    row: &'a Row,
+}
+
+fn corrupt(column: &str) -> StoreError {
+    StoreError::Corrupt {
+        what: "a row of Timestream".to_owned(),
+        reason: format!("{column} is missing or no value of its type"),
+    }
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(columns: &'a [ColumnInfo], row: &'a Row) -> Self {
+        Self { columns, row }
+    }
+
+    fn text(&self, column: &str) -> Option<&'a str> {
+        let index = self.columns.iter().position(|info| info.name() == Some(column))?;
+        self.row.data().get(index)?.scalar_value()
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, column: &str) -> Result<Option<T>, StoreError> {
+        self.text(column).map(|text| text.parse().map_err(|_| corrupt(column))).transpose()
+    }
+
+    fn required<T: std::str::FromStr>(&self, column: &str) -> Result<T, StoreError> {
+        self.parsed(column)?.ok_or_else(|| corrupt(column))
+    }
+
+    /// `2026-01-01 12:00:00.000000000`, in UTC.
+    fn instant(&self, column: &str) -> Result<Timestamp, StoreError> {
+        let text = self.text(column).ok_or_else(|| corrupt(column))?;
+        Timestamp::parse(&format!("{}Z", text.replacen(' ', "T", 1))).map_err(|_| corrupt(column))
+    }
+
+    fn metric(&self) -> Result<Option<MetricName>, StoreError> {
+        let name = self.text("metric").map(MetricName::parse).transpose();
+        name.map_err(|_| corrupt("metric"))
+    }
+
+    /// The metrics that a row of counts tells of.
+    pub(super) fn metrics(&self) -> Result<Vec<MetricName>, StoreError> {
+        let mut metrics: Vec<_> = self.metric()?.into_iter().collect();
+        for column in columns() {
+            if self.parsed::<u64>(column.as_str())?.unwrap_or(0) > 0 {
+                metrics.push(column);
+            }
+        }
+        Ok(metrics)
+    }
+}
+
+/// The points of one instant, each with the greatest claim so far.
+#[derive(Debug, Default)]
+pub(super) struct Instant {
+    time: Option<Timestamp>,
+    points: BTreeMap<PointKey, Point>,
+}
+
+impl Instant {
+    /// Whether a record is of a later one.
+    pub(super) fn is_over(&self, row: &Fields<'_>) -> Result<bool, StoreError> {
+        let time = row.instant("time")?;
+        Ok(self.time.is_some_and(|held| held != time))
+    }
+
+    /// Takes the points of a record, or those of one metric.
+    pub(super) fn take(
+        &mut self,
+        row: &Fields<'_>,
+        only: Option<&MetricName>,
+    ) -> Result<(), StoreError> {
+        let time = row.instant("time")?;
+        self.time = Some(time);
+        let claim = row.text("claim").and_then(parse_claim).ok_or_else(|| corrupt("claim"))?;
+        let ordinal = row.required("ordinal")?;
+        let mut said = Vec::new();
+        if let Some(metric) = row.metric()? {
+            said.push((metric, row.required("value")?, row.text("unit").map(str::to_owned)));
+        }
+        for column in columns() {
+            if let Some(value) = row.parsed(column.as_str())? {
+                said.push((column, value, None));
+            }
+        }
+        for (metric, value, unit) in said {
+            if only.is_some_and(|only| *only != metric) {
+                continue;
+            }
+            let key = PointKey { time, metric, ordinal };
+            let point = Point { key: key.clone(), value, unit, claim };
+            match self.points.entry(key) {
+                Entry::Occupied(mut held) if held.get().claim < claim => drop(held.insert(point)),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(vacant) => drop(vacant.insert(point)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the points to a page, which says where to go on if it is full.
+    pub(super) fn move_to(self, page: &mut PointPage, query: &PointQuery) {
+        let is_wanted = |key: &PointKey| query.after.as_ref().is_none_or(|after| *key > *after);
+        for (_, point) in self.points.into_iter().filter(|(key, _)| is_wanted(key)) {
+            if page.points.len() == query.limit {
+                page.next = page.points.last().map(|last| last.key.clone());
+                return;
+            }
+            page.points.push(point);
+        }
+    }
+}
+
+/// A window of a metric.
+pub(super) fn decode_window(
+    row: &Fields<'_>,
+    metric: &MetricName,
+    aggregate: Aggregate,
+) -> Result<Window, StoreError> {
+    let start = row.instant("w")?;
+    let reading =
+        |column| Ok::<_, StoreError>(Reading { time: start, value: row.required(column)? });
+    let sum = ExactSum { high: row.required("s")?, low: 0.0 };
+    let summary = Summary {
+        count: row.required("n")?,
+        sum,
+        min: row.required("low")?,
+        max: row.required("high")?,
+        first: reading("f")?,
+        last: reading("l")?,
+        area: ExactSum::default(),
+    };
+    let unit = row.text("u").filter(|unit| !unit.is_empty());
+    let key = WindowKey { start, metric: metric.clone() };
+    Ok(Window::of(key, &summary, unit, aggregate))
+}

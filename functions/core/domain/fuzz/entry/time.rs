@@ -1,0 +1,39 @@
+//! Times and file names. What reads as a time is written in every form such that it reads as that time
+//! again, and a file name is the only name of its message.
+
+use meter_domain::archive::{file_name, parse_file_name};
+use meter_domain::time::Timestamp;
+
+pub(crate) fn run(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let strict = Timestamp::parse(&text);
+    let lenient = Timestamp::parse_or_utc(&text);
+    match (&strict, &lenient) {
+        (Ok(_), _) => assert_eq!(strict, lenient),
+        (Err(_), Ok(time)) => {
+            assert_eq!(Timestamp::parse(&format!("{text}Z")).as_ref(), Ok(time), "not in UTC");
+        }
+        (Err(_), Err(_)) => {}
+    }
+    if let Ok(time) = lenient {
+        is_written_as_it_is_read(time);
+    }
+    if let Ok(time) = Timestamp::from_file_stem(&text) {
+        is_written_as_it_is_read(time);
+        assert_eq!(time.file_stem(), text, "two names for one time");
+    }
+    if let Some((category, time, mid)) = parse_file_name(&text) {
+        assert_eq!(file_name(category, time, mid), text, "two names for one message");
+    }
+}
+
+fn is_written_as_it_is_read(time: Timestamp) {
+    assert_eq!(Timestamp::parse(&time.to_string()), Ok(time));
+    assert_eq!(Timestamp::parse(&time.key()), Ok(time));
+    assert_eq!(time.key().len(), "2026-03-01T12:00:00.000000000Z".len(), "keys sort as text");
+    assert_eq!(Timestamp::from_file_stem(&time.file_stem()), Ok(time));
+    assert_eq!(Timestamp::from_nanos(time.as_nanos()), Ok(time));
+    assert!(Timestamp::start_of(time.day()) <= time);
+    assert!(time.floor(300) <= time && time.floor(1).as_nanos() <= time.as_nanos());
+    assert!(time.next() >= time);
+}

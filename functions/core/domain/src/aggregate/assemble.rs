@@ -1,0 +1,182 @@
+//! Making windows of summaries that come in the order of time.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::summary::{finite, interpolate, is_bridged, trapezoid};
+use super::{Aggregate, Every, ExactSum, Reading, Summary, Window, WindowKey};
+use crate::metric::MetricName;
+use crate::time::Timestamp;
+
+const SECONDS_PER_HOUR: f64 = 3_600.0;
+
+/// Which windows are asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asked {
+    /// Points from here on count.
+    pub start: Timestamp,
+    /// Points up to but without this count.
+    pub stop: Timestamp,
+    /// How wide windows are.
+    pub every: Every,
+    /// What is made of each.
+    pub aggregate: Aggregate,
+    /// The longest gap that an integral bridges, in seconds.
+    pub max_gap_s: u32,
+}
+
+impl Asked {
+    /// What must be read to answer: an integral also needs the points beside the range, since the lines
+    /// to them run into it.
+    pub fn needed(&self) -> (Timestamp, Timestamp) {
+        let beside =
+            if self.aggregate == Aggregate::Integral { i64::from(self.max_gap_s) } else { 0 };
+        // A gap may be as long as the limit, so the point at its end is needed, too.
+        let after = if beside > 0 { self.stop.plus_seconds(beside).next() } else { self.stop };
+        (self.start.plus_seconds(-beside), after)
+    }
+}
+
+/// Holds the windows that are not complete yet, and hands out those that are.
+#[derive(Debug)]
+pub struct Assembler {
+    asked: Asked,
+    open: BTreeMap<WindowKey, Draft>,
+    /// The latest reading of each metric, for an integral.
+    before: BTreeMap<MetricName, (Reading, Option<String>)>,
+}
+
+#[derive(Debug, Default)]
+struct Draft {
+    summary: Option<Summary>,
+    area: ExactSum,
+    unit: Option<String>,
+}
+
+impl Assembler {
+    /// One without windows.
+    pub fn new(asked: Asked) -> Self {
+        Self { asked, open: BTreeMap::new(), before: BTreeMap::new() }
+    }
+
+    /// Takes the summary of points that lie in one window, and all of them in the range or none.
+    /// Summaries of a metric come in the order of time.
+    pub fn take(&mut self, metric: &MetricName, summary: &Summary, unit: Option<&str>) {
+        let is_integral = self.asked.aggregate == Aggregate::Integral;
+        if is_integral {
+            let last = (summary.last, unit.map(str::to_owned));
+            if let Some((before, of)) = self.before.insert(metric.clone(), last)
+                && is_bridged(&before, &summary.first, self.asked.max_gap_s)
+            {
+                self.draw(metric, &before, &summary.first, of.as_deref());
+            }
+        }
+        if !(self.asked.start..self.asked.stop).contains(&summary.first.time) {
+            return;
+        }
+        let draft = self.draft(metric, summary.first.time);
+        draft.unit = unit.map(str::to_owned);
+        if is_integral {
+            draft.area.add_sum(summary.area);
+        }
+        match &mut draft.summary {
+            // Bridges are drawn above, across windows or not.
+            Some(held) => held.join(summary, 0),
+            None => draft.summary = Some(summary.clone()),
+        }
+    }
+
+    /// Adds the area under the line between two points to the windows that it lies over.
+    fn draw(&mut self, metric: &MetricName, from: &Reading, to: &Reading, unit: Option<&str>) {
+        let Asked { start, stop, every, .. } = self.asked;
+        let at = |t: Timestamp| match t {
+            t if t == from.time => *from,
+            t if t == to.time => *to,
+            t => interpolate(from, to, t),
+        };
+        let end = to.time.min(stop);
+        let mut left = at(from.time.max(start));
+        while left.time < end {
+            let right = at(every.end_of(every.window_of(left.time)).min(end));
+            let draft = self.draft(metric, left.time);
+            draft.area.add(trapezoid(&left, &right));
+            if draft.unit.is_none() {
+                draft.unit = unit.map(str::to_owned);
+            }
+            left = right;
+        }
+    }
+
+    fn draft(&mut self, metric: &MetricName, within: Timestamp) -> &mut Draft {
+        let start = self.asked.every.window_of(within);
+        match self.open.entry(WindowKey { start, metric: metric.clone() }) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(Draft::default()),
+        }
+    }
+
+    /// The windows that nothing that comes after `read` can change any more, in order. `read` is up to
+    /// where everything was taken.
+    pub fn complete(&mut self, read: Timestamp) -> Vec<Window> {
+        let settled = self.settled(read);
+        let rest = match self.open.keys().find(|key| self.asked.every.end_of(key.start) > settled) {
+            None => BTreeMap::new(),
+            Some(first) => {
+                let first = first.clone();
+                self.open.split_off(&first)
+            }
+        };
+        let done = std::mem::replace(&mut self.open, rest);
+        done.into_iter().map(|(key, draft)| self.finish(key, draft)).collect()
+    }
+
+    /// Up to where windows are complete when everything up to `read` was taken.
+    pub fn settled(&self, read: Timestamp) -> Timestamp {
+        let (_, needed) = self.asked.needed();
+        if read >= needed {
+            return Timestamp::max();
+        }
+        match self.asked.aggregate {
+            // A point that comes later may be joined with one that is so much earlier.
+            Aggregate::Integral => read.plus_seconds(-i64::from(self.asked.max_gap_s)),
+            _ => read,
+        }
+    }
+
+    fn finish(&self, key: WindowKey, draft: Draft) -> Window {
+        let Draft { summary, area, unit } = draft;
+        let of_area = |area: ExactSum| area.value() / SECONDS_PER_HOUR;
+        match (summary, self.asked.aggregate) {
+            (Some(summary), aggregate) if aggregate != Aggregate::Integral => {
+                Window::of(key, &summary, unit.as_deref(), aggregate)
+            }
+            // Only an integral has windows without points.
+            _ => Window::with_value(key, of_area(area), unit.as_deref(), Aggregate::Integral),
+        }
+    }
+}
+
+impl Window {
+    /// What the points of a window come to. For an integral: without what lies between them and those of other
+    /// windows.
+    #[allow(clippy::cast_precision_loss, reason = "a count beyond 2^53 is not to be had")]
+    pub fn of(key: WindowKey, summary: &Summary, unit: Option<&str>, aggregate: Aggregate) -> Self {
+        let value = match aggregate {
+            Aggregate::Mean => summary.sum.value() / summary.count as f64,
+            Aggregate::Min => summary.min,
+            Aggregate::Max => summary.max,
+            Aggregate::Sum => summary.sum.value(),
+            Aggregate::Count => summary.count as f64,
+            Aggregate::First => summary.first.value,
+            Aggregate::Last => summary.last.value,
+            Aggregate::Integral => summary.area.value() / SECONDS_PER_HOUR,
+        };
+        Self::with_value(key, value, unit, aggregate)
+    }
+
+    fn with_value(key: WindowKey, value: f64, unit: Option<&str>, aggregate: Aggregate) -> Self {
+        let known = key.metric.known().map(|known| known.unit).filter(|unit| !unit.is_empty());
+        let unit = aggregate.unit(unit.or(known));
+        Self { key, value: finite(value), unit }
+    }
+}

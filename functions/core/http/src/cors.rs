@@ -1,0 +1,89 @@
+//! Which pages may call the API from a browser (the Fetch standard, CORS protocol).
+
+use ::http::{HeaderMap, HeaderValue, Method, header};
+
+use crate::settings::Origins;
+
+/// Headers that a page may send.
+const ALLOW_HEADERS: &str = "authorization, content-type, idempotency-key, if-none-match";
+/// Headers of an answer that a page may read.
+const EXPOSE_HEADERS: &str = "etag, link, location, retry-after, x-request-id";
+/// Seconds for which a browser may remember the answer to a preflight.
+const MAX_AGE_S: &str = "600";
+
+/// The origin that the answer allows, if it allows the one that asks.
+fn allowed(origins: &Origins, origin: Option<&str>) -> Option<HeaderValue> {
+    match origins {
+        Origins::None => None,
+        Origins::Any => Some(HeaderValue::from_static("*")),
+        Origins::These(list) => {
+            let origin = origin.filter(|origin| list.iter().any(|o| o == origin))?;
+            HeaderValue::try_from(origin).ok()
+        }
+    }
+}
+
+/// Whether answers differ by origin, so that caches must know (`Vary`).
+pub fn varies(origins: &Origins) -> bool {
+    matches!(origins, Origins::These(_))
+}
+
+/// Adds what every answer needs.
+pub fn add_to(headers: &mut HeaderMap, origins: &Origins, origin: Option<&str>) {
+    if let Some(origin) = allowed(origins, origin) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static(EXPOSE_HEADERS),
+        );
+    }
+}
+
+/// Adds what the answer to a preflight needs besides.
+pub fn add_preflight(
+    headers: &mut HeaderMap,
+    origins: &Origins,
+    origin: Option<&str>,
+    methods: &[Method],
+) {
+    if allowed(origins, origin).is_none() {
+        return;
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method_list(methods));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOW_HEADERS));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE_S));
+}
+
+/// Methods as a header's value.
+pub fn method_list(methods: &[Method]) -> HeaderValue {
+    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
+    // A method is a token (RFC 9110, 5.6.2), which a header's value may hold.
+    HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allow_origin(origins: &Origins, origin: Option<&str>) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        add_to(&mut headers, origins, origin);
+        add_preflight(&mut headers, origins, origin, &[Method::GET, Method::PUT]);
+        let preflight = headers.get(header::ACCESS_CONTROL_ALLOW_METHODS);
+        let allowed = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+        assert_eq!(allowed.is_some(), preflight.is_some_and(|m| m == "GET, PUT"));
+        allowed.map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn only_configured_origins_are_allowed() {
+        let these =
+            Origins::These(vec!["https://a.example".to_owned(), "https://b.example".to_owned()]);
+        let allowed = |origin| allow_origin(&these, Some(origin));
+        assert_eq!(allowed("https://b.example").as_deref(), Some("https://b.example"));
+        assert_eq!(allowed("https://b.example.evil"), None);
+        assert_eq!(allow_origin(&these, None), None);
+        assert_eq!(allow_origin(&Origins::None, Some("https://a.example")), None);
+        assert_eq!(allow_origin(&Origins::Any, Some("https://x")).as_deref(), Some("*"));
+    }
+}

@@ -1,0 +1,117 @@
+use std::collections::HashMap;
+
+use meter_domain::id::DeviceId;
+use meter_domain::state::{Connection, DeviceState};
+use meter_domain::time::Timestamp;
+use meter_store::{
+    IngestProgress, PROGRESS_COUNTS_S, ProgressStore, QueueDepth, StateStore, StateWrite,
+    StoreError, WriteError,
+};
+
+use super::{Memory, Operation, Tables, faults};
+
+impl StateStore for Memory {
+    async fn get_many(
+        &self,
+        ids: &[DeviceId],
+    ) -> Result<HashMap<DeviceId, DeviceState>, StoreError> {
+        self.call(Operation::GetStates, |tables| {
+            let found = ids.iter().filter_map(|id| tables.states.get(id));
+            found.map(|s| (s.device_id.clone(), s.clone())).collect()
+        })
+        .await
+    }
+
+    async fn save_many(&self, writes: &[StateWrite]) -> Vec<Result<(), WriteError>> {
+        let conflicts: Vec<bool> = {
+            let mut faults = self.faults();
+            let ids = writes.iter().map(|write| &write.state.device_id);
+            ids.map(|id| faults.takes_conflict(id)).collect()
+        };
+        let saved = self
+            .call(Operation::SaveStates, |tables| {
+                let writes = writes.iter().zip(conflicts);
+                writes
+                    .map(|(write, conflict)| {
+                        if conflict || !tables.is_at(&write.state) {
+                            return Err(WriteError::Conflict);
+                        }
+                        if write.state.registered {
+                            tables.count_connection(write.connection_before, -1);
+                            tables.count_connection(write.state.presence.connection, 1);
+                        }
+                        tables.save(write.state.clone());
+                        Ok(())
+                    })
+                    .collect()
+            })
+            .await;
+        saved.unwrap_or_else(|_| {
+            let failed = || Err(faults::error(Operation::SaveStates).into());
+            writes.iter().map(|_| failed()).collect()
+        })
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DeviceId>, StoreError> {
+        self.call(Operation::DueStates, |tables| {
+            let states = tables.states.values();
+            let mut due: Vec<_> = states
+                .filter_map(|state| Some((state.due.filter(|due| *due <= now)?, &state.device_id)))
+                .collect();
+            due.sort_unstable();
+            due.into_iter().take(limit).map(|(_, id)| id.clone()).collect()
+        })
+        .await
+    }
+}
+
+impl ProgressStore for Memory {
+    async fn note_progress(&self, progress: IngestProgress) -> Result<(), StoreError> {
+        self.call(Operation::NoteProgress, |tables| {
+            tables.progress.insert(progress.by, progress);
+        })
+        .await
+    }
+
+    async fn progress(&self, now: Timestamp) -> Result<Option<IngestProgress>, StoreError> {
+        self.call(Operation::GetProgress, |tables| {
+            let notes = tables.progress.values().copied();
+            let counting = notes.filter(|note| note.at.plus_seconds(PROGRESS_COUNTS_S) >= now);
+            counting.max_by_key(|note| note.lag_s)
+        })
+        .await
+    }
+}
+
+impl QueueDepth for Memory {
+    async fn depth(&self) -> Result<u64, StoreError> {
+        self.call(Operation::GetDepth, |tables| tables.depth).await
+    }
+}
+
+impl Tables {
+    /// Whether the state's version is the stored one.
+    pub(super) fn is_at(&self, state: &DeviceState) -> bool {
+        let stored = self.states.get(&state.device_id);
+        stored.map_or(0, |stored| stored.version) == state.version
+    }
+
+    /// Writes a state with the version after its own.
+    pub(super) fn save(&mut self, mut state: DeviceState) {
+        state.version += 1;
+        self.states.insert(state.device_id.clone(), state);
+    }
+
+    /// A device's type is another one. Whoever decides from the state meanwhile loses the lock.
+    pub(super) fn set_device_type(&mut self, id: &DeviceId, device_type: Option<String>) {
+        if let Some(state) = self.states.get_mut(id) {
+            state.device_type = device_type;
+            state.version += 1;
+        }
+    }
+
+    pub(super) fn count_connection(&mut self, connection: Connection, by: i64) {
+        let count = self.counts.by_connection.entry(connection).or_default();
+        *count = count.saturating_add_signed(by);
+    }
+}

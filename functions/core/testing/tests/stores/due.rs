@@ -1,0 +1,79 @@
+//! How what is due is searched for: as many calls for ten devices as for a hundred thousand, and no item
+//! that is not due.
+
+use std::collections::BTreeSet;
+
+use meter_aws::{Clients, dynamodb};
+use meter_domain::id::new_id;
+use meter_store::{CommandStore, StateStore};
+use serde_json::{Value, json};
+
+use crate::fake::{Call, Fake, error};
+use crate::faults::{causes, tables};
+use crate::given::{id, second};
+
+async fn states(fake: &Fake) -> dynamodb::States {
+    dynamodb::States::new(&Clients::of_emulator(&fake.url).await, &tables())
+}
+
+fn shard(call: &Call) -> usize {
+    let values = &call.body["ExpressionAttributeValues"];
+    values[":shard"]["S"].as_str().unwrap().parse().unwrap()
+}
+
+/// A key in the index.
+fn key(device: &str, due_at: i64) -> Value {
+    json!({"device_id": {"S": device}, "due_shard": {"S": "00"}, "due_at": {"S": second(due_at).key()}})
+}
+
+#[tokio::test]
+async fn each_shard_is_asked_once_and_the_answers_are_one_list() {
+    let fake = Fake::start(|_, call| {
+        assert_eq!(
+            (call.operation.as_str(), &call.body["TableName"]),
+            ("Query", &json!("the-state"))
+        );
+        assert_eq!((&call.body["IndexName"], &call.body["Limit"]), (&json!("by-due"), &json!(3)));
+        let values = &call.body["ExpressionAttributeValues"];
+        assert_eq!(values[":now"]["S"], "2026-01-01T00:01:00.000000000Z");
+        let items = match shard(call) {
+            2 => json!([key("b", 2), key("d", 4)]),
+            9 => json!([key("a", 1), key("c", 3), key("e", 5)]),
+            _ => json!([]),
+        };
+        (200, json!({"Items": items}))
+    })
+    .await;
+    let due = states(&fake).await.due(second(60), 3).await.unwrap();
+    assert_eq!(due, ["a", "b", "c"].map(id));
+    let calls = fake.calls();
+    assert_eq!(calls.len(), 16);
+    assert_eq!(calls.iter().map(shard).collect::<BTreeSet<_>>().len(), 16);
+}
+
+#[tokio::test]
+async fn a_shard_that_does_not_answer_fails_the_search() {
+    let fake = Fake::start(|_, call| match shard(call) {
+        11 => error("AccessDeniedException", json!({})),
+        _ => (200, json!({"Items": [key("a", 1)]})),
+    })
+    .await;
+    let error = states(&fake).await.due(second(60), 3).await.unwrap_err();
+    assert!(causes(&error).contains("AccessDenied"), "{}", causes(&error));
+}
+
+#[tokio::test]
+async fn a_key_that_nobody_of_this_version_wrote_does_not_stop_its_neighbours() {
+    let cmd_id = new_id(second(0));
+    let fake = Fake::start(move |_, call| {
+        let (mut bad, mut good, no_device) = (key("m", 1), key("n", 2), key("no device", 3));
+        bad["cmd_id"] = json!({"S": "no id"});
+        good["cmd_id"] = json!({"S": cmd_id});
+        let items = if shard(call) == 7 { vec![bad, good, no_device] } else { vec![] };
+        (200, json!({"Items": items}))
+    })
+    .await;
+    let commands = dynamodb::Commands::new(&Clients::of_emulator(&fake.url).await, &tables());
+    assert_eq!(commands.due(second(60), 3).await.unwrap(), [(id("n"), cmd_id)]);
+    assert_eq!(states(&fake).await.due(second(60), 3).await.unwrap(), ["m", "n"].map(id));
+}

@@ -1,0 +1,477 @@
+//! What the adapters make of throttling, of what DynamoDB leaves over, of answers that are lost, and of
+//! transactions that meet. The emulators have none of that.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use meter_aws::settings::{ArchiveBucket, Tables};
+use meter_aws::{Clients, CommandTopic, Readiness, dynamodb};
+use meter_domain::command::CommandKind;
+use meter_domain::state::DeviceState;
+use meter_store::{
+    AlertStore, CommandPublisher, MessageStore, NotStored, Probe, PublishError, StateStore,
+    StateWrite, StoreError, WriteError,
+};
+use serde_json::{Value, json};
+
+use crate::fake::{Call, Fake, error};
+use crate::given::{alert, head, id, mid, sample, second};
+
+pub(crate) fn tables() -> Tables {
+    let name = |name: &str| format!("the-{name}");
+    Tables {
+        devices: name("devices"),
+        state: name("state"),
+        messages: name("messages"),
+        alerts: name("alerts"),
+        commands: name("commands"),
+        rules: name("rules"),
+    }
+}
+
+async fn messages(fake: &Fake) -> dynamodb::Messages {
+    dynamodb::Messages::new(&Clients::of_emulator(&fake.url).await, &tables())
+}
+
+async fn states(fake: &Fake) -> dynamodb::States {
+    dynamodb::States::new(&Clients::of_emulator(&fake.url).await, &tables())
+}
+
+/// The put requests of a BatchWriteItem.
+fn puts(call: &Call) -> Vec<Value> {
+    assert_eq!(call.operation, "BatchWriteItem");
+    let requests = call.body["RequestItems"]["the-messages"].as_array().unwrap();
+    requests.clone()
+}
+
+fn item(put: &Value) -> &Value {
+    &put["PutRequest"]["Item"]
+}
+
+/// Whether a put is the entry of a day and not a part.
+fn is_day(put: &Value) -> bool {
+    !item(put)["pk"]["S"].as_str().unwrap().contains('#')
+}
+
+fn left_over(puts: &[Value]) -> (u16, Value) {
+    (200, json!({"UnprocessedItems": {"the-messages": puts}}))
+}
+
+fn nothing_left_over() -> (u16, Value) {
+    (200, json!({"UnprocessedItems": {}}))
+}
+
+/// The whole chain of causes, as a log shows it.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn what_is_left_over_is_sent_again_and_nothing_else() {
+    let fake = Fake::start(|before, call| match before {
+        0 => left_over(&puts(call)[3..]),
+        1 => left_over(&puts(call)[1..]),
+        _ => nothing_left_over(),
+    })
+    .await;
+    let parts: Vec<_> = (0..4).map(|n| head("m", second(0), n)).collect();
+    messages(&fake).await.put(&parts).await.unwrap();
+    let sent: Vec<_> = fake.calls().iter().map(|call| puts(call).len()).collect();
+    assert_eq!(sent, [5, 2, 1]);
+}
+
+#[tokio::test]
+async fn what_stays_left_over_is_reported_by_message_and_its_neighbours_are_not() {
+    let is_unlucky = |put: &Value| {
+        let sk = item(put)["sk"]["S"].as_str().unwrap().to_owned();
+        [1, 30].iter().any(|n| sk.contains(&mid(*n).to_string()))
+    };
+    let fake = Fake::start(move |_, call| {
+        left_over(&puts(call).into_iter().filter(is_unlucky).collect::<Vec<_>>())
+    })
+    .await;
+    let parts: Vec<_> = (0..60).map(|n| head("m", second(0), n)).collect();
+    let NotStored { failed, source } = messages(&fake).await.put(&parts).await.unwrap_err();
+    assert_eq!(failed, [mid(1), mid(30)].into());
+    let text = causes(&source);
+    assert!(text.contains("dynamodb:BatchWriteItem") && text.contains("unprocessed"), "{text}");
+}
+
+#[tokio::test]
+async fn a_throttled_batch_is_reported_whole_with_its_cause() {
+    let fake = Fake::start(|_, _| error("ProvisionedThroughputExceededException", json!({}))).await;
+    let parts = [head("m", second(0), 1), head("n", second(0), 2)];
+    let NotStored { failed, source } = messages(&fake).await.put(&parts).await.unwrap_err();
+    assert_eq!(failed, [mid(1), mid(2)].into());
+    assert!(matches!(source, StoreError::Unavailable { operation: "dynamodb:BatchWriteItem", .. }));
+    let text = causes(&source);
+    assert!(text.contains("ProvisionedThroughputExceeded"), "{text}");
+    assert_eq!(fake.calls().len(), 4, "the SDK has tried it again");
+}
+
+#[tokio::test]
+async fn a_message_whose_day_is_not_noted_is_not_stored_and_the_day_is_noted_the_next_time() {
+    let fake = Fake::start(|before, call| match before {
+        0..8 => left_over(&puts(call).into_iter().filter(is_day).collect::<Vec<_>>()),
+        _ => nothing_left_over(),
+    })
+    .await;
+    let messages = messages(&fake).await;
+    let part = [head("m", second(0), 1)];
+    assert_eq!(messages.put(&part).await.unwrap_err().failed, [mid(1)].into());
+    messages.put(&part).await.unwrap();
+    assert!(puts(fake.calls().last().unwrap()).iter().any(is_day));
+}
+
+#[tokio::test]
+async fn a_day_is_noted_once_by_a_process_and_outlives_its_parts() {
+    let fake = Fake::start(|_, _| nothing_left_over()).await;
+    let messages = messages(&fake).await;
+    let mut part = head("m", second(0), 1);
+    let put = async |part: &_| messages.put(std::slice::from_ref(part)).await.unwrap();
+    put(&part).await;
+    put(&part).await;
+    part.ttl = Some(second(90_000).as_seconds());
+    put(&part).await;
+    put(&part).await;
+    let days = fake.calls().into_iter().map(|call| puts(&call).into_iter().find(is_day));
+    let days: Vec<_> = days.map(|day| day.map(|put| item(&put).clone())).collect();
+    let forever = days[0].as_ref().unwrap();
+    assert_eq!((&forever["sk"]["S"], forever.get("ttl")), (&json!("2026-01-01"), None));
+    let for_a_while = days[2].as_ref().unwrap();
+    assert_eq!(for_a_while["ttl"]["N"], second(2 * 24 * 3600).as_seconds().to_string());
+    assert_eq!((&days[1], &days[3]), (&None, &None));
+}
+
+#[tokio::test]
+async fn a_batch_has_at_most_25_items_each_once() {
+    let fake = Fake::start(|_, _| nothing_left_over()).await;
+    let parts: Vec<_> = (0..60).map(|n| head("m", second(0), n % 40)).collect();
+    messages(&fake).await.put(&parts).await.unwrap();
+    let mut sizes: Vec<_> = fake.calls().iter().map(|call| puts(call).len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [16, 25]);
+}
+
+#[tokio::test]
+async fn an_item_that_is_too_large_fails_alone() {
+    let fake = Fake::start(|_, _| nothing_left_over()).await;
+    let mut large = head("m", second(0), 1);
+    large.samples[0].unit = Some("x".repeat(400 * 1024));
+    let parts = [large, head("m", second(0), 2)];
+    let NotStored { failed, source } = messages(&fake).await.put(&parts).await.unwrap_err();
+    assert_eq!(failed, [mid(1)].into());
+    assert!(causes(&source).contains("409600"), "{}", causes(&source));
+    assert_eq!(puts(&fake.calls()[0]).len(), 2, "the other one and its day");
+}
+
+#[tokio::test]
+async fn a_message_of_20_samples_is_one_write_unit() {
+    let fake = Fake::start(|_, _| nothing_left_over()).await;
+    let ts = second(299);
+    let mut part = head("depot-17:dc-meter-000001", ts, 1);
+    part.head.as_mut().unwrap().location.object =
+        format!("archive/dt=2026-01-01/hh=00/{}.ndjson.gz", mid(1));
+    part.ttl = Some(ts.as_seconds());
+    part.samples = (0..20)
+        .map(|n| {
+            let metric = ["voltage_dc", "current_dc"][n % 2];
+            let time = second(280 + n as i64 / 2);
+            sample(metric, time, 0, 1_500.0 + n as f64 / 7.0)
+        })
+        .collect();
+    messages(&fake).await.put(&[part]).await.unwrap();
+    let puts = puts(&fake.calls()[0]);
+    let stored = item(puts.iter().find(|put| !is_day(put)).unwrap());
+    let bytes: usize =
+        stored.as_object().unwrap().iter().map(|(name, value)| name.len() + length(value)).sum();
+    assert!(bytes < 1_024, "{bytes} bytes: {stored}");
+}
+
+/// What DynamoDB counts for an attribute, or a little more.
+fn length(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => 3 + values.iter().map(|value| 1 + length(value)).sum::<usize>(),
+        Value::Object(of_type) => of_type.values().map(length).sum(),
+        _ => 1,
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_left_unread_are_read_again() {
+    let fake = Fake::start(|before, call| {
+        let request = &call.body["RequestItems"]["the-state"];
+        assert_eq!(request["ConsistentRead"], true);
+        let keys = request["Keys"].as_array().unwrap();
+        let document = json!(serde_json::to_string(&DeviceState::new(id("x"))).unwrap());
+        let answered = &keys[..keys.len().min(2)];
+        let items: Vec<_> = answered
+            .iter()
+            .map(|key| {
+                json!({"device_id": key["device_id"], "v": {"N": "1"}, "version": {"N": "7"},
+                    "registered": {"BOOL": false}, "document": {"S": document}})
+            })
+            .collect();
+        let left = &keys[answered.len()..];
+        let unread = if left.is_empty() {
+            json!({})
+        } else {
+            json!({"the-state": {"Keys": left, "ConsistentRead": true}})
+        };
+        assert!(before < 5);
+        (200, json!({"Responses": {"the-state": items}, "UnprocessedKeys": unread}))
+    })
+    .await;
+    let ids: Vec<_> = (0..5).map(|n| id(&format!("m{n}"))).collect();
+    states(&fake).await.get_many(&ids).await.unwrap();
+    assert_eq!(fake.calls().len(), 3);
+}
+
+fn write(device: &str, version: u64) -> StateWrite {
+    let state = DeviceState { version, ..DeviceState::new(id(device)) };
+    StateWrite { connection_before: state.presence.connection, state }
+}
+
+#[tokio::test]
+async fn a_statement_that_is_throttled_is_executed_again_and_alone() {
+    let fake = Fake::start(|before, call| {
+        let fails = |code: &str| json!({"Error": {"Code": code, "Message": "no"}});
+        let done = json!({"TableName": "the-state"});
+        let statements = call.body["Statements"].as_array().unwrap().len();
+        let responses = match before {
+            0 => json!([
+                done,
+                fails("ThrottlingError"),
+                fails("ConditionalCheckFailed"),
+                fails("ValidationError")
+            ]),
+            _ => json!([done]),
+        };
+        assert_eq!(responses.as_array().unwrap().len(), statements);
+        (200, json!({"Responses": responses}))
+    })
+    .await;
+    let writes = [write("a", 1), write("b", 0), write("c", 2), write("d", 3)];
+    let answers = states(&fake).await.save_many(&writes).await;
+    assert!(
+        matches!(
+            answers[..],
+            [
+                Ok(()),
+                Ok(()),
+                Err(WriteError::Conflict),
+                Err(WriteError::Store(StoreError::Unavailable { .. }))
+            ]
+        ),
+        "{answers:?}"
+    );
+    let again = fake.calls()[1].body["Statements"][0].to_string();
+    assert!(again.contains("INSERT") && again.contains("\"b\""), "{again}");
+}
+
+#[tokio::test]
+async fn a_state_that_is_too_large_fails_alone_with_its_size() {
+    let fake = Fake::start(|_, _| (200, json!({"Responses": [{"TableName": "the-state"}]}))).await;
+    let mut large = write("a", 1);
+    large.state.fw_version = Some("x".repeat(400 * 1024));
+    let mut answers = states(&fake).await.save_many(&[large, write("b", 1)]).await;
+    assert!(answers.pop().unwrap().is_ok());
+    let text = causes(&answers.pop().unwrap().unwrap_err());
+    assert!(text.contains("larger than the 409600"), "{text}");
+    assert_eq!(fake.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_of_statements_that_fails_fails_each_with_the_cause() {
+    let fake = Fake::start(|_, _| error("AccessDeniedException", json!({}))).await;
+    let answers = states(&fake).await.save_many(&[write("a", 1), write("b", 1)]).await;
+    assert_eq!(answers.len(), 2);
+    for answer in answers {
+        let text = causes(&answer.unwrap_err());
+        assert!(text.contains("AccessDenied"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_save_whose_answer_was_lost_is_no_conflict() {
+    // The first try is done and its answer lost; the SDK's second one finds what the first has written.
+    let fake = Fake::start(|before, call| match before {
+        0 => (500, json!({"__type": "InternalServerError", "message": "no"})),
+        _ => error("ConditionalCheckFailedException", json!({"Item": call.body["Item"]})),
+    })
+    .await;
+    let mut answers = states(&fake).await.save_many(&[write("m", 3)]).await;
+    assert!(answers.pop().unwrap().is_ok());
+    assert_eq!(fake.calls()[1].body["ReturnValuesOnConditionCheckFailure"], "ALL_OLD");
+}
+
+#[tokio::test]
+async fn a_save_that_finds_another_state_conflicts() {
+    let fake = Fake::start(|_, call| {
+        let mut stored = call.body["Item"].clone();
+        stored["document"]["S"] = json!("{}");
+        error("ConditionalCheckFailedException", json!({"Item": stored}))
+    })
+    .await;
+    let answer = states(&fake).await.save_many(&[write("m", 3)]).await.pop().unwrap();
+    assert!(matches!(answer, Err(WriteError::Conflict)), "{answer:?}");
+}
+
+fn canceled(codes: [&str; 3]) -> (u16, Value) {
+    let reasons = codes.map(|code| json!({"Code": code, "Message": "no"}));
+    error("TransactionCanceledException", json!({"CancellationReasons": reasons}))
+}
+
+#[tokio::test]
+async fn a_transaction_that_met_another_is_tried_again() {
+    let fake = Fake::start(|before, _| match before {
+        0 => canceled(["None", "TransactionConflict", "None"]),
+        1 => canceled(["ThrottlingError", "None", "None"]),
+        _ => (200, json!({})),
+    })
+    .await;
+    let alerts = dynamodb::Alerts::new(&Clients::of_emulator(&fake.url).await, &tables());
+    alerts.open(&alert("m", second(0)), None).await.unwrap();
+    let calls = fake.calls();
+    assert_eq!(calls.len(), 3);
+    // A token makes the SDK's own retries one write; another try is another write.
+    assert_ne!(calls[0].body["ClientRequestToken"], calls[1].body["ClientRequestToken"]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_always_meets_another_ends_as_unavailable() {
+    let fake = Fake::start(|_, _| canceled(["TransactionConflict", "None", "None"])).await;
+    let alerts = dynamodb::Alerts::new(&Clients::of_emulator(&fake.url).await, &tables());
+    let error = alerts.open(&alert("m", second(0)), None).await.unwrap_err();
+    assert!(causes(&error).contains("TransactWriteItems"), "{}", causes(&error));
+    assert_eq!(fake.calls().len(), 8);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_wrong_is_not_tried_again() {
+    let fake = Fake::start(|_, _| canceled(["None", "ValidationError", "None"])).await;
+    let alerts = dynamodb::Alerts::new(&Clients::of_emulator(&fake.url).await, &tables());
+    let error = alerts.open(&alert("m", second(0)), None).await.unwrap_err();
+    assert!(causes(&error).contains("ValidationError"), "{}", causes(&error));
+    assert_eq!(fake.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_command_goes_to_its_devices_topic_at_least_once() {
+    let fake = Fake::start(|_, _| (200, json!({}))).await;
+    let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
+    let payload = Bytes::from_static(br#"{"cmd":"reboot"}"#);
+    topic.publish(&id("urn:m_1"), CommandKind::Reboot, payload).await.unwrap();
+    let call = fake.calls().remove(0);
+    assert_eq!(call.operation, "/topics/iot%2Furn%3Am_1%2Fcommand");
+    assert_eq!((call.query.as_str(), call.body), ("qos=1", json!({"cmd": "reboot"})));
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_take_a_command_is_an_error_with_its_cause() {
+    let fake = Fake::start(|_, _| (503, json!({"message": "no broker"}))).await;
+    let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
+    let error =
+        topic.publish(&id("m"), CommandKind::RequestStatus, Bytes::new()).await.unwrap_err();
+    assert!(causes(&error).contains("no broker"), "{}", causes(&error));
+}
+
+#[tokio::test]
+async fn a_reboot_is_sent_once_whatever_is_answered_and_it_is_said_whether_it_may_have_been_taken()
+{
+    for (status, is_refused) in
+        [(400, true), (403, true), (429, true), (503, true), (500, false), (504, false)]
+    {
+        let fake = Fake::start(move |_, _| (status, json!({"message": "no"}))).await;
+        let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
+        let error = topic.publish(&id("m"), CommandKind::Reboot, Bytes::new()).await.unwrap_err();
+        assert_eq!(matches!(error, PublishError::Refused(_)), is_refused, "{status}: {error:?}");
+        assert_eq!(fake.calls().len(), 1, "{status}");
+    }
+    let fake = Fake::start(|_, _| (500, json!({"message": "no"}))).await;
+    let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
+    let sent = topic.publish(&id("m"), CommandKind::RequestStatus, Bytes::new()).await;
+    assert!(sent.is_err() && fake.calls().len() > 1, "what may be sent twice is tried again");
+}
+
+#[tokio::test]
+async fn where_nobody_listens_nothing_was_sent_and_where_the_connection_breaks_nobody_knows() {
+    let publish = async |url: &str| {
+        let topic = CommandTopic::new(&Clients::of_emulator(url).await);
+        topic.publish(&id("m"), CommandKind::Reboot, Bytes::new()).await.unwrap_err()
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let breaks = tokio::spawn(async move {
+        let (connection, _) = listener.accept().await.unwrap();
+        connection.readable().await.unwrap();
+    });
+    let error = publish(&url).await;
+    assert!(matches!(error, PublishError::Unanswered(_)), "{error:?}");
+    breaks.await.unwrap();
+    let error = publish(&url).await;
+    assert!(matches!(error, PublishError::Refused(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn each_store_says_by_name_whether_it_answers() {
+    let fake = Fake::start(|_, call| match call.body["TableName"].as_str() {
+        Some("the-alerts") => error("ResourceNotFoundException", json!({})),
+        _ => (200, json!({})),
+    })
+    .await;
+    let bucket = ArchiveBucket { name: "the-bucket".to_owned() };
+    let clients = Clients::of_emulator(&fake.url).await;
+    let answers = Readiness::new(&clients, &bucket, &tables()).probe().await;
+    let answers: Vec<_> = answers.iter().map(|(name, answer)| (*name, answer.is_ok())).collect();
+    let expected = [
+        ("archive", true),
+        ("devices", true),
+        ("state", true),
+        ("messages", true),
+        ("alerts", false),
+        ("commands", true),
+        ("rules", true),
+    ];
+    assert_eq!(answers, expected);
+    let mut asked: Vec<_> = fake.calls().into_iter().map(|call| call.operation).collect();
+    asked.sort();
+    assert_eq!(asked[0], "/the-bucket/");
+    assert!(asked[1..].iter().all(|operation| operation == "GetItem"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn an_alert_that_nobody_can_read_is_swept_all_the_same() {
+    let raised = alert("m", second(0));
+    let fake = Fake::start(move |_, call| match call.operation.as_str() {
+        "Query" => {
+            let readable = json!({"device_id": {"S": "m"}, "alert_id": {"S": raised.alert_id}, "acknowledged": {"BOOL": false}});
+            let (no_id, nothing) = (json!({"device_id": {"S": "m"}, "alert_id": {"S": "?"}, "acknowledged": {"S": "no"}}),
+                json!({"device_id": {"S": "m"}, "alert_id": {"S": "!"}}));
+            (200, json!({"Items": [readable, no_id, nothing]}))
+        }
+        _ => (200, json!({})),
+    })
+    .await;
+    let alerts = dynamodb::Alerts::new(&Clients::of_emulator(&fake.url).await, &tables());
+    assert!(alerts.sweep(&id("m"), second(9)).await.unwrap());
+    let calls = fake.calls();
+    let actions = calls[1].body["TransactItems"].as_array().unwrap();
+    assert_eq!(actions[0]["ConditionCheck"]["TableName"], "the-devices");
+    let deleted = |n: usize| &actions[n]["Delete"]["Key"]["alert_id"]["S"];
+    assert_eq!(
+        [deleted(1), deleted(2), deleted(3)],
+        [&json!(raised.alert_id), &json!("?"), &json!("!")]
+    );
+    // What cannot be read was not counted.
+    assert_eq!(actions.len(), 5);
+    let count = &actions[4]["Update"]["ExpressionAttributeValues"];
+    assert!(count.to_string().contains("\"-1\""), "{count}");
+}

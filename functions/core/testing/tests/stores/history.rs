@@ -1,0 +1,220 @@
+//! What a question about the past costs: items read, and time. It measures and proves nothing, so it runs when
+//! asked: `make bench-history`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use futures::{StreamExt, stream};
+use jiff::civil::Date;
+use meter_aws::{Clients, dynamodb};
+use meter_domain::aggregate::{Aggregate, Every};
+use meter_domain::id::{DeviceId, Mid};
+use meter_domain::message::{Message, Received, parse};
+use meter_domain::parts::{Head, Part, PartPosition};
+use meter_domain::state::{DeviceState, Rules};
+use meter_domain::time::Timestamp;
+use meter_service::in_messages::InMessages;
+use meter_service::lock;
+use meter_service::rollup::roll_up;
+use meter_store::{
+    CellQuery, Cells, HourRollup, MessageStore, MetricStore, NotStored, PartQuery, PointQuery,
+    RollupStore, StoreError, WindowQuery,
+};
+use serde_json::json;
+
+use crate::emulator::Emulator;
+use crate::given::{head, id, sample, second};
+
+const DAY_S: i64 = 24 * 3_600;
+const DAYS: i64 = 30;
+
+/// Samples of each metric in a message: one a second, sent once a minute.
+const A_MESSAGE: i64 = 60;
+
+/// Counts the items that are read.
+#[derive(Clone)]
+struct Counting<M> {
+    store: M,
+    items: Arc<AtomicUsize>,
+}
+
+impl<M: MessageStore> MessageStore for Counting<M> {
+    async fn put(&self, parts: &[Part]) -> Result<(), NotStored> {
+        self.store.put(parts).await
+    }
+
+    async fn days(&self, device_id: &DeviceId) -> Result<Vec<Date>, StoreError> {
+        let days = self.store.days(device_id).await?;
+        self.items.fetch_add(days.len(), Ordering::Relaxed);
+        Ok(days)
+    }
+
+    async fn read(&self, query: &PartQuery) -> Result<(Vec<Part>, bool), StoreError> {
+        let read = self.store.read(query).await?;
+        self.items.fetch_add(read.0.len(), Ordering::Relaxed);
+        Ok(read)
+    }
+
+    async fn remove(&self, device_id: &DeviceId, parts: &[PartPosition]) -> Result<(), StoreError> {
+        self.store.remove(device_id, parts).await
+    }
+
+    async fn head(
+        &self,
+        device_id: &DeviceId,
+        ts: Timestamp,
+        mid: Mid,
+    ) -> Result<Option<Head>, StoreError> {
+        self.store.head(device_id, ts, mid).await
+    }
+}
+
+impl<M: RollupStore> RollupStore for Counting<M> {
+    async fn put_rollup(&self, rollup: &HourRollup, now: Timestamp) -> Result<(), StoreError> {
+        self.store.put_rollup(rollup, now).await
+    }
+
+    async fn cells(&self, query: &CellQuery) -> Result<Cells, StoreError> {
+        let cells = self.store.cells(query).await?;
+        self.items.fetch_add(cells.items, Ordering::Relaxed);
+        Ok(cells)
+    }
+
+    async fn sweep_rollups(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+        self.store.sweep_rollups(device_id).await
+    }
+}
+
+#[tokio::test]
+#[ignore = "measures, and proves nothing"]
+async fn history_on_ministack() {
+    let emulator = Emulator::ministack().await;
+    let tables = crate::tables::create(&emulator.url, "history").await;
+    let clients = Clients::of_emulator(&emulator.url).await;
+    let messages = dynamodb::Messages::new(&clients, &tables);
+    let states = dynamodb::States::new(&clients, &tables);
+
+    let since = Instant::now();
+    let parts: Vec<Part> = (0..DAYS * DAY_S / A_MESSAGE).map(message).collect();
+    let batches = parts.chunks(500).map(|batch| messages.put(batch));
+    let batches: Vec<_> = batches.collect();
+    let written: Vec<_> = stream::iter(batches).buffer_unordered(4).collect().await;
+    assert!(written.iter().all(Result::is_ok));
+    println!(
+        "{} messages of {A_MESSAGE} samples of 2 metrics written in {:.0?}",
+        parts.len(),
+        since.elapsed()
+    );
+
+    // With its first message everything that there may be of a device is to be rolled up.
+    let (now, rules) = (second((DAYS + 2) * DAY_S), Rules::default());
+    let first = first_message();
+    let apply = |state: &mut DeviceState| state.apply(&[&first], &rules);
+    lock::change_state(&states, &id("m"), apply).await.unwrap();
+    let since = Instant::now();
+    let mut hours = 0;
+    loop {
+        let rolled =
+            roll_up(&states, &messages, &messages, &id("m"), None, now, &rules).await.unwrap();
+        hours += rolled.hours;
+        if !rolled.more {
+            break;
+        }
+    }
+    println!("{hours} hours rolled up in {:.0?}", since.elapsed());
+
+    let items = Arc::<AtomicUsize>::default();
+    let store = InMessages {
+        messages: Counting { store: messages.clone(), items: items.clone() },
+        rollups: Counting { store: messages, items: items.clone() },
+        states,
+        max_gap_s: 300,
+    };
+    println!("{:<34}{:>10}{:>10}{:>10}{:>12}", "", "answers", "pages", "items", "time");
+    for (what, range_s, every) in [
+        ("1 hour, points", 3_600, None),
+        ("1 hour, every minute", 3_600, Some("1m")),
+        ("1 day, points", DAY_S, None),
+        ("1 day, every minute", DAY_S, Some("1m")),
+        ("1 day, every 5 minutes", DAY_S, Some("5m")),
+        ("30 days, points", DAYS * DAY_S, None),
+        ("30 days, every hour", DAYS * DAY_S, Some("1h")),
+        ("30 days, every day", DAYS * DAY_S, Some("1d")),
+    ] {
+        items.store(0, Ordering::Relaxed);
+        let since = Instant::now();
+        let (start, stop) = (second(DAYS * DAY_S - range_s), second(DAYS * DAY_S));
+        let (answers, pages) = match every {
+            None => all_points(&store, start, stop).await,
+            Some(every) => all_windows(&store, start, stop, Every::parse(every).unwrap()).await,
+        };
+        let items = items.load(Ordering::Relaxed);
+        println!("{what:<34}{answers:>10}{pages:>10}{items:>10}{:>12.0?}", since.elapsed());
+    }
+}
+
+fn first_message() -> Message {
+    let sample = |metric: &str| json!({"type": metric, "val": 1_500});
+    let payload = json!({"v": 2, "device_id": "m", "seq": 0, "msg_type": "telemetry", "ts": second(0),
+        "measurements": [sample("voltage_dc"), sample("current_dc")]});
+    let received = Received {
+        topic: "iot/m/telemetry".to_owned(),
+        payload: payload.to_string().into(),
+        received_at: second(DAYS * DAY_S),
+    };
+    parse(&received).unwrap()
+}
+
+fn message(number: i64) -> Part {
+    let first = number * A_MESSAGE;
+    let mut part = head("m", second(first), usize::try_from(number).unwrap());
+    for s in first..first + A_MESSAGE {
+        part.samples.push(sample("voltage_dc", second(s), 0, 1_500.0 + (s % 97) as f64));
+        part.samples.push(sample("current_dc", second(s), 0, (s % 89) as f64));
+    }
+    part
+}
+
+async fn all_points(store: &impl MetricStore, start: Timestamp, stop: Timestamp) -> (usize, usize) {
+    let device_id = id("m");
+    let mut query = PointQuery { device_id, start, stop, metric: None, after: None, limit: 40_000 };
+    let (mut points, mut pages) = (0, 0);
+    loop {
+        let page = store.points(&query).await.unwrap();
+        points += page.points.len();
+        pages += 1;
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return (points, pages),
+        }
+    }
+}
+
+async fn all_windows(
+    store: &impl MetricStore,
+    start: Timestamp,
+    stop: Timestamp,
+    every: Every,
+) -> (usize, usize) {
+    let mut query = WindowQuery {
+        device_id: id("m"),
+        start,
+        stop,
+        metric: None,
+        every,
+        aggregate: Aggregate::Mean,
+        after: None,
+        limit: 40_000,
+    };
+    let (mut windows, mut pages) = (0, 0);
+    loop {
+        let page = store.windows(&query).await.unwrap();
+        windows += page.windows.len();
+        pages += 1;
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return (windows, pages),
+        }
+    }
+}

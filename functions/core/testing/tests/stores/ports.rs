@@ -1,0 +1,261 @@
+//! One adapter of each port that works on the same stores.
+
+use std::future::Future;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use meter_aws::settings::Tables;
+use meter_aws::{Bucket, Clients, IngestQueue, dynamodb};
+use meter_runtime::metric_store::Metrics;
+use meter_runtime::settings;
+use meter_service::in_messages::InMessages;
+use meter_store::{
+    AlertStore, Archive, ArchiveKeys, CommandStore, DeviceStore, MessageStore, MetricStore,
+    ProgressStore, QuarantineStore, QueueDepth, Recount, Recounted, RollupStore, RuleStore,
+    StateStore,
+};
+use meter_testing::memory::Memory;
+
+pub(crate) trait Ports: Clone + Send + Sync + 'static {
+    fn archive(&self) -> &(impl Archive + ArchiveKeys);
+    fn messages(&self) -> &impl MessageStore;
+    fn quarantine(&self) -> &impl QuarantineStore;
+    fn metrics(&self) -> &impl MetricStore;
+    fn rollups(&self) -> &impl RollupStore;
+    fn states(&self) -> &impl StateStore;
+    fn progress(&self) -> &impl ProgressStore;
+    fn devices(&self) -> &impl DeviceStore;
+    fn alerts(&self) -> &impl AlertStore;
+    fn commands(&self) -> &impl CommandStore;
+    fn rules(&self) -> &impl RuleStore;
+    fn queue(&self) -> &impl QueueDepth;
+
+    /// What sets counts right, one a table.
+    fn recount(&self) -> impl Future<Output = Vec<Recounted>> + Send;
+
+    /// Makes the fleet's counts wrong.
+    fn miscount(&self) -> impl Future<Output = ()> + Send;
+
+    /// Puts messages into the queue.
+    fn send(&self, messages: u64) -> impl Future<Output = ()> + Send;
+
+    /// Takes one out of the queue, and does not finish it.
+    fn receive(&self) -> impl Future<Output = ()> + Send;
+}
+
+#[derive(Clone)]
+pub(crate) struct InMemory(Memory, InMessages<Memory, Memory, Memory>);
+
+impl Default for InMemory {
+    fn default() -> Self {
+        let memory = Memory::new();
+        let metrics = InMessages::of_one(&memory, 300);
+        Self(memory, metrics)
+    }
+}
+
+impl Ports for InMemory {
+    fn archive(&self) -> &(impl Archive + ArchiveKeys) {
+        &self.0
+    }
+
+    fn messages(&self) -> &impl MessageStore {
+        &self.0
+    }
+
+    fn quarantine(&self) -> &impl QuarantineStore {
+        &self.0
+    }
+
+    fn metrics(&self) -> &impl MetricStore {
+        &self.1
+    }
+
+    fn rollups(&self) -> &impl RollupStore {
+        &self.0
+    }
+
+    fn states(&self) -> &impl StateStore {
+        &self.0
+    }
+
+    fn progress(&self) -> &impl ProgressStore {
+        &self.0
+    }
+
+    fn devices(&self) -> &impl DeviceStore {
+        &self.0
+    }
+
+    fn alerts(&self) -> &impl AlertStore {
+        &self.0
+    }
+
+    fn commands(&self) -> &impl CommandStore {
+        &self.0
+    }
+
+    fn rules(&self) -> &impl RuleStore {
+        &self.0
+    }
+
+    fn queue(&self) -> &impl QueueDepth {
+        &self.0
+    }
+
+    async fn recount(&self) -> Vec<Recounted> {
+        self.0.recount().await.unwrap()
+    }
+
+    async fn miscount(&self) {
+        self.0.miscount();
+    }
+
+    async fn send(&self, messages: u64) {
+        self.0.set_depth(messages);
+    }
+
+    async fn receive(&self) {}
+}
+
+/// The metric store of these settings.
+pub(crate) async fn metrics(
+    clients: &Clients,
+    tables: &Tables,
+    settings: &settings::Metrics,
+) -> Metrics {
+    Metrics::new(clients, tables, settings).await.unwrap()
+}
+
+#[derive(Clone)]
+pub(crate) struct OnAws {
+    archive: Bucket,
+    messages: dynamodb::Messages,
+    metrics: Metrics,
+    states: dynamodb::States,
+    devices: dynamodb::Devices,
+    alerts: dynamodb::Alerts,
+    commands: dynamodb::Commands,
+    rules: dynamodb::Rules,
+    queue: IngestQueue,
+    sqs: aws_sdk_sqs::Client,
+    queue_url: String,
+    dynamodb: aws_sdk_dynamodb::Client,
+    tables: Tables,
+}
+
+impl OnAws {
+    pub(crate) fn new(
+        clients: &Clients,
+        bucket: String,
+        tables: &Tables,
+        (sqs, queue_url): (aws_sdk_sqs::Client, String),
+        dynamodb: aws_sdk_dynamodb::Client,
+        metrics: Metrics,
+    ) -> Self {
+        let queue = meter_aws::settings::IngestQueue { url: queue_url.clone() };
+        Self {
+            archive: Bucket::new(clients, bucket),
+            messages: dynamodb::Messages::new(clients, tables),
+            metrics,
+            states: dynamodb::States::new(clients, tables),
+            devices: dynamodb::Devices::new(clients, tables),
+            alerts: dynamodb::Alerts::new(clients, tables),
+            commands: dynamodb::Commands::new(clients, tables),
+            rules: dynamodb::Rules::new(clients, tables),
+            queue: IngestQueue::new(clients, &queue),
+            sqs,
+            queue_url,
+            dynamodb,
+            tables: tables.clone(),
+        }
+    }
+}
+
+impl Ports for OnAws {
+    fn archive(&self) -> &(impl Archive + ArchiveKeys) {
+        &self.archive
+    }
+
+    fn messages(&self) -> &impl MessageStore {
+        &self.messages
+    }
+
+    fn quarantine(&self) -> &impl QuarantineStore {
+        &self.messages
+    }
+
+    fn metrics(&self) -> &impl MetricStore {
+        &self.metrics
+    }
+
+    fn rollups(&self) -> &impl RollupStore {
+        &self.messages
+    }
+
+    fn states(&self) -> &impl StateStore {
+        &self.states
+    }
+
+    fn progress(&self) -> &impl ProgressStore {
+        &self.states
+    }
+
+    fn devices(&self) -> &impl DeviceStore {
+        &self.devices
+    }
+
+    fn alerts(&self) -> &impl AlertStore {
+        &self.alerts
+    }
+
+    fn commands(&self) -> &impl CommandStore {
+        &self.commands
+    }
+
+    fn rules(&self) -> &impl RuleStore {
+        &self.rules
+    }
+
+    fn queue(&self) -> &impl QueueDepth {
+        &self.queue
+    }
+
+    async fn recount(&self) -> Vec<Recounted> {
+        let (devices, alerts) = futures::join!(self.devices.recount(), self.alerts.recount());
+        [devices.unwrap(), alerts.unwrap()].concat()
+    }
+
+    async fn miscount(&self) {
+        let Tables { devices, state, alerts, .. } = &self.tables;
+        for (table, count, by) in
+            [(devices, "active", "3"), (state, "online", "2"), (alerts, "unacknowledged", "-4")]
+        {
+            let text = |text: &str| AttributeValue::S(text.to_owned());
+            let mut update = self.dynamodb.update_item().table_name(table);
+            if count == "unacknowledged" {
+                update = update.key("alert_id", text(count));
+            }
+            update
+                .key("device_id", text("#stats#07"))
+                .update_expression("ADD #count :by")
+                .expression_attribute_names("#count", count)
+                .expression_attribute_values(":by", AttributeValue::N(by.to_owned()))
+                .send()
+                .await
+                .unwrap();
+        }
+    }
+
+    async fn send(&self, messages: u64) {
+        for n in 0..messages {
+            let send = self.sqs.send_message().queue_url(&self.queue_url);
+            send.message_body(n.to_string()).send().await.unwrap();
+        }
+    }
+
+    async fn receive(&self) {
+        let receive = self.sqs.receive_message().queue_url(&self.queue_url);
+        let answer = receive.max_number_of_messages(1).send().await.unwrap();
+        assert_eq!(answer.messages().len(), 1);
+    }
+}
