@@ -89,7 +89,8 @@ def problems_of(files: dict[str, str]) -> list:
 class References(unittest.TestCase):
     def test_every_reference_resolves(self):
         problems = Repository(CHECKOUT).problems()
-        self.assertEqual([], [str(problem) for problem in problems], "references that do not resolve")
+        if problems:
+            self.fail(f"{len(problems)} references do not resolve:\n" + "\n".join(map(str, problems)))
 
 
 class Checker(unittest.TestCase):
