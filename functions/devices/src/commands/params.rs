@@ -1,4 +1,4 @@
-//! What each command may be told, checked before it is stored (protocol.md, Commands).
+//! Parameters of each command, checked before it is stored (docs/protocol.md).
 
 use meter_core::command::CommandKind;
 use meter_core::http::Problem;
