@@ -37,7 +37,7 @@ LINES = re.compile(r"^L\d+(?:C\d+)?(?:-L\d+(?:C\d+)?)?$")
 # `name.md`, with a path or without, and what may follow it: an anchor, or headings in quotes.
 DOCUMENT = re.compile(r"(?<![\w./*{}:-])((?:\.{0,2}/)?(?:[\w.-]+/)*[\w-]+\.md)(?![\w-])(#[\w%-]+)?")
 QUOTED_HEADINGS = re.compile(r",\s+(\\?\"[^\"\n]{1,100}\"(?:(?:,| and|, and)\s+\\?\"[^\"\n]{1,100}\")*)")
-UNQUOTED_HEADING = re.compile(r",\s+([A-Z]\w+(?: \w+)?)\s*[);]")
+UNQUOTED_HEADING = re.compile(r",\s+([A-Z][a-z]\w*(?: \w+)?)\s*[);]")
 RECORD = re.compile(r"(?<![\w/])docs/adr/(\d{4})(?![\w-])|\bADR[ -](\d{4})\b")
 PATH = re.compile(r"(?<![\w./*{}<>$@:-])((?:%s)/[^\s`'\"<>()\[\],;|]+)" % "|".join(FOLDERS))
 
