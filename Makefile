@@ -64,6 +64,7 @@ test: ## Unit, property and black-box tests, which start stacks of their own; ch
 	$(SAM) validate --lint
 	cargo test --workspace --doc
 	cargo $(TESTS) --workspace
+	.venv/test/bin/python -m unittest discover --start-directory tests/docs
 	.venv/test/bin/python -m unittest discover --start-directory tests/templates
 	.venv/test/bin/python -m unittest discover --start-directory tests/devices
 	.venv/test/bin/python -m unittest discover --start-directory tests/permissions

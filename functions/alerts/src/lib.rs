@@ -1,4 +1,4 @@
-//! REST: alerts and alert rules (api.md). One file an action.
+//! REST: alerts and alert rules (docs/api.md). One file an action.
 
 mod acknowledge;
 mod create;

@@ -1,4 +1,4 @@
-//! REST: the registry, presence, configuration, metrics, raw data, quarantine and commands (api.md).
+//! REST: registry, presence, configuration, metrics, raw data, quarantine, commands (docs/api.md).
 //!
 //! One file an action. Each handler is generic over just the ports that it uses.
 

@@ -1,6 +1,6 @@
 //! One batch: every effect in its order, batched over all messages, failures reported one by one.
 //!
-//! The order is archive, messages, state, outbox (architecture.md, decision 3). Each step is idempotent
+//! The order is archive, messages, state, outbox (docs/adr/0003). Each step is idempotent
 //! by the identity of the message, so dying anywhere and starting over, grouped in another way, ends the
 //! same. A message fails alone: what fails for it is reported and comes again, its neighbours go on.
 

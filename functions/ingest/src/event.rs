@@ -28,7 +28,7 @@ pub struct Delivery {
     pub damage: Option<Unreadable>,
 }
 
-/// What the rules' SQL makes of a message (architecture.md, decision 1); an error action calls the
+/// What the rules' SQL makes of a message (docs/adr/0001); an error action calls the
 /// payload by another name and has no time.
 #[derive(Deserialize)]
 struct Forwarded {

@@ -1,4 +1,4 @@
-//! MQTT messages to archive, metrics, state and alerts (architecture.md, decisions 1 to 3).
+//! MQTT messages to archive, metrics, state and alerts (docs/adr/0001, docs/adr/0003).
 //!
 //! [`event`] reads what the queue or the rule hands over, [`batch`] does the work, and [`respond`] says
 //! which messages must come again.

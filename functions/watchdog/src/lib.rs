@@ -2,7 +2,7 @@
 //!
 //! The schedule invokes it once a minute. Its work is in proportion to what is due, never to the fleet:
 //! it asks sparse indexes of deadlines, looks at the state of what they name, and acts or sets the next
-//! deadline, each under the lock of the device's state (architecture.md, decision 5). So it may die
+//! deadline, each under the lock of the device's state (docs/adr/0014). So it may die
 //! anywhere, or run twice at once.
 
 mod commands;

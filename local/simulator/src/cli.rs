@@ -100,7 +100,7 @@ impl Arguments {
     ///
     /// # Errors
     ///
-    /// When an id or an interval is not what protocol.md allows.
+    /// When an id or an interval is not what docs/protocol.md allows.
     pub fn plan(&self, seed: u64) -> Result<Plan> {
         let devices = if !self.device_ids.is_empty() {
             named_fleet(&self.device_ids)

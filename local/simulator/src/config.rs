@@ -1,4 +1,4 @@
-//! What `update_config` can change, and the ranges that a device accepts (protocol.md, Commands).
+//! What `update_config` can change, and the ranges that a device accepts (docs/protocol.md).
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -40,7 +40,7 @@ impl fmt::Display for Broker {
     }
 }
 
-/// The ranges of protocol.md.
+/// The ranges of docs/protocol.md.
 pub const SAMPLING_CADENCE_MS: RangeInclusive<u64> = 100..=60_000;
 /// See [`SAMPLING_CADENCE_MS`].
 pub const SEND_INTERVAL_S: RangeInclusive<u64> = 1..=3_600;
@@ -85,7 +85,7 @@ pub enum Refusal {
 }
 
 impl Configuration {
-    /// The defaults of protocol.md, for a device that knows this broker.
+    /// The defaults of docs/protocol.md, for a device that knows this broker.
     pub fn with_broker(broker: Broker) -> Self {
         Self {
             sampling_cadence_ms: 1_000,

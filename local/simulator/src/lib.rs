@@ -1,4 +1,4 @@
-//! A fleet of simulated meters on rolling stock, as protocol.md describes them.
+//! A fleet of simulated meters on rolling stock, as docs/protocol.md describes them.
 //!
 //! From pure to outside: [`train`] is the physics, [`config`], [`command`], [`ota`], [`message`],
 //! [`faults`] and [`outbox`] are the parts of a [`device`], which is a state machine without a

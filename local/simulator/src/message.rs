@@ -1,4 +1,4 @@
-//! Messages as they go over MQTT: topic and envelope version 2 (protocol.md).
+//! Messages as they go over MQTT: topic and envelope version 2 (docs/protocol.md).
 
 use bytes::Bytes;
 use jiff::Timestamp;

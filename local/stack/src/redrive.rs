@@ -3,7 +3,7 @@
 //!
 //! Both go through the ingest queue again. Nothing is deleted where it lies before the queue has it, so a run
 //! that was cut short is made whole by the next one, and two at once do no harm: what is sent twice is one
-//! message to ingest, since its identity is its topic and its bytes (protocol.md, Identity).
+//! message to ingest, since its identity is its topic and its bytes (docs/adr/0002).
 
 mod account;
 mod dead_letters;

@@ -1,6 +1,6 @@
 //! What must be there in the end: a function of what was said, and of nothing that the platform did.
 //!
-//! Written from protocol.md, "Identity" and "Presence", and sharing no code with the functions.
+//! Written from docs/protocol.md alone. It shares no code with the functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 

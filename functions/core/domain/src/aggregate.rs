@@ -1,4 +1,4 @@
-//! Aggregation: what a window of time says of a metric (api.md, Aggregation). Pure.
+//! Aggregation of the points of a metric in windows of time (docs/api.md). Pure.
 //!
 //! Points are summed up in [`Summary`]s that can be joined, so that a window can be made of points, of
 //! the rollups of its minutes and hours, or of both, to the same end. Sums carry their rounding error

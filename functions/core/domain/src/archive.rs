@@ -1,4 +1,4 @@
-//! The archive's layout: what an object holds and where a message is in it (architecture.md, 3a).
+//! The archive's layout: what an object holds and where a message is in it (docs/adr/0005).
 //!
 //! In [`Layout::Batch`] an object is a batch's messages of one hour of receipt as NDJSON, in gzip
 //! members, one a device. Members concatenated are a valid gzip file (RFC 1952, 2.2), so any tool reads

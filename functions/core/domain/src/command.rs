@@ -27,7 +27,7 @@ pub enum CommandKind {
 }
 
 impl CommandKind {
-    /// Every command, in the order of protocol.md.
+    /// Every command, in the order of docs/protocol.md.
     pub const ALL: [Self; 5] =
         [Self::UpdateConfig, Self::StartOta, Self::Reboot, Self::FactoryReset, Self::RequestStatus];
 

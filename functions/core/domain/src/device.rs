@@ -70,7 +70,7 @@ pub struct Device {
 
 impl Device {
     /// The shorter of the intervals at which the configuration has the device send or say hello, in seconds; none:
-    /// nothing is configured. The defaults are protocol.md's.
+    /// nothing is configured. The defaults are those of docs/protocol.md.
     pub fn report_interval_s(&self) -> Option<u32> {
         const DEFAULT_SEND_S: u32 = 10;
         const DEFAULT_HELLO_S: u32 = 30;

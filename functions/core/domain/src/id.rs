@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::time::Timestamp;
 
-/// How many partitions an index over the whole fleet is spread over (architecture.md, decision 5).
+/// How many partitions an index over the whole fleet is spread over (docs/adr/0012).
 pub const SHARDS: u8 = 16;
 
 /// A device's name: 1 to 128 of `A-Z a-z 0-9 _ : -`, what IoT Core allows in a thing name.
@@ -123,7 +123,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// A message's identity: 128 bits of SHA-256 over what was received (protocol.md, Identity).
+/// A message's identity: 128 bits of SHA-256 over what was received (docs/adr/0002).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Mid([u8; 16]);

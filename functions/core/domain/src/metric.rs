@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{DeviceId, Mid};
 use crate::time::Timestamp;
 
-/// A metric's name: 1 to 64 of `A-Z a-z 0-9 _ . -` (protocol.md, telemetry).
+/// A metric's name: 1 to 64 of `A-Z a-z 0-9 _ . -` (docs/protocol.md).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MetricName(String);
@@ -64,7 +64,7 @@ impl fmt::Display for MetricName {
     }
 }
 
-/// A measurement type known by name (protocol.md).
+/// A measurement type known by name (docs/protocol.md).
 #[derive(Debug, PartialEq)]
 pub struct Known {
     /// The name in messages.
@@ -130,7 +130,7 @@ pub struct PointKey {
 }
 
 /// Who claims a point: of two messages with the same point the greater claim wins, whichever came
-/// first (protocol.md, Identity).
+/// first (docs/adr/0007).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Claim {
     /// The envelope's time.

@@ -1,4 +1,4 @@
-//! Sessions and sequence numbers (protocol.md, Identity).
+//! Sessions and sequence numbers (docs/adr/0008).
 //!
 //! This serves counters and the gap alert and nothing else: the verdict on a number **never** decides
 //! whether a message is kept. Clocks reset, devices reboot to 0, backlogs arrive after live data, and

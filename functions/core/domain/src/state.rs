@@ -1,8 +1,8 @@
 //! What is known of a device from what it said: a pure function of its messages.
 //!
-//! One row a device, written under a version by whoever handles its messages (architecture.md,
-//! decision 3c). Effects on other nouns leave through the [`DeviceState::outbox`] of the same write,
-//! with ids derived from their cause, so that a crash neither loses nor doubles one.
+//! One row a device, written under a version by whoever handles its messages
+//! (docs/adr/0011). Effects on other nouns leave through the [`DeviceState::outbox`] of the same
+//! write, with ids derived from their cause, so that a crash neither loses nor doubles one.
 
 mod apply;
 mod notices;
@@ -122,7 +122,7 @@ pub struct DeviceState {
     #[serde(default, skip_serializing_if = "Evaluation::is_empty")]
     pub evaluation: Evaluation,
     /// The shorter of the intervals, in seconds, at which the device sends or says hello, as last read
-    /// from its configuration; none: the defaults of protocol.md.
+    /// from its configuration; none: the defaults of docs/protocol.md.
     #[serde(default)]
     pub report_interval_s: Option<u32>,
     /// What hangs on the device must be removed, because it was deleted.

@@ -47,7 +47,7 @@ impl Timestamp {
         Self(jiff::Timestamp::now())
     }
 
-    /// RFC 3339 with its offset, as protocol.md asks of version 2.
+    /// RFC 3339 with its offset, as docs/protocol.md requires of version 2.
     pub fn parse(text: &str) -> Result<Self, BadTimestamp> {
         // jiff also reads RFC 9557 annotations ("…[Europe/Berlin]"); the protocol has none.
         if text.contains('[') {
@@ -56,7 +56,7 @@ impl Timestamp {
         text.parse::<jiff::Timestamp>().map_err(|_| BadTimestamp)?.try_into()
     }
 
-    /// RFC 3339 where a missing offset means UTC, as protocol.md asks of version 1.
+    /// RFC 3339 where a missing offset means UTC, as docs/protocol.md allows in version 1.
     pub fn parse_or_utc(text: &str) -> Result<Self, BadTimestamp> {
         Self::parse(text).or_else(|bad| {
             let civil: jiff::civil::DateTime = text.parse().map_err(|_| bad.clone())?;

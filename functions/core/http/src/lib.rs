@@ -1,10 +1,10 @@
 //! The border to HTTP. Inside it a request is parsed and allowed; outside it nothing is known of ours.
 //!
 //! [`serve`] takes an [`event`] of API Gateway, finds its [`route`], checks [`access`], lets the function
-//! handle the [`request`] and turns the [`answer`] or [`problem`] into what goes back. What the rows of
-//! api.md share is here, one thing a module: [`page`]s and their [`cursor`]s, time [`range`]s, JSON
-//! [`body`] fields, [`idempotency`] keys, [`cors`], content [`encoding`] and negotiation, and the [`size`]
-//! that an answer may have.
+//! handle the [`request`] and turns the [`answer`] or [`problem`] into what goes back. What the
+//! routes of docs/api.md share is here, one thing a module: [`page`]s and their [`cursor`]s, time
+//! [`range`]s, JSON [`body`] fields, [`idempotency`] keys, [`cors`], content [`encoding`] and
+//! negotiation, and the [`size`] that an answer may have.
 
 pub mod access;
 pub mod answer;

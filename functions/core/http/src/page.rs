@@ -1,4 +1,4 @@
-//! Pages: how much of a list a request gets, and the link to the rest (api.md, Pages; RFC 8288).
+//! Pages: how much of a list a request gets, and the link to the rest (docs/api.md, RFC 8288).
 
 use std::future::Future;
 

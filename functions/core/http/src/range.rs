@@ -1,4 +1,4 @@
-//! Time ranges: `start` and `stop` of a request (api.md, Time).
+//! Time ranges: `start` and `stop` of a request (docs/api.md).
 
 use meter_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ fn named(name: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timest
         .map_err(|bad| Problem::field(name, bad.to_string()))
 }
 
-/// Reads a time as api.md allows it.
+/// Reads a time as docs/api.md allows it.
 pub fn parse_time(text: &str, now: Timestamp) -> Result<Timestamp, BadTime> {
     if text == "now()" {
         return Ok(now);

@@ -239,8 +239,8 @@ impl Metrics {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
     /// `OFFLINE_AFTER_S`: seconds of silence, at least, before a device counts as offline: 1 to
-    /// 86,400, default 60. A device that sends rarely gets three of its intervals (protocol.md,
-    /// Presence).
+    /// 86,400, default 60. A device that sends rarely gets three of its intervals
+    /// (docs/adr/0010).
     pub offline_after_s: u32,
     /// `OFFLINE_HOLD_DOWN_S`: a device that goes again within so many seconds of its return reopens
     /// its alert instead of raising another: 0 to 86,400, default 300.

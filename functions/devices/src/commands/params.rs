@@ -1,4 +1,4 @@
-//! What each command may be told, checked before it is stored (protocol.md, Commands).
+//! Parameters of each command, checked before it is stored (docs/protocol.md).
 
 use meter_domain::command::CommandKind;
 use meter_http::Problem;

@@ -1,6 +1,6 @@
 //! The SQL of a topic rule.
 //!
-//! The edge is no SQL engine: it produces the object of one statement (architecture.md, decision 1), and
+//! The edge is no SQL engine: it produces the object of one statement (docs/adr/0001), and
 //! so accepts only that statement. A rule that selects something else would otherwise work on AWS and
 //! differ here without a word.
 

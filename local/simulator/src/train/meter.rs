@@ -1,4 +1,4 @@
-//! What the meter reads: noisy, rounded values of the quantities that protocol.md names.
+//! What the meter reads: noisy, rounded values of the quantities that docs/protocol.md names.
 
 use std::time::Duration;
 
@@ -195,7 +195,7 @@ mod tests {
         TractionSystem::Ac25kV,
     ];
 
-    /// The plausible ranges of protocol.md.
+    /// The plausible ranges of docs/protocol.md.
     fn plausible(quantity: Quantity) -> std::ops::RangeInclusive<f64> {
         match quantity {
             Quantity::VoltageDc => 0.0..=4_000.0,

@@ -1,4 +1,4 @@
-//! A command as devices read it (protocol.md, Commands).
+//! A command as devices read it (docs/protocol.md).
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,4 +1,4 @@
-//! Values that follow from others: power from voltage and current (protocol.md, Derived values).
+//! Values that follow from others: power from voltage and current (docs/protocol.md).
 //!
 //! Of samples of one message, instant and ordinal. They are stored like measured ones; what the device says
 //! itself under one of these names stands.

@@ -1,4 +1,4 @@
-//! Version 1: a flat object of readings (protocol.md).
+//! Version 1: a flat object of readings (docs/protocol.md).
 
 use serde_json::{Map, Value};
 

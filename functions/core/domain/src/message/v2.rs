@@ -1,4 +1,4 @@
-//! The envelope of version 2 (protocol.md).
+//! The envelope of version 2 (docs/protocol.md).
 
 use serde_json::{Map, Value};
 use uuid::Uuid;

@@ -1,5 +1,5 @@
 //! Presence: is the device there? Signals are ordered by receipt, never by the device's clock,
-//! because a last will's payload is fixed when the device connects (protocol.md, Presence).
+//! because a last will's payload is fixed when the device connects (docs/adr/0010).
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
