@@ -5,18 +5,18 @@ RUNTIME_PORT ?= 9000
 
 # SAM's CLI asks for a region even to read a file, and would report its use.
 SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venv/bin/sam
-STACK := cargo run --quiet --bin stack --profile $(PROFILE) --
+DEVSTACK := cargo run --quiet --bin devstack --profile $(PROFILE) --
 # nextest runs tests in parallel and isolates them; cargo's own runner does where it is not installed.
-TESTS := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --tests)
+TEST_RUNNER := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --tests)
 
-SECONDS ?= 60
+FUZZ_SECONDS ?= 60
 SEEDS ?= 100
-TROUBLE ?= 60
+OUTAGE_SECONDS ?= 60
 CARGO_FUZZ := 0.13.1
 CARGO_MACHETE := 0.9.2
 FUZZ_TARGETS := $(wildcard functions/core/*/fuzz/corpus/*)
 
-.PHONY: help setup run recount reset test fuzz soak outages lint bench bench-rules bench-history clean redrive replay notifications deploy-local audit
+.PHONY: help setup run recount reset test fuzz soak test-outages lint bench bench-rules bench-history clean redrive replay watch-notifications deploy-local audit
 
 help:
 	@echo 'Targets:'
@@ -33,25 +33,25 @@ setup: ## Install what is missing: Mosquitto (as root), Python tools into .venv,
 
 run: setup ## Build and start everything; Ctrl-C stops it and keeps the data
 	@cargo build --workspace --bins --profile $(PROFILE)
-	@$(STACK) run
+	@$(DEVSTACK) run
 
 recount: ## Count devices and alerts of a running system again, and print what the counts were and are
 	@answer=$$(curl -sSf -d '{"recount": true}' http://127.0.0.1:$(RUNTIME_PORT)/2015-03-31/functions/watchdog/invocations) \
 		&& echo "$$answer" | .venv/bin/python -m json.tool || { echo 'No answer: is `make run` running?' >&2; exit 1; }
 
 reset: ## Remove all data of `make run`
-	@$(STACK) reset
+	@$(DEVSTACK) reset
 
 redrive: ## Bring dead letters, and what IoT rules could not deliver, back to ingest (docs/operations.md)
-	@$(STACK) redrive
+	@$(DEVSTACK) redrive
 
 replay: ## Build metrics again from the archive: START=-7d, STOP, DEVICE (docs/archive.md)
 	@test -n "$(START)" || { echo 'Say from when on: make replay START=2026-03-01T00:00:00Z' >&2; exit 2; }
 	@cargo build --workspace --bins --profile $(PROFILE)
-	@$(STACK) replay --start '$(START)' $(if $(STOP),--stop '$(STOP)') $(if $(DEVICE),--device '$(DEVICE)')
+	@$(DEVSTACK) replay --start '$(START)' $(if $(STOP),--stop '$(STOP)') $(if $(DEVICE),--device '$(DEVICE)')
 
-notifications: ## Print what people are told of alerts while `make run` runs, until Ctrl-C (docs/alerts.md)
-	@$(STACK) notifications
+watch-notifications: ## Print what people are told of alerts while `make run` runs, until Ctrl-C (docs/alerts.md)
+	@$(DEVSTACK) notifications
 
 deploy-local: ## Deploy template.yaml with sam into an endpoint of its own (ENDPOINT_PORT=4566); Ctrl-C removes it
 	@local/setup test
@@ -63,37 +63,37 @@ test: ## Unit, property and black-box tests, which start stacks of their own; ch
 	cargo build --workspace --bins
 	$(SAM) validate --lint
 	cargo test --workspace --doc
-	cargo $(TESTS) --workspace
+	cargo $(TEST_RUNNER) --workspace
 	.venv/test/bin/python -m unittest discover --start-directory tests/docs
 	.venv/test/bin/python -m unittest discover --start-directory tests/templates
 	.venv/test/bin/python -m unittest discover --start-directory tests/devices
 	.venv/test/bin/python -m unittest discover --start-directory tests/permissions
 	.venv/test/bin/python -m unittest discover --start-directory tests/deployed
-	$(STACK) exec -- .venv/test/bin/python -m unittest discover --start-directory tests/archive
+	$(DEVSTACK) exec -- .venv/test/bin/python -m unittest discover --start-directory tests/archive
 
 # Stable's compiler has what libFuzzer needs, behind the door that the variable opens. New inputs are kept in target/fuzz.
-fuzz: ## Fuzz each parser for SECONDS=60, beyond what `make test` tries
+fuzz: ## Fuzz each parser for FUZZ_SECONDS=60, beyond what `make test` tries
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --version $(CARGO_FUZZ) cargo-fuzz
 	@set -e; for corpus in $(FUZZ_TARGETS); do \
 	    target=$$(basename $$corpus); crate=$${corpus%/fuzz/*}; \
 	    found=target/fuzz/corpus/$$target; mkdir -p $$found; \
 	    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir $$crate/fuzz --target-dir target/fuzz $$target $$found $$corpus \
-	        -- -max_total_time=$(SECONDS) -print_final_stats=1; \
+	        -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
 	done
 
 soak: setup ## Play SEEDS=100 random stories with random faults, against a model of what must be there (docs/soak.md)
 	@cargo build --workspace --bins --profile $(PROFILE)
 	@cargo run --quiet --bin soak --profile $(PROFILE) -- --seeds $(SEEDS)
 
-outages: setup ## Take each store away for TROUBLE=60 seconds under load, and hold what is there afterwards against what was said
+test-outages: setup ## Take each store away for OUTAGE_SECONDS=60 seconds under load, and hold what is there afterwards against what was said
 	@cargo build --workspace --bins
-	@TROUBLE_S=$(TROUBLE) cargo test --quiet --workspace --test soak -- --test-threads 1 --nocapture outage
+	@OUTAGE_S=$(OUTAGE_SECONDS) cargo test --quiet --workspace --test soak -- --test-threads 1 --nocapture outage
 
 lint: ## Formatting, clippy, shell scripts, templates, spelling
 	@local/setup test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
-	.venv/bin/shellcheck local/setup .ci/run local/stack/src/guard.sh
+	.venv/bin/shellcheck local/setup .ci/run local/devstack/src/reaper.sh
 	.venv/bin/cfn-lint infra/*/template.yaml
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec local/compose.yaml
@@ -109,8 +109,8 @@ audit: ## Dependencies (licences, sources, vulnerabilities, unused ones) and tem
 
 bench: setup ## Time from publish to answer, and a burst of 10,000 messages twice, on a system of its own
 	@cargo build --workspace --bins --profile $(PROFILE)
-	@$(STACK) exec -- sh -c 'load latency --register --mqtt $$MQTT --api $$REST_URL'
-	@$(STACK) exec -- sh -c 'load --repeat 2 --register --mqtt $$MQTT --api $$REST_URL'
+	@$(DEVSTACK) exec -- sh -c 'load latency --register --mqtt $$MQTT --api $$REST_URL'
+	@$(DEVSTACK) exec -- sh -c 'load --repeat 2 --register --mqtt $$MQTT --api $$REST_URL'
 
 bench-rules: ## What 0, 10 and 1,000 alert rules cost a batch of 1,000 messages, over stores in memory
 	@cargo run --quiet --package ingest --example rule_cost --profile $(PROFILE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 # since November 2024). AWS changes them: compare before you rely on a sum.
 PRICES_AS_OF = "2025"
 MILLION = 1e6
-PRICE = {
+UNIT_PRICES = {
     "iot connection minute": 0.08 / MILLION,
     "iot message (5 KB)": 1.00 / MILLION,
     "iot rule": 0.15 / MILLION,
@@ -34,15 +34,15 @@ PRICE = {
     "xray trace": 5.00 / MILLION,
 }
 
-SECONDS = 30 * 24 * 3600  # a month
+SECONDS_PER_MONTH = 30 * 24 * 3600  # a month
 # Lambda's event source polls with this many connections until there is more to do, each for up to 20 s.
-POLLERS = 5
+QUEUE_POLLERS = 5
 # What the functions write into their logs: a line of metrics a batch, with Lambda's three.
-LOG_BYTES_A_BATCH = 2_500
-ALARMS = 18
-METRICS = 24
+LOG_BYTES_PER_BATCH = 2_500
+ALARM_COUNT = 18
+METRIC_COUNT = 24
 # Lambda traces the first invocation of a second and a twentieth of the others.
-TRACED = 0.05
+TRACE_SAMPLING_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -55,73 +55,73 @@ class Fleet:
     metrics: int = 6
     message_bytes: int = 1_500
     item_kb: int = 1
-    requests_a_day: int = 10_000
-    kept_days: int = 365
+    requests_per_day: int = 10_000
+    retention_days: int = 365
     basic_ingest: bool = False
     # Assumed, not measured on AWS: what a batch of ingest takes, and each message in it.
     batch_ms: float = 50.0
-    batch_ms_a_message: float = 1.0
+    batch_ms_per_message: float = 1.0
     memory_gb: float = 0.5
 
     @property
     def messages(self) -> float:
-        return self.devices * SECONDS / self.interval_s
+        return self.devices * SECONDS_PER_MONTH / self.interval_s
 
     @property
     def batches(self) -> float:
         """One a second and poller, or 500 messages, whichever is more."""
-        rate = self.messages / SECONDS
-        return SECONDS * max(min(rate, POLLERS), rate / 500)
+        rate = self.messages / SECONDS_PER_MONTH
+        return SECONDS_PER_MONTH * max(min(rate, QUEUE_POLLERS), rate / 500)
 
 
-def monthly(fleet: Fleet) -> dict[str, float]:
+def monthly_cost(fleet: Fleet) -> dict[str, float]:
     """Dollars a month, by what they are for. Storage is that of a fleet that has run as long as data is kept."""
     messages, batches = fleet.messages, fleet.batches
-    item_gb = messages / 30 * fleet.kept_days * fleet.item_kb / 1e6
+    item_gb = messages / 30 * fleet.retention_days * fleet.item_kb / 1e6
     # Ten to one: samples are text that repeats itself. A batch of one hour is one object.
-    archive_gb = messages / 30 * fleet.kept_days * fleet.message_bytes / 10 / 1e9
+    archive_gb = messages / 30 * fleet.retention_days * fleet.message_bytes / 10 / 1e9
     hours = fleet.devices * 30 * 24
     rolled_up = hours * fleet.metrics
-    requests = fleet.requests_a_day * 30
+    requests = fleet.requests_per_day * 30
     message_units = math.ceil(fleet.message_bytes / 5_000)
-    work_s = (batches * fleet.batch_ms + messages * fleet.batch_ms_a_message) / 1000
-    prices = PRICE
+    work_s = (batches * fleet.batch_ms + messages * fleet.batch_ms_per_message) / 1000
+    prices = UNIT_PRICES
     return {
-        "IoT Core, connections": fleet.devices * SECONDS / 60 * prices["iot connection minute"],
+        "IoT Core, connections": fleet.devices * SECONDS_PER_MONTH / 60 * prices["iot connection minute"],
         "IoT Core, messages": 0 if fleet.basic_ingest else messages * message_units * prices["iot message (5 KB)"],
         "IoT Core, rules": messages * message_units * (prices["iot rule"] + prices["iot action"]),
         # Sent alone; received and deleted in tens at most. Connections that wait ask again every 20 s.
         "SQS": prices["sqs request (64 KB)"]
-        * (messages + 2 * max(messages / 10, batches) + POLLERS * SECONDS / 20),
-        "Lambda": (batches + SECONDS / 60 + requests) * prices["lambda request"]
-        + (work_s * fleet.memory_gb + (SECONDS / 60 + requests) * 0.05 * 0.25)
+        * (messages + 2 * max(messages / 10, batches) + QUEUE_POLLERS * SECONDS_PER_MONTH / 20),
+        "Lambda": (batches + SECONDS_PER_MONTH / 60 + requests) * prices["lambda request"]
+        + (work_s * fleet.memory_gb + (SECONDS_PER_MONTH / 60 + requests) * 0.05 * 0.25)
         * prices["lambda GB-s arm64"],
         "DynamoDB, messages": messages * fleet.item_kb * prices["dynamodb write unit"],
         "DynamoDB, state": messages * (prices["dynamodb write unit"] + prices["dynamodb read unit"]),
         # Two items of two units a metric and hour, and the hour's messages read once.
         "DynamoDB, rollups": rolled_up * 4 * prices["dynamodb write unit"]
         + messages * fleet.item_kb / 4 * prices["dynamodb read unit"],
-        "DynamoDB, watchdog": (SECONDS / 60 * 32 + hours * 60) * prices["dynamodb read unit"],
+        "DynamoDB, watchdog": (SECONDS_PER_MONTH / 60 * 32 + hours * 60) * prices["dynamodb read unit"],
         "DynamoDB, requests": requests * 50 * prices["dynamodb read unit"],
         "DynamoDB, stored": item_gb * (prices["dynamodb GB"] + prices["dynamodb recovery GB"]),
         "S3, archive": batches * prices["s3 put"] + archive_gb * prices["s3 GB"],
         "API Gateway": requests * prices["http api request"],
-        "CloudWatch and X-Ray": batches * LOG_BYTES_A_BATCH / 1e9 * prices["logs GB"]
-        + METRICS * prices["custom metric"]
-        + ALARMS * prices["alarm"]
-        + batches * TRACED * prices["xray trace"],
+        "CloudWatch and X-Ray": batches * LOG_BYTES_PER_BATCH / 1e9 * prices["logs GB"]
+        + METRIC_COUNT * prices["custom metric"]
+        + ALARM_COUNT * prices["alarm"]
+        + batches * TRACE_SAMPLING_RATE * prices["xray trace"],
     }
 
 
-TABLE = [(10, 10), (100, 10), (1_000, 10), (10_000, 10), (10_000, 60), (100_000, 60)]
+TABLE_FLEETS = [(10, 10), (100, 10), (1_000, 10), (10_000, 10), (10_000, 60), (100_000, 60)]
 
 
-def table() -> str:
+def cost_table() -> str:
     """Markdown, a column a fleet."""
-    columns = [monthly(Fleet(devices, interval)) for devices, interval in TABLE]
-    heads = [f"{devices:,} × {interval} s" for devices, interval in TABLE]
+    columns = [monthly_cost(Fleet(devices, interval)) for devices, interval in TABLE_FLEETS]
+    heads = [f"{devices:,} × {interval} s" for devices, interval in TABLE_FLEETS]
     lines = ["| | " + " | ".join(heads) + " |", "|---" + "|---:" * len(heads) + "|"]
-    lines.append("| messages a month (million) | " + " | ".join(_millions(Fleet(*row)) for row in TABLE) + " |")
+    lines.append("| messages a month (million) | " + " | ".join(_millions(Fleet(*row)) for row in TABLE_FLEETS) + " |")
     for name in columns[0]:
         lines.append(f"| {name} | " + " | ".join(_dollars(column[name]) for column in columns) + " |")
     lines.append("| **together** | " + " | ".join(f"**{_dollars(sum(c.values()))}**" for c in columns) + " |")
@@ -143,12 +143,12 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=10, metavar="SECONDS", help="between two messages of a device")
     parser.add_argument("--metrics", type=int, default=Fleet.metrics, help="different ones a device")
     parser.add_argument("--message-bytes", type=int, default=Fleet.message_bytes)
-    parser.add_argument("--kept-days", type=int, default=Fleet.kept_days, help="MessageTtlDays")
-    parser.add_argument("--requests", type=int, default=Fleet.requests_a_day, help="to the REST API, a day")
+    parser.add_argument("--retention-days", type=int, default=Fleet.retention_days, help="MessageTtlDays")
+    parser.add_argument("--requests", type=int, default=Fleet.requests_per_day, help="to the REST API, a day")
     parser.add_argument("--basic-ingest", action="store_true", help="devices publish to $aws/rules/…")
     arguments = parser.parse_args()
     if arguments.table:
-        print(table())
+        print(cost_table())
         return
     fleet = Fleet(
         arguments.devices,
@@ -156,11 +156,11 @@ def main() -> None:
         metrics=arguments.metrics,
         message_bytes=arguments.message_bytes,
         item_kb=math.ceil(arguments.message_bytes / 1_500),
-        kept_days=arguments.kept_days,
-        requests_a_day=arguments.requests,
+        retention_days=arguments.retention_days,
+        requests_per_day=arguments.requests,
         basic_ingest=arguments.basic_ingest,
     )
-    costs = monthly(fleet)
+    costs = monthly_cost(fleet)
     print(f"{_millions(fleet)} million messages a month; list prices of us-east-1 as of {PRICES_AS_OF}\n")
     for name, amount in costs.items():
         print(f"{name:<24}{_dollars(amount):>12} $")

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 from . import broker
-from .authority import Authority
-from .aws import Registry, Things
-from .identity import CERTIFICATE, Identity
+from .authority import CertificateAuthority
+from .aws import Registry, IotThings
+from .identity import CERTIFICATE_FILE, Identity
 
 DEVICE_ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
-ON_AWS = """
+AWS_HELP = """
 On AWS, credentials and region are those of the AWS CLI. With --api and a token in METER_TOKEN (scope meter/write) the
 registry follows: add registers the device, revoke makes it inactive, or deletes it with --delete.
 """
@@ -20,17 +20,17 @@ registry follows: add registers the device, revoke makes it inactive, or deletes
 def main() -> None:
     arguments = _parse()
     if arguments.command == "broker":
-        lines = broker.prepare(Authority(arguments.local), arguments.devices_port, arguments.edge_port)
+        lines = broker.write_broker_config(CertificateAuthority(arguments.local), arguments.devices_port, arguments.iot_core_port)
         print(lines, end="")
     elif arguments.local:
-        _locally(arguments)
+        _run_local(arguments)
     else:
-        _on_aws(arguments)
+        _run_on_aws(arguments)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="provision", description="Who the devices are: certificates, on AWS or of the local broker.", epilog=ON_AWS
+        prog="provision", description="Who the devices are: certificates, on AWS or of the local broker.", epilog=AWS_HELP
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
@@ -52,7 +52,7 @@ def _parse() -> argparse.Namespace:
     command = commands.add_parser("broker", help="what `make run SECURE=1` gives Mosquitto")
     command.add_argument("--local", type=Path, metavar="FOLDER", required=True)
     command.add_argument("--devices-port", type=int, required=True)
-    command.add_argument("--edge-port", type=int, required=True)
+    command.add_argument("--iot-core-port", type=int, required=True)
     return parser.parse_args()
 
 
@@ -62,10 +62,10 @@ def _device_id(text: str) -> str:
     return text
 
 
-def _locally(arguments: argparse.Namespace) -> None:
-    authority = Authority(arguments.local)
+def _run_local(arguments: argparse.Namespace) -> None:
+    authority = CertificateAuthority(arguments.local)
     for device in arguments.device:
-        present = arguments.out / device / CERTIFICATE
+        present = arguments.out / device / CERTIFICATE_FILE
         if arguments.command == "add" and present.is_file():
             continue
         if arguments.command != "add" and not getattr(arguments, "keep", False):
@@ -77,20 +77,20 @@ def _locally(arguments: argparse.Namespace) -> None:
             continue
         certificate, key = authority.device(device)
         identity = Identity(device, authority.ca, certificate, key, "127.0.0.1", arguments.local_port)
-        _say(identity, arguments.out)
+        _print_identity(identity, arguments.out)
 
 
-def _on_aws(arguments: argparse.Namespace) -> None:
-    things = Things(arguments.stack)
+def _run_on_aws(arguments: argparse.Namespace) -> None:
+    things = IotThings(arguments.stack)
     registry = _registry(arguments)
     for device in arguments.device:
         old = things.certificates(device)
         if arguments.command == "revoke":
-            things.end(device, old)
+            things.revoke(device, old)
             things.remove(device)
             if registry:
-                (registry.delete if arguments.delete else registry.retire)(device)
-            print(f"{device}: {len(old)} certificates revoked, its thing deleted{_of_registry(registry)}")
+                (registry.delete if arguments.delete else registry.deactivate)(device)
+            print(f"{device}: {len(old)} certificates revoked, its thing deleted{_registry_note(registry)}")
             continue
         if arguments.command == "add" and old:
             raise SystemExit(f"{device} has a certificate: `rotate` makes the next one")
@@ -98,9 +98,9 @@ def _on_aws(arguments: argparse.Namespace) -> None:
             registry.register(device)
         identity = things.add(device, arguments.out)
         if arguments.command == "rotate" and not arguments.keep:
-            things.end(device, old)
-        _say(identity, arguments.out)
-        print(f"{device}: a certificate of its own{_of_registry(registry)}")
+            things.revoke(device, old)
+        _print_identity(identity, arguments.out)
+        print(f"{device}: a certificate of its own{_registry_note(registry)}")
 
 
 def _registry(arguments: argparse.Namespace) -> Registry | None:
@@ -112,13 +112,13 @@ def _registry(arguments: argparse.Namespace) -> Registry | None:
     return Registry(arguments.api, token)
 
 
-def _of_registry(registry: Registry | None) -> str:
+def _registry_note(registry: Registry | None) -> str:
     return "" if registry else "; the registry is as it was (no --api)"
 
 
-def _say(identity: Identity, out: Path) -> None:
+def _print_identity(identity: Identity, out: Path) -> None:
     place = identity.write(out)
-    print(f"{place}/\n{identity.example(out)}", end="")
+    print(f"{place}/\n{identity.example_commands(out)}", end="")
 
 
 if __name__ == "__main__":

@@ -12,35 +12,35 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .identity import CA, write_secret
+from .identity import CA_FILE, write_secret
 
-YEARS = datetime.timedelta(days=3650)
-REVOKED = "revoked.pem"
-_KEY = "ca.key"
+CERTIFICATE_LIFETIME = datetime.timedelta(days=3650)
+CRL_FILE = "revoked.pem"
+_CA_KEY_FILE = "ca.key"
 
 
-class Authority:
+class CertificateAuthority:
     """Lives in a folder; made there if there is none."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (folder / _KEY).is_file():
-            self._key = serialization.load_pem_private_key((folder / _KEY).read_bytes(), None)
-            self._certificate = x509.load_pem_x509_certificate((folder / CA).read_bytes())
+        if (folder / _CA_KEY_FILE).is_file():
+            self._key = serialization.load_pem_private_key((folder / _CA_KEY_FILE).read_bytes(), None)
+            self._certificate = x509.load_pem_x509_certificate((folder / CA_FILE).read_bytes())
             return
         self._key = ec.generate_private_key(ec.SECP256R1())
-        name = _name("IoT Meter, local devices")
+        name = _x509_name("IoT Meter, local devices")
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         self._certificate = (
-            _builder(name, name, self._key.public_key(), YEARS)
+            _certificate_builder(name, name, self._key.public_key(), CERTIFICATE_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
             .sign(self._key, hashes.SHA256())
         )
-        write_secret(folder / _KEY, _pem_of_key(self._key))
-        (folder / CA).write_text(self.ca)
-        self._write_revoked([])
+        write_secret(folder / _CA_KEY_FILE, _pem_of_key(self._key))
+        (folder / CA_FILE).write_text(self.ca)
+        self._write_crl([])
 
     @property
     def ca(self) -> str:
@@ -58,14 +58,14 @@ class Authority:
     def revoke(self, certificate: str) -> None:
         """From the broker's next look at the list on, the certificate opens nothing."""
         number = x509.load_pem_x509_certificate(certificate.encode()).serial_number
-        listed = x509.load_pem_x509_crl((self.folder / REVOKED).read_bytes())
+        listed = x509.load_pem_x509_crl((self.folder / CRL_FILE).read_bytes())
         numbers = [entry.serial_number for entry in listed]
-        self._write_revoked([*numbers, *({number} - set(numbers))])
+        self._write_crl([*numbers, *({number} - set(numbers))])
 
     def _issue(self, name: str, usage, alternatives: list) -> tuple[str, str]:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
-            _builder(_name(name), self._certificate.subject, key.public_key(), YEARS)
+            _certificate_builder(_x509_name(name), self._certificate.subject, key.public_key(), CERTIFICATE_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         )
@@ -73,17 +73,17 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         return _pem(builder.sign(self._key, hashes.SHA256())), _pem_of_key(key)
 
-    def _write_revoked(self, numbers: list[int]) -> None:
+    def _write_crl(self, numbers: list[int]) -> None:
         now = _now()
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._certificate.subject)
-        builder = builder.last_update(now).next_update(now + YEARS)
+        builder = builder.last_update(now).next_update(now + CERTIFICATE_LIFETIME)
         for number in numbers:
             entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
             builder = builder.add_revoked_certificate(entry)
-        (self.folder / REVOKED).write_text(_pem(builder.sign(self._key, hashes.SHA256())))
+        (self.folder / CRL_FILE).write_text(_pem(builder.sign(self._key, hashes.SHA256())))
 
 
-def _name(common_name: str) -> x509.Name:
+def _x509_name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name, _validate=False)])
 
 
@@ -92,7 +92,7 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=1)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key, lifetime: datetime.timedelta) -> x509.CertificateBuilder:
+def _certificate_builder(subject: x509.Name, issuer: x509.Name, key, lifetime: datetime.timedelta) -> x509.CertificateBuilder:
     now = _now()
     return (
         x509.CertificateBuilder()

@@ -15,7 +15,7 @@ from .identity import Identity
 
 MQTT_PORT = 8883
 # Of Amazon Trust Services, who sign the servers of AWS IoT (`iot:Data-ATS`).
-ROOT = "CN=Amazon Root CA 1,O=Amazon,C=US"
+ROOT_CA_SUBJECT = "CN=Amazon Root CA 1,O=Amazon,C=US"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Registry:
         if self._call("POST", "/api/devices", body, 201, 409) == 409:
             self._call("PUT", f"/api/devices/{device_id}", {"status": "active"}, 200)
 
-    def retire(self, device_id: str) -> None:
+    def deactivate(self, device_id: str) -> None:
         self._call("PUT", f"/api/devices/{device_id}", {"status": "inactive"}, 200, 404)
 
     def delete(self, device_id: str) -> None:
@@ -51,7 +51,7 @@ class Registry:
         return status
 
 
-class Things:
+class IotThings:
     """The things of a stack's devices."""
 
     def __init__(self, stack: str):
@@ -74,7 +74,7 @@ class Things:
             self._iot.attach_thing_principal(thingName=device_id, principal=arn)
             self._iot.update_certificate(certificateId=number, newStatus="ACTIVE")
         except BaseException:
-            self._end(device_id, arn)
+            self._delete_certificate(device_id, arn)
             raise
         return identity
 
@@ -86,15 +86,15 @@ class Things:
         except self._iot.exceptions.ResourceNotFoundException:
             return []
 
-    def end(self, device_id: str, certificates: list[str]) -> None:
+    def revoke(self, device_id: str, certificates: list[str]) -> None:
         """Certificates open nothing any more: connections that use them end, and new ones are refused."""
         for arn in certificates:
-            self._end(device_id, arn)
+            self._delete_certificate(device_id, arn)
 
     def remove(self, device_id: str) -> None:
         self._iot.delete_thing(thingName=device_id)
 
-    def _end(self, device_id: str, arn: str) -> None:
+    def _delete_certificate(self, device_id: str, arn: str) -> None:
         number = arn.rsplit("/", 1)[1]
         self._iot.update_certificate(certificateId=number, newStatus="INACTIVE")
         pages = self._iot.get_paginator("list_attached_policies").paginate(target=arn)
@@ -109,6 +109,6 @@ def root_ca() -> str:
     """Amazon's root certificate, out of those that the SDK brings."""
     bundle = Path(botocore.__file__).with_name("cacert.pem").read_bytes()
     for certificate in x509.load_pem_x509_certificates(bundle):
-        if certificate.subject.rfc4514_string() == ROOT:
+        if certificate.subject.rfc4514_string() == ROOT_CA_SUBJECT:
             return certificate.public_bytes(Encoding.PEM).decode()
-    raise SystemExit(f"the AWS SDK brings no {ROOT}: get it from https://www.amazontrust.com/repository/")
+    raise SystemExit(f"the AWS SDK brings no {ROOT_CA_SUBJECT}: get it from https://www.amazontrust.com/repository/")

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-CA, CERTIFICATE, KEY = "ca.pem", "certificate.pem", "private.key"
+CA_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "certificate.pem", "private.key"
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class Identity:
         """Writes the folder of the device in `folder`; only the owner can read the key."""
         place = folder / self.device_id
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_secret(place / KEY, self.key)
-        (place / CERTIFICATE).write_text(self.certificate)
-        (place / CA).write_text(self.ca)
+        write_secret(place / KEY_FILE, self.key)
+        (place / CERTIFICATE_FILE).write_text(self.certificate)
+        (place / CA_FILE).write_text(self.ca)
         connect = {"client_id": self.device_id, "host": self.host, "port": self.port}
         (place / "connect.json").write_text(json.dumps(connect, indent=2) + "\n")
         return place
 
-    def example(self, folder: Path) -> str:
+    def example_commands(self, folder: Path) -> str:
         """How to say hello with it."""
         place = folder / self.device_id
-        files = f"--cafile {place / CA} --cert {place / CERTIFICATE} --key {place / KEY}"
+        files = f"--cafile {place / CA_FILE} --cert {place / CERTIFICATE_FILE} --key {place / KEY_FILE}"
         message = json.dumps({"device_id": self.device_id, "temperature": 23.5, "unit": "celsius"}, separators=(",", ":"))
         return (
             f"$ mosquitto_pub -h {self.host} -p {self.port} -i {self.device_id} {files} "

@@ -8,11 +8,11 @@ import yaml
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "devices/template.yaml"
 THING = "${iot:Connection.Thing.ThingName}"
-BASIC_INGEST = "topic/$aws/rules/"
+BASIC_INGEST_PREFIX = "topic/$aws/rules/"
 
 
 @dataclass(frozen=True)
-class Right:
+class Permission:
     """An action on a resource without its ARN's beginning: `iot:Publish` on `topic/iot/${…}/hello`."""
 
     action: str
@@ -34,10 +34,10 @@ def _argument(loader, _suffix, node):
 _Loader.add_multi_constructor("!", _argument)
 
 
-def device_rights(template: Path = TEMPLATE) -> list[Right]:
+def device_permissions(template: Path = TEMPLATE) -> list[Permission]:
     """Everything that a device may do. A statement that is no plain permission is an error."""
     document = yaml.load(template.read_text(), _Loader)
-    rights = []
+    permissions = []
     for statement in document["Resources"]["DevicePolicy"]["Properties"]["PolicyDocument"]["Statement"]:
         if statement["Effect"] != "Allow":
             raise ValueError("only Allow can be told to Mosquitto")
@@ -45,31 +45,31 @@ def device_rights(template: Path = TEMPLATE) -> list[Right]:
             for resource in _list(statement["Resource"]):
                 # arn:partition:iot:region:account:resource, each of the first by a variable with colons in it.
                 place = resource.split("${AWS::AccountId}:", 1)[1].replace("${!", "${")
-                rights.append(Right(action, place))
-    return rights
+                permissions.append(Permission(action, place))
+    return permissions
 
 
-def allows(rights: list[Right], thing: str, action: str, resource: str) -> bool:
+def allows(permissions: list[Permission], thing: str, action: str, resource: str) -> bool:
     """Whether AWS IoT would let the thing do it."""
     return any(
-        right.action == action and fnmatch.fnmatchcase(resource, right.resource.replace(THING, thing))
-        for right in rights
+        permission.action == action and fnmatch.fnmatchcase(resource, permission.resource.replace(THING, thing))
+        for permission in permissions
     )
 
 
-def mosquitto_acl(rights: list[Right]) -> str:
-    """The rights as Mosquitto's `acl_file`, for clients whose user name is their certificate's and so their id.
+def mosquitto_acl(permissions: list[Permission]) -> str:
+    """The permissions as Mosquitto's `acl_file`, for clients whose user name is their certificate's and so their id.
 
-    Mosquitto asks what may be received when it delivers, and not what may be subscribed to; and it has no right to retain
-    apart from the one to publish. Basic Ingest it has not at all. A right of any other kind is an error.
+    Mosquitto asks what may be received when it delivers, and not what may be subscribed to; and it has no permission to retain
+    apart from the one to publish. Basic Ingest it has not at all. A permission of any other kind is an error.
     """
     lines = []
     published, received, subscribed, retained = set(), set(), set(), set()
-    for right in rights:
-        kind, _, topic = right.resource.partition("/")
-        if right.resource.startswith(BASIC_INGEST):
+    for permission in permissions:
+        kind, _, topic = permission.resource.partition("/")
+        if permission.resource.startswith(BASIC_INGEST_PREFIX):
             continue
-        match (right.action, kind):
+        match (permission.action, kind):
             case ("iot:Connect", "client") if topic == THING:
                 pass  # use_username_as_clientid
             case ("iot:Publish", "topic"):
@@ -83,7 +83,7 @@ def mosquitto_acl(rights: list[Right]) -> str:
             case ("iot:RetainPublish", "topic"):
                 retained.add(topic)
             case _:
-                raise ValueError(f"Mosquitto has no {right.action} on {right.resource}")
+                raise ValueError(f"Mosquitto has no {permission.action} on {permission.resource}")
     if subscribed != received or not retained <= published:
         raise ValueError("Mosquitto lets subscribe to what may be received, and retain what may be published")
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from .endpoint import CREDENTIALS, DeploymentFailed, Endpoint
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-HINTS = """
+USAGE = """
 The stack of template.yaml runs in MiniStack at {endpoint} (log: {log}). Ctrl-C ends it; nothing is kept.
 
 REST API   {api}
@@ -22,7 +22,7 @@ $ curl -s '{api}/health'
 {token}$ curl -s -H "Authorization: Bearer $token" '{api}/api/devices/shed-1/metrics'
 """
 
-TOKEN = """$ secret=$(.venv/bin/aws cognito-idp describe-user-pool-client --user-pool-id {pool} --client-id {client} --query UserPoolClient.ClientSecret --output text)
+TOKEN_COMMANDS = """$ secret=$(.venv/bin/aws cognito-idp describe-user-pool-client --user-pool-id {pool} --client-id {client} --query UserPoolClient.ClientSecret --output text)
 $ token=$(curl -s -u "{client}:$secret" -d grant_type=client_credentials {endpoint}/oauth2/token | .venv/bin/python -c 'import json,sys; print(json.load(sys.stdin)["access_token"])')
 """
 
@@ -50,11 +50,11 @@ def _deploy_and_wait() -> None:
             deployed = stack.deploy(endpoint, CHECKOUT, built, {}, folder / "sam.log")
             outputs = deployed.outputs
             credentials = " ".join(f"{name}={value}" for name, value in CREDENTIALS.items())
-            token = TOKEN.format(
+            token = TOKEN_COMMANDS.format(
                 pool=outputs["UserPoolId"], client=outputs["OperatorClientId"], endpoint=endpoint.url
             )
             print(
-                HINTS.format(
+                USAGE.format(
                     endpoint=endpoint.url,
                     log=log,
                     api=deployed.api_url,

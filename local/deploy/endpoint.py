@@ -10,7 +10,7 @@ from pathlib import Path
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": REGION}
 # A first start compiles Python's byte code.
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
 class DeploymentFailed(Exception):
@@ -51,8 +51,8 @@ class Endpoint:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + PATIENCE_S
-        while not self._answers():
+        deadline = time.monotonic() + TIMEOUT_S
+        while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__()
                 raise DeploymentFailed(f"MiniStack does not answer; its log: {self._log}")
@@ -67,7 +67,7 @@ class Endpoint:
             self._process.kill()
             self._process.wait()
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=2):
                 return True

@@ -10,7 +10,7 @@ from samcli.yamlhelper import yaml_dump, yaml_parse
 
 from .endpoint import CREDENTIALS, REGION, DeploymentFailed, Endpoint
 
-STACK = "iot-meter"
+STACK_NAME = "iot-meter"
 SERVERLESS_FUNCTION = "AWS::Serverless::Function"
 
 
@@ -39,7 +39,7 @@ def build(checkout: Path, binaries: Path, folder: Path) -> Path:
     return built
 
 
-class Deployed:
+class DeployedStack:
     """The stack in an endpoint."""
 
     def __init__(self, endpoint: Endpoint):
@@ -56,13 +56,13 @@ class Deployed:
 
     @cached_property
     def outputs(self) -> dict[str, str]:
-        stack = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+        stack = self.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"][0]
         return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
     @cached_property
     def resources(self) -> dict[str, str]:
         """Physical ids by logical ones."""
-        found = self.client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
+        found = self.client("cloudformation").describe_stack_resources(StackName=STACK_NAME)["StackResources"]
         return {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in found}
 
     @property
@@ -70,24 +70,24 @@ class Deployed:
         return f"{self.endpoint.url}/_aws/execute-api/{self.resources['HttpApi']}/$default"
 
 
-def deploy(endpoint: Endpoint, checkout: Path, built: Path, parameters: dict[str, str], log: Path) -> Deployed:
+def deploy(endpoint: Endpoint, checkout: Path, built: Path, parameters: dict[str, str], log: Path) -> DeployedStack:
     """Deploys with the settings of samconfig.toml's `dev`, and these parameters above them."""
     overrides = {"Environment": "dev"} | parameters
-    command = [checkout / ".venv/bin/sam", "deploy", "--template-file", built, "--stack-name", STACK]
+    command = [checkout / ".venv/bin/sam", "deploy", "--template-file", built, "--stack-name", STACK_NAME]
     command += ["--config-file", checkout / "samconfig.toml", "--config-env", "dev", "--no-progressbar"]
     command += ["--parameter-overrides", *(f"{name}={value}" for name, value in overrides.items())]
     environment = os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint.url, "SAM_CLI_TELEMETRY": "0"}
     with log.open("w") as file:
         done = subprocess.run(command, env=environment, cwd=built.parent, stdout=file, stderr=file, check=False)
     if done.returncode != 0:
-        raise DeploymentFailed(f"sam deploy failed:\n{_reasons(Deployed(endpoint)) or log.read_text()}")
-    deployed = Deployed(endpoint)
-    _number_the_concurrency(deployed)
-    _make_routes(deployed)
+        raise DeploymentFailed(f"sam deploy failed:\n{_failure_reasons(DeployedStack(endpoint)) or log.read_text()}")
+    deployed = DeployedStack(endpoint)
+    _fix_concurrency_type(deployed)
+    _create_routes(deployed)
     return deployed
 
 
-def _reasons(failed: Deployed) -> str:
+def _failure_reasons(failed: DeployedStack) -> str:
     """Which resources could not be made, and why, those of nested stacks included."""
     cloudformation = failed.client("cloudformation")
     found = []
@@ -98,7 +98,7 @@ def _reasons(failed: Deployed) -> str:
     return "\n".join(found)
 
 
-def _number_the_concurrency(deployed: Deployed) -> None:
+def _fix_concurrency_type(deployed: DeployedStack) -> None:
     functions = deployed.client("lambda")
     for source in functions.list_event_source_mappings()["EventSourceMappings"]:
         limit = int(source.get("ScalingConfig", {}).get("MaximumConcurrency", 0))
@@ -106,9 +106,9 @@ def _number_the_concurrency(deployed: Deployed) -> None:
             functions.update_event_source_mapping(UUID=source["UUID"], ScalingConfig={"MaximumConcurrency": limit})
 
 
-def _make_routes(deployed: Deployed) -> None:
+def _create_routes(deployed: DeployedStack) -> None:
     """Routes, their scopes, and the authorizer, out of the processed template."""
-    processed = deployed.client("cloudformation").get_template(StackName=STACK, TemplateStage="Processed")
+    processed = deployed.client("cloudformation").get_template(StackName=STACK_NAME, TemplateStage="Processed")
     resources = processed["TemplateBody"]["Resources"]
     api = deployed.client("apigatewayv2")
     api_id = deployed.resources["HttpApi"]
@@ -151,11 +151,11 @@ def _make_routes(deployed: Deployed) -> None:
             )
 
 
-def _audiences(deployed: Deployed) -> list[str]:
+def _audiences(deployed: DeployedStack) -> list[str]:
     """The clients of the user pool, or what the parameter says."""
     if "OperatorClientId" in deployed.outputs:
         return [deployed.outputs["ReaderClientId"], deployed.outputs["OperatorClientId"]]
-    stack = deployed.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+    stack = deployed.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"][0]
     values = {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]}
     return values["JwtAudience"].split(",")
 

@@ -1,6 +1,6 @@
 """The archive as a data set: DuckDB reads what ingest wrote, by the queries of docs/archive.md.
 
-Runs inside of `stack exec`, whose environment says where everything is.
+Runs inside of `devstack exec`, whose environment says where everything is.
 """
 
 import gzip
@@ -22,29 +22,29 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CATALOG = CHECKOUT / "infra/archive-catalog/template.yaml"
 REST = os.environ["REST_URL"]
 BUCKET = os.environ["ARCHIVE_BUCKET"]
-PATIENCE_S = 90
+TIMEOUT_S = 90
 # The device of the queries in the docs, one that is purged, and one that knows no version 2.
 DEVICE, PURGED, OLD = "dc-meter-001", "gone", "old"
 
 
-def query(begins: str) -> str:
+def documented_query(prefix: str) -> str:
     """A query of the docs by its first words."""
     chapter = (CHECKOUT / "docs/archive.md").read_text().split("## Athena")[0]
     queries = re.findall(r"```sql\n(.+?)```", chapter, re.S)
-    [found] = [text for text in queries if text.startswith(begins)]
+    [found] = [text for text in queries if text.startswith(prefix)]
     return found
 
 
-def aws(service: str, endpoint: str):
+def aws_client(service: str, endpoint: str):
     return boto3.client(service, endpoint_url=os.environ[endpoint], region_name=os.environ["AWS_REGION"])
 
 
 def publish(device: str, message: str) -> None:
-    client = aws("iot-data", "AWS_ENDPOINT_URL_IOT_DATA_PLANE")
+    client = aws_client("iot-data", "AWS_ENDPOINT_URL_IOT_DATA_PLANE")
     client.publish(topic=f"iot/{device}/telemetry", qos=1, payload=message)
 
 
-def readings(device: str) -> list[str]:
+def sample_messages(device: str) -> list[str]:
     """Twenty seconds before now, with what is hard to read: line breaks, a name twice in an object, points claimed twice."""
     start = (datetime.now(UTC) - timedelta(minutes=1)).replace(microsecond=0)
     messages = []
@@ -66,28 +66,28 @@ def readings(device: str) -> list[str]:
     return [*messages, twice.replace('"val": 0}', '"val": 100}')]
 
 
-def listed(path: str) -> list:
+def get_list(path: str) -> list:
     """A list of the REST API that fits on a page."""
-    answer = requests.get(f"{REST}{path}", timeout=PATIENCE_S)
+    answer = requests.get(f"{REST}{path}", timeout=TIMEOUT_S)
     answer.raise_for_status()
     assert "link" not in answer.headers
     return answer.json()
 
 
-def eventually(count: int, path: str) -> list:
-    deadline = time.monotonic() + PATIENCE_S
-    while len(found := listed(path)) != count:
+def wait_for_count(count: int, path: str) -> list:
+    deadline = time.monotonic() + TIMEOUT_S
+    while len(found := get_list(path)) != count:
         if time.monotonic() > deadline:
             raise AssertionError(f"{path}: {len(found)} in place of {count}")
         time.sleep(0.1)
     return found
 
 
-def until_queue_is_empty() -> None:
+def wait_until_queue_empty() -> None:
     """Else the last of what is purged may come after the purge, as the first message of a new life."""
     counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    deadline = time.monotonic() + PATIENCE_S
-    sqs = aws("sqs", "AWS_ENDPOINT_URL")
+    deadline = time.monotonic() + TIMEOUT_S
+    sqs = aws_client("sqs", "AWS_ENDPOINT_URL")
     while True:
         answer = sqs.get_queue_attributes(QueueUrl=os.environ["INGEST_QUEUE_URL"], AttributeNames=counts)
         if all(answer["Attributes"][name] == "0" for name in counts):
@@ -97,9 +97,9 @@ def until_queue_is_empty() -> None:
         time.sleep(0.1)
 
 
-def fetch(folder: Path) -> list[str]:
+def download_bucket(folder: Path) -> list[str]:
     """Everything in the bucket, as files; the keys."""
-    s3 = aws("s3", "AWS_ENDPOINT_URL")
+    s3 = aws_client("s3", "AWS_ENDPOINT_URL")
     keys = [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
     for key in keys:
         path = folder / key
@@ -108,20 +108,20 @@ def fetch(folder: Path) -> list[str]:
     return keys
 
 
-def tokens(text: str) -> str:
+def compact_json(text: str) -> str:
     """JSON without the blanks between its tokens, which DuckDB leaves out; digits and names as they are."""
     return "".join(re.findall(r'"(?:[^"\\]|\\.)*"|[^\s"]+', text))
 
 
-class Bucket:
+class ArchiveFixture:
     """What was sent, and what is in the bucket after it."""
 
     def __init__(self):
-        self.sent = {device: readings(device) for device in (DEVICE, PURGED)}
+        self.sent = {device: sample_messages(device) for device in (DEVICE, PURGED)}
         self.sent[OLD] = [json.dumps({"device_id": OLD, "temperature": 21.5, "unit": "celsius"})]
         for device in self.sent:
             body = {"device_id": device, "device_name": device}
-            requests.post(f"{REST}/api/devices", json=body, timeout=PATIENCE_S).raise_for_status()
+            requests.post(f"{REST}/api/devices", json=body, timeout=TIMEOUT_S).raise_for_status()
         for messages in zip(*(self.sent[device] for device in (DEVICE, PURGED)), strict=True):
             # Alternating, so that they share objects; and each twice.
             for device, message in zip((DEVICE, PURGED), messages, strict=True):
@@ -129,26 +129,26 @@ class Bucket:
                 publish(device, message)
         publish(OLD, self.sent[OLD][0])
         for device, messages in self.sent.items():
-            eventually(len(messages), f"/api/devices/{device}/raw-data?limit=1000")
-        until_queue_is_empty()
+            wait_for_count(len(messages), f"/api/devices/{device}/raw-data?limit=1000")
+        wait_until_queue_empty()
         self.day = datetime.now(UTC).date()
-        self.points = listed(f"/api/devices/{DEVICE}/metrics?start=-1d")
+        self.points = get_list(f"/api/devices/{DEVICE}/metrics?start=-1d")
 
-        requests.delete(f"{REST}/api/devices/{PURGED}?purge=true", timeout=PATIENCE_S).raise_for_status()
-        eventually(0, f"/api/devices/{PURGED}/raw-data")
+        requests.delete(f"{REST}/api/devices/{PURGED}?purge=true", timeout=TIMEOUT_S).raise_for_status()
+        wait_for_count(0, f"/api/devices/{PURGED}/raw-data")
 
         self._folder = tempfile.TemporaryDirectory()
         self.folder = Path(self._folder.name)
-        self.objects = {key: (self.folder / key).read_bytes() for key in fetch(self.folder) if key.startswith("archive/")}
+        self.objects = {key: (self.folder / key).read_bytes() for key in download_bucket(self.folder) if key.startswith("archive/")}
 
     def remove(self) -> None:
         self._folder.cleanup()
 
 
 def setUpModule():
-    global bucket
-    bucket = Bucket()
-    unittest.addModuleCleanup(bucket.remove)
+    global fixture
+    fixture = ArchiveFixture()
+    unittest.addModuleCleanup(fixture.remove)
 
 
 class Archive(unittest.TestCase):
@@ -157,14 +157,14 @@ class Archive(unittest.TestCase):
         cls.duckdb = duckdb.connect()
         cls.addClassCleanup(cls.duckdb.close)
         cls.duckdb.execute("SET TimeZone = 'UTC'")
-        cls.duckdb.execute(query("CREATE VIEW").replace("s3://BUCKET", str(bucket.folder)))
+        cls.duckdb.execute(documented_query("CREATE VIEW").replace("s3://BUCKET", str(fixture.folder)))
 
     def test_each_message_is_there_once_with_what_was_sent_and_nothing_of_a_purged_device(self):
         rows = self.duckdb.sql("SELECT topic, payload FROM messages").fetchall()
-        found = [(topic, tokens(payload)) for topic, payload in rows]
+        found = [(topic, compact_json(payload)) for topic, payload in rows]
         sent = [
-            (f"iot/{device}/telemetry", tokens(message))
-            for device, messages in bucket.sent.items()
+            (f"iot/{device}/telemetry", compact_json(message))
+            for device, messages in fixture.sent.items()
             for message in messages
             if device != PURGED
         ]
@@ -172,27 +172,27 @@ class Archive(unittest.TestCase):
 
     def test_the_objects_are_shared_and_some_were_emptied(self):
         """Or the others show less than they seem to."""
-        objects = bucket.objects.values()
+        objects = fixture.objects.values()
         members = [body.count(b"\x1f\x8b\x08") for body in objects]
         lines = [len(gzip.decompress(body).splitlines()) for body in objects]
         self.assertGreater(max(members), 1)
-        self.assertGreater(sum(lines), sum(len(bucket.sent[device]) for device in (DEVICE, OLD)))
+        self.assertGreater(sum(lines), sum(len(fixture.sent[device]) for device in (DEVICE, OLD)))
 
     def test_messages_are_counted_by_device_and_category(self):
-        text = query("SELECT device_id").replace("dt = '2026-03-01'", f"dt >= '{bucket.day - timedelta(days=1)}'")
+        text = documented_query("SELECT device_id").replace("dt = '2026-03-01'", f"dt >= '{fixture.day - timedelta(days=1)}'")
         self.assertEqual(
             self.duckdb.sql(text).fetchall(),
-            [(device, "telemetry", len(bucket.sent[device])) for device in (DEVICE, OLD)],
+            [(device, "telemetry", len(fixture.sent[device])) for device in (DEVICE, OLD)],
         )
-        other = query("SELECT device_id").replace("2026-03-01", "2001-01-01")
+        other = documented_query("SELECT device_id").replace("2026-03-01", "2001-01-01")
         self.assertEqual(self.duckdb.sql(other).fetchall(), [])
 
     def test_measurements_are_those_of_the_rest_api(self):
-        rows = self.duckdb.sql(query("SELECT time, metric")).fetchall()
+        rows = self.duckdb.sql(documented_query("SELECT time, metric")).fetchall()
         found = sorted((at, metric, value) for at, metric, _, value in rows)
-        wanted = sorted((datetime.fromisoformat(p["time"]), p["metric"], p["value"]) for p in bucket.points)
-        self.assertEqual(found, wanted)
-        self.assertLess(len(found), 3 * len(bucket.sent[DEVICE]), "points are claimed twice")
+        expected = sorted((datetime.fromisoformat(p["time"]), p["metric"], p["value"]) for p in fixture.points)
+        self.assertEqual(found, expected)
+        self.assertLess(len(found), 3 * len(fixture.sent[DEVICE]), "points are claimed twice")
 
 
 class Catalog(unittest.TestCase):
@@ -214,13 +214,13 @@ class Catalog(unittest.TestCase):
             for hour in hours
         }
         self.assertEqual(len(places), 48)
-        for key in bucket.objects:
+        for key in fixture.objects:
             self.assertIn("s3://${ArchiveBucketName}/" + key.rsplit("/", 1)[0], places)
         self.assertEqual([part["Name"] for part in self.table["PartitionKeys"]], ["dt", "hh"])
 
     def test_the_tables_columns_are_the_names_of_a_line(self):
         columns = [column["Name"] for column in self.table["StorageDescriptor"]["Columns"]]
-        lines = [line for body in bucket.objects.values() for line in gzip.decompress(body).splitlines()]
+        lines = [line for body in fixture.objects.values() for line in gzip.decompress(body).splitlines()]
         self.assertTrue(lines)
         for line in lines:
             self.assertEqual(list(json.loads(line)), columns)

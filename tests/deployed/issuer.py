@@ -68,7 +68,7 @@ class Issuer:
         return documents.get(path)
 
 
-def other_key() -> rsa.RSAPrivateKey:
+def generate_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 

@@ -17,16 +17,16 @@ sys.path.insert(0, str(CHECKOUT / "local"))
 
 from deploy import stack  # noqa: E402
 from deploy.endpoint import CREDENTIALS, Endpoint, free_port  # noqa: E402
-from issuer import Issuer, other_key  # noqa: E402
+from issuer import Issuer, generate_key  # noqa: E402
 
 AUDIENCE = "https://meter.example"
 READ = "meter/read"
 WRITE = "meter/write"
 # A cold start of an emulator, a queue and a function: no measure of speed.
-PATIENCE_S = 90
+TIMEOUT_S = 90
 
 issuer: Issuer
-deployed: stack.Deployed
+deployed: stack.DeployedStack
 
 
 def setUpModule() -> None:
@@ -44,7 +44,7 @@ def setUpModule() -> None:
     deployed = stack.deploy(endpoint, CHECKOUT, built, parameters, folder / "sam.log")
 
 
-def call(method: str, path: str, token: str | None = None, body: dict | None = None) -> tuple[int, bytes]:
+def send_request(method: str, path: str, token: str | None = None, body: dict | None = None) -> tuple[int, bytes]:
     """Status and body of a request to the deployed API."""
     headers = {"content-type": "application/json"}
     if token:
@@ -52,31 +52,31 @@ def call(method: str, path: str, token: str | None = None, body: dict | None = N
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(deployed.api_url + path, data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read()
 
 
-def eventually(what: str, look):
+def wait_for(what: str, fetch):
     """The first answer of `look` that is something."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
-        found = look()
+        found = fetch()
         if found:
             return found
         time.sleep(0.5)
-    raise AssertionError(f"{what}: nothing after {PATIENCE_S} s")
+    raise AssertionError(f"{what}: nothing after {TIMEOUT_S} s")
 
 
 class Tokens(unittest.TestCase):
     def status(self, method: str = "GET", path: str = "/api/devices", **token) -> int:
         token = issuer.token(**({"scope": f"{READ} {WRITE}", "audience": AUDIENCE} | token))
-        return call(method, path, token)[0]
+        return send_request(method, path, token)[0]
 
     def test_without_a_token_nobody_gets_in(self):
-        self.assertEqual(call("GET", "/api/devices")[0], 401)
-        self.assertEqual(call("GET", "/api/devices", "not.a.token")[0], 401)
+        self.assertEqual(send_request("GET", "/api/devices")[0], 401)
+        self.assertEqual(send_request("GET", "/api/devices", "not.a.token")[0], 401)
 
     def test_an_expired_token_does_not_count(self):
         self.assertEqual(self.status(expires_in_s=-60), 401)
@@ -85,7 +85,7 @@ class Tokens(unittest.TestCase):
         self.assertEqual(self.status(audience="https://other.example"), 401)
 
     def test_a_token_that_somebody_else_signed_does_not_count(self):
-        self.assertEqual(self.status(key=other_key()), 401)
+        self.assertEqual(self.status(key=generate_key()), 401)
 
     def test_a_token_without_the_scope_is_refused(self):
         self.assertEqual(self.status(scope="openid"), 403)
@@ -96,14 +96,14 @@ class Tokens(unittest.TestCase):
         self.assertEqual(self.status(scope=READ), 200)
         token = issuer.token(WRITE, AUDIENCE)
         device = {"device_id": "token-1", "device_name": "Made with a token"}
-        self.assertEqual(call("POST", "/api/devices", token, device)[0], 201)
+        self.assertEqual(send_request("POST", "/api/devices", token, device)[0], 201)
 
     def test_health_is_open_and_what_does_not_exist_is_404(self):
-        self.assertEqual(call("GET", "/health")[0], 200)
-        self.assertEqual(call("GET", "/nothing/here")[0], 404)
+        self.assertEqual(send_request("GET", "/health")[0], 200)
+        self.assertEqual(send_request("GET", "/nothing/here")[0], 404)
 
     def test_all_stores_answer(self):
-        status, body = call("GET", "/readyz")
+        status, body = send_request("GET", "/readyz")
         self.assertEqual(status, 200, body)
 
     def test_a_function_that_is_reached_past_the_gateway_asks_for_a_token_itself(self):
@@ -120,7 +120,7 @@ class Tokens(unittest.TestCase):
 class Messages(unittest.TestCase):
     def test_what_a_device_publishes_is_archived_stored_and_answered(self):
         token = issuer.token(f"{READ} {WRITE}", AUDIENCE)
-        call("POST", "/api/devices", token, {"device_id": "m-1", "device_name": "Meter 1"})
+        send_request("POST", "/api/devices", token, {"device_id": "m-1", "device_name": "Meter 1"})
         message = {
             "v": 2,
             "device_id": "m-1",
@@ -135,23 +135,23 @@ class Messages(unittest.TestCase):
 
         def points():
             path = "/api/devices/m-1/metrics?start=2026-03-01T00:00:00Z&stop=2026-03-02T00:00:00Z"
-            status, body = call("GET", path, token)
+            status, body = send_request("GET", path, token)
             self.assertEqual(status, 200, body)
             return json.loads(body)
 
-        (point,) = eventually("the measurement", points)
+        (point,) = wait_for("the measurement", points)
         self.assertEqual((point["metric"], point["value"], point["unit"]), ("voltage_dc", 1512.5, "V"))
-        eventually("the quarantined message", lambda: json.loads(call("GET", "/api/quarantine", token)[1]))
-        (file,) = json.loads(call("GET", "/api/devices/m-1/raw-data", token)[1])
-        raw = json.loads(call("GET", f"/api/devices/m-1/raw-data/{file['filename'].split('/', 1)[1]}", token)[1])
+        wait_for("the quarantined message", lambda: json.loads(send_request("GET", "/api/quarantine", token)[1]))
+        (file,) = json.loads(send_request("GET", "/api/devices/m-1/raw-data", token)[1])
+        raw = json.loads(send_request("GET", f"/api/devices/m-1/raw-data/{file['filename'].split('/', 1)[1]}", token)[1])
         self.assertEqual(raw["payload"], message)
 
         objects = deployed.client("s3").list_objects_v2(Bucket=deployed.outputs["ArchiveBucketName"])["Contents"]
         self.assertTrue(any(found["Key"].startswith("archive/") for found in objects), objects)
-        _, device = call("GET", "/api/devices/m-1", token)
+        _, device = send_request("GET", "/api/devices/m-1", token)
         self.assertEqual(json.loads(device)["connection_status"], "online")
         dead = deployed.client("sqs").get_queue_attributes(
-            QueueUrl=deployed.outputs["IngestDeadLettersUrl"], AttributeNames=["ApproximateNumberOfMessages"]
+            QueueUrl=deployed.outputs["IngestDeadLetterQueueUrl"], AttributeNames=["ApproximateNumberOfMessages"]
         )
         self.assertEqual(dead["Attributes"]["ApproximateNumberOfMessages"], "0")
 
@@ -167,7 +167,7 @@ class Devices(unittest.TestCase):
         token = {"METER_TOKEN": issuer.token(f"{READ} {WRITE}", AUDIENCE), "PYTHONPATH": str(CHECKOUT / "infra")}
         environment = os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": deployed.endpoint.url} | token
         command = [CHECKOUT / ".venv/bin/python", "-m", "provision", *arguments]
-        command += ["--stack", stack.STACK, "--out", self.folder, "--api", deployed.api_url]
+        command += ["--stack", stack.STACK_NAME, "--out", self.folder, "--api", deployed.api_url]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
@@ -187,7 +187,7 @@ class Devices(unittest.TestCase):
         self.assertEqual([policy["policyName"] for policy in attached], [deployed.outputs["DevicePolicyName"]])
         certificate = self.iot.describe_certificate(certificateId=arn.rsplit("/", 1)[1])
         self.assertEqual(certificate["certificateDescription"]["status"], "ACTIVE")
-        self.assertEqual(self.registered("p-1")["status"], "active")
+        self.assertEqual(self.registry_entry("p-1")["status"], "active")
 
         self.provision("rotate", "p-1")
         (next_arn,) = self.certificates("p-1")
@@ -198,10 +198,10 @@ class Devices(unittest.TestCase):
         with self.assertRaises(self.iot.exceptions.ResourceNotFoundException):
             self.iot.describe_thing(thingName="p-1")
         self.assertNotIn(next_arn, [c["certificateArn"] for c in self.iot.list_certificates()["certificates"]])
-        self.assertEqual(self.registered("p-1")["status"], "inactive")
+        self.assertEqual(self.registry_entry("p-1")["status"], "inactive")
 
-    def registered(self, device: str) -> dict:
-        return json.loads(call("GET", f"/api/devices/{device}", issuer.token(READ, AUDIENCE))[1])
+    def registry_entry(self, device: str) -> dict:
+        return json.loads(send_request("GET", f"/api/devices/{device}", issuer.token(READ, AUDIENCE))[1])
 
 
 if __name__ == "__main__":

@@ -8,18 +8,18 @@ import subprocess
 import threading
 from pathlib import Path
 
-ANSWER_WITHIN_S = 60
+INVOCATION_TIMEOUT_S = 60
 
 
 class Function:
-    def __init__(self, binary: Path, environment: dict[str, str], log: Path):
+    def __init__(self, binary: Path, env_vars: dict[str, str], log: Path):
         self._events: queue.Queue = queue.Queue()
-        self._answers: queue.Queue = queue.Queue()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._events, self._answers))
+        self._results: queue.Queue = queue.Queue()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._events, self._results))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        environment = kept | environment | {
+        env_vars = kept | env_vars | {
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}",
             "AWS_LAMBDA_FUNCTION_NAME": binary.name,
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
@@ -29,12 +29,12 @@ class Function:
             "AWS_REGION": "us-east-1",
         }
         self._log = log.open("w")
-        self._process = subprocess.Popen([binary], env=environment, stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen([binary], env=env_vars, stdout=self._log, stderr=self._log)
 
     def invoke(self, event: dict):
         """The answer; an error of the function is an error here."""
         self._events.put(event)
-        kind, answer = self._answers.get(timeout=ANSWER_WITHIN_S)
+        kind, answer = self._results.get(timeout=INVOCATION_TIMEOUT_S)
         if kind != "response":
             raise AssertionError(f"{self._log.name}: {answer}")
         return answer
@@ -47,7 +47,7 @@ class Function:
         self._log.close()
 
 
-def _handler(events: queue.Queue, answers: queue.Queue):
+def _handler(events: queue.Queue, results: queue.Queue):
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -63,13 +63,13 @@ def _handler(events: queue.Queue, answers: queue.Queue):
 
         def do_POST(self) -> None:
             length = self.headers.get("content-length")
-            body = self.rfile.read(int(length)) if length else self._chunks()
-            answers.put((self.path.rsplit("/", 1)[1], json.loads(body or b"null")))
+            body = self.rfile.read(int(length)) if length else self._read_chunked()
+            results.put((self.path.rsplit("/", 1)[1], json.loads(body or b"null")))
             self.send_response(202)
             self.send_header("content-length", "0")
             self.end_headers()
 
-        def _chunks(self) -> bytes:
+        def _read_chunked(self) -> bytes:
             body = b""
             while size := int(self.rfile.readline().split(b";")[0], 16):
                 body += self.rfile.read(size)

@@ -9,31 +9,31 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from urllib.parse import parse_qs, unquote, urlsplit
 
-REGION_ACCOUNT = "us-east-1:000000000000"
+REGION_AND_ACCOUNT = "us-east-1:000000000000"
 # A transaction needs the permission of each of its parts.
-PARTS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
-STATEMENT = re.compile(r'\s*(INSERT\s+INTO|UPDATE|DELETE\s+FROM|SELECT\s.*?FROM)\s+"([^"]+)"', re.I | re.S)
+TRANSACTION_ACTIONS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+PARTIQL_STATEMENT = re.compile(r'\s*(INSERT\s+INTO|UPDATE|DELETE\s+FROM|SELECT\s.*?FROM)\s+"([^"]+)"', re.I | re.S)
 
-FROM = re.compile(r'\bFROM\s+"([^"]+)"\."([^"]+)"', re.I)
+TIMESTREAM_TABLE = re.compile(r'\bFROM\s+"([^"]+)"\."([^"]+)"', re.I)
 
 # Not tried again by the SDK.
-REFUSAL = (
+ACCESS_DENIED = (
     400,
     {"content-type": "application/x-amz-json-1.0"},
     json.dumps({"__type": "com.amazon.coral.service#AccessDeniedException", "message": "refused by the test"}).encode(),
 )
 
-Need = tuple[str, str]
+Permission = tuple[str, str]
 
 
 class Recorder:
     """One function's calls. `needs` are the pairs of action and resource so far."""
 
     def __init__(self, endpoint: str):
-        self.needs: set[Need] = set()
+        self.permissions: set[Permission] = set()
         self._upstream = urlsplit(endpoint).netloc
-        self._refused: Callable[[Need], bool] = lambda _: False
-        self._loses_answer: Callable[[Need], bool] = lambda _: False
+        self._denied: Callable[[Permission], bool] = lambda _: False
+        self._drops_response: Callable[[Permission], bool] = lambda _: False
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -44,57 +44,57 @@ class Recorder:
         self._server.server_close()
 
     @contextmanager
-    def refusing(self, *actions: str, on: str = ""):
+    def denying(self, *actions: str, on: str = ""):
         """Calls that need one of these are refused, as if they were not allowed."""
-        self._refused = lambda need: need[0] in actions and on in need[1]
+        self._denied = lambda permission: permission[0] in actions and on in permission[1]
         try:
             yield
         finally:
-            self._refused = lambda _: False
+            self._denied = lambda _: False
 
     @contextmanager
-    def losing_answers(self, *actions: str, on: str = ""):
+    def dropping_responses(self, *actions: str, on: str = ""):
         """Calls that need one of these are done, and look as if they were refused."""
-        self._loses_answer = lambda need: need[0] in actions and on in need[1]
+        self._drops_response = lambda permission: permission[0] in actions and on in permission[1]
         try:
             yield
         finally:
-            self._loses_answer = lambda _: False
+            self._drops_response = lambda _: False
 
-    def pass_on(self, method: str, path: str, headers, body: bytes):
-        needs = needs_of(method, path, headers, body)
-        self.needs |= needs
-        if any(self._refused(need) for need in needs):
-            return REFUSAL
+    def forward(self, method: str, path: str, headers, body: bytes):
+        permissions = required_permissions(method, path, headers, body)
+        self.permissions |= permissions
+        if any(self._denied(permission) for permission in permissions):
+            return ACCESS_DENIED
         connection = http.client.HTTPConnection(self._upstream, timeout=30)
         # `Host` names the upstream.
         kept = {name: value for name, value in headers.items() if name.lower() not in ("host", "connection")}
         connection.request(method, path, body, kept)
         answer = connection.getresponse()
         content = answer.read()
-        if answer.status == 404 and any(action == "s3:GetObject" for action, _ in needs):
+        if answer.status == 404 and any(action == "s3:GetObject" for action, _ in permissions):
             # Who may not list is told 403 instead.
             bucket = unquote(urlsplit(path).path).lstrip("/").split("/", 1)[0]
-            self.needs.add(("s3:ListBucket", f"arn:aws:s3:::{bucket}"))
+            self.permissions.add(("s3:ListBucket", f"arn:aws:s3:::{bucket}"))
         connection.close()
-        if any(self._loses_answer(need) for need in needs):
-            return REFUSAL
+        if any(self._drops_response(permission) for permission in permissions):
+            return ACCESS_DENIED
         return answer.status, dict(answer.getheaders()), content
 
 
-def needs_of(method: str, path: str, headers, body: bytes) -> set[Need]:
+def required_permissions(method: str, path: str, headers, body: bytes) -> set[Permission]:
     """What a request is, as IAM names it. A request that is not understood is an error: no call goes unnoticed."""
     target = headers.get("x-amz-target", "")
     if target.startswith("DynamoDB_"):
         return _dynamodb(target.split(".")[1], json.loads(body))
     if target.startswith("AmazonSQS."):
         queue = json.loads(body)["QueueUrl"].rsplit("/", 1)[1]
-        return {(f"sqs:{target.split('.')[1]}", f"arn:aws:sqs:{REGION_ACCOUNT}:{queue}")}
+        return {(f"sqs:{target.split('.')[1]}", f"arn:aws:sqs:{REGION_AND_ACCOUNT}:{queue}")}
     if target.startswith("Timestream_"):
         return _timestream(target.split(".")[1], json.loads(body))
     place = unquote(urlsplit(path).path)
     if place.startswith("/topics/"):
-        return {("iot:Publish", f"arn:aws:iot:{REGION_ACCOUNT}:topic/{place.removeprefix('/topics/')}")}
+        return {("iot:Publish", f"arn:aws:iot:{REGION_AND_ACCOUNT}:topic/{place.removeprefix('/topics/')}")}
     if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         if form.get("Action") == "Publish":
@@ -104,46 +104,46 @@ def needs_of(method: str, path: str, headers, body: bytes) -> set[Need]:
     raise AssertionError(f"which permission does {method} {path} {target} need?")
 
 
-def _dynamodb(operation: str, request: dict) -> set[Need]:
-    def need(action: str, table: str, index: str | None = None) -> Need:
-        arn = f"arn:aws:dynamodb:{REGION_ACCOUNT}:table/{table}"
+def _dynamodb(operation: str, request: dict) -> set[Permission]:
+    def permission(action: str, table: str, index: str | None = None) -> Permission:
+        arn = f"arn:aws:dynamodb:{REGION_AND_ACCOUNT}:table/{table}"
         return f"dynamodb:{action}", f"{arn}/index/{index}" if index else arn
 
     match operation:
         case "BatchGetItem" | "BatchWriteItem":
-            return {need(operation, table) for table in request["RequestItems"]}
+            return {permission(operation, table) for table in request["RequestItems"]}
         case "TransactWriteItems":
             parts = [part for item in request["TransactItems"] for part in item.items()]
-            return {need(PARTS[kind], part["TableName"]) for kind, part in parts}
+            return {permission(TRANSACTION_ACTIONS[kind], part["TableName"]) for kind, part in parts}
         case "TransactGetItems":
-            return {need("GetItem", item["Get"]["TableName"]) for item in request["TransactItems"]}
+            return {permission("GetItem", item["Get"]["TableName"]) for item in request["TransactItems"]}
         case "BatchExecuteStatement":
-            found = [STATEMENT.match(statement["Statement"]) for statement in request["Statements"]]
-            return {need(f"PartiQL{match[1].split()[0].title()}", match[2]) for match in found}
+            found = [PARTIQL_STATEMENT.match(statement["Statement"]) for statement in request["Statements"]]
+            return {permission(f"PartiQL{match[1].split()[0].title()}", match[2]) for match in found}
         case _:
-            return {need(operation, request["TableName"], request.get("IndexName"))}
+            return {permission(operation, request["TableName"], request.get("IndexName"))}
 
 
-def _timestream(operation: str, request: dict) -> set[Need]:
+def _timestream(operation: str, request: dict) -> set[Permission]:
     match operation:
         case "WriteRecords":
             action, tables = "WriteRecords", [(request["DatabaseName"], request["TableName"])]
         case "Query":
             # A page of an answer needs what its query needs. There is no other permission for it.
-            action, tables = "Select", FROM.findall(request["QueryString"])
+            action, tables = "Select", TIMESTREAM_TABLE.findall(request["QueryString"])
         case _:
             raise AssertionError(f"which permission does timestream:{operation} need?")
     assert tables, request
-    needs = {(f"timestream:{action}", timestream_table(database, table)) for database, table in tables}
+    permissions = {(f"timestream:{action}", timestream_table(database, table)) for database, table in tables}
     # On AWS the SDK asks first where to go. It does not where it is told, as here.
-    return needs | {("timestream:DescribeEndpoints", "*")}
+    return permissions | {("timestream:DescribeEndpoints", "*")}
 
 
 def timestream_table(database: str, table: str) -> str:
-    return f"arn:aws:timestream:{REGION_ACCOUNT}:database/{database}/table/{table}"
+    return f"arn:aws:timestream:{REGION_AND_ACCOUNT}:database/{database}/table/{table}"
 
 
-def _s3(method: str, place: str) -> set[Need]:
+def _s3(method: str, place: str) -> set[Permission]:
     bucket, _, key = place.lstrip("/").partition("/")
     arn = f"arn:aws:s3:::{bucket}"
     if not key:
@@ -165,7 +165,7 @@ def _handler(recorder: Recorder):
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            status, headers, content = recorder.pass_on(self.command, self.path, self.headers, body)
+            status, headers, content = recorder.forward(self.command, self.path, self.headers, body)
             self.send_response(status)
             for name, value in headers.items():
                 if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):

@@ -9,10 +9,10 @@ from recorder import timestream_table
 from samcli.yamlhelper import yaml_parse
 
 # What Lambda does with the role before and after the function's own code.
-LAMBDAS_OWN = {"Log", "Trace", "Queue"}
+LAMBDA_SERVICE_SIDS = {"Log", "Trace", "Queue"}
 # What Timestream does with it: reports of records that it found out later not to take.
-TIMESTREAMS_OWN = {"Rejected"}
-PSEUDO = {"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000"}
+TIMESTREAM_SERVICE_SIDS = {"RejectedRecordReports"}
+PSEUDO_PARAMETERS = {"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000"}
 
 
 @dataclass(frozen=True, order=True)
@@ -23,7 +23,7 @@ class Grant:
     resource: str
     sid: str = ""
 
-    def covers(self, action: str, resource: str) -> bool:
+    def allows(self, action: str, resource: str) -> bool:
         return self.action == action and fnmatch.fnmatchcase(resource, self.resource)
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Template:
 
     def settings(self) -> dict[str, str]:
         variables = self._globals["Environment"]["Variables"]
-        return {name: str(self._value(value)) for name, value in variables.items()}
+        return {name: str(self._evaluate(value)) for name, value in variables.items()}
 
     def grants(self, binary: str) -> list[Grant]:
         """Everything that a function's own code may do, but for what it may with Timestream."""
@@ -57,9 +57,9 @@ class Template:
         assert attribute == "Arn"
         statements = _statements(self._resources[role]["Properties"]["Policies"])
         return [
-            Grant(action, self._value(resource), statement["Sid"])
+            Grant(action, self._evaluate(resource), statement["Sid"])
             for statement in statements
-            if statement["Sid"] not in LAMBDAS_OWN
+            if statement["Sid"] not in LAMBDA_SERVICE_SIDS
             for action in _list(statement["Action"])
             for resource in _list(statement["Resource"])
         ]
@@ -77,39 +77,39 @@ class Template:
     def nested_parameters(self, stack: str) -> dict[str, str]:
         """What a nested stack is told; a resource by its name here."""
         return {
-            name: self._value(value) if value.get("Ref") not in self._resources else value["Ref"]
+            name: self._evaluate(value) if value.get("Ref") not in self._resources else value["Ref"]
             for name, value in self._resources[stack]["Properties"]["Parameters"].items()
         }
 
-    def _value(self, value):
+    def _evaluate(self, value):
         """A text, a number, or a function of CloudFormation on the way to one."""
         if not isinstance(value, dict):
             return value
         ((name, argument),) = value.items()
         if name == "Ref":
-            return PSEUDO.get(argument) or self._parameters[argument]["Default"]
+            return PSEUDO_PARAMETERS.get(argument) or self._parameters[argument]["Default"]
         if name == "Fn::GetAtt":
-            return self._attribute(".".join(argument))
+            return self._resolve_attribute(".".join(argument))
         if name == "Fn::Sub":
-            return re.sub(r"\$\{([^}]+)\}", lambda match: self._name(match[1]), argument)
+            return re.sub(r"\$\{([^}]+)\}", lambda match: self._resolve_reference(match[1]), argument)
         if name == "Fn::If":
             condition, yes, no = argument
-            return self._value(yes if self._holds(self._conditions[condition]) else no)
+            return self._evaluate(yes if self._evaluate_condition(self._conditions[condition]) else no)
         raise AssertionError(f"cannot evaluate {name} here")
 
-    def _holds(self, condition) -> bool:
+    def _evaluate_condition(self, condition) -> bool:
         ((name, argument),) = condition.items()
         if name == "Fn::Equals":
-            left, right = (str(self._value(side)) for side in argument)
+            left, right = (str(self._evaluate(side)) for side in argument)
             return left == right
         if name == "Fn::Not":
-            return not self._holds(argument[0])
+            return not self._evaluate_condition(argument[0])
         raise AssertionError(f"cannot evaluate {name} here")
 
-    def _name(self, name: str) -> str:
-        return self._attribute(name) if "." in name else str(self._value({"Ref": name}))
+    def _resolve_reference(self, name: str) -> str:
+        return self._resolve_attribute(name) if "." in name else str(self._evaluate({"Ref": name}))
 
-    def _attribute(self, path: str) -> str:
+    def _resolve_attribute(self, path: str) -> str:
         if ".Outputs." in path:
             return self._outputs[path.split(".Outputs.")[1]]
         return f"arn:aws:unknown:::{path}"
@@ -118,8 +118,8 @@ class Template:
 class TimestreamTemplate:
     """infra/timestream: what is added to roles when measurements are there."""
 
-    def __init__(self, path: Path, told: dict[str, str]):
-        self._told = told
+    def __init__(self, path: Path, parameters: dict[str, str]):
+        self._parameters = parameters
         self._policies = [
             resource["Properties"]
             for resource in yaml_parse(path.read_text())["Resources"].values()
@@ -127,33 +127,33 @@ class TimestreamTemplate:
         ]
 
     def roles(self) -> set[str]:
-        return {self._value(role) for policy in self._policies for role in policy["Roles"]}
+        return {self._evaluate(role) for policy in self._policies for role in policy["Roles"]}
 
     def grants(self, role: str) -> list[Grant]:
         return [
-            Grant(action, self._value(resource), statement["Sid"])
-            for statement in self._of(role)
-            if statement["Sid"] not in TIMESTREAMS_OWN
+            Grant(action, self._evaluate(resource), statement["Sid"])
+            for statement in self._statements_of(role)
+            if statement["Sid"] not in TIMESTREAM_SERVICE_SIDS
             for action in _list(statement["Action"])
             for resource in _list(statement["Resource"])
         ]
 
     def wildcards(self, role: str) -> list[str]:
-        return _wildcards(self._of(role))
+        return _wildcards(self._statements_of(role))
 
-    def _of(self, role: str) -> list[dict]:
-        return _statements([policy for policy in self._policies if role in map(self._value, policy["Roles"])])
+    def _statements_of(self, role: str) -> list[dict]:
+        return _statements([policy for policy in self._policies if role in map(self._evaluate, policy["Roles"])])
 
-    def _value(self, value):
+    def _evaluate(self, value):
         if not isinstance(value, dict):
             return value
         ((name, argument),) = value.items()
         if name == "Ref":
-            return self._told[argument]
+            return self._parameters[argument]
         if name == "Fn::GetAtt" and argument == ["Table", "Arn"]:
-            return timestream_table(self._told["DatabaseName"], self._told["TableName"])
+            return timestream_table(self._parameters["DatabaseName"], self._parameters["TableName"])
         if name == "Fn::Sub":
-            return re.sub(r"\$\{([^}]+)\}", lambda match: (PSEUDO | self._told)[match[1]], argument)
+            return re.sub(r"\$\{([^}]+)\}", lambda match: (PSEUDO_PARAMETERS | self._parameters)[match[1]], argument)
         raise AssertionError(f"cannot evaluate {name} here")
 
 

@@ -20,7 +20,7 @@ class Timestream:
         assert ready.startswith("ready: "), ready
         self.url = ready.split()[1].rstrip(",")
 
-    def make(self, database: str, table: str) -> None:
+    def create_table(self, database: str, table: str) -> None:
         client = boto3.client(
             "timestream-write",
             endpoint_url=self.url,

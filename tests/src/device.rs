@@ -9,14 +9,14 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// How long the broker may take to acknowledge.
-const PATIENCE: Duration = Duration::from_secs(30);
+const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection to the broker. Dropping it is a power failure: the broker publishes the last will.
 pub struct Device {
     client: AsyncClient,
     acks: UnboundedReceiver<()>,
     messages: UnboundedReceiver<Publish>,
-    driver: JoinHandle<()>,
+    event_loop: JoinHandle<()>,
 }
 
 impl Device {
@@ -47,7 +47,7 @@ impl Device {
         let (connected_tx, mut connected) = unbounded_channel();
         let (ack_tx, acks) = unbounded_channel();
         let (message_tx, messages) = unbounded_channel();
-        let driver = tokio::spawn(async move {
+        let event_loop = tokio::spawn(async move {
             // Ends with the first error: a test's device does not reconnect behind its back.
             while let Ok(event) = events.poll().await {
                 // The receivers are gone only when the device is.
@@ -65,17 +65,19 @@ impl Device {
                 };
             }
         });
-        timeout(PATIENCE, connected.recv()).await?.context("the broker refused the connection")?;
-        Ok(Self { client, acks, messages, driver })
+        timeout(BROKER_TIMEOUT, connected.recv())
+            .await?
+            .context("the broker refused the connection")?;
+        Ok(Self { client, acks, messages, event_loop })
     }
 
     /// Publishes at QoS 1 and waits for the acknowledgement.
     pub async fn publish(&mut self, topic: &str, payload: impl Into<Vec<u8>>) -> Result<()> {
-        self.publish_at(topic, payload, QoS::AtLeastOnce, false).await
+        self.publish_with(topic, payload, QoS::AtLeastOnce, false).await
     }
 
     /// Publishes at QoS 1 or 2 and waits for the end of the exchange.
-    pub async fn publish_at(
+    pub async fn publish_with(
         &mut self,
         topic: &str,
         payload: impl Into<Vec<u8>>,
@@ -83,33 +85,33 @@ impl Device {
         retain: bool,
     ) -> Result<()> {
         self.client.publish(topic, qos, retain, payload).await?;
-        self.acknowledged().await
+        self.wait_for_ack().await
     }
 
     /// Subscribes at QoS 1.
     pub async fn subscribe(&mut self, topic: &str) -> Result<()> {
         self.client.subscribe(topic, QoS::AtLeastOnce).await?;
-        self.acknowledged().await
+        self.wait_for_ack().await
     }
 
     /// The next message on a subscribed topic.
-    pub async fn next(&mut self) -> Result<Publish> {
-        timeout(PATIENCE, self.messages.recv()).await?.context("the connection is gone")
+    pub async fn next_message(&mut self) -> Result<Publish> {
+        timeout(BROKER_TIMEOUT, self.messages.recv()).await?.context("the connection is gone")
     }
 
     /// Says goodbye properly: the broker forgets the last will.
     pub async fn disconnect(self) -> Result<()> {
         self.client.disconnect().await?;
         // The driver ends with the disconnection; its connection is closed by then.
-        timeout(PATIENCE, self.driver).await?.context("the connection's driver panicked")
+        timeout(BROKER_TIMEOUT, self.event_loop).await?.context("the connection's driver panicked")
     }
 
-    async fn acknowledged(&mut self) -> Result<()> {
-        timeout(PATIENCE, self.acks.recv()).await?.context("the connection is gone")
+    async fn wait_for_ack(&mut self) -> Result<()> {
+        timeout(BROKER_TIMEOUT, self.acks.recv()).await?.context("the connection is gone")
     }
 
     /// Loses power.
-    pub fn fail(self) {
-        self.driver.abort();
+    pub fn abort_connection(self) {
+        self.event_loop.abort();
     }
 }

@@ -4,24 +4,24 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use devstack::{DevStack, Options};
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
-use stack::{Options, Stack};
 
 /// How long something may take that happens by itself. Generous: machines that run tests are slow, and
 /// what never happens fails all the same.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A running system on free ports in a temporary folder.
 pub struct System {
     /// What runs.
-    pub stack: Stack,
+    pub stack: DevStack,
     http: reqwest::Client,
 }
 
 /// An answer of the API.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The HTTP status.
     pub status: StatusCode,
     /// The headers.
@@ -30,7 +30,7 @@ pub struct Answer {
     pub text: String,
 }
 
-impl Answer {
+impl Response {
     /// The body as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.text).with_context(|| format!("no JSON: {:?}", self.text))
@@ -45,18 +45,18 @@ impl System {
 
     /// Starts one that differs from the default.
     pub async fn start_with(options: Options) -> Result<Self> {
-        Ok(Self { stack: Stack::start(options).await?, http: reqwest::Client::new() })
+        Ok(Self { stack: DevStack::start(options).await?, http: reqwest::Client::new() })
     }
 
     /// The broker's port.
-    pub fn mqtt(&self) -> u16 {
+    pub fn mqtt_port(&self) -> u16 {
         self.stack.ports().mqtt
     }
 
     /// Sends a request.
-    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response> {
         let request = self.request(method, path);
-        self.answer(match body {
+        self.execute(match body {
             Some(body) => request.json(body),
             None => request,
         })
@@ -65,14 +65,14 @@ impl System {
 
     /// A request to which headers and a body may be added.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.stack.rest_url())).timeout(PATIENCE)
+        self.http.request(method, format!("{}{path}", self.stack.rest_url())).timeout(TIMEOUT)
     }
 
     /// Sends a request as it is.
-    pub async fn answer(&self, request: RequestBuilder) -> Result<Answer> {
+    pub async fn execute(&self, request: RequestBuilder) -> Result<Response> {
         let response = request.send().await.context("no answer")?;
         let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer { status, headers, text: response.text().await? })
+        Ok(Response { status, headers, text: response.text().await? })
     }
 
     /// `GET`, which must be answered with 200.
@@ -127,7 +127,7 @@ impl System {
         loop {
             match ask().await {
                 Ok(answer) => return Ok(answer),
-                Err(reason) if started.elapsed() > PATIENCE => {
+                Err(reason) if started.elapsed() > TIMEOUT => {
                     return Err(reason.context(format!("never: {what}")));
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,

@@ -19,7 +19,7 @@ OBSERVABILITY = CHECKOUT / "infra/observability/template.yaml"
 RUNBOOK = CHECKOUT / "docs/operations.md"
 
 # Parameters that decide which resources there are, or which values they have.
-CHOICES = {
+PARAMETER_CHOICES = {
     "Environment": ["dev", "prod"],
     "Architecture": ["arm64", "x86_64"],
     "JwtIssuer": ["", "https://issuer.example"],
@@ -27,14 +27,14 @@ CHOICES = {
     "AlarmTopicArn": ["", "arn:aws:sns:us-east-1:123456789012:alarms"],
 }
 # Metrics of AWS that alarms and dashboard use: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/aws-services-cloudwatch-metrics.html
-OF_AWS = {
+AWS_METRICS = {
     "AWS/SQS": {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
     "AWS/Lambda": {"Errors", "Throttles", "Duration", "Invocations", "ConcurrentExecutions"},
     "AWS/ApiGateway": {"Count", "4xx", "5xx", "Latency"},
 }
 
 
-def emitted() -> dict[str, set[str]]:
+def emitted_metrics() -> dict[str, set[str]]:
     """The metrics that each function's code emits, by the function's name."""
     found = {}
     for function in ("ingest", "watchdog", "provisioning"):
@@ -57,7 +57,7 @@ def alarms() -> dict[str, dict]:
     }
 
 
-def used() -> list[tuple[str, str, dict[str, str]]]:
+def referenced_metrics() -> list[tuple[str, str, dict[str, str]]]:
     """Namespace, name and dimensions of each metric in alarms and dashboard."""
     found = []
     for properties in alarms().values():
@@ -74,18 +74,18 @@ def used() -> list[tuple[str, str, dict[str, str]]]:
 
 class Metrics(unittest.TestCase):
     def test_alarms_and_dashboard_name_metrics_that_exist(self):
-        emits = emitted()
-        for namespace, name, dimensions in used():
+        emits = emitted_metrics()
+        for namespace, name, dimensions in referenced_metrics():
             with self.subTest(name):
                 if namespace == "IotMeter":
                     self.assertIn(name, emits[dimensions["function"]])
                     self.assertEqual(list(dimensions), ["function"])
                 else:
-                    self.assertIn(name, OF_AWS[namespace])
+                    self.assertIn(name, AWS_METRICS[namespace])
 
     def test_the_dashboard_shows_every_metric_of_the_functions(self):
-        shown = {name for namespace, name, _ in used() if namespace == "IotMeter"}
-        for function, names in emitted().items():
+        shown = {name for namespace, name, _ in referenced_metrics() if namespace == "IotMeter"}
+        for function, names in emitted_metrics().items():
             self.assertEqual(names - shown, set(), function)
 
     def test_each_alarm_says_what_to_do_and_the_runbook_has_more(self):
@@ -99,7 +99,7 @@ class Metrics(unittest.TestCase):
     def test_the_alarm_for_slow_batches_knows_the_timeout(self):
         resources = yaml_parse((CHECKOUT / "template.yaml").read_text())["Resources"]
         timeout_s = resources["IngestFunction"]["Properties"]["Timeout"]
-        self.assertEqual(resources["Observability"]["Properties"]["Parameters"]["IngestSlowMs"], timeout_s * 800)
+        self.assertEqual(resources["Observability"]["Properties"]["Parameters"]["IngestDurationThresholdMs"], timeout_s * 800)
 
 
 class IngestQueue(unittest.TestCase):
@@ -126,7 +126,7 @@ class Parameters(unittest.TestCase):
 
     def test_each_choice_renders(self):
         """One process for all: cfn-lint reads each template with each set of parameters."""
-        combinations = [dict(zip(CHOICES, values, strict=True)) for values in product(*CHOICES.values())]
+        combinations = [dict(zip(PARAMETER_CHOICES, values, strict=True)) for values in product(*PARAMETER_CHOICES.values())]
         with tempfile.TemporaryDirectory() as folder:
             command = [TOOLS / "cfn-lint", "--non-zero-exit-code", "warning"]
             for number, values in enumerate(combinations):
@@ -152,13 +152,13 @@ class Cost(unittest.TestCase):
         sys.path.insert(0, str(CHECKOUT / "infra"))
         import cost
 
-        self.assertEqual(cost.ALARMS, len(alarms()))
+        self.assertEqual(cost.ALARM_COUNT, len(alarms()))
 
     def test_twice_the_devices_cost_twice_the_messages_and_no_more_than_twice_in_all(self):
         sys.path.insert(0, str(CHECKOUT / "infra"))
         import cost
 
-        one, two = cost.monthly(cost.Fleet(1_000, 10)), cost.monthly(cost.Fleet(2_000, 10))
+        one, two = cost.monthly_cost(cost.Fleet(1_000, 10)), cost.monthly_cost(cost.Fleet(2_000, 10))
         self.assertAlmostEqual(two["DynamoDB, messages"], 2 * one["DynamoDB, messages"])
         self.assertLess(sum(two.values()), 2 * sum(one.values()))
 

@@ -1,4 +1,4 @@
-use meter_http::{Answer, Failure, Problem, Request};
+use meter_http::{ApiError, Problem, Request, Response};
 use meter_store::AlertStore;
 use uuid::Uuid;
 
@@ -9,10 +9,10 @@ use crate::view::View;
 pub(crate) async fn acknowledge<A: AlertStore>(
     alerts: &A,
     request: &Request,
-) -> Result<Answer, Failure> {
+) -> Result<Response, ApiError> {
     let none = || Problem::not_found("Alert");
     let alert_id = Uuid::parse_str(request.params.get("alert_id")).map_err(|_| none())?;
     let by = request.caller.as_ref().and_then(|caller| caller.name.as_deref());
     let alert = alerts.acknowledge(alert_id, by, request.now).await?;
-    Answer::ok(&View::new(alert.ok_or_else(none)?))
+    Response::ok(&View::new(alert.ok_or_else(none)?))
 }

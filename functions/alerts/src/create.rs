@@ -1,8 +1,8 @@
 use meter_domain::alert::{Alert, Severity};
 use meter_domain::id::new_id;
 use meter_http::body::{self, Fields};
-use meter_http::{Answer, Failure, Problem, Request, idempotency};
-use meter_store::{AlertStore, Made};
+use meter_http::{ApiError, Problem, Request, Response, idempotency};
+use meter_store::{AlertStore, CreateOutcome};
 
 use crate::view::View;
 
@@ -16,17 +16,17 @@ const MAX_MESSAGE: usize = 4_096;
 pub(crate) async fn create<A: AlertStore>(
     alerts: &A,
     request: &Request,
-) -> Result<Answer, Failure> {
+) -> Result<Response, ApiError> {
     let none = || Problem::not_found("Device");
-    let body = body::object_or_nothing(request)?;
-    let fields = Fields::of(&body);
-    let severity = fields.word("severity", Severity::parse, "info, warning, critical")?;
+    let body = body::parse_optional_object(request)?;
+    let fields = Fields::new(&body);
+    let severity = fields.one_of("severity", Severity::parse, "info, warning, critical")?;
     let alert = Alert {
         alert_id: new_id(request.now),
         device_id: request.device_id().ok_or_else(none)?,
-        alert_type: fields.text("alert_type", 1..=MAX_TYPE)?.unwrap_or("general").to_owned(),
+        alert_type: fields.string("alert_type", 1..=MAX_TYPE)?.unwrap_or("general").to_owned(),
         severity: severity.unwrap_or(Severity::Info),
-        message: fields.text("message", 0..=MAX_MESSAGE)?.unwrap_or_default().to_owned(),
+        message: fields.string("message", 0..=MAX_MESSAGE)?.unwrap_or_default().to_owned(),
         acknowledged: false,
         acknowledged_at: None,
         acknowledged_by: None,
@@ -36,11 +36,11 @@ pub(crate) async fn create<A: AlertStore>(
     };
     let key = idempotency::key(request)?;
     match alerts.open(&alert, key.as_ref()).await? {
-        Made::New => Answer::created(&View::new(alert)),
-        Made::NoDevice => Err(none().into()),
-        Made::Already(first) if said(&first) == said(&alert) => {
+        CreateOutcome::Created => Response::created(&View::new(alert)),
+        CreateOutcome::DeviceNotFound => Err(none().into()),
+        CreateOutcome::AlreadyExists(first) if client_fields(&first) == client_fields(&alert) => {
             // As it was answered first: what has happened to it since is another answer.
-            Answer::created(&View::new(Alert {
+            Response::created(&View::new(Alert {
                 acknowledged: false,
                 acknowledged_at: None,
                 acknowledged_by: None,
@@ -48,11 +48,11 @@ pub(crate) async fn create<A: AlertStore>(
                 ..first
             }))
         }
-        Made::Already(_) => Err(idempotency::used_for_another().into()),
+        CreateOutcome::AlreadyExists(_) => Err(idempotency::key_reused().into()),
     }
 }
 
 /// What the client said of an alert.
-fn said(alert: &Alert) -> (&str, Severity, &str) {
+fn client_fields(alert: &Alert) -> (&str, Severity, &str) {
     (&alert.alert_type, alert.severity, &alert.message)
 }

@@ -8,18 +8,18 @@ mod view;
 
 use meter_http::route::Route;
 use meter_http::serve::Function;
-use meter_http::{Answer, Failure, Method, Request};
+use meter_http::{ApiError, Method, Request, Response};
 use meter_store::{AlertStore, MetricStore, RuleStore};
 
 /// What this function answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
     /// A device's alerts.
-    OfDevice,
+    ListDeviceAlerts,
     /// Raises an alert.
     Create,
     /// The fleet's alerts.
-    OfFleet,
+    ListAlerts,
     /// Says that somebody has seen it.
     Acknowledge,
     /// The alert rules.
@@ -38,9 +38,9 @@ pub enum Endpoint {
 
 /// The routes of this function.
 pub const ROUTES: &[Route<Endpoint>] = &[
-    Route::new(Method::GET, "/api/devices/{device_id}/alerts", Endpoint::OfDevice),
+    Route::new(Method::GET, "/api/devices/{device_id}/alerts", Endpoint::ListDeviceAlerts),
     Route::new(Method::POST, "/api/devices/{device_id}/alerts", Endpoint::Create),
-    Route::new(Method::GET, "/api/alerts", Endpoint::OfFleet),
+    Route::new(Method::GET, "/api/alerts", Endpoint::ListAlerts),
     Route::new(Method::POST, "/api/alerts/{alert_id}/acknowledge", Endpoint::Acknowledge),
     Route::new(Method::GET, "/api/alert-rules", Endpoint::ListRules),
     Route::new(Method::POST, "/api/alert-rules", Endpoint::CreateRule),
@@ -71,10 +71,10 @@ where
 {
     type Endpoint = Endpoint;
 
-    async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Answer, Failure> {
+    async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Response, ApiError> {
         match endpoint {
-            Endpoint::OfDevice => list::of_device(&self.alerts, request).await,
-            Endpoint::OfFleet => list::of_fleet(&self.alerts, request).await,
+            Endpoint::ListDeviceAlerts => list::list_for_device(&self.alerts, request).await,
+            Endpoint::ListAlerts => list::list_all(&self.alerts, request).await,
             Endpoint::Create => create::create(&self.alerts, request).await,
             Endpoint::Acknowledge => acknowledge::acknowledge(&self.alerts, request).await,
             Endpoint::ListRules => rules::list(&self.rules, request).await,

@@ -20,8 +20,11 @@ async fn server() -> Result<Server<impl Function>, Error> {
     let clients = Clients::from_environment().await;
     let alerts = Alerts {
         alerts: dynamodb::Alerts::new(&clients, &tables),
-        rules: dynamodb::Rules::new(&clients, &tables),
-        metrics: meter_runtime::metric_store::Metrics::new(&clients, &tables, &metrics).await?,
+        rules: dynamodb::AlertRules::new(&clients, &tables),
+        metrics: meter_runtime::metric_store::ConfiguredMetricStore::new(
+            &clients, &tables, &metrics,
+        )
+        .await?,
         hold_down_s: alerting.hold_down_s,
     };
     Ok(Server::new(alerts, Router::new(ROUTES)?, api))

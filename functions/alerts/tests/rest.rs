@@ -12,18 +12,24 @@ use meter_domain::time::Timestamp;
 use meter_http::route::Router;
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
-use meter_service::in_messages::InMessages;
+use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_store::{AlertStore, DeviceStore};
-use meter_testing::http::{Answered, Call, call, get, post};
-use meter_testing::memory::Memory;
+use meter_testing::http::{TestRequest, TestResponse, call, get, post};
+use meter_testing::memory::MemoryStores;
 use serde_json::{Map, Value, json};
 
 const NOW: &str = "2026-03-10T12:00:00Z";
 const LATER: &str = "2026-03-10T13:00:00Z";
 
 struct System {
-    memory: Memory,
-    server: Server<Alerts<Memory, Memory, InMessages<Memory, Memory, Memory>>>,
+    memory: MemoryStores,
+    server: Server<
+        Alerts<
+            MemoryStores,
+            MemoryStores,
+            MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
+        >,
+    >,
 }
 
 fn t(text: &str) -> Timestamp {
@@ -37,7 +43,7 @@ fn device_id(id: &str) -> DeviceId {
 impl System {
     /// With the devices `a` and `b`.
     async fn new(auth: Auth) -> Self {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         for id in ["a", "b"] {
             let device_id = device_id(id);
             let device = Device {
@@ -61,15 +67,15 @@ impl System {
         let function = Alerts {
             alerts: memory.clone(),
             rules: memory.clone(),
-            metrics: InMessages::of_one(&memory, 300),
+            metrics: MessageBackedMetricStore::of_one(&memory, 300),
             hold_down_s: 300,
         };
         let api = Api { auth, ..Api::default() };
         Self { memory, server: Server::new(function, Router::new(ROUTES).unwrap(), api) }
     }
 
-    async fn call(&self, call: Call) -> Answered {
-        call.to(&self.server).await
+    async fn call(&self, call: TestRequest) -> TestResponse {
+        call.send(&self.server).await
     }
 
     async fn raise(&self, id: &str, body: Value, at: &str) -> Value {
@@ -289,7 +295,7 @@ async fn who_has_seen_an_alert_is_known_by_the_token() {
 }
 
 /// A call of each route that the store must be asked for.
-fn calls() -> impl Iterator<Item = Call> {
+fn calls() -> impl Iterator<Item = TestRequest> {
     ROUTES.iter().map(|route| {
         let path = route
             .path

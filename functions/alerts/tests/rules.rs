@@ -5,19 +5,20 @@
 
 use alerts::{Alerts, ROUTES};
 use meter_domain::archive::Location;
-use meter_domain::id::{DeviceId, Mid};
+use meter_domain::id::{DeviceId, MessageId};
 use meter_domain::message::Category;
 use meter_domain::metric::MetricName;
-use meter_domain::parts::{Head, Part, Sample};
+use meter_domain::metric::Sample;
 use meter_domain::rule::MAX_RULES;
+use meter_domain::segments::{IndexEntry, MessageSegment};
 use meter_domain::time::Timestamp;
 use meter_http::route::Router;
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
-use meter_service::in_messages::InMessages;
+use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_store::MessageStore;
-use meter_testing::http::{Answered, Call, delete, get, post, put};
-use meter_testing::memory::{Memory, Operation};
+use meter_testing::http::{TestRequest, TestResponse, delete, get, post, put};
+use meter_testing::memory::{MemoryStores, Operation};
 use serde_json::{Value, json};
 
 const NOW: &str = "2026-03-10T12:00:00Z";
@@ -28,28 +29,34 @@ fn t(text: &str) -> Timestamp {
 }
 
 struct System {
-    memory: Memory,
-    server: Server<Alerts<Memory, Memory, InMessages<Memory, Memory, Memory>>>,
+    memory: MemoryStores,
+    server: Server<
+        Alerts<
+            MemoryStores,
+            MemoryStores,
+            MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
+        >,
+    >,
 }
 
 impl System {
     fn new() -> Self {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         let function = Alerts {
             alerts: memory.clone(),
             rules: memory.clone(),
-            metrics: InMessages::of_one(&memory, 300),
+            metrics: MessageBackedMetricStore::of_one(&memory, 300),
             hold_down_s: 60,
         };
         let api = Api { auth: Auth::None, ..Api::default() };
         Self { memory, server: Server::new(function, Router::new(ROUTES).unwrap(), api) }
     }
 
-    async fn call(&self, call: Call) -> Answered {
-        call.to(&self.server).await
+    async fn call(&self, call: TestRequest) -> TestResponse {
+        call.send(&self.server).await
     }
 
-    async fn create(&self, rule: &Value) -> Answered {
+    async fn create(&self, rule: &Value) -> TestResponse {
         let answered = self.call(post("/api/alert-rules").json(rule).at(NOW)).await;
         assert_eq!(answered.status, 201, "{}", answered.text());
         answered
@@ -58,26 +65,31 @@ impl System {
     /// A point a second of `x` of device `m`, from noon on.
     async fn record(&self, values: &[f64]) {
         let location = Location { object: "o".to_owned(), member: None };
-        let parts = values.iter().enumerate().map(|(n, value)| {
+        let segments = values.iter().enumerate().map(|(n, value)| {
             let time = t(NOW).plus_seconds(n as i64);
             let (category, received_at) = (Category::Telemetry, time);
-            Part {
+            MessageSegment {
                 device_id: DeviceId::parse("m").unwrap(),
-                mid: Mid::of("t", &n.to_be_bytes()),
+                message_id: MessageId::of("t", &n.to_be_bytes()),
                 ts: time,
-                head: Some(Head { category, received_at, size: 1, location: location.clone() }),
-                claim_ts: time,
+                index_entry: Some(IndexEntry {
+                    category,
+                    received_at,
+                    size: 1,
+                    location: location.clone(),
+                }),
+                envelope_ts: time,
                 samples: vec![Sample {
                     metric: MetricName::parse("x").unwrap(),
                     time,
-                    ordinal: 0,
+                    sample_index: 0,
                     value: *value,
                     unit: None,
                 }],
                 ttl: None,
             }
         });
-        MessageStore::put(&self.memory, &parts.collect::<Vec<_>>()).await.unwrap();
+        MessageStore::put(&self.memory, &segments.collect::<Vec<_>>()).await.unwrap();
     }
 }
 
@@ -86,7 +98,7 @@ fn hot() -> Value {
         "scope": {"device_type": "meter"}, "severity": "critical", "message": "{metric} is {value}", "notify": false})
 }
 
-fn path(rule: &Answered) -> String {
+fn path(rule: &TestResponse) -> String {
     format!("/api/alert-rules/{}", rule.json()["rule_id"].as_str().unwrap())
 }
 
@@ -243,8 +255,8 @@ async fn a_test_says_when_there_would_have_been_an_alert() {
     assert_eq!((&got["stop"], &got["stopped_at"]), (&json!(LATER), &json!(null)));
     let body =
         json!({"device_id": "m", "start": "2026-03-10T12:00:04Z", "stop": "2026-03-10T12:00:05Z"});
-    let part = system.call(test(body)).await.json();
-    assert_eq!((&part["events"], &part["points"]), (&json!([]), &json!(1)));
+    let segment = system.call(test(body)).await.json();
+    assert_eq!((&segment["events"], &segment["points"]), (&json!([]), &json!(1)));
     for (body, field) in [
         (json!({}), "device_id"),
         (json!({"device_id": "a b"}), "device_id"),

@@ -1,14 +1,14 @@
 //! The configuration in force: what accepted `update_config` commands and `PUT …/config` made it.
 
-use meter_domain::state::Rules;
+use meter_domain::state::DevicePolicy;
 use meter_http::body;
-use meter_http::{Answer, Failure, Problem, Request};
-use meter_service::reporting;
+use meter_http::{ApiError, Problem, Request, Response};
+use meter_service::report_interval;
 use meter_store::{DeviceStore, StateStore};
 use serde_json::{Map, Value};
 
 use crate::registry::change;
-use crate::{known, no_device};
+use crate::{device_not_found, require_device_id};
 
 /// The largest configuration, in bytes of JSON.
 const MAX_CONFIG_BYTES: usize = 100 * 1024;
@@ -17,29 +17,29 @@ const MAX_CONFIG_BYTES: usize = 100 * 1024;
 pub(crate) async fn get<D: DeviceStore>(
     registry: &D,
     request: &Request,
-) -> Result<Answer, Failure> {
-    let id = known(request)?;
-    let device = registry.get(&id).await?.ok_or_else(no_device)?;
-    Answer::ok(&device.config)
+) -> Result<Response, ApiError> {
+    let id = require_device_id(request)?;
+    let device = registry.get(&id).await?.ok_or_else(device_not_found)?;
+    Response::ok(&device.config)
 }
 
 /// Merges into the stored configuration, key by key; sends no command.
 pub(crate) async fn put<D, S>(
     registry: &D,
     states: &S,
-    rules: &Rules,
+    policy: &DevicePolicy,
     request: &Request,
-) -> Result<Answer, Failure>
+) -> Result<Response, ApiError>
 where
     D: DeviceStore,
     S: StateStore,
 {
-    let id = known(request)?;
-    let body = body::object(request)?;
+    let id = require_device_id(request)?;
+    let body = body::parse_object(request)?;
     let device =
         change(registry, &id, request.now, |device| merge(&mut device.config, &body)).await?;
-    reporting::follow(states, registry, &id, request.now, rules).await?;
-    Answer::ok(&device.config)
+    report_interval::sync(states, registry, &id, request.now, policy).await?;
+    Response::ok(&device.config)
 }
 
 /// `null` takes a key away, as in RFC 7396; other values replace what was there, whole.

@@ -9,13 +9,13 @@ mod registry;
 mod telemetry;
 
 use meter_domain::id::DeviceId;
-use meter_domain::state::Rules;
-use meter_http::route::{Access, Route};
+use meter_domain::state::DevicePolicy;
+use meter_http::route::{Route, RouteAuth};
 use meter_http::serve::Function;
-use meter_http::{Answer, Failure, Method, Problem, Request};
+use meter_http::{ApiError, Method, Problem, Request, Response};
 use meter_service::outbox::Outbox;
 use meter_store::{
-    AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, DeviceStore, MessageStore,
+    AlertStore, Archive, ArchiveListing, CommandPublisher, CommandStore, DeviceStore, MessageStore,
     MetricStore, Notifier, QuarantineStore, RollupStore, StateStore,
 };
 
@@ -89,7 +89,7 @@ pub const ROUTES: &[Route<Endpoint>] = &[
 const _: () = {
     let mut i = 0;
     while i < ROUTES.len() {
-        assert!(matches!(ROUTES[i].access, Access::Scoped));
+        assert!(matches!(ROUTES[i].auth, RouteAuth::Scoped));
         i += 1;
     }
 };
@@ -106,7 +106,7 @@ pub struct Devices<S, A, C, D, P, M, O, T> {
     /// The archive's objects.
     pub archive: O,
     /// What holds for devices.
-    pub rules: Rules,
+    pub policy: DevicePolicy,
     /// Seconds until a command expires.
     pub command_timeout_s: u32,
 }
@@ -119,26 +119,26 @@ where
     D: DeviceStore,
     P: CommandPublisher + Notifier,
     M: MessageStore + QuarantineStore + RollupStore,
-    O: Archive + ArchiveKeys,
+    O: Archive + ArchiveListing,
     T: MetricStore,
 {
     type Endpoint = Endpoint;
 
-    async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Answer, Failure> {
-        let Self { outbox, messages, metrics, archive, rules, command_timeout_s } = self;
+    async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Response, ApiError> {
+        let Self { outbox, messages, metrics, archive, policy, command_timeout_s } = self;
         let Outbox { states, commands, registry, .. } = outbox;
-        let said = (messages, archive);
+        let storage = (messages, archive);
         match endpoint {
             Endpoint::ListDevices => registry::list(registry, states, request).await,
-            Endpoint::CreateDevice => registry::create(outbox, said, rules, request).await,
+            Endpoint::CreateDevice => registry::create(outbox, storage, policy, request).await,
             Endpoint::GetDevice => registry::get(registry, states, request).await,
             Endpoint::UpdateDevice => registry::update(registry, states, request).await,
-            Endpoint::DeleteDevice => registry::delete(outbox, said, rules, request).await,
-            Endpoint::Heartbeat => presence::heartbeat(outbox, rules, request).await,
+            Endpoint::DeleteDevice => registry::delete(outbox, storage, policy, request).await,
+            Endpoint::Heartbeat => presence::heartbeat(outbox, policy, request).await,
             Endpoint::GetStatus => presence::get(states, request).await,
-            Endpoint::PutStatus => presence::put(outbox, rules, request).await,
+            Endpoint::PutStatus => presence::put(outbox, policy, request).await,
             Endpoint::GetConfig => config::get(registry, request).await,
-            Endpoint::PutConfig => config::put(registry, states, rules, request).await,
+            Endpoint::PutConfig => config::put(registry, states, policy, request).await,
             Endpoint::ListMetrics => telemetry::metrics::list(metrics, request).await,
             Endpoint::LatestMetrics => telemetry::metrics::latest(states, request).await,
             Endpoint::ListRawData => telemetry::raw_data::list(messages, archive, request).await,
@@ -149,17 +149,17 @@ where
             }
             Endpoint::ListCommands => commands::list(commands, request).await,
             Endpoint::CreateCommand => commands::create(outbox, *command_timeout_s, request).await,
-            Endpoint::AcknowledgeCommand => commands::acknowledge(outbox, rules, request).await,
+            Endpoint::AcknowledgeCommand => commands::acknowledge(outbox, policy, request).await,
         }
     }
 }
 
 /// The device that the path names, where an unknown one is 404.
-fn known(request: &Request) -> Result<DeviceId, Problem> {
-    request.device_id().ok_or_else(no_device)
+fn require_device_id(request: &Request) -> Result<DeviceId, Problem> {
+    request.device_id().ok_or_else(device_not_found)
 }
 
 /// 404: no such device.
-fn no_device() -> Problem {
+fn device_not_found() -> Problem {
     Problem::not_found("Device")
 }

@@ -2,8 +2,8 @@ use std::process::ExitCode;
 
 use devices::{Devices, ROUTES};
 use meter_aws::settings::{ArchiveBucket, Tables};
-use meter_aws::{Bucket, Clients, dynamodb};
-use meter_domain::state::Rules;
+use meter_aws::{Clients, S3Archive, dynamodb};
+use meter_domain::state::DevicePolicy;
 use meter_http::route::Router;
 use meter_http::serve::{Function, Server};
 use meter_http::settings::Api;
@@ -23,9 +23,15 @@ async fn server() -> Result<Server<impl Function>, Error> {
     let devices = Devices {
         outbox: meter_runtime::outbox(&clients, &tables, &alerting),
         messages: dynamodb::Messages::new(&clients, &tables),
-        metrics: meter_runtime::metric_store::Metrics::new(&clients, &tables, &metrics).await?,
-        archive: Bucket::new(&clients, bucket.name),
-        rules: alerting.extend(Rules { rollup_gap_s: metrics.rollup_gap_s(), ..presence.rules() }),
+        metrics: meter_runtime::metric_store::ConfiguredMetricStore::new(
+            &clients, &tables, &metrics,
+        )
+        .await?,
+        archive: S3Archive::new(&clients, bucket.name),
+        policy: alerting.extend_policy(DevicePolicy {
+            rollup_gap_s: metrics.rollup_gap_s(),
+            ..presence.device_policy()
+        }),
         command_timeout_s: commands.timeout_s,
     };
     Ok(Server::new(devices, Router::new(ROUTES)?, api))

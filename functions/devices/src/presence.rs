@@ -1,16 +1,16 @@
 //! Whether a device is there: its heartbeat over HTTP, and an operator's word.
 
 use meter_domain::id::DeviceId;
-use meter_domain::state::{Connection, DeviceState, Rules};
+use meter_domain::state::{Connection, DevicePolicy, DeviceState};
 use meter_http::body::{self, Fields};
-use meter_http::{Answer, Failure, Request};
-use meter_service::lock;
+use meter_http::{ApiError, Request, Response};
+use meter_service::optimistic_update;
 use meter_service::outbox::Outbox;
 use meter_store::{AlertStore, CommandPublisher, CommandStore, DeviceStore, Notifier, StateStore};
 use serde_json::json;
 
 use crate::registry::View;
-use crate::{known, no_device};
+use crate::{device_not_found, require_device_id};
 
 /// The longest `fw_version`, in characters.
 const MAX_FW_VERSION: usize = 64;
@@ -18,9 +18,9 @@ const MAX_FW_VERSION: usize = 64;
 /// A sign of life over HTTP.
 pub(crate) async fn heartbeat<S, A, C, D, P>(
     outbox: &Outbox<S, A, C, D, P>,
-    rules: &Rules,
+    policy: &DevicePolicy,
     request: &Request,
-) -> Result<Answer, Failure>
+) -> Result<Response, ApiError>
 where
     S: StateStore,
     A: AlertStore,
@@ -28,19 +28,22 @@ where
     D: DeviceStore,
     P: CommandPublisher + Notifier,
 {
-    let id = known(request)?;
-    registered(&outbox.states, &id).await?;
-    let hear = |state: &mut DeviceState| state.heard(request.now, rules);
-    let state = lock::change_state(&outbox.states, &id, hear).await?;
-    outbox.settle(state, request.now, rules).await?;
-    Answer::ok(&json!({"message": "Heartbeat received"}))
+    let id = require_device_id(request)?;
+    require_registered(&outbox.states, &id).await?;
+    let hear = |state: &mut DeviceState| state.record_activity(request.now, policy);
+    let state = optimistic_update::update_state(&outbox.states, &id, hear).await?;
+    outbox.dispatch_due_effects(state, request.now, policy).await?;
+    Response::ok(&json!({"message": "Heartbeat received"}))
 }
 
 /// Whether a device is connected.
-pub(crate) async fn get<S: StateStore>(states: &S, request: &Request) -> Result<Answer, Failure> {
-    let id = known(request)?;
-    let state = registered(states, &id).await?;
-    Answer::ok(&json!({
+pub(crate) async fn get<S: StateStore>(
+    states: &S,
+    request: &Request,
+) -> Result<Response, ApiError> {
+    let id = require_device_id(request)?;
+    let state = require_registered(states, &id).await?;
+    Response::ok(&json!({
         "device_id": id,
         "connection_status": state.presence.connection,
         "last_seen": state.presence.last_seen,
@@ -51,9 +54,9 @@ pub(crate) async fn get<S: StateStore>(states: &S, request: &Request) -> Result<
 /// An operator's word on whether a device is connected, and on its firmware.
 pub(crate) async fn put<S, A, C, D, P>(
     outbox: &Outbox<S, A, C, D, P>,
-    rules: &Rules,
+    policy: &DevicePolicy,
     request: &Request,
-) -> Result<Answer, Failure>
+) -> Result<Response, ApiError>
 where
     S: StateStore,
     A: AlertStore,
@@ -62,28 +65,31 @@ where
     P: CommandPublisher + Notifier,
 {
     const NAME: &str = "connection_status";
-    let id = known(request)?;
-    let body = body::object(request)?;
-    let fields = Fields::of(&body);
+    let id = require_device_id(request)?;
+    let body = body::parse_object(request)?;
+    let fields = Fields::new(&body);
     let connection = fields
-        .word(NAME, Connection::parse, "online, offline, unknown")?
-        .ok_or_else(|| fields.wrong(NAME, "is missing"))?;
-    let fw_version = fields.text("fw_version", 1..=MAX_FW_VERSION)?;
-    let device = outbox.registry.get(&id).await?.ok_or_else(no_device)?;
-    let state = lock::change_state(&outbox.states, &id, |state| {
-        state.override_connection(connection, fw_version.map(str::to_owned), request.now, rules);
+        .one_of(NAME, Connection::parse, "online, offline, unknown")?
+        .ok_or_else(|| fields.invalid(NAME, "is missing"))?;
+    let fw_version = fields.string("fw_version", 1..=MAX_FW_VERSION)?;
+    let device = outbox.registry.get(&id).await?.ok_or_else(device_not_found)?;
+    let state = optimistic_update::update_state(&outbox.states, &id, |state| {
+        state.override_connection(connection, fw_version.map(str::to_owned), request.now, policy);
     })
     .await?;
-    let answer = Answer::ok(&View::new(device, Some(&state)))?.with_etag();
-    outbox.settle(state, request.now, rules).await?;
-    Ok(answer)
+    let response = Response::ok(&View::new(device, Some(&state)))?.with_etag();
+    outbox.dispatch_due_effects(state, request.now, policy).await?;
+    Ok(response)
 }
 
 /// The state of a registered device, which says itself whether it is registered: one read.
-async fn registered<S: StateStore>(states: &S, id: &DeviceId) -> Result<DeviceState, Failure> {
-    let state = lock::read_state(states, id).await?;
+async fn require_registered<S: StateStore>(
+    states: &S,
+    id: &DeviceId,
+) -> Result<DeviceState, ApiError> {
+    let state = optimistic_update::read_state(states, id).await?;
     match state.registered {
         true => Ok(state),
-        false => Err(no_device().into()),
+        false => Err(device_not_found().into()),
     }
 }

@@ -4,23 +4,23 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ingest::batch::{Choices, Ingest};
+use ingest::batch::{Ingest, IngestConfig};
 use ingest::event::Delivery;
 use meter_domain::alert::Severity;
 use meter_domain::archive::Layout;
 use meter_domain::device::{Device, DeviceStatus};
 use meter_domain::id::{DeviceId, new_id};
-use meter_domain::message::Received;
+use meter_domain::message::ReceivedMessage;
 use meter_domain::metric::MetricName;
 use meter_domain::rule::{Condition, Limits, Operator, Rule, Scope};
-use meter_domain::state::Rules;
+use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
-use meter_service::in_messages::InMessages;
-use meter_service::lock;
+use meter_service::message_backed_metrics::MessageBackedMetricStore;
+use meter_service::optimistic_update;
 use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
 use meter_store::{DeviceStore, RuleStore};
-use meter_testing::memory::{Memory, Operation};
+use meter_testing::memory::{MemoryStores, Operation};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde_json::json;
@@ -64,7 +64,7 @@ struct Run {
 }
 
 async fn measure(rules: usize) -> Result<Run> {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     let begin = Timestamp::parse("2026-03-01T12:00:00Z")?;
     for device in 0..DEVICES {
         register(&memory, device, begin).await?;
@@ -72,9 +72,9 @@ async fn measure(rules: usize) -> Result<Run> {
     for n in 0..rules {
         RuleStore::create(&memory, &rule(n, begin)?).await?;
     }
-    let choices = Choices {
+    let choices = IngestConfig {
         layout: Layout::Batch,
-        rules: Rules::default(),
+        policy: DevicePolicy::default(),
         ttl_days: None,
         require_registration: false,
     };
@@ -83,7 +83,7 @@ async fn measure(rules: usize) -> Result<Run> {
     let ingest = Ingest::new(
         memory.clone(),
         memory.clone(),
-        InMessages::of_one(&memory, 300),
+        MessageBackedMetricStore::of_one(&memory, 300),
         outbox,
         cache,
         choices,
@@ -117,7 +117,7 @@ fn id(device: usize) -> Result<DeviceId> {
     DeviceId::parse(&format!("meter-{device}")).context("a device id")
 }
 
-async fn register(memory: &Memory, device: usize, at: Timestamp) -> Result<()> {
+async fn register(memory: &MemoryStores, device: usize, at: Timestamp) -> Result<()> {
     let device = Device {
         id: new_id(at),
         device_id: id(device)?,
@@ -134,8 +134,8 @@ async fn register(memory: &Memory, device: usize, at: Timestamp) -> Result<()> {
         updated_at: at,
         revision: 1,
     };
-    let mut state = lock::read_state(memory, &device.device_id).await?;
-    state.register(at, &Rules::default());
+    let mut state = optimistic_update::read_state(memory, &device.device_id).await?;
+    state.register(at, &DevicePolicy::default());
     state.device_type.clone_from(&device.device_type);
     Ok(DeviceStore::create(memory, &device, &state).await?)
 }
@@ -174,10 +174,10 @@ fn delivery(batch: usize, n: usize, received_at: Timestamp) -> Delivery {
         .collect();
     let payload = json!({"v": 2, "device_id": name, "ts": ts, "seq": seq, "boot": 1, "msg_type": "telemetry",
         "measurements": measurements});
-    let received = Received {
+    let received = ReceivedMessage {
         topic: format!("iot/{name}/telemetry"),
         payload: payload.to_string().into(),
         received_at,
     };
-    Delivery { id: n.to_string(), received, damage: None }
+    Delivery { id: n.to_string(), received, parse_error: None }
 }

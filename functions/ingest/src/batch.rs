@@ -12,29 +12,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use futures::StreamExt;
-use meter_domain::archive::{self, Layout, Location, Object};
-use meter_domain::id::{DeviceId, Mid};
-use meter_domain::message::{Measurement, Message, Received, Unreadable};
-use meter_domain::parts;
-use meter_domain::parts::Part;
+use meter_domain::archive::{self, ArchiveObject, Layout, Location};
+use meter_domain::id::{DeviceId, MessageId};
+use meter_domain::message::{Message, ParseError, ReceivedMessage};
+use meter_domain::metric::Sample;
 use meter_domain::rule::RuleSet;
-use meter_domain::state::{DeviceState, Rules};
+use meter_domain::segments;
+use meter_domain::segments::MessageSegment;
+use meter_domain::state::{DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
-use meter_service::lock;
+use meter_service::optimistic_update;
 use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
+use meter_store::error_chain;
 use meter_store::retry;
-use meter_store::with_causes;
 use meter_store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, IngestProgress, MessageStore,
-    MetricStore, Notifier, ProgressStore, QuarantineStore, Quarantined, RuleStore, StateStore,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, IngestLag, IngestLagStore,
+    MessageStore, MetricStore, Notifier, QuarantineEntry, QuarantineStore, RuleStore, StateStore,
     StoreError, WriteError,
 };
 use uuid::Uuid;
 
-pub use self::counts::Counts;
-use self::counts::Run;
-use self::messages::{Batch, DeviceWork, TooManyAnswered, take_excess};
+pub use self::counts::BatchCounts;
+use self::counts::BatchProgress;
+use self::messages::{Batch, DeviceBatch, TooManyAcknowledgements, take_excess_acknowledgements};
 use crate::event::Delivery;
 
 /// Calls to one store under way at once.
@@ -43,15 +44,15 @@ const CONCURRENCY: usize = 16;
 const DAY_SECONDS: i64 = 24 * 3600;
 
 /// How often, at most, a process notes its progress, in seconds.
-const PROGRESS_INTERVAL_S: i64 = 10;
+const LAG_REPORT_INTERVAL_S: i64 = 10;
 
 /// What an operator may choose.
 #[derive(Debug, Clone)]
-pub struct Choices {
+pub struct IngestConfig {
     /// How the archive is laid out.
     pub layout: Layout,
     /// What holds for devices.
-    pub rules: Rules,
+    pub policy: DevicePolicy,
     /// Days until the store may forget a message; none: never.
     pub ttl_days: Option<u32>,
     /// Whether messages of devices that are not registered go to quarantine.
@@ -66,22 +67,22 @@ pub struct Ingest<O, M, T, S, A, C, D, P, R> {
     metrics: T,
     outbox: Outbox<S, A, C, D, P>,
     alert_rules: RuleCache<R>,
-    choices: Choices,
+    config: IngestConfig,
     /// This process, in its notes of progress.
-    process: Uuid,
+    process_id: Uuid,
     /// When progress was last noted, in seconds since the epoch.
-    noted_at: AtomicI64,
+    lag_reported_at: AtomicI64,
     /// How old the oldest message was that was handled since then, in seconds.
     lag_s: AtomicU32,
 }
 
 /// What became of a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct BatchReport {
     /// The deliveries that must come again, by index.
     pub failed: BTreeSet<usize>,
     /// For the operator.
-    pub counts: Counts,
+    pub counts: BatchCounts,
 }
 
 impl<O, M, T, S, A, C, D, P, R> Ingest<O, M, T, S, A, C, D, P, R>
@@ -89,7 +90,7 @@ where
     O: Archive,
     M: MessageStore + QuarantineStore,
     T: MetricStore,
-    S: StateStore + ProgressStore,
+    S: StateStore + IngestLagStore,
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
@@ -104,7 +105,7 @@ where
         metrics: T,
         outbox: Outbox<S, A, C, D, P>,
         alert_rules: RuleCache<R>,
-        choices: Choices,
+        config: IngestConfig,
     ) -> Self {
         Self {
             archive,
@@ -112,54 +113,57 @@ where
             metrics,
             outbox,
             alert_rules,
-            choices,
-            process: Uuid::new_v4(),
-            noted_at: AtomicI64::new(i64::MIN),
+            config,
+            process_id: Uuid::new_v4(),
+            lag_reported_at: AtomicI64::new(i64::MIN),
             lag_s: AtomicU32::new(0),
         }
     }
 
     /// Handles a batch; `now` is the clock.
-    pub async fn handle(&self, deliveries: &[Delivery], now: Timestamp) -> Outcome {
-        let mut batch = Batch::read(deliveries);
-        let mut run = Run::default();
+    pub async fn handle(&self, deliveries: &[Delivery], now: Timestamp) -> BatchReport {
+        let mut batch = Batch::parse(deliveries);
+        let mut run = BatchProgress::default();
         run.counts.received = deliveries.len();
-        run.counts.doubled = deliveries.len() - batch.readable.len() - batch.unreadable.len();
+        run.counts.redelivered = deliveries.len() - batch.messages.len() - batch.rejected.len();
 
         let states = match self.outbox.states.get_many(&batch.devices()).await {
             Ok(states) => states,
             Err(error) => {
-                run.fail("reading device states", batch.readable.keys().copied(), &error);
-                batch.readable.clear();
+                run.fail("reading device states", batch.messages.keys().copied(), &error);
+                batch.messages.clear();
                 HashMap::new()
             }
         };
         let registered = |id: &DeviceId| states.get(id).is_some_and(|state| state.registered);
-        let strangers = batch.readable.values().filter(|m| !registered(&m.device_id));
-        let strangers: Vec<Mid> = strangers.map(|m| m.mid).collect();
-        run.counts.unregistered = strangers.len();
-        if self.choices.require_registration {
-            for mid in strangers {
-                if let Some(message) = batch.readable.remove(&mid) {
-                    batch.unreadable.insert(mid, (message.received, Unreadable::NotRegistered));
+        let unregistered_messages = batch.messages.values().filter(|m| !registered(&m.device_id));
+        let unregistered_messages: Vec<MessageId> =
+            unregistered_messages.map(|m| m.message_id).collect();
+        run.counts.unregistered = unregistered_messages.len();
+        if self.config.require_registration {
+            for message_id in unregistered_messages {
+                if let Some(message) = batch.messages.remove(&message_id) {
+                    batch
+                        .rejected
+                        .insert(message_id, (message.received, ParseError::UnregisteredDevice));
                 }
             }
         }
 
         let (quarantined, stored) = futures::join!(
-            self.quarantine(&batch.unreadable),
-            self.store(&batch.readable, &batch.echoes, states, now)
+            self.quarantine(&batch.rejected),
+            self.store(&batch.messages, &batch.redeliveries, states, now)
         );
         run.merge(quarantined);
         run.merge(stored);
         if run.counts.stored + run.counts.quarantined > 0 {
             // In a box, or the futures here are nested deeper than the compiler goes.
-            Box::pin(self.note_progress(deliveries, now)).await;
+            Box::pin(self.report_lag(deliveries, now)).await;
         }
 
-        let mut outcome = Outcome::default();
-        for mid in &run.failed {
-            outcome.failed.extend(batch.deliveries.get(mid).into_iter().flatten());
+        let mut outcome = BatchReport::default();
+        for message_id in &run.failed {
+            outcome.failed.extend(batch.deliveries.get(message_id).into_iter().flatten());
         }
         run.counts.failed = outcome.failed.len();
         outcome.counts = run.counts;
@@ -167,63 +171,68 @@ where
     }
 
     /// Says now and then how far behind ingest is, for the watchdog. Nothing depends on one such note.
-    async fn note_progress(&self, deliveries: &[Delivery], now: Timestamp) {
+    async fn report_lag(&self, deliveries: &[Delivery], now: Timestamp) {
         let oldest = deliveries.iter().map(|delivery| delivery.received.received_at).min();
         let lag_s = oldest.map_or(0, |oldest| now.as_seconds() - oldest.as_seconds());
         self.lag_s.fetch_max(u32::try_from(lag_s.max(0)).unwrap_or(u32::MAX), Ordering::Relaxed);
-        let noted_at = self.noted_at.load(Ordering::Relaxed);
-        if now.as_seconds() < noted_at.saturating_add(PROGRESS_INTERVAL_S) {
+        let lag_reported_at = self.lag_reported_at.load(Ordering::Relaxed);
+        if now.as_seconds() < lag_reported_at.saturating_add(LAG_REPORT_INTERVAL_S) {
             return;
         }
-        self.noted_at.store(now.as_seconds(), Ordering::Relaxed);
+        self.lag_reported_at.store(now.as_seconds(), Ordering::Relaxed);
         let lag_s = self.lag_s.swap(0, Ordering::Relaxed);
-        let progress = IngestProgress { by: self.process, at: now, lag_s };
-        if let Err(error) = self.outbox.states.note_progress(progress).await {
-            tracing::warn!(error = with_causes(&error), "progress was not noted");
+        let progress = IngestLag { process_id: self.process_id, reported_at: now, lag_s };
+        if let Err(error) = self.outbox.states.record_ingest_lag(progress).await {
+            tracing::warn!(error = error_chain(&error), "progress was not noted");
         }
     }
 
-    async fn quarantine(&self, unreadable: &BTreeMap<Mid, (Received, Unreadable)>) -> Run {
-        let mut run = Run::default();
-        if unreadable.is_empty() {
+    async fn quarantine(
+        &self,
+        rejected: &BTreeMap<MessageId, (ReceivedMessage, ParseError)>,
+    ) -> BatchProgress {
+        let mut run = BatchProgress::default();
+        if rejected.is_empty() {
             return run;
         }
-        for (mid, (received, reason)) in unreadable {
-            tracing::warn!(%mid, topic = shortened(&received.topic), %reason, "quarantined");
+        for (message_id, (received, reason)) in rejected {
+            tracing::warn!(message_id = %message_id, topic = truncate_topic(&received.topic), %reason, "quarantined");
         }
-        let lines: Vec<_> =
-            unreadable.iter().map(|(mid, (received, reason))| (*mid, received, reason)).collect();
-        let locations = self.put_objects(archive::pack_quarantine(&lines), &mut run).await;
-        let entries: Vec<_> = unreadable
+        let lines: Vec<_> = rejected
             .iter()
-            .filter_map(|(mid, (received, reason))| {
-                Some(Quarantined {
-                    mid: *mid,
+            .map(|(message_id, (received, reason))| (*message_id, received, reason))
+            .collect();
+        let locations = self.put_objects(archive::pack_quarantine(&lines), &mut run).await;
+        let entries: Vec<_> = rejected
+            .iter()
+            .filter_map(|(message_id, (received, reason))| {
+                Some(QuarantineEntry {
+                    message_id: *message_id,
                     topic: received.topic.clone(),
                     received_at: received.received_at,
                     reason: reason.to_string(),
                     size: received.payload.len() as u64,
-                    location: locations.get(mid)?.clone(),
+                    location: locations.get(message_id)?.clone(),
                 })
             })
             .collect();
         if let Err(error) = self.messages.put_quarantined(&entries).await {
             run.fail("indexing the quarantine", error.failed.iter().copied(), &error);
         }
-        run.counts.quarantined = unreadable.len() - run.failed.len();
+        run.counts.quarantined = rejected.len() - run.failed.len();
         run
     }
 
     async fn store(
         &self,
-        messages: &BTreeMap<Mid, Message>,
-        echoes: &[Message],
+        messages: &BTreeMap<MessageId, Message>,
+        redeliveries: &[Message],
         states: HashMap<DeviceId, DeviceState>,
         now: Timestamp,
-    ) -> Run {
-        let mut run = Run::default();
+    ) -> BatchProgress {
+        let mut run = BatchProgress::default();
         let all: Vec<&Message> = messages.values().collect();
-        let locations = self.put_objects(archive::pack(self.choices.layout, &all), &mut run).await;
+        let locations = self.put_objects(archive::pack(self.config.layout, &all), &mut run).await;
         let set = match self.rules_for(&states, now).await {
             Ok(set) => set,
             Err(error) => {
@@ -233,53 +242,61 @@ where
         };
 
         let mut devices: BTreeMap<&DeviceId, Vec<&Message>> = BTreeMap::new();
-        for message in all.into_iter().filter(|m| locations.contains_key(&m.mid)) {
+        for message in all.into_iter().filter(|m| locations.contains_key(&m.message_id)) {
             devices.entry(&message.device_id).or_default().push(message);
         }
         for messages in devices.values_mut() {
-            let excess = take_excess(messages);
+            let excess = take_excess_acknowledgements(messages);
             if !excess.is_empty() {
-                run.fail("settling answers", excess.into_iter(), &TooManyAnswered);
+                run.fail("settling answers", excess.into_iter(), &TooManyAcknowledgements);
             }
         }
-        let mut echoes_of: HashMap<&DeviceId, Vec<&Message>> = HashMap::new();
-        for echo in echoes.iter().filter(|m| {
-            messages.contains_key(&m.mid)
-                && locations.contains_key(&m.mid)
-                && !run.failed.contains(&m.mid)
+        let mut redeliveries_of: HashMap<&DeviceId, Vec<&Message>> = HashMap::new();
+        for redelivery in redeliveries.iter().filter(|m| {
+            messages.contains_key(&m.message_id)
+                && locations.contains_key(&m.message_id)
+                && !run.failed.contains(&m.message_id)
         }) {
-            echoes_of.entry(&echo.device_id).or_default().push(echo);
+            redeliveries_of.entry(&redelivery.device_id).or_default().push(redelivery);
         }
-        let mut work: Vec<DeviceWork<'_>> = devices
+        let mut work: Vec<DeviceBatch<'_>> = devices
             .into_iter()
             .map(|(id, messages)| {
-                let echoes = echoes_of.remove(id).unwrap_or_default();
+                let redeliveries = redeliveries_of.remove(id).unwrap_or_default();
                 let state = states.get(id);
-                DeviceWork::decide(state, id, (messages, echoes), &set, &self.choices.rules)
+                DeviceBatch::compute(state, id, (messages, redeliveries), &set, &self.config.policy)
             })
             .collect();
 
         // Who loses the lock of a device's state decides again from what the winner wrote.
-        for attempt in 0..retry::ATTEMPTS {
-            self.put_parts(&mut work, &locations, &mut run).await;
-            let lost = self.save_states(work, now, &mut run).await;
-            if lost.is_empty() {
+        for attempt in 0..retry::MAX_ATTEMPTS {
+            self.put_segments(&mut work, &locations, &mut run).await;
+            let conflicted = self.save_states(work, now, &mut run).await;
+            if conflicted.is_empty() {
                 run.counts.stored = messages.len() - run.failed.len();
                 return run;
             }
-            run.counts.conflicts += lost.len();
-            retry::pause(attempt).await;
-            work = self.read_again(lost, now, &mut run).await;
+            run.counts.conflicts += conflicted.len();
+            retry::wait(attempt).await;
+            work = self.reload(conflicted, now, &mut run).await;
         }
         for device in &work {
-            run.fail("writing a device's state", device.mids(), &lock::contended());
+            run.fail(
+                "writing a device's state",
+                device.message_ids(),
+                &optimistic_update::version_conflict_error(),
+            );
         }
         run.counts.stored = messages.len() - run.failed.len();
         run
     }
 
     /// Writes objects; where each message is whose object was written. The others have failed.
-    async fn put_objects(&self, objects: Vec<Object>, run: &mut Run) -> HashMap<Mid, Location> {
+    async fn put_objects(
+        &self,
+        objects: Vec<ArchiveObject>,
+        run: &mut BatchProgress,
+    ) -> HashMap<MessageId, Location> {
         let puts = objects.into_iter().map(|object| async move {
             let put = self.archive.put(&object.key, object.content_type, object.body).await;
             (object.entries, put)
@@ -291,7 +308,11 @@ where
             match put {
                 Ok(()) => locations.extend(entries),
                 Err(error) => {
-                    run.fail("writing the archive", entries.iter().map(|(mid, _)| *mid), &error);
+                    run.fail(
+                        "writing the archive",
+                        entries.iter().map(|(message_id, _)| *message_id),
+                        &error,
+                    );
                 }
             }
         }
@@ -301,43 +322,43 @@ where
     /// Writes the parts of all messages that are not written yet as they should be. What fails changes which metrics
     /// the device has room for, and so the parts of the other messages: they are written again. Each further round has
     /// a message less, so it ends.
-    async fn put_parts(
+    async fn put_segments(
         &self,
-        work: &mut [DeviceWork<'_>],
-        locations: &HashMap<Mid, Location>,
-        run: &mut Run,
+        work: &mut [DeviceBatch<'_>],
+        locations: &HashMap<MessageId, Location>,
+        run: &mut BatchProgress,
     ) {
         loop {
-            let mut all: Vec<Part> = Vec::new();
+            let mut all: Vec<MessageSegment> = Vec::new();
             let mut points = Vec::new();
-            for device in work.iter().filter(|device| !device.parts_written) {
+            for device in work.iter().filter(|device| !device.segments_written) {
                 for message in &device.messages {
-                    let Some(location) = locations.get(&message.mid) else { continue };
-                    let ttl = self.choices.ttl_days.map(|days| {
+                    let Some(location) = locations.get(&message.message_id) else { continue };
+                    let ttl = self.config.ttl_days.map(|days| {
                         message.received.received_at.as_seconds() + i64::from(days) * DAY_SECONDS
                     });
-                    let keep = |m: &Measurement| device.after.has_metric(&m.metric);
-                    if self.metrics.is_in_messages() {
-                        all.extend(parts::cut(message, location.clone(), ttl, keep));
+                    let keep = |m: &Sample| device.after.has_metric(&m.metric);
+                    if self.metrics.is_message_backed() {
+                        all.extend(segments::split(message, location.clone(), ttl, keep));
                     } else {
-                        all.push(parts::head(message, location.clone(), ttl));
-                        points.extend(parts::points(message, keep));
+                        all.push(segments::without_samples(message, location.clone(), ttl));
+                        points.extend(segments::points(message, keep));
                     }
                 }
             }
             if all.is_empty() {
                 return;
             }
-            let (parts, points) =
+            let (segments, points) =
                 futures::join!(self.messages.put(&all), self.metrics.put_points(&points));
             let mut failed = BTreeSet::new();
-            if let Err(error) = parts {
+            if let Err(error) = segments {
                 run.fail("writing messages", error.failed.iter().copied(), &error);
                 failed.extend(error.failed);
             }
             match points {
                 Ok(written) => {
-                    run.counts.too_late += written.too_late;
+                    run.counts.outside_retention += written.outside_retention;
                     run.counts.superseded += written.superseded;
                 }
                 Err(error) => {
@@ -345,10 +366,10 @@ where
                     failed.extend(error.failed);
                 }
             }
-            for device in work.iter_mut().filter(|device| !device.parts_written) {
-                device.parts_written = true;
+            for device in work.iter_mut().filter(|device| !device.segments_written) {
+                device.segments_written = true;
                 // The state must not know what is not stored: its answer would be lost with a crash.
-                device.leave_out(&failed, &self.choices.rules);
+                device.exclude(&failed, &self.config.policy);
             }
         }
     }
@@ -356,17 +377,17 @@ where
     /// Writes the states and carries out what they ask for; answers those who lost the lock.
     async fn save_states<'a>(
         &self,
-        work: Vec<DeviceWork<'a>>,
+        work: Vec<DeviceBatch<'a>>,
         now: Timestamp,
-        run: &mut Run,
-    ) -> Vec<DeviceWork<'a>> {
+        run: &mut BatchProgress,
+    ) -> Vec<DeviceBatch<'a>> {
         let work: Vec<_> = work.into_iter().filter(|device| !device.messages.is_empty()).collect();
         if work.is_empty() {
             return work;
         }
-        let writes: Vec<_> = work.iter().map(DeviceWork::write).collect();
+        let writes: Vec<_> = work.iter().map(DeviceBatch::write).collect();
         let answers = self.outbox.states.save_many(&writes).await;
-        let mut lost = Vec::new();
+        let mut conflicted = Vec::new();
         let mut saved = Vec::new();
         for (device, answer) in work.into_iter().zip(answers) {
             match answer {
@@ -374,9 +395,9 @@ where
                     run.counts.add(&device.before, &device.after);
                     saved.push(device);
                 }
-                Err(WriteError::Conflict) => lost.push(device),
+                Err(WriteError::Conflict) => conflicted.push(device),
                 Err(WriteError::Store(error)) => {
-                    run.fail("writing a device's state", device.mids(), &error);
+                    run.fail("writing a device's state", device.message_ids(), &error);
                 }
             }
         }
@@ -384,51 +405,51 @@ where
             |device| async move {
                 let mut state = device.after.clone();
                 state.version += 1;
-                (device, self.outbox.settle(state, now, &self.choices.rules).await)
+                (device, self.outbox.dispatch_due_effects(state, now, &self.config.policy).await)
             },
         );
         let settled: Vec<_> =
             futures::stream::iter(settled).buffer_unordered(CONCURRENCY).collect().await;
         for (device, answer) in settled {
             if let Err(error) = answer {
-                run.fail("settling a device's outbox", device.mids(), &error);
+                run.fail("settling a device's outbox", device.message_ids(), &error);
             }
         }
-        lost
+        conflicted
     }
 
-    async fn read_again<'a>(
+    async fn reload<'a>(
         &self,
-        lost: Vec<DeviceWork<'a>>,
+        conflicted: Vec<DeviceBatch<'a>>,
         now: Timestamp,
-        run: &mut Run,
-    ) -> Vec<DeviceWork<'a>> {
-        let ids: Vec<_> = lost.iter().map(|device| device.before.device_id.clone()).collect();
+        run: &mut BatchProgress,
+    ) -> Vec<DeviceBatch<'a>> {
+        let ids: Vec<_> = conflicted.iter().map(|device| device.before.device_id.clone()).collect();
         let read = async {
             let states = self.outbox.states.get_many(&ids).await?;
             let set = self.rules_for(&states, now).await?;
             Ok::<_, StoreError>((states, set))
         };
         match read.await {
-            Ok((states, set)) => lost
+            Ok((states, set)) => conflicted
                 .into_iter()
                 .map(|device| {
                     let id = device.before.device_id.clone();
-                    let again = DeviceWork::decide(
+                    let again = DeviceBatch::compute(
                         states.get(&id),
                         &id,
-                        (device.messages, device.echoes),
+                        (device.messages, device.redeliveries),
                         &set,
-                        &self.choices.rules,
+                        &self.config.policy,
                     );
                     // Only when the winner admitted other metrics than we did must they be written again.
-                    let parts_written = again.has_metrics_of(&device.after);
-                    DeviceWork { parts_written, ..again }
+                    let segments_written = again.has_same_metrics(&device.after);
+                    DeviceBatch { segments_written, ..again }
                 })
                 .collect(),
             Err(error) => {
-                for device in &lost {
-                    run.fail("reading device states", device.mids(), &error);
+                for device in &conflicted {
+                    run.fail("reading device states", device.message_ids(), &error);
                 }
                 Vec::new()
             }
@@ -447,7 +468,7 @@ where
 }
 
 /// A topic for the log: a hostile one may be 64 KB.
-fn shortened(topic: &str) -> String {
+fn truncate_topic(topic: &str) -> String {
     topic.chars().take(200).collect()
 }
 

@@ -3,7 +3,7 @@
 use aws_lambda_events::event::sqs::SqsEvent;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use meter_domain::message::{Received, Unreadable};
+use meter_domain::message::{ParseError, ReceivedMessage};
 use meter_domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,32 +23,32 @@ pub struct Delivery {
     /// The queue's id of it; empty without a queue.
     pub id: String,
     /// What was received.
-    pub received: Received,
+    pub received: ReceivedMessage,
     /// Why it is not what a rule forwards; `received` then holds what there is.
-    pub damage: Option<Unreadable>,
+    pub parse_error: Option<ParseError>,
 }
 
 /// What the rules' SQL makes of a message (docs/adr/0001); an error action calls the
 /// payload by another name and has no time.
 #[derive(Deserialize)]
-struct Forwarded {
+struct ForwardedMessage {
     #[serde(alias = "base64OriginalPayload")]
     payload: String,
     topic: String,
     received_at: Option<i64>,
 }
 
-/// Reads an event. Nothing in it is refused: what is no message is a delivery with `damage`.
-pub fn read(event: &Value, now: Timestamp) -> (Source, Vec<Delivery>) {
+/// Reads an event. Nothing in it is refused: what is no message is a delivery with `parse_error`.
+pub fn parse(event: &Value, now: Timestamp) -> (Source, Vec<Delivery>) {
     let batch = event.get("Records").and_then(|_| SqsEvent::deserialize(event).ok());
     let Some(batch) = batch else {
-        return (Source::Rule, vec![delivery(String::new(), &event.to_string(), now)]);
+        return (Source::Rule, vec![parse_delivery(String::new(), &event.to_string(), now)]);
     };
     let deliveries = batch.records.into_iter().map(|record| {
         // The same at each redelivery, which `now` would not be.
         let sent = record.attributes.get("SentTimestamp").and_then(|ms| ms.parse().ok());
         let sent = sent.and_then(|ms| Timestamp::from_millis(ms).ok()).unwrap_or(now);
-        delivery(
+        parse_delivery(
             record.message_id.unwrap_or_default(),
             record.body.as_deref().unwrap_or_default(),
             sent,
@@ -57,23 +57,24 @@ pub fn read(event: &Value, now: Timestamp) -> (Source, Vec<Delivery>) {
     (Source::Queue, deliveries.collect())
 }
 
-fn delivery(id: String, body: &str, sent: Timestamp) -> Delivery {
-    match forwarded(body, sent) {
-        Ok(received) => Delivery { id, received, damage: None },
+fn parse_delivery(id: String, body: &str, sent: Timestamp) -> Delivery {
+    match parse_forwarded(body, sent) {
+        Ok(received) => Delivery { id, received, parse_error: None },
         Err(reason) => Delivery {
             id,
-            received: Received {
+            received: ReceivedMessage {
                 topic: String::new(),
                 payload: body.as_bytes().to_vec().into(),
                 received_at: sent,
             },
-            damage: Some(Unreadable::Delivery(reason)),
+            parse_error: Some(ParseError::MalformedDelivery(reason)),
         },
     }
 }
 
-fn forwarded(body: &str, sent: Timestamp) -> Result<Received, String> {
-    let forwarded: Forwarded = serde_json::from_str(body).map_err(|error| error.to_string())?;
+fn parse_forwarded(body: &str, sent: Timestamp) -> Result<ReceivedMessage, String> {
+    let forwarded: ForwardedMessage =
+        serde_json::from_str(body).map_err(|error| error.to_string())?;
     let payload = BASE64
         .decode(&forwarded.payload)
         .map_err(|error| format!("payload: is not base64: {error}"))?;
@@ -81,7 +82,7 @@ fn forwarded(body: &str, sent: Timestamp) -> Result<Received, String> {
         Some(ms) => Timestamp::from_millis(ms).map_err(|bad| format!("received_at: {bad}"))?,
         None => sent,
     };
-    Ok(Received { topic: forwarded.topic, payload: payload.into(), received_at })
+    Ok(ReceivedMessage { topic: forwarded.topic, payload: payload.into(), received_at })
 }
 
 #[cfg(test)]
@@ -99,9 +100,9 @@ mod tests {
         let body = json!({"payload": "e30=", "topic": "iot/a/hello", "received_at": 1_000, "principal": "p"});
         let record = json!({"messageId": "1", "body": body.to_string(), "attributes": {"SentTimestamp": "5"},
             "receiptHandle": "r", "md5OfBody": "x", "messageAttributes": {}, "eventSource": "aws:sqs"});
-        let (source, queued) = read(&json!({"Records": [record]}), now());
+        let (source, queued) = parse(&json!({"Records": [record]}), now());
         assert_eq!((source, queued[0].id.as_str()), (Source::Queue, "1"));
-        let (source, single) = read(&body, now());
+        let (source, single) = parse(&body, now());
         assert_eq!(source, Source::Rule);
         assert_eq!(single[0].received, queued[0].received);
         assert_eq!(single[0].received.payload.as_ref(), b"{}");
@@ -112,9 +113,9 @@ mod tests {
     fn an_object_of_an_error_action_is_read_too() {
         let body =
             json!({"base64OriginalPayload": "e30=", "topic": "iot/a/hello", "ruleName": "r"});
-        let (_, single) = read(&body, now());
+        let (_, single) = parse(&body, now());
         assert_eq!(single[0].received.received_at, now());
-        assert_eq!(single[0].damage, None);
+        assert_eq!(single[0].parse_error, None);
     }
 
     #[test]
@@ -128,9 +129,9 @@ mod tests {
         for (body, reason) in cases {
             let record =
                 json!({"messageId": "1", "body": body, "attributes": {"SentTimestamp": "5000"}});
-            let (_, deliveries) = read(&json!({"Records": [record]}), now());
-            let damage = deliveries[0].damage.as_ref().unwrap().to_string();
-            assert!(damage.starts_with(reason), "{damage}");
+            let (_, deliveries) = parse(&json!({"Records": [record]}), now());
+            let parse_error = deliveries[0].parse_error.as_ref().unwrap().to_string();
+            assert!(parse_error.starts_with(reason), "{parse_error}");
             assert_eq!(deliveries[0].received.payload, body.as_bytes());
             assert_eq!(deliveries[0].received.received_at, Timestamp::from_millis(5_000).unwrap());
         }

@@ -1,39 +1,39 @@
 //! MQTT messages to archive, metrics, state and alerts (docs/adr/0001, docs/adr/0003).
 //!
-//! [`event`] reads what the queue or the rule hands over, [`batch`] does the work, and [`respond`] says
+//! [`event`] reads what the queue or the rule hands over, [`batch`] does the work, and [`handle_event`] says
 //! which messages must come again.
 
 pub mod batch;
 pub mod event;
 
 use meter_domain::time::Timestamp;
-use meter_runtime::observe::{Metrics, Unit};
+use meter_runtime::observability::{Metrics, Unit};
 use meter_store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, MessageStore, MetricStore,
-    Notifier, ProgressStore, QuarantineStore, RuleStore, StateStore,
+    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, IngestLagStore, MessageStore,
+    MetricStore, Notifier, QuarantineStore, RuleStore, StateStore,
 };
 use serde_json::{Value, json};
 
-use self::batch::{Counts, Ingest};
+use self::batch::{BatchCounts, Ingest};
 use self::event::Source;
 
 /// Something in a message that was handed over alone could not be stored: the caller tries again.
 #[derive(Debug, thiserror::Error)]
 #[error("the message was not stored; the reason is in the log")]
-pub struct NotStored;
+pub struct BatchWriteError;
 
 /// Handles one invocation and answers what Lambda expects of an SQS event source that reports failures
 /// one by one.
-pub async fn respond<O, M, T, S, A, C, D, P, R>(
+pub async fn handle_event<O, M, T, S, A, C, D, P, R>(
     ingest: &Ingest<O, M, T, S, A, C, D, P, R>,
     event: &Value,
     now: Timestamp,
-) -> Result<Value, NotStored>
+) -> Result<Value, BatchWriteError>
 where
     O: Archive,
     M: MessageStore + QuarantineStore,
     T: MetricStore,
-    S: StateStore + ProgressStore,
+    S: StateStore + IngestLagStore,
     A: AlertStore,
     C: CommandStore,
     D: DeviceStore,
@@ -41,7 +41,7 @@ where
     R: RuleStore,
 {
     let started = std::time::Instant::now();
-    let (source, deliveries) = event::read(event, now);
+    let (source, deliveries) = event::parse(event, now);
     let outcome = ingest.handle(&deliveries, now).await;
     report(&outcome.counts, started.elapsed().as_secs_f64() * 1_000.0, now);
     match source {
@@ -54,13 +54,13 @@ where
             Ok(json!({"batchItemFailures": failures}))
         }
         Source::Rule if outcome.failed.is_empty() => Ok(json!({})),
-        Source::Rule => Err(NotStored),
+        Source::Rule => Err(BatchWriteError),
     }
 }
 
-fn report(counts: &Counts, duration_ms: f64, now: Timestamp) {
+fn report(counts: &BatchCounts, duration_ms: f64, now: Timestamp) {
     let mut metrics = Metrics::new("ingest");
-    for (name, n) in counts.named() {
+    for (name, n) in counts.metrics() {
         metrics.count(name, n);
     }
     metrics.add("BatchDuration", Unit::Milliseconds, duration_ms);

@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ingest::batch::{Choices, Ingest};
+use ingest::batch::{Ingest, IngestConfig};
 use ingest::event::Delivery;
 use meter_domain::archive::Layout;
 use meter_domain::id::DeviceId;
-use meter_domain::message::Received;
+use meter_domain::message::ReceivedMessage;
 use meter_domain::metric::{MetricName, Point};
-use meter_domain::state::Rules;
+use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
-use meter_service::in_messages::InMessages;
+use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_service::outbox::Outbox;
-use meter_service::points;
-use meter_service::replay::{Progress, Replay, Scope, Walk};
+use meter_service::point_reader;
+use meter_service::replay::{ArchiveCursor, Replay, ReplayProgress, ReplayScope};
 use meter_service::rule_cache::RuleCache;
 use meter_store::{Archive, PointQuery};
-use meter_testing::memory::Memory;
+use meter_testing::memory::MemoryStores;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -36,12 +36,12 @@ fn reading(device: usize, s: i64, value: i64) -> Delivery {
     let device = DEVICES[device];
     let payload = json!({"v": 2, "device_id": device, "ts": second(s), "seq": s, "msg_type": "telemetry",
         "measurements": [{"type": "pf", "val": value}, {"type": "pf", "val": value, "ts": second(s / 7 * 7)}]});
-    let received = Received {
+    let received = ReceivedMessage {
         topic: format!("iot/{device}/telemetry"),
         payload: payload.to_string().into(),
         received_at: second(s + 1),
     };
-    Delivery { id: String::new(), received, damage: None }
+    Delivery { id: String::new(), received, parse_error: None }
 }
 
 /// What is stored of a device.
@@ -52,7 +52,7 @@ struct Stored {
     messages: Vec<String>,
 }
 
-async fn stored(memory: &Memory) -> Result<Vec<Stored>> {
+async fn stored(memory: &MemoryStores) -> Result<Vec<Stored>> {
     let mut all = Vec::new();
     for device in DEVICES {
         let device_id = DeviceId::parse(device)?;
@@ -64,20 +64,26 @@ async fn stored(memory: &Memory) -> Result<Vec<Stored>> {
             after: None,
             limit: 100_000,
         };
-        let points = points::read(memory, &query).await?.points;
-        let heads = memory.parts(&device_id).into_iter().filter(|part| part.head.is_some());
-        let messages = heads.map(|part| format!("{} {}", part.ts, part.mid)).collect();
+        let points = point_reader::read(memory, &query).await?.points;
+        let heads =
+            memory.segments(&device_id).into_iter().filter(|segment| segment.index_entry.is_some());
+        let messages =
+            heads.map(|segment| format!("{} {}", segment.ts, segment.message_id)).collect();
         let latest = memory.state(&device_id).map(|state| state.latest).unwrap_or_default();
         all.push(Stored { points, latest, messages });
     }
     Ok(all)
 }
 
-async fn ingested(deliveries: &[Delivery], size: usize, layout: Layout) -> Memory {
-    let memory = Memory::new();
-    let metrics = InMessages::of_one(&memory, 300);
-    let choices =
-        Choices { layout, rules: Rules::default(), ttl_days: None, require_registration: false };
+async fn ingested(deliveries: &[Delivery], size: usize, layout: Layout) -> MemoryStores {
+    let memory = MemoryStores::new();
+    let metrics = MessageBackedMetricStore::of_one(&memory, 300);
+    let choices = IngestConfig {
+        layout,
+        policy: DevicePolicy::default(),
+        ttl_days: None,
+        require_registration: false,
+    };
     let rules = RuleCache::new(memory.clone(), 60);
     let outbox = Outbox::of_one(&memory);
     let ingest = Ingest::new(memory.clone(), memory.clone(), metrics, outbox, rules, choices);
@@ -88,22 +94,22 @@ async fn ingested(deliveries: &[Delivery], size: usize, layout: Layout) -> Memor
 }
 
 /// Everything that the archive has, in another system.
-async fn replayed(from: &Memory) -> Result<Memory> {
-    let memory = Memory::new();
+async fn replayed(from: &MemoryStores) -> Result<MemoryStores> {
+    let memory = MemoryStores::new();
     for (key, body) in from.objects() {
         Archive::put(&memory, &key, "x", body).await?;
     }
     let replay = Replay {
         archive: memory.clone(),
         messages: memory.clone(),
-        metrics: InMessages::of_one(&memory, 300),
+        metrics: MessageBackedMetricStore::of_one(&memory, 300),
         states: memory.clone(),
-        rules: Rules::default(),
+        policy: DevicePolicy::default(),
         ttl_days: None,
     };
-    let scope = Scope { device: None, start: Timestamp::EPOCH, stop: now() };
-    let mut progress = Progress::default();
-    while progress.walk != Walk::Done {
+    let scope = ReplayScope { device: None, start: Timestamp::EPOCH, stop: now() };
+    let mut progress = ReplayProgress::default();
+    while progress.cursor != ArchiveCursor::Done {
         progress = replay.step(&scope, &progress, now()).await?;
     }
     Ok(memory)

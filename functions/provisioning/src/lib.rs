@@ -3,10 +3,10 @@
 //! name is given only while its registration says that it may be (`claimable`), and once.
 
 use meter_domain::device::{Device, DeviceStatus};
-use meter_domain::id::{BadDeviceId, CertificateId, DeviceId};
+use meter_domain::id::{CertificateId, DeviceId, InvalidDeviceId};
 use meter_domain::time::Timestamp;
-use meter_runtime::observe::Metrics;
-use meter_service::lock::{Unchanged, change_device};
+use meter_runtime::observability::Metrics;
+use meter_service::optimistic_update::{UpdateError, update_device};
 use meter_store::{DeviceStore, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +29,8 @@ impl Request {
     /// # Errors
     ///
     /// It asks for none, or for one that no device can have.
-    pub fn device_id(&self) -> Result<DeviceId, Refusal> {
-        let name = self.parameters.device_id.as_deref().ok_or(Refusal::NoDeviceId)?;
+    pub fn device_id(&self) -> Result<DeviceId, ClaimError> {
+        let name = self.parameters.device_id.as_deref().ok_or(ClaimError::NoDeviceId)?;
         Ok(DeviceId::parse(name)?)
     }
 }
@@ -46,20 +46,20 @@ pub struct Parameters {
 /// What AWS IoT wants to hear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct HookResponse {
     /// Whether the template is carried out.
     pub allow_provisioning: bool,
 }
 
 /// Why a name is not given away.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ClaimError {
     /// There is no name among the parameters.
     #[error("the parameter DeviceId is missing")]
     NoDeviceId,
     /// It is none that a device can have.
     #[error("the parameter DeviceId {0}")]
-    BadDeviceId(#[from] BadDeviceId),
+    InvalidDeviceId(#[from] InvalidDeviceId),
     /// Nobody expects this device.
     #[error("no device of this id is registered")]
     NotRegistered,
@@ -80,26 +80,26 @@ pub async fn claim<D: DeviceStore>(
     registry: &D,
     request: &Request,
     now: Timestamp,
-) -> Result<Result<(), Refusal>, StoreError> {
+) -> Result<Result<(), ClaimError>, StoreError> {
     let id = match request.device_id() {
         Ok(id) => id,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let give = |device: &mut Device| give(device, &request.certificate_id);
-    match change_device(registry, &id, now, give).await {
+    let grant = |device: &mut Device| grant(device, &request.certificate_id);
+    match update_device(registry, &id, now, grant).await {
         Ok(_) => Ok(Ok(())),
-        Err(Unchanged::NotRegistered) => Ok(Err(Refusal::NotRegistered)),
-        Err(Unchanged::Refused(refusal)) => Ok(Err(refusal)),
-        Err(Unchanged::Store(error)) => Err(error),
+        Err(UpdateError::NotRegistered) => Ok(Err(ClaimError::NotRegistered)),
+        Err(UpdateError::Rejected(refusal)) => Ok(Err(refusal)),
+        Err(UpdateError::Store(error)) => Err(error),
     }
 }
 
-fn give(device: &mut Device, certificate: &CertificateId) -> Result<(), Refusal> {
+fn grant(device: &mut Device, certificate: &CertificateId) -> Result<(), ClaimError> {
     if device.status != DeviceStatus::Active {
-        return Err(Refusal::Inactive);
+        return Err(ClaimError::Inactive);
     }
     if !device.claimable && device.claimed_by.as_ref() != Some(certificate) {
-        return Err(Refusal::NotClaimable);
+        return Err(ClaimError::NotClaimable);
     }
     device.claimable = false;
     device.claimed_by = Some(certificate.clone());
@@ -107,9 +107,9 @@ fn give(device: &mut Device, certificate: &CertificateId) -> Result<(), Refusal>
 }
 
 /// One claim, for CloudWatch.
-pub fn metrics(answer: Answer) -> Metrics {
+pub fn metrics(answer: HookResponse) -> Metrics {
     let mut metrics = Metrics::new("provisioning");
     metrics.count("ClaimsGranted", usize::from(answer.allow_provisioning));
-    metrics.count("ClaimsRefused", usize::from(!answer.allow_provisioning));
+    metrics.count("ClaimsDenied", usize::from(!answer.allow_provisioning));
     metrics
 }

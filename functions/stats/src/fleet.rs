@@ -1,4 +1,4 @@
-use meter_http::{Answer, Failure};
+use meter_http::{ApiError, Response};
 use meter_store::{AlertStore, DeviceStore};
 use serde::Serialize;
 
@@ -19,14 +19,14 @@ struct Count {
 }
 
 /// The fleet in numbers: a few reads, however large it is.
-pub(crate) async fn stats<D, A>(registry: &D, alerts: &A) -> Result<Answer, Failure>
+pub(crate) async fn stats<D, A>(registry: &D, alerts: &A) -> Result<Response, ApiError>
 where
     D: DeviceStore,
     A: AlertStore,
 {
     let (fleet, unacknowledged_alerts) =
-        tokio::try_join!(registry.counts(), alerts.unacknowledged())?;
-    Answer::ok(&View {
+        tokio::try_join!(registry.counts(), alerts.count_unacknowledged())?;
+    Response::ok(&View {
         total_devices: fleet.by_status.values().sum(),
         device_by_status: counts(fleet.by_status.iter().map(|(s, n)| (s.as_str(), *n))),
         device_by_connection: counts(fleet.by_connection.iter().map(|(c, n)| (c.as_str(), *n))),

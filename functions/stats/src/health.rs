@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use meter_http::{Answer, Failure, StatusCode};
+use meter_http::{ApiError, Response, StatusCode};
 use meter_store::Probe;
-use meter_store::with_causes;
+use meter_store::error_chain;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -22,23 +22,23 @@ impl Health {
 }
 
 /// That the service answers: this is the answer.
-pub(crate) fn answers() -> Result<Answer, Failure> {
-    Answer::ok(&Health::new("healthy"))
+pub(crate) fn health() -> Result<Response, ApiError> {
+    Response::ok(&Health::new("healthy"))
 }
 
 /// That the process runs.
-pub(crate) fn alive() -> Result<Answer, Failure> {
-    Answer::ok(&Health::new("alive"))
+pub(crate) fn liveness() -> Result<Response, ApiError> {
+    Response::ok(&Health::new("alive"))
 }
 
 /// That the stores answer, each by name.
-pub(crate) async fn ready<P: Probe>(stores: &P) -> Result<Answer, Failure> {
+pub(crate) async fn readiness<P: Probe>(stores: &P) -> Result<Response, ApiError> {
     let mut words = BTreeMap::new();
-    for (name, answer) in stores.probe().await {
-        let word = match answer {
+    for (name, response) in stores.probe().await {
+        let word = match response {
             Ok(()) => "ok",
             Err(error) => {
-                tracing::error!(store = name, "does not answer: {}", with_causes(&error));
+                tracing::error!(store = name, "does not response: {}", error_chain(&error));
                 "unavailable"
             }
         };
@@ -50,5 +50,5 @@ pub(crate) async fn ready<P: Probe>(stores: &P) -> Result<Answer, Failure> {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready")
     };
     let health = Health { stores: words, ..Health::new(word) };
-    Answer::json(status, &health)
+    Response::json(status, &health)
 }

@@ -6,7 +6,7 @@ mod health;
 
 use meter_http::route::{Route, RouteError, Router};
 use meter_http::serve::Function;
-use meter_http::{Answer, Failure, Method, Request};
+use meter_http::{ApiError, Method, Request, Response};
 use meter_store::{AlertStore, DeviceStore, Probe};
 
 /// What this function answers.
@@ -15,18 +15,18 @@ pub enum Endpoint {
     /// That the service answers.
     Health,
     /// That the process runs.
-    Alive,
+    Liveness,
     /// That the stores answer.
-    Ready,
+    Readiness,
     /// The fleet in numbers.
     Stats,
 }
 
 /// The routes of this function.
 pub const ROUTES: &[Route<Endpoint>] = &[
-    Route::open(Method::GET, "/health", Endpoint::Health),
-    Route::open(Method::GET, "/healthz", Endpoint::Alive),
-    Route::open(Method::GET, "/readyz", Endpoint::Ready),
+    Route::public(Method::GET, "/health", Endpoint::Health),
+    Route::public(Method::GET, "/healthz", Endpoint::Liveness),
+    Route::public(Method::GET, "/readyz", Endpoint::Readiness),
     Route::new(Method::GET, "/api/stats", Endpoint::Stats),
 ];
 
@@ -35,7 +35,7 @@ pub fn router() -> Result<Router<Endpoint>, RouteError> {
     let devices = devices::ROUTES.iter().map(|r| (&r.method, r.path));
     let alerts = alerts::ROUTES.iter().map(|r| (&r.method, r.path));
     devices.chain(alerts).try_fold(Router::new(ROUTES)?, |router, (method, path)| {
-        router.knowing(method.clone(), path)
+        router.with_external_route(method.clone(), path)
     })
 }
 
@@ -58,11 +58,11 @@ where
 {
     type Endpoint = Endpoint;
 
-    async fn handle(&self, endpoint: Endpoint, _: &Request) -> Result<Answer, Failure> {
+    async fn handle(&self, endpoint: Endpoint, _: &Request) -> Result<Response, ApiError> {
         match endpoint {
-            Endpoint::Health => health::answers(),
-            Endpoint::Alive => health::alive(),
-            Endpoint::Ready => health::ready(&self.stores).await,
+            Endpoint::Health => health::health(),
+            Endpoint::Liveness => health::liveness(),
+            Endpoint::Readiness => health::readiness(&self.stores).await,
             Endpoint::Stats => fleet::stats(&self.registry, &self.alerts).await,
         }
     }

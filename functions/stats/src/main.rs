@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use meter_aws::settings::{ArchiveBucket, Tables};
-use meter_aws::{Clients, Readiness, dynamodb};
+use meter_aws::{Clients, StoreProbe, dynamodb};
 use meter_http::serve::{Function, Server};
 use meter_http::settings::Api;
 use meter_runtime::rest::{self, Error};
@@ -19,7 +19,7 @@ async fn server() -> Result<Server<impl Function>, Error> {
     let stats = Stats {
         registry: dynamodb::Devices::new(&clients, &tables),
         alerts: dynamodb::Alerts::new(&clients, &tables),
-        stores: Readiness::new(&clients, &bucket, &tables),
+        stores: StoreProbe::new(&clients, &bucket, &tables),
     };
     Ok(Server::new(stats, stats::router()?, api))
 }

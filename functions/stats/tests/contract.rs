@@ -1,5 +1,5 @@
 //! The contract is in the code's routes and in the OpenAPI file, and this holds them together. (The routes
-//! of `cargo lambda watch` are held to the OpenAPI file by a test of local/stack.)
+//! of `cargo lambda watch` are held to the OpenAPI file by a test of local/devstack.)
 
 // clippy.toml allows these in tests, but does not see that their helpers are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -14,7 +14,7 @@ use meter_domain::message::Category;
 use meter_domain::metric::Quality;
 use meter_domain::rule::Operator;
 use meter_domain::state::Connection;
-use meter_http::route::{Access, Route};
+use meter_http::route::{Route, RouteAuth};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ fn operation(method: &str, path: &str) -> Operation {
 
 fn routes<E>(function: &str, routes: &[Route<E>]) -> Vec<(Operation, (String, bool))> {
     let routes = routes.iter().map(|route| {
-        let is_open = route.access == Access::Open;
+        let is_open = route.auth == RouteAuth::Public;
         (operation(route.method.as_str(), route.path), (function.to_owned(), is_open))
     });
     routes.collect()

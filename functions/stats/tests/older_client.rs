@@ -7,59 +7,67 @@ use std::path::Path;
 
 use alerts::Alerts;
 use devices::Devices;
-use ingest::batch::{Choices, Ingest};
+use ingest::batch::{Ingest, IngestConfig};
 use ingest::event::Delivery;
 use meter_domain::archive::Layout;
-use meter_domain::message::Received;
-use meter_domain::state::Rules;
+use meter_domain::message::ReceivedMessage;
+use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
 use meter_http::Method;
-use meter_http::route::{Found, Router};
+use meter_http::route::{RouteMatch, Router};
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
-use meter_service::in_messages::InMessages;
+use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
-use meter_testing::http::recorded::{self, Got, Memo, Publication, Sent};
-use meter_testing::http::{Answered, call};
-use meter_testing::memory::Memory;
+use meter_testing::http::recorded::{
+    self, ActualResponse, Captures, RecordedPublication, RecordedRequest,
+};
+use meter_testing::http::{TestResponse, call};
+use meter_testing::memory::MemoryStores;
 use stats::Stats;
 
 type DevicesInMemory = Devices<
-    Memory,
-    Memory,
-    Memory,
-    Memory,
-    Memory,
-    Memory,
-    Memory,
-    InMessages<Memory, Memory, Memory>,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
 >;
 
 /// The three functions over one memory, and what API Gateway does in front of them.
 struct System {
-    memory: Memory,
+    memory: MemoryStores,
     devices: Server<DevicesInMemory>,
-    alerts: Server<Alerts<Memory, Memory, InMessages<Memory, Memory, Memory>>>,
-    stats: Server<Stats<Memory, Memory, Memory>>,
+    alerts: Server<
+        Alerts<
+            MemoryStores,
+            MemoryStores,
+            MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
+        >,
+    >,
+    stats: Server<Stats<MemoryStores, MemoryStores, MemoryStores>>,
 }
 
 impl System {
     fn new() -> Self {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         let api = || Api { auth: Auth::None, ..Api::default() };
         let devices = Devices {
             outbox: Outbox::of_one(&memory),
             messages: memory.clone(),
-            metrics: InMessages::of_one(&memory, 300),
+            metrics: MessageBackedMetricStore::of_one(&memory, 300),
             archive: memory.clone(),
-            rules: Rules::default(),
+            policy: DevicePolicy::default(),
             command_timeout_s: 300,
         };
         let alerts = Alerts {
             alerts: memory.clone(),
             rules: memory.clone(),
-            metrics: InMessages::of_one(&memory, 300),
+            metrics: MessageBackedMetricStore::of_one(&memory, 300),
             hold_down_s: 300,
         };
         let stats =
@@ -72,11 +80,11 @@ impl System {
         }
     }
 
-    async fn send(&self, memo: &Memo, sent: &Sent, now: Timestamp) -> Answered {
-        let path = memo.fill(&sent.path);
+    async fn send(&self, memo: &Captures, sent: &RecordedRequest, now: Timestamp) -> TestResponse {
+        let path = memo.substitute(&sent.path);
         let mut call = call(&sent.method, &path).at(&now.to_string());
         if let Some(body) = &sent.body {
-            call = call.body(&memo.fill_value(body, now).to_string());
+            call = call.body(&memo.substitute_value(body, now).to_string());
         }
         for (name, value) in &sent.headers {
             call = call.header(name, value);
@@ -84,19 +92,19 @@ impl System {
         let method = Method::from_bytes(sent.method.as_bytes()).unwrap();
         let path = path.split('?').next().unwrap();
         if has(devices::ROUTES, &method, path) {
-            call.to(&self.devices).await
+            call.send(&self.devices).await
         } else if has(alerts::ROUTES, &method, path) {
-            call.to(&self.alerts).await
+            call.send(&self.alerts).await
         } else {
-            call.to(&self.stats).await
+            call.send(&self.stats).await
         }
     }
 
-    async fn publish(&self, memo: &Memo, publication: &Publication, now: Timestamp) {
+    async fn publish(&self, memo: &Captures, publication: &RecordedPublication, now: Timestamp) {
         let memory = &self.memory;
-        let choices = Choices {
+        let choices = IngestConfig {
             layout: Layout::Batch,
-            rules: Rules::default(),
+            policy: DevicePolicy::default(),
             ttl_days: None,
             require_registration: false,
         };
@@ -104,23 +112,23 @@ impl System {
         let ingest = Ingest::new(
             memory.clone(),
             memory.clone(),
-            InMessages::of_one(memory, 300),
+            MessageBackedMetricStore::of_one(memory, 300),
             outbox,
             RuleCache::new(memory.clone(), 60),
             choices,
         );
-        let received = Received {
+        let received = ReceivedMessage {
             topic: publication.topic.clone(),
-            payload: memo.fill_value(&publication.payload, now).to_string().into(),
+            payload: memo.substitute_value(&publication.payload, now).to_string().into(),
             received_at: now,
         };
-        let delivery = Delivery { id: String::new(), received, damage: None };
+        let delivery = Delivery { id: String::new(), received, parse_error: None };
         assert!(ingest.handle(&[delivery], now).await.failed.is_empty());
     }
 }
 
 fn has<E>(routes: &'static [meter_http::Route<E>], method: &Method, path: &str) -> bool {
-    matches!(Router::new(routes).unwrap().find(method, path), Found::Route(..))
+    matches!(Router::new(routes).unwrap().find(method, path), RouteMatch::Route(..))
 }
 
 #[tokio::test]
@@ -129,7 +137,7 @@ async fn every_call_of_the_older_client_gets_the_answer_that_it_expects() {
     let calls = recorded::load(&folder).unwrap();
     assert!(calls.len() > 50, "{}", calls.len());
     let system = System::new();
-    let mut memo = Memo::default();
+    let mut memo = Captures::default();
     let mut now = Timestamp::parse("2026-03-10T12:00:00Z").unwrap();
     for (file, call) in &calls {
         now = now.plus_seconds(1);
@@ -139,9 +147,10 @@ async fn every_call_of_the_older_client_gets_the_answer_that_it_expects() {
         }
         let answered = system.send(&memo, &call.request, now).await;
         let header = |name: &str| answered.header(name).map(str::to_owned);
-        let got = Got { status: answered.status, header: &header, body: answered.text() };
-        let checked = memo.check(&call.answer, got);
-        assert_eq!(checked, Ok(()), "{file}: {}", call.call);
+        let got =
+            ActualResponse { status: answered.status, header: &header, body: answered.text() };
+        let checked = memo.check(&call.response, got);
+        assert_eq!(checked, Ok(()), "{file}: {}", call.description);
     }
     assert_eq!(system.memory.published().len(), 1);
 }

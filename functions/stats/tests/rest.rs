@@ -6,27 +6,30 @@
 use meter_domain::alert::Alert;
 use meter_domain::device::{Device, DeviceStatus};
 use meter_domain::id::{DeviceId, new_id};
-use meter_domain::state::{DeviceState, Rules};
+use meter_domain::state::{DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
 use meter_store::{AlertStore, DeviceStore, Probe, StoreError};
-use meter_testing::http::{Answered, Call, call, get, post};
-use meter_testing::memory::{Memory, Operation};
+use meter_testing::http::{TestRequest, TestResponse, call, get, post};
+use meter_testing::memory::{MemoryStores, Operation};
 use serde_json::{Map, json};
 use stats::Stats;
 
-fn server(memory: &Memory, auth: Auth) -> Server<Stats<Memory, Memory, Memory>> {
+fn server(
+    memory: &MemoryStores,
+    auth: Auth,
+) -> Server<Stats<MemoryStores, MemoryStores, MemoryStores>> {
     let (registry, alerts, stores) = (memory.clone(), memory.clone(), memory.clone());
     let api = Api { auth, ..Api::default() };
     Server::new(Stats { registry, alerts, stores }, stats::router().unwrap(), api)
 }
 
-async fn answer(memory: &Memory, call: Call) -> Answered {
-    call.to(&server(memory, Auth::None)).await
+async fn answer(memory: &MemoryStores, call: TestRequest) -> TestResponse {
+    call.send(&server(memory, Auth::None)).await
 }
 
-async fn register(memory: &Memory, id: &str, status: DeviceStatus, is_online: bool) {
+async fn register(memory: &MemoryStores, id: &str, status: DeviceStatus, is_online: bool) {
     let device_id = DeviceId::parse(id).unwrap();
     let now = Timestamp::EPOCH;
     let device = Device {
@@ -47,14 +50,14 @@ async fn register(memory: &Memory, id: &str, status: DeviceStatus, is_online: bo
     };
     let mut state = DeviceState::new(device_id);
     if is_online {
-        state.heard(now, &Rules::default());
+        state.record_activity(now, &DevicePolicy::default());
     }
     memory.create(&device, &state).await.unwrap();
 }
 
 #[tokio::test]
 async fn an_empty_fleet_counts_nothing() {
-    let answered = answer(&Memory::new(), get("/api/stats")).await;
+    let answered = answer(&MemoryStores::new(), get("/api/stats")).await;
     assert_eq!(answered.status, 200);
     assert_eq!(
         answered.json(),
@@ -65,7 +68,7 @@ async fn an_empty_fleet_counts_nothing() {
 
 #[tokio::test]
 async fn the_fleet_is_counted_by_status_and_connection_and_its_alerts_are_too() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a", DeviceStatus::Active, true).await;
     register(&memory, "b", DeviceStatus::Active, false).await;
     register(&memory, "c", DeviceStatus::Inactive, false).await;
@@ -90,19 +93,19 @@ async fn the_fleet_is_counted_by_status_and_connection_and_its_alerts_are_too() 
 
 #[tokio::test]
 async fn health_is_open_to_everybody_and_statistics_are_not() {
-    let server = server(&Memory::new(), Auth::Jwt);
+    let server = server(&MemoryStores::new(), Auth::Jwt);
     for path in ["/health", "/healthz", "/readyz", "/nothing"] {
-        let status = get(path).to(&server).await.status;
+        let status = get(path).send(&server).await.status;
         assert_eq!(status, if path == "/nothing" { 404 } else { 200 }, "{path}");
     }
-    assert_eq!(get("/api/stats").to(&server).await.status, 401);
-    assert_eq!(get("/api/stats").scope("meter/write").to(&server).await.status, 403);
-    assert_eq!(get("/api/stats").scope("meter/read").to(&server).await.status, 200);
+    assert_eq!(get("/api/stats").send(&server).await.status, 401);
+    assert_eq!(get("/api/stats").scope("meter/write").send(&server).await.status, 403);
+    assert_eq!(get("/api/stats").scope("meter/read").send(&server).await.status, 200);
 }
 
 #[tokio::test]
 async fn health_is_what_older_clients_expect() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     // The process is alive and the service answers whatever its stores do.
     memory.fail_all_after(0);
     let health = answer(&memory, get("/health")).await.json();
@@ -113,7 +116,7 @@ async fn health_is_what_older_clients_expect() {
 
 #[tokio::test]
 async fn a_service_is_ready_when_its_stores_answer() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     let ready = answer(&memory, get("/readyz")).await;
     let stores = json!({"memory": "ok"});
     let wanted = json!({"status": "ready", "service": "iot-meter", "stores": stores});
@@ -138,10 +141,11 @@ impl Probe for Half {
 
 #[tokio::test]
 async fn a_store_that_does_not_answer_is_named_and_nothing_more_is_said() {
-    let function = Stats { registry: Memory::new(), alerts: Memory::new(), stores: Half };
+    let function =
+        Stats { registry: MemoryStores::new(), alerts: MemoryStores::new(), stores: Half };
     let api = Api { auth: Auth::Jwt, ..Api::default() };
     let server = Server::new(function, stats::router().unwrap(), api);
-    let answered = get("/readyz").to(&server).await;
+    let answered = get("/readyz").send(&server).await;
     let stores = json!({"archive": "unavailable", "devices": "ok"});
     assert_eq!((answered.status, &answered.json()["stores"]), (503, &stores));
     assert!(!answered.text().contains("secret"));
@@ -150,7 +154,7 @@ async fn a_store_that_does_not_answer_is_named_and_nothing_more_is_said() {
 #[tokio::test]
 async fn a_store_that_is_away_makes_statistics_503() {
     for operation in [Operation::CountDevices, Operation::CountAlerts] {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         memory.fail_always(operation);
         let answered = answer(&memory, get("/api/stats")).await;
         assert_eq!(answered.status, 503);
@@ -160,7 +164,7 @@ async fn a_store_that_is_away_makes_statistics_503() {
 
 #[tokio::test]
 async fn what_has_no_route_at_the_gateway_is_405_or_404() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     for (method, path, allow) in [
         ("DELETE", "/api/devices", "GET, OPTIONS, POST"),
         ("PATCH", "/api/devices/a", "DELETE, GET, OPTIONS, PUT"),
@@ -191,10 +195,10 @@ async fn what_has_no_route_at_the_gateway_is_405_or_404() {
     }
     // A preflight asks before there can be a token.
     let server = server(&memory, Auth::Jwt);
-    let preflight = call("OPTIONS", "/api/devices/a").to(&server).await;
+    let preflight = call("OPTIONS", "/api/devices/a").send(&server).await;
     assert_eq!(
         (preflight.status, preflight.header("allow")),
         (204, Some("DELETE, GET, OPTIONS, PUT"))
     );
-    assert_eq!(post("/health").to(&server).await.status, 405);
+    assert_eq!(post("/health").send(&server).await.status, 405);
 }

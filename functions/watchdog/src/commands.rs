@@ -4,7 +4,7 @@
 use meter_domain::command::CommandStatus;
 use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
-use meter_service::outbox::{Outbox, Publication};
+use meter_service::outbox::{Outbox, PublishOutcome};
 use meter_store::{
     AlertStore, CommandPublisher, CommandStore, DeviceStore, StateStore, StoreError,
 };
@@ -18,11 +18,11 @@ pub(crate) enum Outcome {
     /// The broker has it now.
     Republished,
     /// Nothing: it was answered meanwhile, the broker is still away, or it must not be sent twice.
-    Watched,
+    UpdateError,
 }
 
 /// Does what a command is due for.
-pub(crate) async fn watch<S, A, C, D, P>(
+pub(crate) async fn check<S, A, C, D, P>(
     outbox: &Outbox<S, A, C, D, P>,
     id: &DeviceId,
     cmd_id: Uuid,
@@ -37,11 +37,13 @@ where
 {
     let command = outbox.commands.get(id, cmd_id).await?;
     let pending = command.filter(|command| command.status == CommandStatus::Pending);
-    let Some(command) = pending else { return Ok(Outcome::Watched) };
+    let Some(command) = pending else { return Ok(Outcome::UpdateError) };
     match outbox.publish(&command, now).await? {
-        Publication::Done => Ok(Outcome::Republished),
-        Publication::Failed | Publication::Unknown | Publication::Claimed => Ok(Outcome::Watched),
-        Publication::Expired => {
+        PublishOutcome::Published => Ok(Outcome::Republished),
+        PublishOutcome::Failed
+        | PublishOutcome::OutcomeUnknown
+        | PublishOutcome::AlreadyClaimed => Ok(Outcome::UpdateError),
+        PublishOutcome::Expired => {
             outbox.commands.time_out(id, cmd_id).await?;
             Ok(Outcome::TimedOut)
         }

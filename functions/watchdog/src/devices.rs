@@ -1,12 +1,12 @@
 //! A device that is due.
 
 use meter_domain::id::DeviceId;
-use meter_domain::state::{Connection, DeviceState, Rules};
+use meter_domain::state::{Connection, DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
-use meter_service::lock;
+use meter_service::optimistic_update;
 use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
-use meter_store::with_causes;
+use meter_store::error_chain;
 use meter_store::{
     AlertStore, CommandPublisher, CommandStore, DeviceStore, Notifier, RuleStore, StateStore,
     StoreError,
@@ -16,29 +16,29 @@ use meter_store::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// It was declared silent.
-    pub(crate) went_silent: bool,
+    pub(crate) went_offline: bool,
     /// It was deleted, and what hung on it must be swept.
-    pub(crate) must_be_swept: bool,
+    pub(crate) needs_cleanup: bool,
     /// It has hours that are to be rolled up.
-    pub(crate) must_be_rolled_up: bool,
+    pub(crate) needs_rollup: bool,
     /// Hours that were.
     pub(crate) rolled_up: usize,
 }
 
 /// When it is, and whether silence means anything now.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
+pub(crate) struct CheckTime {
     pub(crate) now: Timestamp,
-    pub(crate) silence_counts: bool,
+    pub(crate) detect_offline: bool,
 }
 
 /// Does what a device is due for, and sets when it is due again.
-pub(crate) async fn watch<S, A, C, D, P, R>(
+pub(crate) async fn check<S, A, C, D, P, R>(
     outbox: &Outbox<S, A, C, D, P>,
     alert_rules: &RuleCache<R>,
     id: &DeviceId,
-    Clock { now, silence_counts }: Clock,
-    rules: &Rules,
+    CheckTime { now, detect_offline }: CheckTime,
+    policy: &DevicePolicy,
 ) -> Result<Outcome, StoreError>
 where
     S: StateStore,
@@ -48,24 +48,24 @@ where
     P: CommandPublisher + Notifier,
     R: RuleStore,
 {
-    let state = lock::read_state(&outbox.states, id).await?;
-    if state.sweep.is_some() {
-        return Ok(Outcome { must_be_swept: true, ..Outcome::default() });
+    let state = optimistic_update::read_state(&outbox.states, id).await?;
+    if state.cleanup.is_some() {
+        return Ok(Outcome { needs_cleanup: true, ..Outcome::default() });
     }
-    let was_there = state.presence.connection == Connection::Online;
+    let was_online = state.presence.connection == Connection::Online;
     // How long it may be silent is in its configuration, which is read only when it matters.
-    let interval = if state.registered && state.seems_silent(now, rules) {
+    let interval = if state.registered && state.may_be_offline(now, policy) {
         let device = outbox.registry.get(id).await?;
         Some(device.and_then(|device| device.report_interval_s()))
     } else {
         None
     };
-    // Without them the rest is watched all the same, and the device stays due.
+    // Without them the rest is checked all the same, and the device stays due.
     let set = alert_rules.get(state.evaluation.generation, now).await;
     let set = set.inspect_err(|error| {
-        tracing::warn!(error = with_causes(error), "watched without alert rules");
+        tracing::warn!(error = error_chain(error), "checked without alert rules");
     });
-    let state = lock::change_state(&outbox.states, id, |state: &mut DeviceState| {
+    let state = optimistic_update::update_state(&outbox.states, id, |state: &mut DeviceState| {
         if let Some(interval) = interval {
             state.report_interval_s = interval;
         }
@@ -73,14 +73,14 @@ where
         if let Ok(set) = &set
             && state.evaluation.generation <= set.generation
         {
-            state.watch_rules(now, silence_counts, set, rules);
+            state.check_rules(now, detect_offline, set, policy);
         }
-        state.watch(now, silence_counts, rules);
+        state.check(now, detect_offline, policy);
     })
     .await?;
-    let went_silent = was_there && state.presence.connection == Connection::Offline;
-    let must_be_rolled_up =
-        rules.rollup_gap_s.is_some() && state.unrolled.due(now).next().is_some();
-    outbox.settle(state, now, rules).await?;
-    Ok(Outcome { went_silent, must_be_rolled_up, ..Outcome::default() })
+    let went_offline = was_online && state.presence.connection == Connection::Offline;
+    let needs_rollup =
+        policy.rollup_gap_s.is_some() && state.pending_rollups.due(now).next().is_some();
+    outbox.dispatch_due_effects(state, now, policy).await?;
+    Ok(Outcome { went_offline, needs_rollup, ..Outcome::default() })
 }

@@ -3,10 +3,10 @@
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use meter_aws::settings::{ArchiveBucket, Tables};
-use meter_aws::{Bucket, Clients, IngestQueue, dynamodb};
-use meter_domain::state::Rules;
+use meter_aws::{Clients, IngestQueue, S3Archive, dynamodb};
+use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
-use meter_runtime::observe;
+use meter_runtime::observability;
 use meter_runtime::settings::{self, Alerting, Metrics, Presence};
 use meter_service::rule_cache::RuleCache;
 use serde_json::json;
@@ -15,7 +15,7 @@ use watchdog::{Request, Watchdog};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    observe::init();
+    observability::init();
     let (tables, queue, presence, bucket): (
         Tables,
         meter_aws::settings::IngestQueue,
@@ -28,20 +28,23 @@ async fn main() -> Result<(), Error> {
         outbox: meter_runtime::outbox(&clients, &tables, &alerting),
         queue: IngestQueue::new(&clients, &queue),
         messages: dynamodb::Messages::new(&clients, &tables),
-        archive: Bucket::new(&clients, bucket.name),
+        archive: S3Archive::new(&clients, bucket.name),
         alert_rules: RuleCache::new(
-            dynamodb::Rules::new(&clients, &tables),
+            dynamodb::AlertRules::new(&clients, &tables),
             alerting.rules_max_age_s,
         ),
-        rules: alerting.extend(Rules { rollup_gap_s: metrics.rollup_gap_s(), ..presence.rules() }),
+        policy: alerting.extend_policy(DevicePolicy {
+            rollup_gap_s: metrics.rollup_gap_s(),
+            ..presence.device_policy()
+        }),
         rollup_ttl_days: metrics.rollup_ttl_days(),
     };
     let watchdog = &watchdog;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Request>| async move {
         let span = tracing::info_span!(
-            target: meter_store::TRACE, "watch", request_id = event.context.request_id,
+            target: meter_store::TRACE_TARGET, "watchdog", request_id = event.context.request_id,
         );
-        observe::continue_trace(&span, &event.context);
+        observability::continue_trace(&span, &event.context);
         let work = async {
             if event.payload.recount {
                 let outbox = &watchdog.outbox;

@@ -1,6 +1,6 @@
 //! What a person may ask of this function: to count the fleet again.
 
-use meter_store::{Recount, Recounted, StoreError};
+use meter_store::{Recount, RecountReport, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,11 +15,13 @@ pub struct Request {
 /// Counts devices and alerts again; the answer says what the counts were and what they are.
 pub async fn recount<D: Recount, A: Recount>(devices: &D, alerts: &A) -> Result<Value, StoreError> {
     let (devices, alerts) = futures::try_join!(devices.recount(), alerts.recount())?;
-    let recounted: Vec<Recounted> = [devices, alerts].concat();
-    for Recounted { what, was, is, busy } in recounted.iter().filter(|r| r.was != r.is) {
-        tracing::warn!(what, ?was, ?is, busy, "the counts were wrong");
+    let recounted: Vec<RecountReport> = [devices, alerts].concat();
+    for RecountReport { what, before, after, skipped_shards } in
+        recounted.iter().filter(|r| r.before != r.after)
+    {
+        tracing::warn!(what, ?before, ?after, skipped_shards, "the counts were wrong");
     }
-    let next = match recounted.iter().any(|recounted| recounted.busy > 0) {
+    let next = match recounted.iter().any(|recounted| recounted.skipped_shards > 0) {
         true => "some of it changed all the time and was left as it was: count again",
         false => "everything is counted",
     };

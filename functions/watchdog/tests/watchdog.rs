@@ -7,21 +7,21 @@ use meter_domain::alert::{Alert, Severity};
 use meter_domain::archive::Location;
 use meter_domain::command::{Command, CommandKind, CommandStatus, OtaState};
 use meter_domain::device::{Device, DeviceStatus};
-use meter_domain::id::{DeviceId, Mid, new_id};
-use meter_domain::message::{Category, Received, parse};
+use meter_domain::id::{DeviceId, MessageId, new_id};
+use meter_domain::message::{Category, ReceivedMessage, parse};
 use meter_domain::metric::MetricName;
-use meter_domain::parts::{Head, Part};
 use meter_domain::rule::{Condition, Rule, RuleSet, Scope};
-use meter_domain::state::{Connection, DeviceState, Effect, Notify, Rules};
+use meter_domain::segments::{IndexEntry, MessageSegment};
+use meter_domain::state::{Connection, DevicePolicy, DeviceState, Effect, NotificationPolicy};
 use meter_domain::time::Timestamp;
-use meter_service::lock;
+use meter_service::optimistic_update;
 use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
 use meter_store::{
-    AlertStore, CommandStore, DeviceStore, IngestProgress, MessageStore, ProgressStore, QueueDepth,
+    AlertStore, CommandStore, DeviceStore, IngestLag, IngestLagStore, MessageStore, QueueDepth,
     RuleStore, StateStore, StateWrite, StoreError,
 };
-use meter_testing::memory::{Fault, Memory, Operation};
+use meter_testing::memory::{Fault, MemoryStores, Operation};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use watchdog::{Report, Request, Watchdog, recount};
@@ -35,7 +35,7 @@ fn id(device: &str) -> DeviceId {
 }
 
 /// Without rollups, which have deadlines of their own.
-const RULES: Rules = Rules {
+const POLICY: DevicePolicy = DevicePolicy {
     max_metrics: 64,
     offline_after_s: 60,
     hold_down_s: 300,
@@ -43,39 +43,49 @@ const RULES: Rules = Rules {
     rollup_gap_s: None,
     rule_hold_down_s: 300,
     reorder_s: 0,
-    notify: Notify::Nobody,
+    notify: NotificationPolicy::Disabled,
 };
 
 /// A queue with so many messages.
 #[derive(Debug)]
-struct Waiting(u64);
+struct QueueWithDepth(u64);
 
-impl QueueDepth for Waiting {
+impl QueueDepth for QueueWithDepth {
     async fn depth(&self) -> Result<u64, StoreError> {
         Ok(self.0)
     }
 }
 
 fn watchdog(
-    memory: &Memory,
+    memory: &MemoryStores,
     waiting: u64,
-) -> Watchdog<Memory, Memory, Memory, Memory, Memory, Waiting, Memory, Memory, Memory> {
+) -> Watchdog<
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    QueueWithDepth,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+> {
     Watchdog {
         outbox: Outbox::of_one(memory),
-        queue: Waiting(waiting),
+        queue: QueueWithDepth(waiting),
         messages: memory.clone(),
         archive: memory.clone(),
         alert_rules: RuleCache::new(memory.clone(), 60),
-        rules: RULES,
+        policy: POLICY,
         rollup_ttl_days: None,
     }
 }
 
-async fn run(memory: &Memory, s: i64) -> Report {
+async fn run(memory: &MemoryStores, s: i64) -> Report {
     watchdog(memory, 0).run(second(s)).await.unwrap()
 }
 
-async fn register(memory: &Memory, device: &str, config: Value) {
+async fn register(memory: &MemoryStores, device: &str, config: Value) {
     let row = Device {
         id: new_id(second(0)),
         device_id: id(device),
@@ -92,30 +102,30 @@ async fn register(memory: &Memory, device: &str, config: Value) {
         updated_at: second(0),
         revision: 0,
     };
-    let mut state = lock::read_state(memory, &row.device_id).await.unwrap();
-    state.register(second(0), &RULES);
+    let mut state = optimistic_update::read_state(memory, &row.device_id).await.unwrap();
+    state.register(second(0), &POLICY);
     DeviceStore::create(memory, &row, &state).await.unwrap();
 }
 
 /// The first half of a delete.
-async fn delete(memory: &Memory, device: &str, s: i64, purge: bool) {
+async fn delete(memory: &MemoryStores, device: &str, s: i64, purge: bool) {
     let row = DeviceStore::get(memory, &id(device)).await.unwrap().unwrap();
-    let mut state = lock::read_state(memory, &id(device)).await.unwrap();
-    state.bury(second(s), purge, &RULES);
-    memory.bury(&row, &state).await.unwrap();
+    let mut state = optimistic_update::read_state(memory, &id(device)).await.unwrap();
+    state.mark_deleted(second(s), purge, &POLICY);
+    memory.create_tombstone(&row, &state).await.unwrap();
 }
 
 /// A message of the device, received at second `s`.
-async fn hear(memory: &Memory, device: &str, s: i64, seq: u32) {
+async fn receive_telemetry(memory: &MemoryStores, device: &str, s: i64, seq: u32) {
     let payload = json!({"v": 2, "device_id": device, "ts": second(s), "seq": seq, "boot": 1,
         "msg_type": "telemetry", "measurements": [{"type": "pf", "val": 1}]});
-    say(memory, "telemetry", s, payload).await;
+    receive_message(memory, "telemetry", s, payload).await;
 }
 
 /// Any message, on a topic of the device that it names.
-async fn say(memory: &Memory, suffix: &str, s: i64, payload: Value) {
+async fn receive_message(memory: &MemoryStores, suffix: &str, s: i64, payload: Value) {
     let device = payload["device_id"].as_str().unwrap();
-    let message = parse(&Received {
+    let message = parse(&ReceivedMessage {
         topic: format!("iot/{device}/{suffix}"),
         payload: payload.to_string().into(),
         received_at: second(s),
@@ -125,14 +135,14 @@ async fn say(memory: &Memory, suffix: &str, s: i64, payload: Value) {
     let set = RuleSet::new(all.rules, all.generation);
     let apply = |state: &mut DeviceState| {
         let known = state.latest.clone();
-        state.apply(&[&message], &RULES);
-        state.evaluate(&[&message], &known, &set, &RULES);
+        state.apply(&[&message], &POLICY);
+        state.evaluate(&[&message], &known, &set, &POLICY);
     };
-    let state = lock::change_state(memory, &id(device), apply).await.unwrap();
-    Outbox::of_one(memory).settle(state, second(s), &RULES).await.unwrap();
+    let state = optimistic_update::update_state(memory, &id(device), apply).await.unwrap();
+    Outbox::of_one(memory).dispatch_due_effects(state, second(s), &POLICY).await.unwrap();
 }
 
-fn connection(memory: &Memory, device: &str) -> Connection {
+fn connection(memory: &MemoryStores, device: &str) -> Connection {
     memory.state(&id(device)).unwrap().presence.connection
 }
 
@@ -152,23 +162,23 @@ fn command(cmd: CommandKind, created_s: i64) -> Command {
     }
 }
 
-async fn status_of(memory: &Memory, command: &Command) -> CommandStatus {
+async fn status_of(memory: &MemoryStores, command: &Command) -> CommandStatus {
     CommandStore::get(memory, &command.device_id, command.cmd_id).await.unwrap().unwrap().status
 }
 
 #[tokio::test]
 async fn a_silent_device_is_offline_with_one_alert_and_its_next_word_ends_both() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
-    hear(&memory, "m", 0, 0).await;
+    receive_telemetry(&memory, "m", 0, 0).await;
     assert_eq!(run(&memory, 59).await, Report::default(), "nothing is due");
-    assert_eq!(run(&memory, 60).await.silent, 1);
+    assert_eq!(run(&memory, 60).await.went_offline, 1);
     for s in [120, 180, 240] {
-        assert_eq!(run(&memory, s).await.silent, 0);
+        assert_eq!(run(&memory, s).await.went_offline, 0);
     }
     let alerts = memory.alerts(&id("m"));
     assert_eq!((alerts.len(), connection(&memory, "m")), (1, Connection::Offline));
-    hear(&memory, "m", 300, 1).await;
+    receive_telemetry(&memory, "m", 300, 1).await;
     assert_eq!(connection(&memory, "m"), Connection::Online);
     assert_eq!(memory.alerts(&id("m"))[0].resolved_at, Some(second(300)));
     let counts = memory.counts().await.unwrap();
@@ -177,48 +187,49 @@ async fn a_silent_device_is_offline_with_one_alert_and_its_next_word_ends_both()
 
 #[tokio::test]
 async fn a_device_that_is_configured_to_report_rarely_is_given_its_time() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({"send_interval_s": 600, "hello_interval_s": 200})).await;
-    hear(&memory, "m", 0, 0).await;
+    receive_telemetry(&memory, "m", 0, 0).await;
     for s in (60..600).step_by(60) {
         run(&memory, s).await;
         assert_eq!(connection(&memory, "m"), Connection::Online, "{s}");
     }
     assert_eq!(memory.calls(Operation::GetDevice), 1, "its configuration is read once");
-    assert_eq!(run(&memory, 600).await.silent, 1);
+    assert_eq!(run(&memory, 600).await.went_offline, 1);
 }
 
 #[tokio::test]
 async fn nobody_is_declared_silent_while_ingest_is_behind() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
-    hear(&memory, "m", 0, 0).await;
+    receive_telemetry(&memory, "m", 0, 0).await;
     let behind = watchdog(&memory, 5).run(second(60)).await.unwrap();
     assert_eq!(
-        (behind.behind, behind.silent),
+        (behind.ingest_lagging, behind.went_offline),
         (true, 0),
         "something waits, and nothing is handled"
     );
     let note = async |process, s, lag_s| {
-        let progress = IngestProgress { by: Uuid::from_u128(process), at: second(s), lag_s };
-        memory.note_progress(progress).await.unwrap();
+        let progress =
+            IngestLag { process_id: Uuid::from_u128(process), reported_at: second(s), lag_s };
+        memory.record_ingest_lag(progress).await.unwrap();
     };
     note(1, 118, 90).await;
     // Another function is up to date with what it was given, and says so later.
     note(2, 119, 0).await;
     assert!(
-        watchdog(&memory, 5).run(second(120)).await.unwrap().behind,
+        watchdog(&memory, 5).run(second(120)).await.unwrap().ingest_lagging,
         "it is old what is handled"
     );
     note(2, 179, 1).await;
-    assert_eq!(watchdog(&memory, 5).run(second(180)).await.unwrap().silent, 1);
+    assert_eq!(watchdog(&memory, 5).run(second(180)).await.unwrap().went_offline, 1);
 }
 
 /// A queue that does not say how much waits.
 #[derive(Debug)]
-struct Silent;
+struct UnavailableQueue;
 
-impl QueueDepth for Silent {
+impl QueueDepth for UnavailableQueue {
     async fn depth(&self) -> Result<u64, StoreError> {
         Err(StoreError::Unavailable { operation: "sqs:GetQueueAttributes", source: "away".into() })
     }
@@ -226,49 +237,49 @@ impl QueueDepth for Silent {
 
 #[tokio::test]
 async fn a_queue_that_does_not_answer_keeps_nobody_from_commands_and_deletes() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "gone", json!({})).await;
     delete(&memory, "gone", 10, false).await;
     register(&memory, "m", json!({})).await;
-    hear(&memory, "m", 0, 0).await;
+    receive_telemetry(&memory, "m", 0, 0).await;
     let ask = command(CommandKind::RequestStatus, 0);
     CommandStore::create(&memory, &ask, None).await.unwrap();
-    let Watchdog { outbox, messages, archive, alert_rules, rules, rollup_ttl_days, .. } =
+    let Watchdog { outbox, messages, archive, alert_rules, policy, rollup_ttl_days, .. } =
         watchdog(&memory, 0);
-    let queue = Silent;
+    let queue = UnavailableQueue;
     let watchdog =
-        Watchdog { outbox, queue, messages, archive, alert_rules, rules, rollup_ttl_days };
+        Watchdog { outbox, queue, messages, archive, alert_rules, policy, rollup_ttl_days };
     let report = watchdog.run(second(120)).await.unwrap();
-    assert_eq!((report.swept, report.republished, report.silent), (1, 1, 0));
-    assert_eq!((report.behind, report.failed), (true, 1));
+    assert_eq!((report.cleaned_up, report.republished, report.went_offline), (1, 1, 0));
+    assert_eq!((report.ingest_lagging, report.failed), (true, 1));
 }
 
 #[tokio::test]
 async fn what_can_be_learned_is_done_when_the_rest_cannot() {
-    for operation in [Operation::DueStates, Operation::DueCommands] {
-        let memory = Memory::new();
+    for operation in [Operation::ListDueStates, Operation::ListDueCommands] {
+        let memory = MemoryStores::new();
         register(&memory, "m", json!({})).await;
-        hear(&memory, "m", 0, 0).await;
+        receive_telemetry(&memory, "m", 0, 0).await;
         let ask = command(CommandKind::RequestStatus, 0);
         CommandStore::create(&memory, &ask, None).await.unwrap();
-        memory.fail_next(operation, Fault::Refuse);
+        memory.fail_next(operation, Fault::Reject);
         let report = run(&memory, 120).await;
-        let expected = if operation == Operation::DueStates { (0, 1) } else { (1, 0) };
-        assert_eq!((report.silent, report.republished), expected, "{operation:?}");
+        let expected = if operation == Operation::ListDueStates { (0, 1) } else { (1, 0) };
+        assert_eq!((report.went_offline, report.republished), expected, "{operation:?}");
         assert_eq!(report.failed, 1);
     }
-    let memory = Memory::new();
-    memory.fail_always(Operation::DueStates);
-    memory.fail_always(Operation::DueCommands);
+    let memory = MemoryStores::new();
+    memory.fail_always(Operation::ListDueStates);
+    memory.fail_always(Operation::ListDueCommands);
     assert!(watchdog(&memory, 0).run(second(120)).await.is_err());
 }
 
 #[tokio::test]
 async fn missing_numbers_raise_an_alert_when_their_grace_ends() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     for (s, seq) in [(0, 1), (10, 5), (60, 6), (70, 7)] {
-        hear(&memory, "m", s, seq).await;
+        receive_telemetry(&memory, "m", s, seq).await;
     }
     run(&memory, 60).await;
     assert!(memory.alerts(&id("m")).is_empty());
@@ -277,20 +288,20 @@ async fn missing_numbers_raise_an_alert_when_their_grace_ends() {
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     assert!(alerts[0].message.ends_with("2 to 4"), "{}", alerts[0].message);
     for seq in 2..=4 {
-        hear(&memory, "m", 130, seq).await;
+        receive_telemetry(&memory, "m", 130, seq).await;
     }
     assert_eq!(memory.alerts(&id("m"))[0].resolved_at, Some(second(130)));
 }
 
 #[tokio::test]
 async fn a_command_that_the_broker_did_not_take_is_published_again_until_it_expires() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let reboot = command(CommandKind::Reboot, 0);
     CommandStore::create(&memory, &reboot, None).await.unwrap();
     memory.fail_always(Operation::PublishCommand);
     assert_eq!(run(&memory, 60).await.republished, 0);
-    memory.heal();
+    memory.clear_faults();
     assert_eq!(run(&memory, 60).await.commands, 0, "it has its time before the next try");
     assert_eq!(run(&memory, 120).await.republished, 1);
     assert_eq!(run(&memory, 180).await.republished, 0, "a reboot is published once");
@@ -301,7 +312,7 @@ async fn a_command_that_the_broker_did_not_take_is_published_again_until_it_expi
 }
 
 /// The runs of the first ten minutes.
-async fn ten_minutes(memory: &Memory) {
+async fn ten_minutes(memory: &MemoryStores) {
     for s in (60..=600).step_by(60) {
         // A run that fails is followed by the next one.
         let _ = watchdog(memory, 0).run(second(s)).await;
@@ -310,15 +321,15 @@ async fn ten_minutes(memory: &Memory) {
 
 #[tokio::test]
 async fn a_reboot_is_published_at_most_once_whatever_call_fails_and_whether_it_was_done_or_not() {
-    for fault in [Fault::Refuse, Fault::LoseAnswer] {
+    for fault in [Fault::Reject, Fault::LoseResponse] {
         for operation in [
             Operation::GetDevice,
             Operation::ClaimCommand,
             Operation::PublishCommand,
             Operation::PostponeCommand,
-            Operation::NotePublished,
+            Operation::MarkPublished,
         ] {
-            let memory = Memory::new();
+            let memory = MemoryStores::new();
             register(&memory, "m", json!({})).await;
             let reboot = command(CommandKind::Reboot, 0);
             CommandStore::create(&memory, &reboot, None).await.unwrap();
@@ -333,17 +344,17 @@ async fn a_reboot_is_published_at_most_once_whatever_call_fails_and_whether_it_w
 #[tokio::test]
 async fn a_reboot_of_which_nobody_knows_whether_the_broker_took_it_times_out_and_is_not_sent_again()
 {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let reboot = command(CommandKind::Reboot, 0);
     CommandStore::create(&memory, &reboot, None).await.unwrap();
-    memory.fail_next(Operation::PublishCommand, Fault::LoseAnswer);
+    memory.fail_next(Operation::PublishCommand, Fault::LoseResponse);
     ten_minutes(&memory).await;
     assert_eq!(memory.published().len(), 1);
     // What may be asked twice is.
     let ask = command(CommandKind::RequestStatus, 600);
     CommandStore::create(&memory, &ask, None).await.unwrap();
-    memory.fail_next(Operation::PublishCommand, Fault::LoseAnswer);
+    memory.fail_next(Operation::PublishCommand, Fault::LoseResponse);
     run(&memory, 660).await;
     run(&memory, 720).await;
     assert_eq!(memory.published().len(), 3);
@@ -351,7 +362,7 @@ async fn a_reboot_of_which_nobody_knows_whether_the_broker_took_it_times_out_and
 
 #[tokio::test]
 async fn two_watchdogs_at_once_publish_a_reboot_once() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     CommandStore::create(&memory, &command(CommandKind::Reboot, 0), None).await.unwrap();
     futures::join!(run(&memory, 60), run(&memory, 60), run(&memory, 60));
@@ -360,43 +371,44 @@ async fn two_watchdogs_at_once_publish_a_reboot_once() {
 
 #[tokio::test]
 async fn what_has_expired_is_not_published_again_when_its_device_comes_online_in_an_old_message() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let ask = command(CommandKind::RequestStatus, 0);
     CommandStore::create(&memory, &ask, None).await.unwrap();
     // Ingest handles at 400 s what was received at 30 s.
     let outbox = Outbox::of_one(&memory);
-    let hear = |state: &mut DeviceState| state.heard(second(30), &RULES);
-    let state = lock::change_state(&memory, &id("m"), hear).await.unwrap();
-    outbox.settle(state, second(400), &RULES).await.unwrap();
+    let hear = |state: &mut DeviceState| state.record_activity(second(30), &POLICY);
+    let state = optimistic_update::update_state(&memory, &id("m"), hear).await.unwrap();
+    outbox.dispatch_due_effects(state, second(400), &POLICY).await.unwrap();
     assert!(memory.published().is_empty());
 }
 
 #[tokio::test]
 async fn a_shorter_interval_counts_from_its_acceptance_on_also_when_its_effect_was_left_behind() {
     for fault in [None, Some(Operation::SaveStates), Some(Operation::GetDevice)] {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         register(&memory, "m", json!({"send_interval_s": 1_200, "hello_interval_s": 1_200})).await;
-        hear(&memory, "m", 0, 0).await;
+        receive_telemetry(&memory, "m", 0, 0).await;
         run(&memory, 60).await;
-        assert_eq!(memory.state(&id("m")).unwrap().due, Some(second(3_600)));
+        assert_eq!(memory.state(&id("m")).unwrap().next_check, Some(second(3_600)));
         let params = json!({"send_interval_s": 40}).as_object().unwrap().clone();
         let shorter = Command { params, ..command(CommandKind::UpdateConfig, 60) };
         CommandStore::create(&memory, &shorter, None).await.unwrap();
         let ack = json!({"v": 2, "device_id": "m", "ts": second(70), "seq": 1, "msg_type": "command_ack",
             "cmd_id": shorter.cmd_id, "result": "accepted"});
-        let message = parse(&Received {
+        let message = parse(&ReceivedMessage {
             topic: "iot/m/command/ack".to_owned(),
             payload: ack.to_string().into(),
             received_at: second(70),
         })
         .unwrap();
-        let apply = |state: &mut DeviceState| state.apply(&[&message], &RULES);
-        let state = lock::change_state(&memory, &id("m"), apply).await.unwrap();
+        let apply = |state: &mut DeviceState| state.apply(&[&message], &POLICY);
+        let state = optimistic_update::update_state(&memory, &id("m"), apply).await.unwrap();
         if let Some(operation) = fault {
-            memory.fail_next(operation, Fault::Refuse);
+            memory.fail_next(operation, Fault::Reject);
         }
-        let settled = Outbox::of_one(&memory).settle(state, second(70), &RULES).await;
+        let settled =
+            Outbox::of_one(&memory).dispatch_due_effects(state, second(70), &POLICY).await;
         assert_eq!(settled.is_err(), fault.is_some());
         for s in (120..=240).step_by(60) {
             run(&memory, s).await;
@@ -413,7 +425,7 @@ async fn an_upgrade_of_a_device_that_never_names_its_target_is_complete_with_its
         Command { params, ..command(CommandKind::StartOta, 0) }
     };
     for hello_is_first in [false, true] {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         register(&memory, "m", json!({})).await;
         let upgrade = upgrade();
         CommandStore::create(&memory, &upgrade, None).await.unwrap();
@@ -425,7 +437,7 @@ async fn an_upgrade_of_a_device_that_never_names_its_target_is_complete_with_its
         let order: Vec<_> =
             if hello_is_first { said.into_iter().rev().collect() } else { said.into() };
         for (suffix, s, payload) in order {
-            say(&memory, suffix, s, payload).await;
+            receive_message(&memory, suffix, s, payload).await;
         }
         let ota = memory.commands(&id("m"))[0].ota.clone().unwrap();
         assert_eq!(ota.state, OtaState::Completed, "hello first: {hello_is_first}");
@@ -435,14 +447,14 @@ async fn an_upgrade_of_a_device_that_never_names_its_target_is_complete_with_its
 
 #[tokio::test]
 async fn when_a_device_comes_online_only_what_does_no_harm_twice_is_published_again() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     for (n, cmd) in CommandKind::ALL.into_iter().enumerate() {
         let command = command(cmd, i64::try_from(n).unwrap());
         CommandStore::create(&memory, &command, None).await.unwrap();
     }
-    hear(&memory, "m", 30, 0).await;
-    let cmds = |memory: &Memory| {
+    receive_telemetry(&memory, "m", 30, 0).await;
+    let cmds = |memory: &MemoryStores| {
         let of = |(_, payload): (DeviceId, Bytes)| {
             let document: Value = serde_json::from_slice(&payload).unwrap();
             document["cmd"].as_str().unwrap().to_owned()
@@ -450,34 +462,34 @@ async fn when_a_device_comes_online_only_what_does_no_harm_twice_is_published_ag
         memory.published().into_iter().map(of).collect::<Vec<_>>()
     };
     assert_eq!(cmds(&memory), ["update_config", "request_status"]);
-    hear(&memory, "m", 31, 1).await;
+    receive_telemetry(&memory, "m", 31, 1).await;
     assert_eq!(cmds(&memory).len(), 2, "it is online already");
 }
 
 #[tokio::test]
 async fn a_command_that_is_answered_by_the_first_word_of_its_device_is_not_asked_again() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let command = command(CommandKind::RequestStatus, 0);
     CommandStore::create(&memory, &command, None).await.unwrap();
     let answer = json!({"v": 2, "device_id": "m", "ts": second(9), "seq": 0, "msg_type": "command_ack",
         "cmd_id": command.cmd_id, "result": "accepted"});
-    say(&memory, "command/ack", 9, answer).await;
+    receive_message(&memory, "command/ack", 9, answer).await;
     assert_eq!(status_of(&memory, &command).await, CommandStatus::Accepted);
     assert!(memory.published().is_empty());
 }
 
 #[tokio::test]
 async fn effects_that_somebody_left_behind_are_carried_out() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let alert = Alert::device_offline(&id("m"), second(5));
     let leave = |state: &mut DeviceState| {
         state.outbox.push(Effect::OpenAlert { alert: alert.clone() });
-        state.heard(second(5), &RULES);
+        state.record_activity(second(5), &POLICY);
     };
-    lock::change_state(&memory, &id("m"), leave).await.unwrap();
-    memory.fail_next(Operation::OpenAlert, Fault::Refuse);
+    optimistic_update::update_state(&memory, &id("m"), leave).await.unwrap();
+    memory.fail_next(Operation::OpenAlert, Fault::Reject);
     assert_eq!(run(&memory, 120).await.failed, 1);
     assert!(memory.alerts(&id("m")).is_empty());
     run(&memory, 180).await;
@@ -487,58 +499,66 @@ async fn effects_that_somebody_left_behind_are_carried_out() {
 
 #[tokio::test]
 async fn a_delete_that_ended_half_way_is_finished() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let alert = Alert::device_offline(&id("m"), second(5));
     AlertStore::open(&memory, &alert, None).await.unwrap();
     delete(&memory, "m", 10, false).await;
-    assert_eq!(run(&memory, 120).await.swept, 1);
+    assert_eq!(run(&memory, 120).await.cleaned_up, 1);
     assert!(memory.alerts(&id("m")).is_empty());
-    assert!(!memory.is_buried(&id("m")).await.unwrap());
+    assert!(!memory.has_tombstone(&id("m")).await.unwrap());
     assert_eq!(run(&memory, 180).await, Report::default());
 }
 
 #[tokio::test]
 async fn a_purge_that_is_too_much_for_one_run_goes_on_in_the_next() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let location = Location { object: "archive/x".to_owned(), member: None };
-    let parts: Vec<_> = (0..10_500)
+    let segments: Vec<_> = (0..10_500)
         .map(|n| {
             let ts = second(n * 60);
             let category = Category::Telemetry;
             let location = location.clone();
-            let head = Some(Head { category, received_at: ts, size: 1, location });
-            let mid = Mid::of("t", &n.to_be_bytes());
-            Part { device_id: id("m"), mid, ts, head, claim_ts: ts, samples: Vec::new(), ttl: None }
+            let index_entry = Some(IndexEntry { category, received_at: ts, size: 1, location });
+            let message_id = MessageId::of("t", &n.to_be_bytes());
+            MessageSegment {
+                device_id: id("m"),
+                message_id,
+                ts,
+                index_entry,
+                envelope_ts: ts,
+                samples: Vec::new(),
+                ttl: None,
+            }
         })
         .collect();
-    MessageStore::put(&memory, &parts).await.unwrap();
+    MessageStore::put(&memory, &segments).await.unwrap();
     delete(&memory, "m", 10, true).await;
 
     let first = run(&memory, 120).await;
-    assert_eq!((first.swept, first.unfinished, first.failed), (0, 1, 0));
-    let left = memory.parts(&id("m")).len();
+    assert_eq!((first.cleaned_up, first.cleanups_pending, first.failed), (0, 1, 0));
+    let left = memory.segments(&id("m")).len();
     assert!(0 < left && left < 1_000, "{left}");
-    assert!(memory.is_buried(&id("m")).await.unwrap());
+    assert!(memory.has_tombstone(&id("m")).await.unwrap());
     let second_run = run(&memory, 180).await;
-    assert_eq!((second_run.swept, second_run.unfinished), (1, 0));
-    assert!(memory.parts(&id("m")).is_empty());
-    assert!(!memory.is_buried(&id("m")).await.unwrap());
+    assert_eq!((second_run.cleaned_up, second_run.cleanups_pending), (1, 0));
+    assert!(memory.segments(&id("m")).is_empty());
+    assert!(!memory.has_tombstone(&id("m")).await.unwrap());
     assert_eq!(run(&memory, 240).await, Report::default());
 }
 
 #[tokio::test]
 async fn counts_that_are_wrong_are_made_right_when_somebody_asks() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let right = memory.counts().await.unwrap();
-    memory.miscount();
+    memory.corrupt_counts();
     assert_ne!(memory.counts().await.unwrap(), right);
     let answer = recount(&memory, &memory).await.unwrap();
     let first = &answer["recounted"][0];
     assert_eq!(first["what"], "devices by status");
-    assert_eq!((&first["was"]["active"], &first["is"]["active"]), (&json!(4), &json!(1)));
+    assert_eq!((&first["before"]["active"], &first["after"]["active"]), (&json!(4), &json!(1)));
     assert_eq!(memory.counts().await.unwrap(), right);
 }
 
@@ -555,16 +575,16 @@ fn a_schedule_s_event_asks_for_a_run_and_only_a_person_for_a_recount() {
 
 /// Calls of a run over a fleet, of which five devices are due.
 async fn calls_with(devices: usize) -> Vec<usize> {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     let writes: Vec<_> = (0..devices)
         .map(|n| {
             let mut state = DeviceState::new(id(&format!("d{n}")));
-            state.due = Some(second(if n < 5 { 60 } else { 120 }));
+            state.next_check = Some(second(if n < 5 { 60 } else { 120 }));
             StateWrite { state, connection_before: Connection::Unknown }
         })
         .collect();
     assert!(memory.save_many(&writes).await.iter().all(Result::is_ok));
-    let operations = [Operation::DueStates, Operation::GetStates, Operation::SaveStates];
+    let operations = [Operation::ListDueStates, Operation::GetStates, Operation::SaveStates];
     let before = operations.map(|operation| memory.calls(operation));
     assert_eq!(run(&memory, 60).await.devices, 5);
     let after = operations.map(|operation| memory.calls(operation));
@@ -578,10 +598,10 @@ async fn its_work_is_the_same_for_ten_devices_and_for_a_hundred_thousand() {
 
 #[tokio::test]
 async fn an_hour_is_rolled_up_once_when_it_is_over_and_again_when_more_of_it_comes() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
-    hear_points(&memory, 3_700, 3_650).await;
-    let watchdog = Watchdog { rules: Rules::default(), ..watchdog(&memory, 0) };
+    receive_points(&memory, 3_700, 3_650).await;
+    let watchdog = Watchdog { policy: DevicePolicy::default(), ..watchdog(&memory, 0) };
     let mut rolled_up = Vec::new();
     for s in (3_720..12_000).step_by(60) {
         let report = watchdog.run(second(s)).await.unwrap();
@@ -589,7 +609,7 @@ async fn an_hour_is_rolled_up_once_when_it_is_over_and_again_when_more_of_it_com
         rolled_up.extend((report.rolled_up > 0).then_some(s));
     }
     assert!(matches!(rolled_up[..], [s] if s > 7_200 + 300), "{rolled_up:?}");
-    hear_points(&memory, 12_000, 3_651).await;
+    receive_points(&memory, 12_000, 3_651).await;
     let mut again = 0;
     for s in (12_060..20_000).step_by(60) {
         again += watchdog.run(second(s)).await.unwrap().rolled_up;
@@ -598,26 +618,28 @@ async fn an_hour_is_rolled_up_once_when_it_is_over_and_again_when_more_of_it_com
 }
 
 /// Received at second `s`, one sample at second `at`.
-async fn hear_points(memory: &Memory, s: i64, at: i64) {
+async fn receive_points(memory: &MemoryStores, s: i64, at: i64) {
     let payload = json!({"v": 2, "device_id": "m", "seq": 1, "msg_type": "telemetry", "ts": second(s),
         "measurements": [{"type": "pf", "val": 1, "ts": second(at)}]});
-    let message = parse(&Received {
+    let message = parse(&ReceivedMessage {
         topic: "iot/m/telemetry".to_owned(),
         payload: payload.to_string().into(),
         received_at: second(s),
     })
     .unwrap();
     let location = meter_domain::archive::Location { object: "o".to_owned(), member: None };
-    let parts = meter_domain::parts::cut(&message, location, None, |_| true);
-    meter_store::MessageStore::put(memory, &parts).await.unwrap();
-    lock::change_state(memory, &id("m"), |state| state.apply(&[&message], &Rules::default()))
-        .await
-        .unwrap();
+    let segments = meter_domain::segments::split(&message, location, None, |_| true);
+    meter_store::MessageStore::put(memory, &segments).await.unwrap();
+    optimistic_update::update_state(memory, &id("m"), |state| {
+        state.apply(&[&message], &DevicePolicy::default())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
 async fn data_that_does_not_come_raises_the_alert_of_its_rule_unless_ingest_is_behind() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let rule = Rule {
         rule_id: new_id(second(0)),
@@ -635,12 +657,12 @@ async fn data_that_does_not_come_raises_the_alert_of_its_rule_unless_ingest_is_b
         version: 1,
     };
     RuleStore::create(&memory, &rule).await.unwrap();
-    hear(&memory, "m", 100, 0).await;
+    receive_telemetry(&memory, "m", 100, 0).await;
     // The device goes on to speak, of other things.
     let speak = async |s| {
         let hello = json!({"v": 2, "device_id": "m", "ts": second(s), "msg_type": "hello", "seq": s,
             "boot": 1, "fw_version": "1.0.0", "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0});
-        say(&memory, "hello", s, hello).await;
+        receive_message(&memory, "hello", s, hello).await;
     };
     for s in [150, 200, 250, 300, 350, 390] {
         speak(s).await;
@@ -652,7 +674,7 @@ async fn data_that_does_not_come_raises_the_alert_of_its_rule_unless_ingest_is_b
     };
     assert_eq!(raised(), []);
     speak(430).await;
-    assert!(watchdog(&memory, 5).run(second(440)).await.unwrap().behind);
+    assert!(watchdog(&memory, 5).run(second(440)).await.unwrap().ingest_lagging);
     assert_eq!(raised(), []);
     run(&memory, 481).await;
     run(&memory, 550).await;

@@ -1,25 +1,25 @@
 //! `replay`: see `replay --help`, and docs/archive.md.
 
-mod mark;
+mod checkpoint;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use meter_aws::settings::{ArchiveBucket, Tables};
-use meter_aws::{Bucket, Clients, dynamodb};
-use meter_domain::id::{BadDeviceId, DeviceId};
+use meter_aws::{Clients, S3Archive, dynamodb};
+use meter_domain::id::{DeviceId, InvalidDeviceId};
 use meter_domain::time::Timestamp;
-use meter_http::range::{BadTime, parse_time};
+use meter_http::range::{InvalidTime, parse_time};
 use meter_runtime::settings::{self, Alerting, Ingest, Metrics, Presence};
-use meter_service::replay::{Progress, Replay, Scope, Walk};
+use meter_service::replay::{ArchiveCursor, Replay, ReplayProgress, ReplayScope};
 use meter_store::retry;
 use tracing_subscriber::EnvFilter;
 
-use self::mark::Mark;
+use self::checkpoint::Checkpoint;
 
 /// How often it is said, and noted, how far it is: what was done since is done again after an end on the way.
-const TOLD_EVERY: Duration = Duration::from_secs(2);
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Builds the metrics, and the index of the archive, again from the archive.
 ///
@@ -30,56 +30,63 @@ const TOLD_EVERY: Duration = Duration::from_secs(2);
 #[command(version)]
 struct Arguments {
     /// Only messages received at this time or later: a date and time (RFC 3339), or a duration before now (-7d)
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_time_argument)]
     start: String,
     /// Only messages received before this time
-    #[arg(long, value_name = "TIME", default_value = "now()", allow_hyphen_values = true, value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "now()", allow_hyphen_values = true, value_parser = parse_time_argument)]
     stop: String,
     /// Only messages of this device
-    #[arg(long, value_name = "DEVICE_ID", value_parser = device)]
+    #[arg(long, value_name = "DEVICE_ID", value_parser = parse_device_id)]
     device: Option<DeviceId>,
     /// Begin again where a run before was stopped on its way
     #[arg(long)]
-    again: bool,
+    restart: bool,
 }
 
 /// A text that is a time whenever it is read.
-fn time(text: &str) -> Result<String, BadTime> {
+fn parse_time_argument(text: &str) -> Result<String, InvalidTime> {
     parse_time(text, Timestamp::now()).map(|_| text.to_owned())
 }
 
-fn device(text: &str) -> Result<DeviceId, BadDeviceId> {
+fn parse_device_id(text: &str) -> Result<DeviceId, InvalidDeviceId> {
     DeviceId::parse(text)
 }
 
 impl Arguments {
-    fn scope(&self, now: Timestamp) -> Result<Scope> {
+    fn scope(&self, now: Timestamp) -> Result<ReplayScope> {
         let (start, stop) = (parse_time(&self.start, now)?, parse_time(&self.stop, now)?);
         anyhow::ensure!(start < stop, "--start: is {start}, not before --stop, {stop}");
-        Ok(Scope { device: self.device.clone(), start, stop })
+        Ok(ReplayScope { device: self.device.clone(), start, stop })
     }
 }
 
 /// On AWS.
-type OnAws =
-    Replay<Bucket, dynamodb::Messages, meter_runtime::metric_store::Metrics, dynamodb::States>;
+type AwsReplay = Replay<
+    S3Archive,
+    dynamodb::Messages,
+    meter_runtime::metric_store::ConfiguredMetricStore,
+    dynamodb::States,
+>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    start_log();
+    init_logging();
     let scope = arguments.scope(Timestamp::now())?;
-    let replay = on_aws().await?;
-    let mark = Mark::of(&replay.archive, &arguments);
-    let mut progress = Progress::default();
-    if !arguments.again
-        && let Some(noted) = mark.read().await?
+    let replay = aws_replay().await?;
+    let checkpoint = Checkpoint::new(&replay.archive, &arguments);
+    let mut progress = ReplayProgress::default();
+    if !arguments.restart
+        && let Some(stored) = checkpoint.read().await?
     {
-        eprintln!("going on after a run that was stopped (--again begins again): {}", noted.counts);
-        progress = noted;
+        eprintln!(
+            "going on after a run that was stopped (--restart begins again): {}",
+            stored.counts
+        );
+        progress = stored;
     }
     tokio::select! {
-        done = run(&replay, &scope, &mark, &mut progress) => {
+        done = run(&replay, &scope, &checkpoint, &mut progress) => {
             done.context("the same command goes on from here, once this works")?;
         }
         _ = tokio::signal::ctrl_c() => {
@@ -92,33 +99,38 @@ async fn main() -> Result<()> {
 
 /// To the end, with notes on the way.
 async fn run(
-    replay: &OnAws,
-    scope: &Scope,
-    mark: &Mark<'_>,
-    progress: &mut Progress,
+    replay: &AwsReplay,
+    scope: &ReplayScope,
+    checkpoint: &Checkpoint<'_>,
+    progress: &mut ReplayProgress,
 ) -> Result<()> {
-    let mut told = Instant::now();
-    while progress.walk != Walk::Done {
-        *progress = step(replay, scope, progress).await?;
-        if told.elapsed() >= TOLD_EVERY {
-            told = Instant::now();
-            mark.write(progress).await?;
-            if let Walk::Batches(after) | Walk::Messages(after) = &progress.walk {
+    let mut last_report = Instant::now();
+    while progress.cursor != ArchiveCursor::Done {
+        *progress = step_with_retry(replay, scope, progress).await?;
+        if last_report.elapsed() >= REPORT_INTERVAL {
+            last_report = Instant::now();
+            checkpoint.write(progress).await?;
+            if let ArchiveCursor::Batches(after) | ArchiveCursor::Messages(after) = &progress.cursor
+            {
                 eprintln!("{after}: {}", progress.counts);
             }
         }
     }
-    mark.remove().await
+    checkpoint.remove().await
 }
 
 /// A store that throttles is asked again, later each time.
-async fn step(replay: &OnAws, scope: &Scope, progress: &Progress) -> Result<Progress> {
+async fn step_with_retry(
+    replay: &AwsReplay,
+    scope: &ReplayScope,
+    progress: &ReplayProgress,
+) -> Result<ReplayProgress> {
     let mut attempt = 0;
     loop {
         match replay.step(scope, progress, Timestamp::now()).await {
-            Err(error) if attempt < retry::ATTEMPTS => {
+            Err(error) if attempt < retry::MAX_ATTEMPTS => {
                 tracing::warn!(%error, attempt, "again");
-                retry::pause(attempt).await;
+                retry::wait(attempt).await;
                 attempt += 1;
             }
             answer => return Ok(answer?),
@@ -127,21 +139,24 @@ async fn step(replay: &OnAws, scope: &Scope, progress: &Progress) -> Result<Prog
 }
 
 /// With the settings, and so with the decisions, of ingest.
-async fn on_aws() -> Result<OnAws> {
+async fn aws_replay() -> Result<AwsReplay> {
     let (tables, bucket, ingest): (Tables, ArchiveBucket, Ingest) = settings::load()?;
     let (presence, metrics, alerting): (Presence, Metrics, Alerting) = settings::load()?;
     let clients = Clients::from_environment().await;
     Ok(Replay {
-        archive: Bucket::new(&clients, bucket.name),
+        archive: S3Archive::new(&clients, bucket.name),
         messages: dynamodb::Messages::new(&clients, &tables),
-        metrics: meter_runtime::metric_store::Metrics::new(&clients, &tables, &metrics).await?,
+        metrics: meter_runtime::metric_store::ConfiguredMetricStore::new(
+            &clients, &tables, &metrics,
+        )
+        .await?,
         states: dynamodb::States::new(&clients, &tables),
-        rules: ingest.rules(&presence, &metrics, &alerting),
+        policy: ingest.device_policy(&presence, &metrics, &alerting),
         ttl_days: ingest.message_ttl_days(),
     })
 }
 
-fn start_log() {
+fn init_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -12,7 +12,7 @@ use crate::config::{
     Broker, Configuration, HELLO_INTERVAL_S, SAMPLING_CADENCE_MS, SEND_INTERVAL_S,
 };
 use crate::faults::FaultRates;
-use crate::fleet::{Plan, named_fleet, numbered_fleet, sample_fleet};
+use crate::fleet::{FleetPlan, default_fleet, named_fleet, numbered_fleet};
 
 /// Simulates electricity meters on trains: telemetry, heartbeats, last wills, commands and firmware
 /// upgrades over MQTT, and what a bad network does to them.
@@ -101,13 +101,13 @@ impl Arguments {
     /// # Errors
     ///
     /// When an id or an interval is not what docs/protocol.md allows.
-    pub fn plan(&self, seed: u64) -> Result<Plan> {
+    pub fn plan(&self, seed: u64) -> Result<FleetPlan> {
         let devices = if !self.device_ids.is_empty() {
             named_fleet(&self.device_ids)
         } else if let Some(prefix) = &self.prefix {
             numbered_fleet(prefix, self.devices)
         } else {
-            sample_fleet(self.devices)
+            default_fleet(self.devices)
         };
         let mut ids = HashSet::new();
         for member in &devices {
@@ -133,7 +133,7 @@ impl Arguments {
             )?,
             brokers: vec![self.broker.clone()],
         };
-        Ok(Plan {
+        Ok(FleetPlan {
             devices,
             config,
             fw_version: self.fw_version.clone(),
@@ -196,7 +196,7 @@ mod tests {
 
     use super::*;
 
-    fn plan(arguments: &[&str]) -> Result<Plan> {
+    fn plan(arguments: &[&str]) -> Result<FleetPlan> {
         let line = std::iter::once("simulator").chain(arguments.iter().copied());
         Arguments::try_parse_from(line)?.plan(1)
     }
@@ -210,7 +210,7 @@ mod tests {
     fn the_defaults_are_those_of_the_protocol() {
         let plan = plan(&[]).unwrap();
         assert_eq!(plan.config, Configuration::with_broker("127.0.0.1:1883".parse().unwrap()));
-        assert_eq!(plan.devices, sample_fleet(3));
+        assert_eq!(plan.devices, default_fleet(3));
     }
 
     #[test]

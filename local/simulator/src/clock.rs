@@ -7,14 +7,14 @@ use jiff::Timestamp;
 /// One instant on both clocks: intervals are measured on the monotonic one, messages carry the
 /// other, so a wall clock that is set back neither stalls a device nor makes it hurry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct ClockReading {
     /// Monotonic, since the simulator started.
     pub elapsed: Duration,
     /// The wall clock at the same instant.
     pub wall: Timestamp,
 }
 
-impl Moment {
+impl ClockReading {
     /// What the wall clock showed (or will show) at another instant of the monotonic one, to the
     /// millisecond, which is as precise as a meter's clock is.
     pub fn wall_at(&self, elapsed: Duration) -> Timestamp {
@@ -41,11 +41,11 @@ impl Clock {
     }
 
     /// Now.
-    pub fn now(&self) -> Moment {
-        Moment { elapsed: self.origin.elapsed(), wall: Timestamp::now() }
+    pub fn now(&self) -> ClockReading {
+        ClockReading { elapsed: self.origin.elapsed(), wall: Timestamp::now() }
     }
 
-    /// The instant at which [`Moment::elapsed`] will be this, for a timer.
+    /// The instant at which [`ClockReading::elapsed`] will be this, for a timer.
     pub fn instant(&self, elapsed: Duration) -> tokio::time::Instant {
         self.origin + elapsed
     }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_sample_of_two_seconds_ago_carries_the_wall_clock_of_two_seconds_ago() {
-        let now = Moment {
+        let now = ClockReading {
             elapsed: Duration::from_secs(100),
             wall: "2026-01-01T12:00:00.123456Z".parse().unwrap(),
         };

@@ -75,16 +75,16 @@ impl Command {
 
 /// What a device says and does about a command.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
+pub struct Decision {
     /// What it says.
-    pub answer: Answer,
+    pub acknowledgement: Acknowledgement,
     /// What it does.
-    pub deed: Option<Deed>,
+    pub action: Option<Action>,
 }
 
 /// The acknowledgement, apart from its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Acknowledgement {
     /// In a word.
     pub result: AckResult,
     /// Why, for a person.
@@ -93,7 +93,7 @@ pub struct Answer {
 
 /// What follows from a command that was accepted.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Deed {
+pub enum Action {
     /// Work like this from now on.
     Configure(Configuration),
     /// Start another firmware.
@@ -103,48 +103,54 @@ pub enum Deed {
     /// Forget the configuration and start again.
     FactoryReset,
     /// Say hello.
-    SayHello,
+    SendHello,
 }
 
-impl Verdict {
-    fn accept(deed: Deed) -> Self {
-        Self { answer: Answer { result: AckResult::Accepted, detail: None }, deed: Some(deed) }
+impl Decision {
+    fn accept(action: Action) -> Self {
+        Self {
+            acknowledgement: Acknowledgement { result: AckResult::Accepted, detail: None },
+            action: Some(action),
+        }
     }
 
-    fn refuse(result: AckResult, why: impl ToString) -> Self {
-        Self { answer: Answer { result, detail: Some(why.to_string()) }, deed: None }
+    fn reject(result: AckResult, why: impl ToString) -> Self {
+        Self {
+            acknowledgement: Acknowledgement { result, detail: Some(why.to_string()) },
+            action: None,
+        }
     }
 }
 
 /// Decides about a command, given the configuration in force and the upgrade in progress.
-pub fn judge(command: &Command, config: &Configuration, upgrading: Option<&Version>) -> Verdict {
+pub fn decide(command: &Command, config: &Configuration, upgrading: Option<&Version>) -> Decision {
     let params = match &command.params {
         Ok(params) => params,
-        Err(why) => return Verdict::refuse(AckResult::Rejected, why),
+        Err(why) => return Decision::reject(AckResult::Rejected, why),
     };
     match command.cmd.as_str() {
         "update_config" => match config.updated(params) {
-            Ok(next) => Verdict::accept(Deed::Configure(next)),
-            Err(why) => Verdict::refuse(AckResult::Rejected, why),
+            Ok(next) => Decision::accept(Action::Configure(next)),
+            Err(why) => Decision::reject(AckResult::Rejected, why),
         },
-        "start_ota" => match (upgrading, firmware(params)) {
-            (Some(target), _) => Verdict::refuse(
+        "start_ota" => match (upgrading, ota_target(params)) {
+            (Some(target), _) => Decision::reject(
                 AckResult::Rejected,
                 format!("the upgrade to {target} is still in progress"),
             ),
-            (None, Ok(target)) => Verdict::accept(Deed::Upgrade(target)),
-            (None, Err(why)) => Verdict::refuse(AckResult::Rejected, why),
+            (None, Ok(target)) => Decision::accept(Action::Upgrade(target)),
+            (None, Err(why)) => Decision::reject(AckResult::Rejected, why),
         },
-        "reboot" => Verdict::accept(Deed::Reboot),
-        "factory_reset" => Verdict::accept(Deed::FactoryReset),
-        "request_status" => Verdict::accept(Deed::SayHello),
-        "" => Verdict::refuse(AckResult::Rejected, "cmd: must be the name of a command"),
-        other => Verdict::refuse(AckResult::Unsupported, format!("unknown command {other:?}")),
+        "reboot" => Decision::accept(Action::Reboot),
+        "factory_reset" => Decision::accept(Action::FactoryReset),
+        "request_status" => Decision::accept(Action::SendHello),
+        "" => Decision::reject(AckResult::Rejected, "cmd: must be the name of a command"),
+        other => Decision::reject(AckResult::Unsupported, format!("unknown command {other:?}")),
     }
 }
 
 /// The version that `start_ota` asks for, once all of its parameters are in order.
-fn firmware(params: &Map<String, Value>) -> Result<Version, &'static str> {
+fn ota_target(params: &Map<String, Value>) -> Result<Version, &'static str> {
     let text = |name| params.get(name).and_then(Value::as_str).unwrap_or_default();
     let version =
         Version::parse(text("fw_version")).map_err(|_| "fw_version: must be a semantic version")?;
@@ -166,7 +172,7 @@ fn firmware(params: &Map<String, Value>) -> Result<Version, &'static str> {
 /// was not answered: the answer is repeated, the deed is not.
 #[derive(Debug, Clone, Default)]
 pub struct CommandLog {
-    answered: VecDeque<(Uuid, Answer)>,
+    entries: VecDeque<(Uuid, Acknowledgement)>,
 }
 
 impl CommandLog {
@@ -174,16 +180,19 @@ impl CommandLog {
     pub const CAPACITY: usize = 64;
 
     /// What was answered to this command.
-    pub fn answer(&self, cmd_id: Uuid) -> Option<&Answer> {
-        self.answered.iter().find(|(id, _)| *id == cmd_id).map(|(_, answer)| answer)
+    pub fn acknowledgement(&self, cmd_id: Uuid) -> Option<&Acknowledgement> {
+        self.entries
+            .iter()
+            .find(|(id, _)| *id == cmd_id)
+            .map(|(_, acknowledgement)| acknowledgement)
     }
 
     /// Remembers an answer, and forgets the oldest when there are too many.
-    pub fn remember(&mut self, cmd_id: Uuid, answer: Answer) {
-        if self.answered.len() == Self::CAPACITY {
-            self.answered.pop_front();
+    pub fn record(&mut self, cmd_id: Uuid, acknowledgement: Acknowledgement) {
+        if self.entries.len() == Self::CAPACITY {
+            self.entries.pop_front();
         }
-        self.answered.push_back((cmd_id, answer));
+        self.entries.push_back((cmd_id, acknowledgement));
     }
 }
 
@@ -214,27 +223,27 @@ mod tests {
     }
 
     fn refused(command: &Command, result: AckResult) -> String {
-        let verdict = judge(command, &config(), None);
-        assert_eq!(verdict.answer.result, result, "{command:?}");
-        assert_eq!(verdict.deed, None, "a refused command has no effect");
-        verdict.answer.detail.expect("a refusal says why")
+        let decision = decide(command, &config(), None);
+        assert_eq!(decision.acknowledgement.result, result, "{command:?}");
+        assert_eq!(decision.action, None, "a refused command has no effect");
+        decision.acknowledgement.detail.expect("a refusal says why")
     }
 
     #[test]
     fn each_command_has_its_deed() {
-        for (cmd, deed) in [
-            ("reboot", Deed::Reboot),
-            ("factory_reset", Deed::FactoryReset),
-            ("request_status", Deed::SayHello),
+        for (cmd, action) in [
+            ("reboot", Action::Reboot),
+            ("factory_reset", Action::FactoryReset),
+            ("request_status", Action::SendHello),
         ] {
-            assert_eq!(judge(&command(cmd, json!({})), &config(), None), Verdict::accept(deed));
+            assert_eq!(decide(&command(cmd, json!({})), &config(), None), Decision::accept(action));
         }
         let mut next = config();
         next.send_interval_s = 5;
         let update = command("update_config", json!({"send_interval_s": 5}));
-        assert_eq!(judge(&update, &config(), None), Verdict::accept(Deed::Configure(next)));
-        let upgrade = Verdict::accept(Deed::Upgrade(Version::new(2, 1, 0)));
-        assert_eq!(judge(&ota(|_| {}), &config(), None), upgrade);
+        assert_eq!(decide(&update, &config(), None), Decision::accept(Action::Configure(next)));
+        let upgrade = Decision::accept(Action::Upgrade(Version::new(2, 1, 0)));
+        assert_eq!(decide(&ota(|_| {}), &config(), None), upgrade);
     }
 
     #[test]
@@ -262,9 +271,9 @@ mod tests {
 
     #[test]
     fn one_upgrade_at_a_time() {
-        let verdict = judge(&ota(|_| {}), &config(), Some(&Version::new(9, 0, 0)));
-        assert_eq!(verdict.answer.result, AckResult::Rejected);
-        assert!(verdict.answer.detail.unwrap().contains("9.0.0"));
+        let decision = decide(&ota(|_| {}), &config(), Some(&Version::new(9, 0, 0)));
+        assert_eq!(decision.acknowledgement.result, AckResult::Rejected);
+        assert!(decision.acknowledgement.detail.unwrap().contains("9.0.0"));
     }
 
     #[test]
@@ -288,13 +297,16 @@ mod tests {
     #[test]
     fn the_log_remembers_the_last_ones_only() {
         let mut log = CommandLog::default();
-        let answer = Answer { result: AckResult::Accepted, detail: None };
+        let acknowledgement = Acknowledgement { result: AckResult::Accepted, detail: None };
         for n in 0..=CommandLog::CAPACITY {
-            log.remember(Uuid::from_u128(n as u128), answer.clone());
+            log.record(Uuid::from_u128(n as u128), acknowledgement.clone());
         }
-        assert_eq!(log.answer(Uuid::from_u128(0)), None);
-        assert_eq!(log.answer(Uuid::from_u128(1)), Some(&answer));
-        assert_eq!(log.answer(Uuid::from_u128(CommandLog::CAPACITY as u128)), Some(&answer));
+        assert_eq!(log.acknowledgement(Uuid::from_u128(0)), None);
+        assert_eq!(log.acknowledgement(Uuid::from_u128(1)), Some(&acknowledgement));
+        assert_eq!(
+            log.acknowledgement(Uuid::from_u128(CommandLog::CAPACITY as u128)),
+            Some(&acknowledgement)
+        );
     }
 
     proptest! {

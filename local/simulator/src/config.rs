@@ -19,16 +19,16 @@ pub struct Broker {
 /// Why a text is no [`Broker`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("write it as HOST:PORT, for example 127.0.0.1:1883")]
-pub struct BadBroker;
+pub struct InvalidBroker;
 
 impl FromStr for Broker {
-    type Err = BadBroker;
+    type Err = InvalidBroker;
 
-    fn from_str(text: &str) -> Result<Self, BadBroker> {
-        let (host, port) = text.rsplit_once(':').ok_or(BadBroker)?;
-        let port = port.parse().ok().filter(|port| *port > 0).ok_or(BadBroker)?;
+    fn from_str(text: &str) -> Result<Self, InvalidBroker> {
+        let (host, port) = text.rsplit_once(':').ok_or(InvalidBroker)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(InvalidBroker)?;
         if host.is_empty() {
-            return Err(BadBroker);
+            return Err(InvalidBroker);
         }
         Ok(Self { host: host.to_owned(), port })
     }
@@ -64,7 +64,7 @@ pub struct Configuration {
 
 /// Why a device does not take a configuration; the text goes into the acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ConfigurationError {
     /// There is nothing to do.
     #[error("no parameter given")]
     Empty,
@@ -96,9 +96,9 @@ impl Configuration {
     }
 
     /// This configuration with `params` applied, all of them or none.
-    pub fn updated(&self, params: &Map<String, Value>) -> Result<Self, Refusal> {
+    pub fn updated(&self, params: &Map<String, Value>) -> Result<Self, ConfigurationError> {
         if params.is_empty() {
-            return Err(Refusal::Empty);
+            return Err(ConfigurationError::Empty);
         }
         let mut next = self.clone();
         for (name, value) in params {
@@ -113,8 +113,8 @@ impl Configuration {
                 "hello_interval_s" => {
                     next.hello_interval_s = integer("hello_interval_s", value, HELLO_INTERVAL_S)?;
                 }
-                "brokers" => next.brokers = brokers(value).ok_or(Refusal::Brokers)?,
-                _ => return Err(Refusal::Unknown(name.clone())),
+                "brokers" => next.brokers = brokers(value).ok_or(ConfigurationError::Brokers)?,
+                _ => return Err(ConfigurationError::Unknown(name.clone())),
             }
         }
         Ok(next)
@@ -137,10 +137,14 @@ impl Configuration {
     }
 }
 
-fn integer(name: &'static str, value: &Value, range: RangeInclusive<u64>) -> Result<u64, Refusal> {
+fn integer(
+    name: &'static str,
+    value: &Value,
+    range: RangeInclusive<u64>,
+) -> Result<u64, ConfigurationError> {
     match value.as_u64() {
         Some(number) if range.contains(&number) => Ok(number),
-        _ => Err(Refusal::Range { name, range }),
+        _ => Err(ConfigurationError::Range { name, range }),
     }
 }
 
@@ -161,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    fn update(params: Value) -> Result<Configuration, Refusal> {
+    fn update(params: Value) -> Result<Configuration, ConfigurationError> {
         let Value::Object(params) = params else { panic!("not an object") };
         Configuration::with_broker("127.0.0.1:1883".parse().unwrap()).updated(&params)
     }
@@ -203,7 +207,7 @@ mod tests {
     fn what_it_does_not_know_it_refuses_by_name() {
         let refusal = update(json!({"send_interval_s": 5, "colour": "red"})).unwrap_err();
         assert_eq!(refusal.to_string(), "colour: unknown parameter");
-        assert_eq!(update(json!({})), Err(Refusal::Empty));
+        assert_eq!(update(json!({})), Err(ConfigurationError::Empty));
     }
 
     #[test]
@@ -218,7 +222,7 @@ mod tests {
             json!([{"host": "h", "port": 65_536}]),
             json!([one, one, one, one, one, one]),
         ] {
-            assert_eq!(update(json!({"brokers": bad})), Err(Refusal::Brokers), "{bad}");
+            assert_eq!(update(json!({"brokers": bad})), Err(ConfigurationError::Brokers), "{bad}");
         }
     }
 
@@ -233,7 +237,7 @@ mod tests {
     fn a_broker_is_a_host_and_a_port() {
         assert_eq!("localhost:1883".parse::<Broker>().unwrap().port, 1_883);
         for bad in ["localhost", ":1883", "localhost:", "localhost:0", "localhost:70000"] {
-            assert_eq!(bad.parse::<Broker>(), Err(BadBroker), "{bad}");
+            assert_eq!(bad.parse::<Broker>(), Err(InvalidBroker), "{bad}");
         }
     }
 }

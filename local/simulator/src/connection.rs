@@ -9,18 +9,18 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use crate::call::{Call, CallEvent, fresh_id};
 use crate::config::Broker;
-use crate::device::{Device, Need};
+use crate::device::{Device, LifecycleRequest};
+use crate::fleet_context::FleetContext;
 use crate::message::command_topic;
-use crate::surroundings::Surroundings;
+use crate::session::{Session, SessionEvent, random_id};
 
 /// From a reboot's goodbye to its hello.
-const REBOOT: Duration = Duration::from_secs(2);
+const REBOOT_DURATION: Duration = Duration::from_secs(2);
 /// How long a device without power stays away.
-const OUTAGE: Duration = Duration::from_secs(3);
+const POWER_OUTAGE_DURATION: Duration = Duration::from_secs(3);
 /// How long a device that leaves waits for acknowledgements.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two attempts to connect: doubling from the first to the second, and scattered.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
@@ -28,32 +28,32 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// deliver.
 pub async fn run(
     device: Device,
-    surroundings: Arc<Surroundings>,
+    fleet_context: Arc<FleetContext>,
     mut stop: watch::Receiver<bool>,
-    chance: impl Rng + Send,
+    rng: impl Rng + Send,
 ) -> usize {
     let mut connection = Connection {
         device,
-        surroundings,
-        chance,
-        line: Line::Down { retry_at: Instant::now() },
+        fleet_context,
+        rng,
+        state: ConnectionState::Disconnected { retry_at: Instant::now() },
         broker: 0,
         failures: 0,
     };
     loop {
-        let away = match connection.until_it_leaves(&mut stop).await {
-            End::Stopped => return connection.device.outbox().len(),
-            End::Moved => {
+        let away = match connection.run_until_disconnect(&mut stop).await {
+            DisconnectReason::Stopped => return connection.device.outbox().len(),
+            DisconnectReason::BrokerChanged => {
                 connection.broker = 0;
                 continue;
             }
-            End::Restarting => REBOOT,
-            End::PowerCut => OUTAGE,
+            DisconnectReason::Restarting => REBOOT_DURATION,
+            DisconnectReason::PowerCut => POWER_OUTAGE_DURATION,
         };
         // Stopped while it is away, it comes back at once, delivers what it has, and leaves.
         let _ = timeout(away, stopped(&mut stop)).await;
-        let now = connection.surroundings.clock.now();
-        connection.device.power_on(fresh_id(), now);
+        let now = connection.fleet_context.clock.now();
+        connection.device.power_on(random_id(), now);
     }
 }
 
@@ -65,43 +65,43 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Why a device left its broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum DisconnectReason {
     Stopped,
-    Moved,
+    BrokerChanged,
     Restarting,
     PowerCut,
 }
 
-impl From<Need> for End {
-    fn from(need: Need) -> Self {
-        match need {
-            Need::Restart => Self::Restarting,
-            Need::Reconnect => Self::Moved,
-            Need::Rest => Self::Stopped,
+impl From<LifecycleRequest> for DisconnectReason {
+    fn from(request: LifecycleRequest) -> Self {
+        match request {
+            LifecycleRequest::Restart => Self::Restarting,
+            LifecycleRequest::Reconnect => Self::BrokerChanged,
+            LifecycleRequest::Stop => Self::Stopped,
         }
     }
 }
 
-enum Line {
-    Down { retry_at: Instant },
-    Connecting(Call),
-    Up(Call),
+enum ConnectionState {
+    Disconnected { retry_at: Instant },
+    Connecting(Session),
+    Connected(Session),
 }
 
-impl Line {
-    async fn next(&mut self) -> Result<CallEvent, ConnectionError> {
+impl ConnectionState {
+    async fn next(&mut self) -> Result<SessionEvent, ConnectionError> {
         match self {
-            Self::Down { .. } => std::future::pending().await,
-            Self::Connecting(call) | Self::Up(call) => call.next().await,
+            Self::Disconnected { .. } => std::future::pending().await,
+            Self::Connecting(session) | Self::Connected(session) => session.next().await,
         }
     }
 }
 
 struct Connection<R> {
     device: Device,
-    surroundings: Arc<Surroundings>,
-    chance: R,
-    line: Line,
+    fleet_context: Arc<FleetContext>,
+    rng: R,
+    state: ConnectionState,
     /// Which of the device's brokers it tries.
     broker: usize,
     /// Attempts in a row.
@@ -109,75 +109,76 @@ struct Connection<R> {
 }
 
 impl<R: Rng> Connection<R> {
-    async fn until_it_leaves(&mut self, stop: &mut watch::Receiver<bool>) -> End {
-        let power_cut = self.power_cut();
+    async fn run_until_disconnect(&mut self, stop: &mut watch::Receiver<bool>) -> DisconnectReason {
+        let power_cut = self.next_power_cut();
         // Once it leaves: why, and how long it may go on delivering.
-        let mut leaving: Option<(End, Instant)> = None;
+        let mut leaving: Option<(DisconnectReason, Instant)> = None;
         let end = loop {
-            if let Line::Up(call) = &mut self.line {
-                call.hand_over(&mut self.device, &self.surroundings.counters);
+            if let ConnectionState::Connected(session) = &mut self.state {
+                session.publish_outbox(&mut self.device, &self.fleet_context.counters);
             }
             if let Some((end, _)) = leaving
-                && self.has_delivered()
+                && self.is_drained()
             {
                 break end;
             }
             let give_up = leaving.map_or_else(far_future, |(_, deadline)| deadline);
-            let stopping = leaving.is_some_and(|(end, _)| end == End::Stopped);
-            let wake = self.wake_at(leaving.is_some());
+            let stopping = leaving.is_some_and(|(end, _)| end == DisconnectReason::Stopped);
+            let wake = self.next_wake(leaving.is_some());
             let reason = tokio::select! {
-                () = stopped(stop), if !stopping => Some(End::Stopped),
+                () = stopped(stop), if !stopping => Some(DisconnectReason::Stopped),
                 () = sleep_until(power_cut), if leaving.is_none() => {
-                    self.hang_up();
-                    return End::PowerCut;
+                    self.abort();
+                    return DisconnectReason::PowerCut;
                 }
-                event = self.line.next() => self.handle(event, leaving.is_some()).map(End::from),
-                () = sleep_until(wake) => self.wake(leaving.is_some()).map(End::from),
-                () = sleep_until(give_up) => break leaving.map_or(End::Stopped, |(end, _)| end),
+                event = self.state.next() => self.on_event(event, leaving.is_some()).map(DisconnectReason::from),
+                () = sleep_until(wake) => self.on_timer(leaving.is_some()).map(DisconnectReason::from),
+                () = sleep_until(give_up) => break leaving.map_or(DisconnectReason::Stopped, |(end, _)| end),
             };
             if let Some(end) = reason {
-                if end != End::Moved {
-                    self.device.flush(self.surroundings.clock.now());
+                if end != DisconnectReason::BrokerChanged {
+                    self.device.flush(self.fleet_context.clock.now());
                 }
-                leaving = Some((end, Instant::now() + DRAIN));
+                leaving = Some((end, Instant::now() + DRAIN_TIMEOUT));
             }
         };
-        if let Line::Up(call) = &mut self.line {
-            call.goodbye(&self.device, self.surroundings.clock.now()).await;
+        if let ConnectionState::Connected(session) = &mut self.state {
+            session.disconnect(&self.device, self.fleet_context.clock.now()).await;
         }
-        self.hang_up();
+        self.abort();
         end
     }
 
-    fn power_cut(&mut self) -> Instant {
-        match self.surroundings.restart_every {
+    fn next_power_cut(&mut self) -> Instant {
+        match self.fleet_context.restart_every {
             // Scattered, or the whole fleet goes dark at once.
-            Some(period) => Instant::now() + period.mul_f64(self.chance.random_range(0.75..1.25)),
+            Some(period) => Instant::now() + period.mul_f64(self.rng.random_range(0.75..1.25)),
             None => far_future(),
         }
     }
 
     /// When there is something to do by the clock. A device that leaves measures no more.
-    fn wake_at(&self, leaving: bool) -> Instant {
+    fn next_wake(&self, leaving: bool) -> Instant {
         let tick = if leaving {
             far_future()
         } else {
-            self.surroundings.clock.instant(self.device.next_tick())
+            self.fleet_context.clock.instant(self.device.next_tick())
         };
-        match self.line {
-            Line::Down { retry_at } => tick.min(retry_at),
-            Line::Connecting(_) | Line::Up(_) => tick,
+        match self.state {
+            ConnectionState::Disconnected { retry_at } => tick.min(retry_at),
+            ConnectionState::Connecting(_) | ConnectionState::Connected(_) => tick,
         }
     }
 
-    fn wake(&mut self, leaving: bool) -> Option<Need> {
-        let now = self.surroundings.clock.now();
-        if let Line::Down { retry_at } = self.line
+    fn on_timer(&mut self, leaving: bool) -> Option<LifecycleRequest> {
+        let now = self.fleet_context.clock.now();
+        if let ConnectionState::Disconnected { retry_at } = self.state
             && retry_at <= Instant::now()
         {
-            let transport = self.surroundings.identities.transport(self.device.id());
+            let transport = self.fleet_context.identities.transport(self.device.id());
             let broker = self.current_broker();
-            self.line = Line::Connecting(Call::open(&self.device, broker, transport, now));
+            self.state =
+                ConnectionState::Connecting(Session::open(&self.device, broker, transport, now));
         }
         if leaving { None } else { self.device.tick(now) }
     }
@@ -189,72 +190,84 @@ impl<R: Rng> Connection<R> {
     }
 
     /// A device that leaves obeys no more.
-    fn handle(&mut self, event: Result<CallEvent, ConnectionError>, leaving: bool) -> Option<Need> {
+    fn on_event(
+        &mut self,
+        event: Result<SessionEvent, ConnectionError>,
+        leaving: bool,
+    ) -> Option<LifecycleRequest> {
         match event {
-            Ok(CallEvent::Up) => self.came_up(),
-            Ok(CallEvent::Delivered) => self.surroundings.counters.acknowledged.add(1),
-            Ok(CallEvent::Received(publish)) => {
+            Ok(SessionEvent::Connected) => self.on_connected(),
+            Ok(SessionEvent::Delivered) => self.fleet_context.counters.acknowledged.add(1),
+            Ok(SessionEvent::Received(publish)) => {
                 if !leaving && publish.topic == command_topic(self.device.id()) {
-                    let now = self.surroundings.clock.now();
+                    let now = self.fleet_context.clock.now();
                     return self.device.command(&publish.payload, now);
                 }
             }
-            Err(error) => self.went_down(&error),
+            Err(error) => self.on_disconnected(&error),
         }
         None
     }
 
-    fn came_up(&mut self) {
-        let line = std::mem::replace(&mut self.line, Line::Down { retry_at: far_future() });
-        let (Line::Connecting(mut call) | Line::Up(mut call)) = line else {
+    fn on_connected(&mut self) {
+        let state = std::mem::replace(
+            &mut self.state,
+            ConnectionState::Disconnected { retry_at: far_future() },
+        );
+        let (ConnectionState::Connecting(mut session) | ConnectionState::Connected(mut session)) =
+            state
+        else {
             return;
         };
         self.failures = 0;
-        self.surroundings.note_success(&self.current_broker());
-        self.surroundings.counters.connected.add(1);
-        let now = self.surroundings.clock.now();
-        if let Err(error) = call.greet(&self.device, now) {
+        self.fleet_context.record_connect_success(&self.current_broker());
+        self.fleet_context.counters.connected.add(1);
+        let now = self.fleet_context.clock.now();
+        if let Err(error) = session.announce_online(&self.device, now) {
             debug!(device = self.device.id(), %error, "a fresh connection took no requests");
         }
-        self.line = Line::Up(call);
+        self.state = ConnectionState::Connected(session);
         self.device.connected(now);
     }
 
-    fn went_down(&mut self, error: &ConnectionError) {
+    fn on_disconnected(&mut self, error: &ConnectionError) {
         let broker = self.current_broker();
         debug!(device = self.device.id(), %broker, %error, "no connection");
-        self.surroundings.note_failure(&broker, error);
-        if self.hang_up() {
-            self.surroundings.counters.connections_lost.add(1);
+        self.fleet_context.record_connect_failure(&broker, error);
+        if self.abort() {
+            self.fleet_context.counters.connections_lost.add(1);
         } else {
             self.broker = self.broker.wrapping_add(1);
         }
         let (first, longest) = BACKOFF;
         let pause = longest.min(first * 2_u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
-        let retry_at = Instant::now() + pause.mul_f64(self.chance.random_range(0.5..1.0));
-        self.line = Line::Down { retry_at };
+        let retry_at = Instant::now() + pause.mul_f64(self.rng.random_range(0.5..1.0));
+        self.state = ConnectionState::Disconnected { retry_at };
     }
 
     /// Drops the connection as it is, and answers whether it was up.
-    fn hang_up(&mut self) -> bool {
-        let line = std::mem::replace(&mut self.line, Line::Down { retry_at: Instant::now() });
-        let (call, was_up) = match line {
-            Line::Down { .. } => return false,
-            Line::Connecting(call) => (call, false),
-            Line::Up(call) => (call, true),
+    fn abort(&mut self) -> bool {
+        let state = std::mem::replace(
+            &mut self.state,
+            ConnectionState::Disconnected { retry_at: Instant::now() },
+        );
+        let (session, was_up) = match state {
+            ConnectionState::Disconnected { .. } => return false,
+            ConnectionState::Connecting(session) => (session, false),
+            ConnectionState::Connected(session) => (session, true),
         };
         if was_up {
-            self.surroundings.counters.connected.sub(1);
+            self.fleet_context.counters.connected.sub(1);
         }
-        self.device.disconnected(call.hang_up());
+        self.device.disconnected(session.abort());
         was_up
     }
 
-    fn has_delivered(&mut self) -> bool {
-        let idle = match &self.line {
-            Line::Down { .. } | Line::Connecting(_) => true,
-            Line::Up(call) => call.is_idle(),
+    fn is_drained(&mut self) -> bool {
+        let idle = match &self.state {
+            ConnectionState::Disconnected { .. } | ConnectionState::Connecting(_) => true,
+            ConnectionState::Connected(session) => session.is_idle(),
         };
         idle && self.device.outbox().is_empty()
     }

@@ -30,7 +30,7 @@ pub struct Counters {
     /// Connections that are up now.
     pub connected: Counter,
     /// Messages that devices made: each has its own `seq`.
-    pub made: Counter,
+    pub created: Counter,
     /// Put into a send buffer: those made, without the dropped, with the duplicates.
     pub queued: Counter,
     /// Handed to a broker for the first time.
@@ -48,13 +48,13 @@ pub struct Counters {
     /// `--reordering`: held back until a later one had passed.
     pub reordered: Counter,
     /// Commands accepted.
-    pub obeyed: Counter,
+    pub commands_accepted: Counter,
     /// Commands rejected or unsupported.
-    pub refused: Counter,
+    pub commands_rejected: Counter,
     /// Commands that came again, and were only acknowledged again.
-    pub repeated: Counter,
+    pub commands_repeated: Counter,
     /// Commands ignored: expired, or without a readable id.
-    pub ignored: Counter,
+    pub commands_ignored: Counter,
     /// Power-ons after the first one.
     pub restarts: Counter,
     /// Connections lost without a goodbye.
@@ -63,7 +63,7 @@ pub struct Counters {
 
 impl Counters {
     /// In send buffers or on the way, not acknowledged.
-    pub fn waiting(&self) -> u64 {
+    pub fn unacknowledged(&self) -> u64 {
         // Three loads at three instants: a device in between may make the difference negative.
         self.queued.get().saturating_sub(self.acknowledged.get() + self.overflowed.get())
     }

@@ -1,6 +1,6 @@
 //! A device without its network: what it says, when, and what it does when told something.
 //!
-//! Everything is a function of the state and the [`Moment`] passed in; what is to be published piles
+//! Everything is a function of the state and the [`ClockReading`] passed in; what is to be published piles
 //! up in the [`Outbox`], and [`crate::connection`] carries it to a broker.
 
 mod sampler;
@@ -13,13 +13,13 @@ use semver::Version;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::clock::Moment;
-use crate::command::{Answer, Command, CommandLog, Deed, judge};
+use crate::clock::ClockReading;
+use crate::command::{Acknowledgement, Action, Command, CommandLog, decide};
 use crate::config::Configuration;
 use crate::counters::Counters;
 use crate::faults::{FaultInjector, FaultRates};
-use crate::message::{Body, Hello, Message, Presence, seal};
-use crate::ota::{Outcome, Upgrade};
+use crate::message::{Body, Hello, Message, Presence, encode};
+use crate::ota::{Upgrade, UpgradeOutcome};
 use crate::outbox::Outbox;
 use crate::train::{Meter, TractionSystem};
 
@@ -46,13 +46,13 @@ pub struct Specification {
 
 /// What a device needs from whoever runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum LifecycleRequest {
     /// Deliver what is in the outbox, then start again.
     Restart,
     /// Connect to the brokers of the new configuration.
     Reconnect,
     /// Nothing any more: it has sent as many messages as it was asked for.
-    Rest,
+    Stop,
 }
 
 /// A simulated device.
@@ -69,13 +69,13 @@ pub struct Device {
     /// would be a second reboot.
     log: CommandLog,
     upgrade: Option<Upgrade>,
-    power: PowerOn,
-    telemetry_made: u64,
+    boot_state: BootState,
+    telemetry_count: u64,
 }
 
 /// What begins anew with each power-on.
 #[derive(Debug)]
-struct PowerOn {
+struct BootState {
     boot: String,
     since: Duration,
     next_seq: u32,
@@ -93,7 +93,7 @@ impl Device {
         spec: Specification,
         boot: String,
         phase: f64,
-        now: Moment,
+        now: ClockReading,
         counters: Arc<Counters>,
     ) -> Self {
         let first_send = spec.config.send_interval().mul_f64(phase.clamp(0.0, 1.0));
@@ -105,8 +105,8 @@ impl Device {
             outbox: Outbox::new(spec.buffer),
             log: CommandLog::default(),
             upgrade: None,
-            power: PowerOn::new(boot, now, first_send),
-            telemetry_made: 0,
+            boot_state: BootState::new(boot, now, first_send),
+            telemetry_count: 0,
             spec,
             counters,
         }
@@ -139,35 +139,35 @@ impl Device {
 
     /// Power comes back, as `boot`. The outbox and the command log are in flash and stay; an upgrade
     /// that was under way is reported as failed, since its image is gone.
-    pub fn power_on(&mut self, boot: String, now: Moment) {
+    pub fn power_on(&mut self, boot: String, now: ClockReading) {
         self.counters.restarts.add(1);
-        self.power = PowerOn::new(boot, now, self.config.send_interval());
-        self.abandon_upgrade("power was lost during the upgrade", now);
+        self.boot_state = BootState::new(boot, now, self.config.send_interval());
+        self.fail_upgrade("power was lost during the upgrade", now);
     }
 
     /// A connection is up: the device says hello.
-    pub fn connected(&mut self, now: Moment) {
-        self.power.connections += 1;
-        self.power.connected = true;
-        self.say_hello(now);
+    pub fn connected(&mut self, now: ClockReading) {
+        self.boot_state.connections += 1;
+        self.boot_state.connected = true;
+        self.send_hello(now);
     }
 
     /// The connection is gone, and these were not acknowledged.
     pub fn disconnected(&mut self, unacknowledged: Vec<Message>) {
-        self.power.connected = false;
-        self.outbox.put_back(unacknowledged);
+        self.boot_state.connected = false;
+        self.outbox.requeue(unacknowledged);
     }
 
     /// A `status` message for the connection `conn_id`: as the last will, and at both ends of a connection.
-    pub fn status(&self, status: Presence, conn_id: &str, now: Moment) -> Message {
+    pub fn status(&self, status: Presence, conn_id: &str, now: ClockReading) -> Message {
         let ts = now.wall_at(now.elapsed);
-        seal(self.id(), &self.power.boot, None, ts, Body::Status { status, conn_id })
+        encode(self.id(), &self.boot_state.boot, None, ts, Body::Status { status, conn_id })
     }
 
     /// When [`Device::tick`] has something to do next (monotonic).
     pub fn next_tick(&self) -> Duration {
-        let full_at = self.power.sampler.full_at(&self.meter, self.config.sampling_cadence());
-        let mut next = self.power.next_send_at.min(full_at);
+        let full_at = self.boot_state.sampler.full_at(&self.meter, self.config.sampling_cadence());
+        let mut next = self.boot_state.next_send_at.min(full_at);
         if let Some(heartbeat) = self.heartbeat_at() {
             next = next.min(heartbeat);
         }
@@ -178,101 +178,109 @@ impl Device {
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Moment) -> Option<Need> {
+    pub fn tick(&mut self, now: ClockReading) -> Option<LifecycleRequest> {
         self.take_samples(now);
-        if now.elapsed >= self.power.next_send_at {
+        if now.elapsed >= self.boot_state.next_send_at {
             self.send_telemetry(now);
-            self.power.next_send_at += self.config.send_interval();
-            if self.power.next_send_at <= now.elapsed {
+            self.boot_state.next_send_at += self.config.send_interval();
+            if self.boot_state.next_send_at <= now.elapsed {
                 // The process was suspended: go on from here rather than catch up in a burst.
-                self.power.next_send_at = now.elapsed + self.config.send_interval();
+                self.boot_state.next_send_at = now.elapsed + self.config.send_interval();
             }
         }
         if self.heartbeat_at().is_some_and(|due| now.elapsed >= due) {
-            self.say_hello(now);
+            self.send_hello(now);
         }
         if self.is_done() {
-            return Some(Need::Rest);
+            return Some(LifecycleRequest::Stop);
         }
         self.advance_upgrade(now)
     }
 
     /// Obeys a command, or says why not.
-    pub fn command(&mut self, payload: &[u8], now: Moment) -> Option<Need> {
+    pub fn command(&mut self, payload: &[u8], now: ClockReading) -> Option<LifecycleRequest> {
         let Some(command) = Command::parse(payload) else {
             info!(device = self.id(), "ignored a command without a readable cmd_id");
-            self.counters.ignored.add(1);
+            self.counters.commands_ignored.add(1);
             return None;
         };
         if command.has_expired(now.wall) {
             info!(device = self.id(), cmd = command.name(), "ignored an expired command");
-            self.counters.ignored.add(1);
+            self.counters.commands_ignored.add(1);
             return None;
         }
-        if let Some(answer) = self.log.answer(command.cmd_id).cloned() {
-            self.counters.repeated.add(1);
-            self.acknowledge(command.cmd_id, &answer, now);
+        if let Some(acknowledgement) = self.log.acknowledgement(command.cmd_id).cloned() {
+            self.counters.commands_repeated.add(1);
+            self.acknowledge(command.cmd_id, &acknowledgement, now);
             return None;
         }
         let upgrading = self.upgrade.as_ref().map(Upgrade::target);
-        let verdict = judge(&command, &self.config, upgrading);
-        let answer = verdict.answer;
+        let decision = decide(&command, &self.config, upgrading);
+        let acknowledgement = decision.acknowledgement;
         info!(
             device = self.id(),
             cmd = command.name(),
-            result = ?answer.result,
-            detail = answer.detail.as_deref(),
+            result = ?acknowledgement.result,
+            detail = acknowledgement.detail.as_deref(),
             "answered a command"
         );
-        let counter =
-            if verdict.deed.is_some() { &self.counters.obeyed } else { &self.counters.refused };
+        let counter = if decision.action.is_some() {
+            &self.counters.commands_accepted
+        } else {
+            &self.counters.commands_rejected
+        };
         counter.add(1);
-        self.acknowledge(command.cmd_id, &answer, now);
-        self.log.remember(command.cmd_id, answer);
-        verdict.deed.and_then(|deed| self.carry_out(deed, command.cmd_id, now))
+        self.acknowledge(command.cmd_id, &acknowledgement, now);
+        self.log.record(command.cmd_id, acknowledgement);
+        decision.action.and_then(|action| self.execute(action, command.cmd_id, now))
     }
 
     /// Sends what would otherwise stay behind: samples taken, messages held back.
-    pub fn flush(&mut self, now: Moment) {
+    pub fn flush(&mut self, now: ClockReading) {
         self.take_samples(now);
         self.send_telemetry(now);
         let held = self.faults.release();
         self.enqueue(held);
     }
 
-    fn carry_out(&mut self, deed: Deed, cmd_id: Uuid, now: Moment) -> Option<Need> {
-        match deed {
-            Deed::Configure(next) => self.configure(next, now),
-            Deed::Upgrade(target) => {
+    fn execute(
+        &mut self,
+        action: Action,
+        cmd_id: Uuid,
+        now: ClockReading,
+    ) -> Option<LifecycleRequest> {
+        match action {
+            Action::Configure(next) => self.configure(next, now),
+            Action::Upgrade(target) => {
                 self.upgrade = Some(Upgrade::start(cmd_id, target, now.elapsed));
                 None
             }
-            Deed::SayHello => {
-                self.say_hello(now);
+            Action::SendHello => {
+                self.send_hello(now);
                 None
             }
-            Deed::Reboot => {
-                self.abandon_upgrade("interrupted by a reboot", now);
-                Some(Need::Restart)
+            Action::Reboot => {
+                self.fail_upgrade("interrupted by a reboot", now);
+                Some(LifecycleRequest::Restart)
             }
-            Deed::FactoryReset => {
-                self.abandon_upgrade("interrupted by a factory reset", now);
+            Action::FactoryReset => {
+                self.fail_upgrade("interrupted by a factory reset", now);
                 self.config = self.spec.config.clone();
-                Some(Need::Restart)
+                Some(LifecycleRequest::Restart)
             }
         }
     }
 
-    fn configure(&mut self, next: Configuration, now: Moment) -> Option<Need> {
+    fn configure(&mut self, next: Configuration, now: ClockReading) -> Option<LifecycleRequest> {
         self.take_samples(now);
         let moves = next.brokers != self.config.brokers;
         self.config = next;
-        self.power.sampler.change_cadence(self.config.sampling_cadence(), now);
-        self.power.next_send_at = now.elapsed + self.config.send_interval();
-        moves.then_some(Need::Reconnect)
+        self.boot_state.sampler.change_cadence(self.config.sampling_cadence(), now);
+        self.boot_state.next_send_at = now.elapsed + self.config.send_interval();
+        moves.then_some(LifecycleRequest::Reconnect)
     }
 
-    fn advance_upgrade(&mut self, now: Moment) -> Option<Need> {
+    fn advance_upgrade(&mut self, now: ClockReading) -> Option<LifecycleRequest> {
         let upgrade = self.upgrade.as_mut()?;
         let progress = upgrade.advance(now.elapsed)?;
         let (cmd_id, target) = (upgrade.cmd_id(), upgrade.target().clone());
@@ -284,22 +292,22 @@ impl Device {
             fw_version_target: &target,
             detail: progress.detail.as_deref(),
         };
-        self.say(body, now);
+        self.send(body, now);
         match outcome {
-            Outcome::Continues => None,
-            Outcome::GivenUp => {
+            UpgradeOutcome::InProgress => None,
+            UpgradeOutcome::Failed => {
                 self.upgrade = None;
                 None
             }
-            Outcome::Installed => {
+            UpgradeOutcome::Installed => {
                 self.upgrade = None;
                 self.fw_version = target;
-                Some(Need::Restart)
+                Some(LifecycleRequest::Restart)
             }
         }
     }
 
-    fn abandon_upgrade(&mut self, why: &str, now: Moment) {
+    fn fail_upgrade(&mut self, why: &str, now: ClockReading) {
         if let Some(upgrade) = self.upgrade.take() {
             let body = Body::OtaStatus {
                 cmd_id: upgrade.cmd_id(),
@@ -308,62 +316,62 @@ impl Device {
                 fw_version_target: upgrade.target(),
                 detail: Some(why),
             };
-            self.say(body, now);
+            self.send(body, now);
         }
     }
 
-    fn acknowledge(&mut self, cmd_id: Uuid, answer: &Answer, now: Moment) {
-        let detail = answer.detail.as_deref();
-        self.say(Body::CommandAck { cmd_id, result: answer.result, detail }, now);
+    fn acknowledge(&mut self, cmd_id: Uuid, acknowledgement: &Acknowledgement, now: ClockReading) {
+        let detail = acknowledgement.detail.as_deref();
+        self.send(Body::CommandAck { cmd_id, result: acknowledgement.result, detail }, now);
     }
 
-    fn say_hello(&mut self, now: Moment) {
-        self.power.last_hello_at = now.elapsed;
+    fn send_hello(&mut self, now: ClockReading) {
+        self.boot_state.last_hello_at = now.elapsed;
         let fw_version = self.fw_version.clone();
         let hello = Hello {
             fw_version: &fw_version,
-            uptime_s: now.elapsed.saturating_sub(self.power.since).as_secs(),
-            broker_connections: self.power.connections,
+            uptime_s: now.elapsed.saturating_sub(self.boot_state.since).as_secs(),
+            broker_connections: self.boot_state.connections,
             buf_usage_pct: self.outbox.usage_pct(),
             temp_internal: self.meter.temperature().value,
         };
-        self.say(Body::Hello(hello), now);
+        self.send(Body::Hello(hello), now);
     }
 
     /// When a heartbeat is due. None while disconnected: a heartbeat of the past tells nobody anything.
     fn heartbeat_at(&self) -> Option<Duration> {
-        let interval = self.config.heartbeat().filter(|_| self.power.connected)?;
-        Some(self.power.last_hello_at + interval)
+        let interval = self.config.heartbeat().filter(|_| self.boot_state.connected)?;
+        Some(self.boot_state.last_hello_at + interval)
     }
 
-    fn take_samples(&mut self, now: Moment) {
+    fn take_samples(&mut self, now: ClockReading) {
         let cadence = self.config.sampling_cadence();
-        self.power.sampler.take(&mut self.meter, cadence, now);
-        while self.power.sampler.is_full(&self.meter) {
+        self.boot_state.sampler.take(&mut self.meter, cadence, now);
+        while self.boot_state.sampler.is_full(&self.meter) {
             self.send_telemetry(now);
-            self.power.sampler.take(&mut self.meter, cadence, now);
+            self.boot_state.sampler.take(&mut self.meter, cadence, now);
         }
     }
 
-    fn send_telemetry(&mut self, now: Moment) {
-        let measurements = self.power.sampler.drain(&mut self.meter, now);
+    fn send_telemetry(&mut self, now: ClockReading) {
+        let measurements = self.boot_state.sampler.drain(&mut self.meter, now);
         if !measurements.is_empty() && !self.is_done() {
-            self.telemetry_made += 1;
-            self.say(Body::Telemetry { measurements: &measurements }, now);
+            self.telemetry_count += 1;
+            self.send(Body::Telemetry { measurements: &measurements }, now);
         }
     }
 
     fn is_done(&self) -> bool {
-        self.spec.count.is_some_and(|count| self.telemetry_made >= count)
+        self.spec.count.is_some_and(|count| self.telemetry_count >= count)
     }
 
-    fn say(&mut self, body: Body<'_>, now: Moment) {
-        let seq = self.power.next_seq;
-        self.power.next_seq = seq.wrapping_add(1);
+    fn send(&mut self, body: Body<'_>, now: ClockReading) {
+        let seq = self.boot_state.next_seq;
+        self.boot_state.next_seq = seq.wrapping_add(1);
         let ts = now.wall_at(now.elapsed);
-        let message = seal(&self.spec.device_id, &self.power.boot, Some(seq), ts, body);
-        self.counters.made.add(1);
-        let leaving = self.faults.pass(message);
+        let message = encode(&self.spec.device_id, &self.boot_state.boot, Some(seq), ts, body);
+        self.counters.created.add(1);
+        let leaving = self.faults.apply(message);
         self.enqueue(leaving);
     }
 
@@ -377,8 +385,8 @@ impl Device {
     }
 }
 
-impl PowerOn {
-    fn new(boot: String, now: Moment, first_send: Duration) -> Self {
+impl BootState {
+    fn new(boot: String, now: ClockReading, first_send: Duration) -> Self {
         Self {
             boot,
             since: now.elapsed,

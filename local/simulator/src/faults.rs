@@ -15,56 +15,56 @@ pub struct FaultRates {
     pub loss: f64,
     /// It leaves twice, with the same bytes.
     pub duplication: f64,
-    /// Up to [`LONGEST_DELAY`] later ones overtake it.
+    /// Up to [`MAX_REORDER_DISTANCE`] later ones overtake it.
     pub reordering: f64,
 }
 
 /// How many later messages overtake one that is held back, at most.
-pub const LONGEST_DELAY: usize = 3;
+pub const MAX_REORDER_DISTANCE: usize = 3;
 
 /// Stands between a device and its send buffer.
 #[derive(Debug)]
 pub struct FaultInjector {
     rates: FaultRates,
-    chance: Xoshiro256PlusPlus,
-    held: Vec<Held>,
+    rng: Xoshiro256PlusPlus,
+    held: Vec<HeldMessage>,
     counters: Arc<Counters>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldMessage {
     message: Message,
     /// How many may still pass.
-    overtaken_by: usize,
+    remaining_overtakes: usize,
 }
 
 impl FaultInjector {
     /// The same seed, the same faults.
     pub fn new(rates: FaultRates, seed: u64, counters: Arc<Counters>) -> Self {
-        let chance = Xoshiro256PlusPlus::seed_from_u64(seed);
-        Self { rates, chance, held: Vec::new(), counters }
+        let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        Self { rates, rng, held: Vec::new(), counters }
     }
 
     /// What leaves when this message is sent: nothing, itself, itself twice, earlier ones after it.
-    pub fn pass(&mut self, message: Message) -> Vec<Message> {
-        if self.happens(self.rates.loss) {
+    pub fn apply(&mut self, message: Message) -> Vec<Message> {
+        if self.should_inject(self.rates.loss) {
             self.counters.dropped.add(1);
             return Vec::new();
         }
         let mut copies = vec![message];
-        if self.happens(self.rates.duplication) {
+        if self.should_inject(self.rates.duplication) {
             self.counters.duplicated.add(1);
             copies.extend_from_within(..);
         }
         let mut leaving = Vec::with_capacity(copies.len());
         for message in copies {
             // Somebody has to overtake: with as many held back as may be, this one does.
-            if self.held.len() < LONGEST_DELAY && self.happens(self.rates.reordering) {
-                let overtaken_by = self.chance.random_range(1..=LONGEST_DELAY);
-                self.held.push(Held { message, overtaken_by });
+            if self.held.len() < MAX_REORDER_DISTANCE && self.should_inject(self.rates.reordering) {
+                let remaining_overtakes = self.rng.random_range(1..=MAX_REORDER_DISTANCE);
+                self.held.push(HeldMessage { message, remaining_overtakes });
             } else {
                 leaving.push(message);
-                leaving.extend(self.overtaken());
+                leaving.extend(self.take_overtaken());
             }
         }
         leaving
@@ -76,19 +76,19 @@ impl FaultInjector {
     }
 
     /// Counts one message that passed, and answers those that have now waited long enough.
-    fn overtaken(&mut self) -> Vec<Message> {
+    fn take_overtaken(&mut self) -> Vec<Message> {
         let (due, waiting): (Vec<_>, Vec<_>) =
-            self.held.drain(..).partition(|held| held.overtaken_by == 1);
+            self.held.drain(..).partition(|held| held.remaining_overtakes == 1);
         self.held = waiting;
         for held in &mut self.held {
-            held.overtaken_by -= 1;
+            held.remaining_overtakes -= 1;
         }
         self.counters.reordered.add(due.len() as u64);
         due.into_iter().map(|held| held.message).collect()
     }
 
-    fn happens(&mut self, probability: f64) -> bool {
-        probability > 0.0 && self.chance.random_bool(probability.min(1.0))
+    fn should_inject(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.rng.random_bool(probability.min(1.0))
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
         let mut out = Vec::new();
         for n in 0..count {
             let payload = Bytes::from(n.to_string());
-            out.extend(faults.pass(Message { kind: Kind::Telemetry, payload }));
+            out.extend(faults.apply(Message { kind: Kind::Telemetry, payload }));
         }
         out.extend(faults.release());
         let numbers =
@@ -145,8 +145,8 @@ mod tests {
         let rates = FaultRates { reordering: 1.0, ..Default::default() };
         let mut faults = FaultInjector::new(rates, 1, counters);
         let message = Message { kind: Kind::Telemetry, payload: Bytes::new() };
-        let passed: usize = (0..100).map(|_| faults.pass(message.clone()).len()).sum();
-        assert!(passed >= 100 - LONGEST_DELAY, "{passed} of 100");
+        let passed: usize = (0..100).map(|_| faults.apply(message.clone()).len()).sum();
+        assert!(passed >= 100 - MAX_REORDER_DISTANCE, "{passed} of 100");
     }
 
     proptest! {

@@ -10,19 +10,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::error;
 
-use crate::call::fresh_id;
 use crate::config::Configuration;
 use crate::connection::run;
 use crate::device::{Device, Specification};
 use crate::faults::FaultRates;
-use crate::surroundings::Surroundings;
+use crate::fleet_context::FleetContext;
+use crate::session::random_id;
 use crate::train::TractionSystem;
 
 /// A fleet before it is switched on.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct FleetPlan {
     /// The devices, in the order in which they come up.
-    pub devices: Vec<Member>,
+    pub devices: Vec<FleetMember>,
     /// How each leaves the factory.
     pub config: Configuration,
     /// What each has in it.
@@ -41,7 +41,7 @@ pub struct Plan {
 
 /// One device of a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct FleetMember {
     /// Its name.
     pub device_id: String,
     /// What it measures.
@@ -49,7 +49,7 @@ pub struct Member {
 }
 
 /// The devices that the local profile registers; larger fleets begin with them.
-const SAMPLES: [(&str, TractionSystem); 3] = [
+const DEFAULT_DEVICES: [(&str, TractionSystem); 3] = [
     ("dc-meter-001", TractionSystem::Dc1500V),
     ("dc-meter-002", TractionSystem::Dc3000V),
     ("ac-meter-001", TractionSystem::Ac15kV),
@@ -64,23 +64,25 @@ const SYSTEMS: [TractionSystem; 4] = [
 ];
 
 /// `count` devices: the sample devices, then `sim-0004` and so on.
-pub fn sample_fleet(count: usize) -> Vec<Member> {
-    let samples = SAMPLES.iter().map(|&(id, system)| Member { device_id: id.to_owned(), system });
-    let more = numbered_fleet("sim", count).into_iter().skip(SAMPLES.len());
+pub fn default_fleet(count: usize) -> Vec<FleetMember> {
+    let samples = DEFAULT_DEVICES
+        .iter()
+        .map(|&(id, system)| FleetMember { device_id: id.to_owned(), system });
+    let more = numbered_fleet("sim", count).into_iter().skip(DEFAULT_DEVICES.len());
     samples.take(count).chain(more).collect()
 }
 
 /// `count` devices by the name of `{prefix}-0001` and so on.
-pub fn numbered_fleet(prefix: &str, count: usize) -> Vec<Member> {
+pub fn numbered_fleet(prefix: &str, count: usize) -> Vec<FleetMember> {
     let systems = SYSTEMS.iter().cycle();
     (1..=count)
         .zip(systems)
-        .map(|(n, &system)| Member { device_id: format!("{prefix}-{n:04}"), system })
+        .map(|(n, &system)| FleetMember { device_id: format!("{prefix}-{n:04}"), system })
         .collect()
 }
 
 /// Devices with these names; one that begins with `dc` or `ac` measures that.
-pub fn named_fleet(ids: &[String]) -> Vec<Member> {
+pub fn named_fleet(ids: &[String]) -> Vec<FleetMember> {
     ids.iter()
         .zip(SYSTEMS.iter().cycle())
         .map(|(id, &system)| {
@@ -89,16 +91,16 @@ pub fn named_fleet(ids: &[String]) -> Vec<Member> {
                 Some("ac") if system.is_dc() => TractionSystem::Ac15kV,
                 _ => system,
             };
-            Member { device_id: id.clone(), system }
+            FleetMember { device_id: id.clone(), system }
         })
         .collect()
 }
 
 /// Runs the fleet until `stop` becomes true or every device rests, and answers how many messages could not
 /// be delivered.
-pub async fn operate(
-    plan: Plan,
-    surroundings: Arc<Surroundings>,
+pub async fn run_fleet(
+    plan: FleetPlan,
+    fleet_context: Arc<FleetContext>,
     mut stop: watch::Receiver<bool>,
 ) -> usize {
     let mut devices = JoinSet::new();
@@ -113,8 +115,8 @@ pub async fn operate(
         if stopped {
             break;
         }
-        let (device, chance) = power_up(&plan, member, &surroundings);
-        devices.spawn(run(device, Arc::clone(&surroundings), stop.clone(), chance));
+        let (device, rng) = create_device(&plan, member, &fleet_context);
+        devices.spawn(run(device, Arc::clone(&fleet_context), stop.clone(), rng));
     }
     let mut undelivered = 0;
     while let Some(ended) = devices.join_next().await {
@@ -126,16 +128,16 @@ pub async fn operate(
     undelivered
 }
 
-fn power_up(
-    plan: &Plan,
-    member: &Member,
-    surroundings: &Surroundings,
+fn create_device(
+    plan: &FleetPlan,
+    member: &FleetMember,
+    fleet_context: &FleetContext,
 ) -> (Device, Xoshiro256PlusPlus) {
     let mut hash = DefaultHasher::new();
     (plan.seed, &member.device_id).hash(&mut hash);
     let seed = hash.finish();
     // Another sequence than the device's own, so that connecting does not change the ride.
-    let mut chance = Xoshiro256PlusPlus::seed_from_u64(!seed);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(!seed);
     let spec = Specification {
         device_id: member.device_id.clone(),
         system: member.system,
@@ -146,25 +148,25 @@ fn power_up(
         seed,
         count: plan.count,
     };
-    let phase = chance.random_range(0.1..1.0);
-    let counters = Arc::clone(&surroundings.counters);
-    let device = Device::new(spec, fresh_id(), phase, surroundings.clock.now(), counters);
-    (device, chance)
+    let phase = rng.random_range(0.1..1.0);
+    let counters = Arc::clone(&fleet_context.counters);
+    let device = Device::new(spec, random_id(), phase, fleet_context.clock.now(), counters);
+    (device, rng)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ids(fleet: &[Member]) -> Vec<&str> {
+    fn ids(fleet: &[FleetMember]) -> Vec<&str> {
         fleet.iter().map(|member| member.device_id.as_str()).collect()
     }
 
     #[test]
     fn a_fleet_begins_with_the_sample_devices() {
-        assert_eq!(ids(&sample_fleet(2)), ["dc-meter-001", "dc-meter-002"]);
+        assert_eq!(ids(&default_fleet(2)), ["dc-meter-001", "dc-meter-002"]);
         assert_eq!(
-            ids(&sample_fleet(5)),
+            ids(&default_fleet(5)),
             ["dc-meter-001", "dc-meter-002", "ac-meter-001", "sim-0004", "sim-0005"]
         );
     }

@@ -2,11 +2,10 @@
 //!
 //! From pure to outside: [`train`] is the physics, [`config`], [`command`], [`ota`], [`message`],
 //! [`faults`] and [`outbox`] are the parts of a [`device`], which is a state machine without a
-//! network. [`link`] is one MQTT connection that counts acknowledgements, [`call`] is one of a device,
+//! network. [`link`] is one MQTT connection that counts acknowledgements, [`session`] is one of a device,
 //! [`connection`] places one call after the other, [`fleet`] runs many devices, and [`cli`] and
 //! [`report`] face the person.
 
-pub mod call;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -16,6 +15,7 @@ pub mod counters;
 pub mod device;
 pub mod faults;
 pub mod fleet;
+pub mod fleet_context;
 pub mod identities;
 pub mod limits;
 pub mod link;
@@ -23,5 +23,5 @@ pub mod message;
 pub mod ota;
 pub mod outbox;
 pub mod report;
-pub mod surroundings;
+pub mod session;
 pub mod train;

@@ -4,15 +4,15 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Files that a process has open beside its connections, generously.
-const OTHERS: u64 = 64;
+const RESERVED_FILES: u64 = 64;
 
 /// Raises the limit of open files as far as this many connections need.
 ///
 /// # Errors
 ///
 /// When the hard limit is too low; the text says how to raise it.
-pub fn allow_connections(connections: usize) -> Result<()> {
-    let needed = connections as u64 + OTHERS;
+pub fn raise_open_file_limit(connections: usize) -> Result<()> {
+    let needed = connections as u64 + RESERVED_FILES;
     let (soft, hard) =
         getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
     if soft >= needed {

@@ -17,7 +17,7 @@ use rumqttc::{
 
 /// How many publishes may be on the way. rumqttc numbers packets in a circle of `inflight` (100 by
 /// default), so half a circle can never bite its tail.
-pub const WINDOW: usize = 50;
+pub const MAX_IN_FLIGHT: usize = 50;
 
 /// The largest packet either way: IoT Core's 128 KB and room for a topic. rumqttc's own limit is
 /// 10 KiB, and it fails the connection over a larger one.
@@ -27,7 +27,7 @@ const MAX_PACKET_BYTES: usize = 160 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub enum LinkEvent<T> {
     /// The broker has accepted the connection.
-    Up,
+    Connected,
     /// The broker has taken this publish.
     Acknowledged(T),
     /// A message on a topic that was subscribed to.
@@ -41,15 +41,15 @@ pub struct Link<T> {
     client: AsyncClient,
     events: BoxStream<'static, Result<Event, ConnectionError>>,
     /// In the order of publishing; the packet id is known as soon as rumqttc has sent it.
-    on_the_way: VecDeque<(Option<u16>, T)>,
+    in_flight: VecDeque<(Option<u16>, T)>,
 }
 
 impl<T> Link<T> {
-    /// Begins to connect; [`LinkEvent::Up`] tells when that is done.
+    /// Begins to connect; [`LinkEvent::Connected`] tells when that is done.
     pub fn open(mut options: MqttOptions) -> Self {
         options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
         // Room for a whole window, a subscription and a DISCONNECT: `try_` never finds it full.
-        let (client, mut event_loop) = AsyncClient::new(options, WINDOW + 2);
+        let (client, mut event_loop) = AsyncClient::new(options, MAX_IN_FLIGHT + 2);
         event_loop.network_options.set_tcp_nodelay(true);
         // A poll that is dropped half way may have taken a request that it has not sent. The stream
         // keeps the poll, so that dropping `next` is harmless.
@@ -57,17 +57,17 @@ impl<T> Link<T> {
             let event = event_loop.poll().await;
             Some((event, event_loop))
         });
-        Self { client, events: events.boxed(), on_the_way: VecDeque::new() }
+        Self { client, events: events.boxed(), in_flight: VecDeque::new() }
     }
 
     /// Whether [`Link::publish`] may be called.
     pub fn has_room(&self) -> bool {
-        self.on_the_way.len() < WINDOW
+        self.in_flight.len() < MAX_IN_FLIGHT
     }
 
     /// Whether every publish has been acknowledged.
     pub fn is_idle(&self) -> bool {
-        self.on_the_way.is_empty()
+        self.in_flight.is_empty()
     }
 
     /// Publishes with QoS 1.
@@ -80,10 +80,10 @@ impl<T> Link<T> {
         topic: String,
         payload: &[u8],
         retain: bool,
-        cargo: T,
+        tag: T,
     ) -> Result<(), ClientError> {
         self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload)?;
-        self.on_the_way.push_back((None, cargo));
+        self.in_flight.push_back((None, tag));
         Ok(())
     }
 
@@ -118,21 +118,21 @@ impl<T> Link<T> {
                 return Err(ConnectionError::RequestsDone);
             };
             match event? {
-                Event::Incoming(Incoming::ConnAck(_)) => return Ok(LinkEvent::Up),
+                Event::Incoming(Incoming::ConnAck(_)) => return Ok(LinkEvent::Connected),
                 Event::Incoming(Incoming::Publish(publish)) => {
                     return Ok(LinkEvent::Received(publish));
                 }
                 Event::Outgoing(Outgoing::Publish(id)) => {
                     if let Some((sent_as, _)) =
-                        self.on_the_way.iter_mut().find(|(sent_as, _)| sent_as.is_none())
+                        self.in_flight.iter_mut().find(|(sent_as, _)| sent_as.is_none())
                     {
                         *sent_as = Some(id);
                     }
                 }
                 Event::Incoming(Incoming::PubAck(ack)) => {
-                    let which = self.on_the_way.iter().position(|(id, _)| *id == Some(ack.pkid));
-                    if let Some((_, cargo)) = which.and_then(|i| self.on_the_way.remove(i)) {
-                        return Ok(LinkEvent::Acknowledged(cargo));
+                    let which = self.in_flight.iter().position(|(id, _)| *id == Some(ack.pkid));
+                    if let Some((_, tag)) = which.and_then(|i| self.in_flight.remove(i)) {
+                        return Ok(LinkEvent::Acknowledged(tag));
                     }
                 }
                 Event::Outgoing(Outgoing::Disconnect) => return Ok(LinkEvent::Closed),
@@ -144,6 +144,6 @@ impl<T> Link<T> {
     /// Drops the connection without a goodbye and hands back what the broker has not acknowledged,
     /// in the order of publishing.
     pub fn unacknowledged(self) -> Vec<T> {
-        self.on_the_way.into_iter().map(|(_, cargo)| cargo).collect()
+        self.in_flight.into_iter().map(|(_, tag)| tag).collect()
     }
 }

@@ -9,18 +9,18 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use simulator::cli::Arguments;
 use simulator::counters::Counters;
-use simulator::fleet::operate;
+use simulator::fleet::run_fleet;
+use simulator::fleet_context::FleetContext;
 use simulator::identities::Identities;
-use simulator::limits::allow_connections;
-use simulator::report::{Progress, summary};
-use simulator::surroundings::Surroundings;
+use simulator::limits::raise_open_file_limit;
+use simulator::report::{ProgressReport, summary};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 /// From one progress line to the next.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
@@ -38,26 +38,26 @@ async fn main() -> Result<ExitCode> {
     let seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let plan = arguments.plan(seed)?;
     let devices = plan.devices.len();
-    allow_connections(devices)?;
+    raise_open_file_limit(devices)?;
     let counters = Arc::new(Counters::default());
-    let mut surroundings = Surroundings::new(Arc::clone(&counters), arguments.restart_every);
+    let mut fleet_context = FleetContext::new(Arc::clone(&counters), arguments.restart_every);
     if let Some(folder) = &arguments.identities {
         let ids = plan.devices.iter().map(|device| device.device_id.as_str());
-        surroundings.identities = Identities::read(folder, ids)?;
+        fleet_context.identities = Identities::read(folder, ids)?;
     }
-    let surroundings = Arc::new(surroundings);
+    let fleet_context = Arc::new(fleet_context);
     let (stop, stopped) = watch::channel(false);
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
 
     println!("Simulating {devices} devices on {} with --seed {seed}", arguments.broker);
-    let mut fleet = tokio::spawn(operate(plan, Arc::clone(&surroundings), stopped));
-    let mut progress = Progress::new(devices);
-    let mut ticker = tokio::time::interval(PROGRESS_EVERY);
+    let mut fleet = tokio::spawn(run_fleet(plan, Arc::clone(&fleet_context), stopped));
+    let mut progress = ProgressReport::new(devices);
+    let mut ticker = tokio::time::interval(PROGRESS_INTERVAL);
     ticker.tick().await;
     let time_is_up = tokio::time::sleep(arguments.duration.unwrap_or(Duration::MAX));
     tokio::pin!(time_is_up);
-    let elapsed = || surroundings.clock.now().elapsed;
+    let elapsed = || fleet_context.clock.now().elapsed;
     let undelivered = loop {
         let stopping = *stop.borrow();
         let signalled = tokio::select! {

@@ -9,7 +9,7 @@ use crate::command::AckResult;
 use crate::train::Reading;
 
 /// The most measurements in one telemetry message.
-pub const MAX_MEASUREMENTS: usize = 200;
+pub const MAX_SAMPLES: usize = 200;
 
 /// A message that is ready to be published, QoS 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +85,8 @@ pub struct Envelope<'a> {
 pub enum Body<'a> {
     /// See [`Kind::Telemetry`].
     Telemetry {
-        /// 1 to [`MAX_MEASUREMENTS`].
-        measurements: &'a [Measurement],
+        /// 1 to [`MAX_SAMPLES`].
+        measurements: &'a [Sample],
     },
     /// See [`Kind::Hello`].
     Hello(Hello<'a>),
@@ -126,7 +126,7 @@ pub enum Body<'a> {
 
 /// One sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measurement {
+pub struct Sample {
     ts: Timestamp,
     r#type: &'static str,
     val: f64,
@@ -159,7 +159,7 @@ pub enum Presence {
     Offline,
 }
 
-impl Measurement {
+impl Sample {
     /// A reading at an instant.
     pub fn new(ts: Timestamp, reading: Reading) -> Self {
         let Reading { quantity, value } = reading;
@@ -181,7 +181,7 @@ impl Body<'_> {
 
 /// Puts a body into its envelope. `seq` is `None` in `status` alone: a last will's bytes are fixed
 /// when the device connects, so it cannot be counted.
-pub fn seal(
+pub fn encode(
     device_id: &str,
     boot: &str,
     seq: Option<u32>,
@@ -214,11 +214,11 @@ mod tests {
     fn telemetry_is_the_envelope_with_its_measurements() {
         let ts = at("2026-01-01T12:00:00.5Z");
         let measurements = [
-            Measurement::new(ts, Reading { quantity: Quantity::CurrentDc, value: -12.5 }),
-            Measurement::new(ts, Reading { quantity: Quantity::PowerFactor, value: 0.98 }),
+            Sample::new(ts, Reading { quantity: Quantity::CurrentDc, value: -12.5 }),
+            Sample::new(ts, Reading { quantity: Quantity::PowerFactor, value: 0.98 }),
         ];
         let body = Body::Telemetry { measurements: &measurements };
-        let message = seal("dc-meter-001", "a1", Some(u32::MAX), ts, body);
+        let message = encode("dc-meter-001", "a1", Some(u32::MAX), ts, body);
         assert_eq!(message.kind.topic("dc-meter-001"), "iot/dc-meter-001/telemetry");
         assert_eq!(
             json_of(&message),
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn status_names_its_connection_and_is_not_counted() {
         let body = Body::Status { status: Presence::Offline, conn_id: "c9" };
-        let message = json_of(&seal("x", "a1", None, at("2026-01-01T12:00:00Z"), body));
+        let message = json_of(&encode("x", "a1", None, at("2026-01-01T12:00:00Z"), body));
         assert_eq!(message["status"], "offline");
         assert_eq!(message["conn_id"], "c9");
         assert_eq!(message["msg_type"], "status");
@@ -248,9 +248,9 @@ mod tests {
         let cmd_id = Uuid::from_u128(7);
         let ack = |detail| Body::CommandAck { cmd_id, result: AckResult::Rejected, detail };
         let ts = at("2026-01-01T12:00:00Z");
-        let message = json_of(&seal("x", "a1", Some(0), ts, ack(None)));
+        let message = json_of(&encode("x", "a1", Some(0), ts, ack(None)));
         assert!(message.get("detail").is_none());
-        let message = json_of(&seal("x", "a1", Some(0), ts, ack(Some("why"))));
+        let message = json_of(&encode("x", "a1", Some(0), ts, ack(Some("why"))));
         assert_eq!(message["detail"], "why");
         assert_eq!(message["result"], "rejected");
         assert_eq!(message["cmd_id"], "00000000-0000-0000-0000-000000000007");

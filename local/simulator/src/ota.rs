@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// What an upgrade reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
+pub struct OtaProgress {
     /// `ota_state` of the message.
     pub state: &'static str,
     /// Of this state.
@@ -15,18 +15,18 @@ pub struct Progress {
     /// Why it failed.
     pub detail: Option<String>,
     /// What the device does next.
-    pub outcome: Outcome,
+    pub outcome: UpgradeOutcome,
 }
 
 /// How an upgrade stands after a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum UpgradeOutcome {
     /// There is more to come.
-    Continues,
+    InProgress,
     /// The device restarts with the new version.
     Installed,
     /// The device keeps the old one.
-    GivenUp,
+    Failed,
 }
 
 const STATES: [(&str, Option<u8>); 8] = [
@@ -41,7 +41,7 @@ const STATES: [(&str, Option<u8>); 8] = [
 ];
 
 /// From one report to the next: slow enough to be watched, fast enough to be waited for.
-const PACE: Duration = Duration::from_millis(500);
+const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// An upgrade in progress.
 #[derive(Debug, Clone)]
@@ -74,25 +74,28 @@ impl Upgrade {
     }
 
     /// The report that is due now, if one is.
-    pub fn advance(&mut self, now: Duration) -> Option<Progress> {
+    pub fn advance(&mut self, now: Duration) -> Option<OtaProgress> {
         if now < self.next_at {
             return None;
         }
         let (state, progress_pct) = *STATES.get(self.step)?;
         self.step += 1;
-        self.next_at = now + PACE;
+        self.next_at = now + REPORT_INTERVAL;
         // A version by the name of `…-bad` is an image whose digest is wrong: for rehearsals.
         if state == "applying" && self.target.to_string().ends_with("-bad") {
-            return Some(Progress {
+            return Some(OtaProgress {
                 state: "failed",
                 progress_pct: None,
                 detail: Some("verifying: the SHA-256 of the image is not fw_sha256".to_owned()),
-                outcome: Outcome::GivenUp,
+                outcome: UpgradeOutcome::Failed,
             });
         }
-        let outcome =
-            if self.step == STATES.len() { Outcome::Installed } else { Outcome::Continues };
-        Some(Progress { state, progress_pct, detail: None, outcome })
+        let outcome = if self.step == STATES.len() {
+            UpgradeOutcome::Installed
+        } else {
+            UpgradeOutcome::InProgress
+        };
+        Some(OtaProgress { state, progress_pct, detail: None, outcome })
     }
 }
 
@@ -100,14 +103,14 @@ impl Upgrade {
 mod tests {
     use super::*;
 
-    fn play(target: &str) -> Vec<Progress> {
+    fn run_upgrade(target: &str) -> Vec<OtaProgress> {
         let mut upgrade = Upgrade::start(Uuid::nil(), target.parse().unwrap(), Duration::ZERO);
         let mut reports = Vec::new();
         loop {
             let report = upgrade.advance(upgrade.next_at()).unwrap();
             let outcome = report.outcome;
             reports.push(report);
-            if outcome != Outcome::Continues {
+            if outcome != UpgradeOutcome::InProgress {
                 return reports;
             }
         }
@@ -115,22 +118,22 @@ mod tests {
 
     #[test]
     fn a_good_image_goes_through_every_state_in_order() {
-        let reports = play("2.0.0");
+        let reports = run_upgrade("2.0.0");
         let mut states: Vec<_> = reports.iter().map(|r| r.state).collect();
         states.dedup();
         assert_eq!(states, ["downloading", "verifying", "applying", "success"]);
         let progress: Vec<_> = reports.iter().filter_map(|r| r.progress_pct).collect();
         assert_eq!(progress, [0, 25, 50, 75, 100]);
-        assert_eq!(reports.last().unwrap().outcome, Outcome::Installed);
+        assert_eq!(reports.last().unwrap().outcome, UpgradeOutcome::Installed);
     }
 
     #[test]
     fn a_bad_image_fails_after_verifying_and_says_why() {
-        let reports = play("2.0.0-bad");
+        let reports = run_upgrade("2.0.0-bad");
         let [.., verifying, failed] = reports.as_slice() else { panic!("too few: {reports:?}") };
         assert_eq!(verifying.state, "verifying");
         assert_eq!(failed.state, "failed");
-        assert_eq!(failed.outcome, Outcome::GivenUp);
+        assert_eq!(failed.outcome, UpgradeOutcome::Failed);
         assert!(failed.detail.as_deref().unwrap().contains("SHA-256"));
     }
 

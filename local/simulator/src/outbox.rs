@@ -6,7 +6,7 @@ use crate::message::{Kind, Message};
 
 /// A message in the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Queued {
+pub struct QueuedMessage {
     /// The message.
     pub message: Message,
     /// Whether a broker may have it already.
@@ -17,7 +17,7 @@ pub struct Queued {
 #[derive(Debug, Clone)]
 pub struct Outbox {
     capacity: usize,
-    queue: VecDeque<Queued>,
+    queue: VecDeque<QueuedMessage>,
 }
 
 impl Outbox {
@@ -36,20 +36,20 @@ impl Outbox {
         } else {
             None
         };
-        self.queue.push_back(Queued { message, sent_before: false });
+        self.queue.push_back(QueuedMessage { message, sent_before: false });
         evicted
     }
 
     /// Takes the oldest message, to hand it to the broker.
-    pub fn pop(&mut self) -> Option<Queued> {
+    pub fn pop(&mut self) -> Option<QueuedMessage> {
         self.queue.pop_front()
     }
 
     /// Takes back what was handed over and not acknowledged, in the order in which it was handed
     /// over. It may exceed the capacity: it did not come in new.
-    pub fn put_back(&mut self, unacknowledged: Vec<Message>) {
+    pub fn requeue(&mut self, unacknowledged: Vec<Message>) {
         for message in unacknowledged.into_iter().rev() {
-            self.queue.push_front(Queued { message, sent_before: true });
+            self.queue.push_front(QueuedMessage { message, sent_before: true });
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
                     std::iter::from_fn(|| outbox.pop()).take(hand_over).map(|q| q.message).collect();
                 let acked = on_the_way.drain(..acks.min(on_the_way.len()));
                 acknowledged.extend(acked);
-                outbox.put_back(on_the_way);
+                outbox.requeue(on_the_way);
             }
             acknowledged.extend(std::iter::from_fn(|| outbox.pop()).map(|q| q.message));
             let all: Vec<_> = (0..total).map(|n| message(Kind::Telemetry, n)).collect();

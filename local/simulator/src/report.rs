@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::counters::Counters;
 
-/// Progress lines: a heading now and then, and one line a period.
+/// ProgressReport lines: a heading now and then, and one line a period.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ProgressReport {
     devices: usize,
     lines: usize,
     last_at: Duration,
@@ -15,9 +15,9 @@ pub struct Progress {
 }
 
 /// Lines from one heading to the next: about a screenful.
-const HEADING_EVERY: usize = 20;
+const HEADING_INTERVAL: usize = 20;
 
-impl Progress {
+impl ProgressReport {
     /// Of a fleet of this size.
     pub fn new(devices: usize) -> Self {
         Self { devices, lines: 0, last_at: Duration::ZERO, last_sent: 0 }
@@ -26,7 +26,7 @@ impl Progress {
     /// The next line, `elapsed` after the start.
     pub fn line(&mut self, elapsed: Duration, counters: &Counters) -> String {
         let mut text = String::new();
-        if self.lines.is_multiple_of(HEADING_EVERY) {
+        if self.lines.is_multiple_of(HEADING_INTERVAL) {
             let _ = writeln!(
                 text,
                 "{:>8}  {:>13}  {:>10}  {:>12}  {:>10}  {:>8}  {:>8}",
@@ -39,13 +39,13 @@ impl Progress {
         let rate = if seconds > 0.0 { (sent - self.last_sent) as f64 / seconds } else { 0.0 };
         (self.last_at, self.last_sent) = (elapsed, sent);
         let connected = format!("{}/{}", counters.connected.get(), self.devices);
-        let commands = counters.obeyed.get() + counters.refused.get();
+        let commands = counters.commands_accepted.get() + counters.commands_rejected.get();
         let _ = write!(
             text,
             "{:>8}  {connected:>13}  {sent:>10}  {rate:>9.1} /s  {:>10}  {:>8}  {commands:>8}",
-            clock_face(elapsed),
+            format_elapsed(elapsed),
             counters.acknowledged.get(),
-            counters.waiting(),
+            counters.unacknowledged(),
         );
         text
     }
@@ -60,7 +60,7 @@ pub fn summary(
     undelivered: usize,
 ) -> String {
     let rows = [
-        ("messages made", counters.made.get(), "status and last wills not counted"),
+        ("messages made", counters.created.get(), "status and last wills not counted"),
         ("dropped on purpose", counters.dropped.get(), "--loss"),
         ("duplicated", counters.duplicated.get(), "--duplication"),
         ("reordered", counters.reordered.get(), "--reordering"),
@@ -69,17 +69,21 @@ pub fn summary(
         ("acknowledged", counters.acknowledged.get(), "by the broker"),
         ("overflowed", counters.overflowed.get(), "thrown out of a full send buffer"),
         ("not delivered", undelivered as u64, "still in the send buffers"),
-        ("commands obeyed", counters.obeyed.get(), ""),
-        ("commands refused", counters.refused.get(), "rejected or unsupported"),
-        ("commands repeated", counters.repeated.get(), "acknowledged again, not obeyed again"),
-        ("commands ignored", counters.ignored.get(), "expired or unreadable"),
+        ("commands obeyed", counters.commands_accepted.get(), ""),
+        ("commands refused", counters.commands_rejected.get(), "rejected or unsupported"),
+        (
+            "commands repeated",
+            counters.commands_repeated.get(),
+            "acknowledged again, not obeyed again",
+        ),
+        ("commands ignored", counters.commands_ignored.get(), "expired or unreadable"),
         ("restarts", counters.restarts.get(), ""),
         ("connections lost", counters.connections_lost.get(), ""),
     ];
     let plural = if devices == 1 { "" } else { "s" };
     let mut text = format!(
         "Simulated {devices} device{plural} for {} with --seed {seed}\n",
-        clock_face(elapsed)
+        format_elapsed(elapsed)
     );
     for (name, number, note) in rows {
         let line = format!("  {name:<20}{number:>10}   {note}");
@@ -88,7 +92,7 @@ pub fn summary(
     text
 }
 
-fn clock_face(elapsed: Duration) -> String {
+fn format_elapsed(elapsed: Duration) -> String {
     let seconds = elapsed.as_secs();
     format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
@@ -100,7 +104,7 @@ mod tests {
     #[test]
     fn every_column_stands_under_its_heading_whatever_the_numbers() {
         let counters = Counters::default();
-        let mut progress = Progress::new(10_000);
+        let mut progress = ProgressReport::new(10_000);
         let text = progress.line(Duration::from_secs(5), &counters);
         let (heading, first) = text.split_once('\n').unwrap();
         assert_eq!(heading.len(), first.len());
@@ -115,7 +119,7 @@ mod tests {
     #[test]
     fn the_rate_is_of_the_time_since_the_last_line() {
         let counters = Counters::default();
-        let mut progress = Progress::new(1);
+        let mut progress = ProgressReport::new(1);
         counters.sent.add(100);
         progress.line(Duration::from_secs(10), &counters);
         counters.sent.add(50);

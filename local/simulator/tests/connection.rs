@@ -17,7 +17,7 @@ use simulator::connection::run;
 use simulator::counters::Counters;
 use simulator::device::{Device, Specification};
 use simulator::faults::FaultRates;
-use simulator::surroundings::Surroundings;
+use simulator::fleet_context::FleetContext;
 use simulator::train::TractionSystem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,14 +25,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Nothing here takes longer unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 struct ScriptedBroker {
     listener: TcpListener,
 }
 
 /// The broker's end of one connection.
-struct Caller {
+struct ClientConnection {
     stream: TcpStream,
     buffer: BytesMut,
     connect: Connect,
@@ -48,21 +48,21 @@ impl ScriptedBroker {
     }
 
     /// The next connection, accepted.
-    async fn caller(&self) -> Caller {
-        let accepted = tokio::time::timeout(PATIENCE, self.listener.accept()).await;
+    async fn accept(&self) -> ClientConnection {
+        let accepted = tokio::time::timeout(TEST_TIMEOUT, self.listener.accept()).await;
         let (stream, _) = accepted.expect("nobody called").unwrap();
         let connect = Connect::new("");
-        let mut caller = Caller { stream, buffer: BytesMut::new(), connect };
-        let Some(Packet::Connect(connect)) = caller.next().await else {
+        let mut client = ClientConnection { stream, buffer: BytesMut::new(), connect };
+        let Some(Packet::Connect(connect)) = client.next().await else {
             panic!("the first packet is no CONNECT")
         };
-        caller.connect = connect;
-        caller.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false))).await;
-        caller
+        client.connect = connect;
+        client.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false))).await;
+        client
     }
 }
 
-impl Caller {
+impl ClientConnection {
     /// The next packet, pings left out; `None` when the connection has been closed.
     async fn next(&mut self) -> Option<Packet> {
         loop {
@@ -71,7 +71,7 @@ impl Caller {
                 Ok(packet) => return Some(packet),
                 Err(Error::InsufficientBytes(_)) => {
                     let read = self.stream.read_buf(&mut self.buffer);
-                    let read = tokio::time::timeout(PATIENCE, read).await.expect("silence");
+                    let read = tokio::time::timeout(TEST_TIMEOUT, read).await.expect("silence");
                     if read.unwrap_or(0) == 0 {
                         return None;
                     }
@@ -101,7 +101,7 @@ impl Caller {
 
     /// What every connection begins with, acknowledged: the subscription, then `status`, then what
     /// the buffer held (a slow machine fills it before the device is connected) up to the hello.
-    async fn welcome(&mut self) -> Vec<Publish> {
+    async fn accept_session(&mut self) -> Vec<Publish> {
         let Some(Packet::Subscribe(subscribe)) = self.next().await else {
             panic!("no subscription")
         };
@@ -138,15 +138,15 @@ fn value(payload: &[u8]) -> Value {
     serde_json::from_slice(payload).unwrap()
 }
 
-struct Running {
+struct RunningDevice {
     stop: watch::Sender<bool>,
     task: JoinHandle<usize>,
     counters: Arc<Counters>,
 }
 
-fn start(broker: Broker, restart_every: Option<Duration>) -> Running {
+fn start(broker: Broker, restart_every: Option<Duration>) -> RunningDevice {
     let counters = Arc::new(Counters::default());
-    let surroundings = Arc::new(Surroundings::new(Arc::clone(&counters), restart_every));
+    let fleet_context = Arc::new(FleetContext::new(Arc::clone(&counters), restart_every));
     let mut config = Configuration::with_broker(broker);
     config.send_interval_s = 1;
     config.sampling_cadence_ms = 250;
@@ -160,63 +160,63 @@ fn start(broker: Broker, restart_every: Option<Duration>) -> Running {
         seed: 1,
         count: None,
     };
-    let now = surroundings.clock.now();
+    let now = fleet_context.clock.now();
     let device = Device::new(spec, "boot-1".to_owned(), 0.1, now, Arc::clone(&counters));
     let (stop, stopped) = watch::channel(false);
-    let chance = Xoshiro256PlusPlus::seed_from_u64(1);
-    let task = tokio::spawn(run(device, surroundings, stopped, chance));
-    Running { stop, task, counters }
+    let rng = Xoshiro256PlusPlus::seed_from_u64(1);
+    let task = tokio::spawn(run(device, fleet_context, stopped, rng));
+    RunningDevice { stop, task, counters }
 }
 
 #[tokio::test]
 async fn a_device_comes_with_a_last_will_and_leaves_with_a_goodbye() {
     let broker = ScriptedBroker::open().await;
     let device = start(broker.address(), None);
-    let mut caller = broker.caller().await;
-    assert_eq!(caller.connect.client_id, "dc-meter-001");
-    let will = caller.connect.last_will.clone().expect("no last will");
+    let mut client = broker.accept().await;
+    assert_eq!(client.connect.client_id, "dc-meter-001");
+    let will = client.connect.last_will.clone().expect("no last will");
     assert_eq!((will.topic.as_str(), will.qos), ("iot/dc-meter-001/status", QoS::AtLeastOnce));
     assert!(will.retain);
 
-    let said = caller.welcome().await;
+    let said = client.accept_session().await;
     assert!(said[0].retain && !said[1].retain);
     let (will, online) = (value(&will.message), value(&said[0].payload));
     assert_eq!((&will["status"], &online["status"]), (&json!("offline"), &json!("online")));
     assert_eq!(will["conn_id"], online["conn_id"]);
 
     device.stop.send(true).unwrap();
-    let last = caller.until_closed().await;
+    let last = client.until_closed().await;
     let [.., Packet::Publish(offline), Packet::Disconnect] = last.as_slice() else {
         panic!("no goodbye: {last:?}")
     };
     assert!(offline.retain);
     assert_eq!(value(&offline.payload)["status"], "offline");
     assert_eq!(device.task.await.unwrap(), 0);
-    assert_eq!(device.counters.waiting(), 0);
+    assert_eq!(device.counters.unacknowledged(), 0);
 }
 
 #[tokio::test]
 async fn what_a_lost_connection_had_on_the_way_comes_again_first_and_unchanged() {
     let broker = ScriptedBroker::open().await;
     let device = start(broker.address(), None);
-    let mut caller = broker.caller().await;
-    let first_will = caller.connect.last_will.clone().unwrap();
-    caller.welcome().await;
-    let lost = [caller.publish().await.payload, caller.publish().await.payload];
-    drop(caller);
+    let mut client = broker.accept().await;
+    let first_will = client.connect.last_will.clone().unwrap();
+    client.accept_session().await;
+    let lost = [client.publish().await.payload, client.publish().await.payload];
+    drop(client);
 
-    let mut caller = broker.caller().await;
-    let will = caller.connect.last_will.clone().unwrap();
+    let mut client = broker.accept().await;
+    let will = client.connect.last_will.clone().unwrap();
     assert_ne!(value(&will.message)["conn_id"], value(&first_will.message)["conn_id"]);
-    let Some(Packet::Subscribe(_)) = caller.next().await else { panic!("no subscription") };
-    caller.publish().await;
-    let again = [caller.publish().await.payload, caller.publish().await.payload];
+    let Some(Packet::Subscribe(_)) = client.next().await else { panic!("no subscription") };
+    client.publish().await;
+    let again = [client.publish().await.payload, client.publish().await.payload];
     assert_eq!(again, lost);
 
     device.stop.send(true).unwrap();
-    drop(caller);
-    let mut caller = broker.caller().await;
-    let packets = caller.until_closed().await;
+    drop(client);
+    let mut client = broker.accept().await;
+    let packets = client.until_closed().await;
     let numbers: Vec<_> = packets
         .iter()
         .filter_map(|packet| match packet {
@@ -233,14 +233,14 @@ async fn what_a_lost_connection_had_on_the_way_comes_again_first_and_unchanged()
 async fn a_command_is_answered_and_a_reboot_says_goodbye_first() {
     let broker = ScriptedBroker::open().await;
     let device = start(broker.address(), None);
-    let mut caller = broker.caller().await;
-    caller.welcome().await;
+    let mut client = broker.accept().await;
+    client.accept_session().await;
     let cmd_id = "0190c9a0-0000-7000-8000-000000000001";
     let reboot = json!({"v": 2, "cmd_id": cmd_id, "cmd": "reboot"}).to_string();
     let mut publish = Publish::new("iot/dc-meter-001/command", QoS::AtLeastOnce, reboot);
     publish.pkid = 7;
-    caller.send(Packet::Publish(publish)).await;
-    let packets = caller.until_closed().await;
+    client.send(Packet::Publish(publish)).await;
+    let packets = client.until_closed().await;
     assert!(packets.iter().any(|p| matches!(p, Packet::PubAck(ack) if ack.pkid == 7)));
     let acks: Vec<_> = packets
         .iter()
@@ -255,12 +255,12 @@ async fn a_command_is_answered_and_a_reboot_says_goodbye_first() {
     assert_eq!((&acks[0]["cmd_id"], &acks[0]["result"]), (&json!(cmd_id), &json!("accepted")));
     assert_eq!(packets.last(), Some(&Packet::Disconnect));
 
-    let mut caller = broker.caller().await;
-    let first = value(&caller.welcome().await[1].payload);
+    let mut client = broker.accept().await;
+    let first = value(&client.accept_session().await[1].payload);
     assert_eq!(first["seq"], 0);
     assert_ne!(first["boot"], "boot-1");
     device.stop.send(true).unwrap();
-    caller.until_closed().await;
+    client.until_closed().await;
     assert_eq!(device.task.await.unwrap(), 0);
 }
 
@@ -268,15 +268,15 @@ async fn a_command_is_answered_and_a_reboot_says_goodbye_first() {
 async fn a_power_cut_says_nothing() {
     let broker = ScriptedBroker::open().await;
     let device = start(broker.address(), Some(Duration::from_secs(1)));
-    let mut caller = broker.caller().await;
-    caller.welcome().await;
-    let packets = caller.until_closed().await;
+    let mut client = broker.accept().await;
+    client.accept_session().await;
+    let packets = client.until_closed().await;
     assert!(!packets.contains(&Packet::Disconnect));
     assert!(packets.iter().all(|p| matches!(p, Packet::Publish(p) if !p.retain)), "{packets:?}");
 
     // Stopped while it has no power, it comes back to deliver what is left.
     device.stop.send(true).unwrap();
-    let mut caller = broker.caller().await;
-    assert_eq!(caller.until_closed().await.last(), Some(&Packet::Disconnect));
+    let mut client = broker.accept().await;
+    assert_eq!(client.until_closed().await.last(), Some(&Packet::Disconnect));
     assert_eq!(device.task.await.unwrap(), 0);
 }

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meter_domain::message::{Body, Category, Received, parse};
+use meter_domain::message::{Body, Category, ReceivedMessage, parse};
 use proptest::prelude::*;
 use serde_json::json;
-use simulator::clock::Moment;
+use simulator::clock::ClockReading;
 use simulator::config::Configuration;
 use simulator::counters::Counters;
 use simulator::device::{Device, Specification};
@@ -19,7 +19,7 @@ use simulator::train::TractionSystem;
 use uuid::Uuid;
 
 /// All that a device says in ten minutes in which it is told everything.
-fn talk(system: TractionSystem, seed: u64) -> Vec<Message> {
+fn simulate_messages(system: TractionSystem, seed: u64) -> Vec<Message> {
     let spec = Specification {
         device_id: "a:meter_1".to_owned(),
         system,
@@ -30,8 +30,10 @@ fn talk(system: TractionSystem, seed: u64) -> Vec<Message> {
         seed,
         count: None,
     };
-    let mut now =
-        Moment { elapsed: Duration::from_secs(100), wall: "2026-01-01T00:00:00Z".parse().unwrap() };
+    let mut now = ClockReading {
+        elapsed: Duration::from_secs(100),
+        wall: "2026-01-01T00:00:00Z".parse().unwrap(),
+    };
     let counters = Arc::new(Counters::default());
     let mut device = Device::new(spec, "b".to_owned(), 0.5, now, counters);
     device.connected(now);
@@ -57,7 +59,7 @@ fn talk(system: TractionSystem, seed: u64) -> Vec<Message> {
         vec![device.status(Presence::Online, "c", now), device.status(Presence::Offline, "c", now)];
     for _ in 0..100 {
         let elapsed = device.next_tick();
-        now = Moment { elapsed, wall: now.wall_at(elapsed) };
+        now = ClockReading { elapsed, wall: now.wall_at(elapsed) };
         device.tick(now);
     }
     device.flush(now);
@@ -80,8 +82,8 @@ proptest! {
     #[test]
     fn every_message_of_a_device_can_be_read(system in systems(), seed: u64) {
         let mut heard = Vec::new();
-        for message in talk(system, seed) {
-            let received = Received {
+        for message in simulate_messages(system, seed) {
+            let received = ReceivedMessage {
                 topic: message.kind.topic("a:meter_1"),
                 payload: message.payload,
                 received_at: "2026-01-02T00:00:00Z".parse::<jiff::Timestamp>().unwrap().try_into().unwrap(),
@@ -93,7 +95,7 @@ proptest! {
             prop_assert_eq!(read.category.as_str(), message.kind.as_str());
             prop_assert_eq!(read.seq.is_none(), read.category == Category::Status);
             if let Body::Telemetry(measurements) = &read.body {
-                prop_assert!(measurements.iter().all(|m| m.ts <= read.ts));
+                prop_assert!(measurements.iter().all(|m| m.time <= read.ts));
             }
             heard.push(read.category);
         }

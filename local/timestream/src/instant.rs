@@ -28,7 +28,7 @@ pub(crate) fn civil(nanos: i64) -> DateTime {
 }
 
 /// The inverse of [`civil`]; `None` outside 1677 to 2262.
-pub(crate) fn of_civil(at: DateTime) -> Option<i64> {
+pub(crate) fn from_civil(at: DateTime) -> Option<i64> {
     nanos(TimeZone::UTC.to_timestamp(at).ok()?)
 }
 
@@ -68,8 +68,8 @@ pub(crate) fn time_of_day(nanos: i64) -> String {
 pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
     let text = text.trim();
     match text.parse::<DateTime>() {
-        Ok(at) => of_civil(at),
-        Err(_) => of_civil(text.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight())),
+        Ok(at) => from_civil(at),
+        Err(_) => from_civil(text.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight())),
     }
 }
 
@@ -84,13 +84,13 @@ pub(crate) fn parse_iso8601(text: &str) -> Option<i64> {
 /// Days since the epoch of `2023-11-14`.
 pub(crate) fn parse_date(text: &str) -> Option<i64> {
     let date = text.trim().parse::<Date>().ok()?;
-    Some(of_civil(date.to_datetime(jiff::civil::Time::midnight()))?.div_euclid(NANOS_PER_DAY))
+    Some(from_civil(date.to_datetime(jiff::civil::Time::midnight()))?.div_euclid(NANOS_PER_DAY))
 }
 
 /// Calendar months later; the day is the last one of the month when the month is too short.
 pub(crate) fn add_months(nanos: i64, months: i64) -> Option<i64> {
     let span = jiff::Span::new().try_months(months).ok()?;
-    of_civil(civil(nanos).checked_add(span).ok()?)
+    from_civil(civil(nanos).checked_add(span).ok()?)
 }
 
 #[cfg(test)]

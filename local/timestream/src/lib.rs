@@ -9,7 +9,7 @@ mod api;
 mod error;
 mod http;
 mod instant;
-mod names;
+mod limits;
 mod query;
 mod sql;
 mod store;
@@ -51,11 +51,11 @@ pub struct Config {
     pub port: u16,
 
     /// How long a query may work on a page
-    #[arg(long, env = "TIMESTREAM_QUERY_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    #[arg(long, env = "TIMESTREAM_QUERY_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub query_timeout: Duration,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+fn parse_seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=3_600) => Ok(Duration::from_secs(seconds)),
         _ => Err("write it as a whole number of seconds, 1 to 3600".to_owned()),

@@ -81,7 +81,7 @@ impl Type {
     }
 
     /// The inverse of [`Type::name`], for the types that a column can have.
-    pub(crate) fn of_column(name: &str) -> Option<Self> {
+    pub(crate) fn from_column_type(name: &str) -> Option<Self> {
         [Self::Bigint, Self::Double, Self::Varchar, Self::Boolean, Self::Timestamp]
             .into_iter()
             .find(|known| known.name() == name)

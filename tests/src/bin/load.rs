@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use blackbox::load::compare::Difference;
 use blackbox::load::latency::{Quantiles, measure};
-use blackbox::load::model::Shape;
-use blackbox::load::rest::Rest;
+use blackbox::load::model::LoadSpec;
+use blackbox::load::rest::RestClient;
 use blackbox::load::throughput::{flush, publish, register, verify, wait_until_readable};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
@@ -101,9 +101,9 @@ struct Latency {
 }
 
 /// Differences that are shown.
-const SHOWN: usize = 20;
+const MAX_SHOWN_DIFFERENCES: usize = 20;
 /// From one progress line to the next.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
@@ -116,23 +116,23 @@ async fn main() -> Result<ExitCode> {
 
 async fn run_throughput(arguments: Throughput) -> Result<ExitCode> {
     let Throughput { target, messages, clients, measurements, repeat, .. } = arguments;
-    let rest = Rest::new(&target.api)?;
+    let rest = RestClient::new(&target.api)?;
     rest.check().await?;
-    let run = arguments.run.map_or_else(this_second, Ok)?;
+    let run = arguments.run.map_or_else(current_epoch_second, Ok)?;
     let clients = clients.min(messages.max(1));
-    let devices = Shape { prefix: "load", run, clients, messages, measurements }.devices();
+    let devices = LoadSpec { prefix: "load", run, clients, messages, measurements }.devices();
     println!("Run {run}: {messages} messages from {clients} clients");
     println!("           measurements in each: {measurements}, published: {repeat} x");
     if target.register {
         register(&rest, &devices).await?;
     }
 
-    let began = Instant::now();
+    let started_at = Instant::now();
     let published = with_progress("acknowledged", messages * repeat, async |count| {
         publish(&target.mqtt, &devices, repeat, count).await
     });
     let published = published.await?;
-    let rate = Rate { count: published.acknowledged, took: published.took };
+    let rate = Rate { count: published.acknowledged, elapsed: published.elapsed };
     println!("published  {rate}   acknowledged by the broker");
     if published.reconnects > 0 {
         println!("           {} connections were lost and made again", published.reconnects);
@@ -145,7 +145,7 @@ async fn run_throughput(arguments: Throughput) -> Result<ExitCode> {
     let again = arguments.run.is_some();
     match (complete.await?, again) {
         (true, false) => {
-            let rate = Rate { count: messages as u64, took: began.elapsed() };
+            let rate = Rate { count: messages as u64, elapsed: started_at.elapsed() };
             println!("stored     {rate}   readable over REST, from the first publish");
         }
         (true, true) => {
@@ -157,17 +157,17 @@ async fn run_throughput(arguments: Throughput) -> Result<ExitCode> {
     }
     if again || repeat > 1 {
         let deadline = Instant::now() + arguments.timeout;
-        if let Err(error) = flush(&target.mqtt, &rest, this_second()?, deadline).await {
+        if let Err(error) = flush(&target.mqtt, &rest, current_epoch_second()?, deadline).await {
             println!("repeats    may still be on their way: {error:#}");
         }
     }
     sleep(arguments.settle).await;
 
     let differences = verify(&rest, &devices).await?;
-    Ok(conclude(run, messages, messages * measurements, &differences))
+    Ok(print_result(run, messages, messages * measurements, &differences))
 }
 
-fn conclude(run: u32, messages: usize, points: usize, differences: &[Difference]) -> ExitCode {
+fn print_result(run: u32, messages: usize, points: usize, differences: &[Difference]) -> ExitCode {
     if differences.is_empty() {
         println!(
             "compared   {messages} messages archived and {points} points stored, each exactly once"
@@ -178,9 +178,9 @@ fn conclude(run: u32, messages: usize, points: usize, differences: &[Difference]
     println!(
         "DIFFERENT  {} differences, the first {}:",
         differences.len(),
-        differences.len().min(SHOWN)
+        differences.len().min(MAX_SHOWN_DIFFERENCES)
     );
-    for difference in differences.iter().take(SHOWN) {
+    for difference in differences.iter().take(MAX_SHOWN_DIFFERENCES) {
         println!("  {difference}");
     }
     ExitCode::FAILURE
@@ -188,31 +188,31 @@ fn conclude(run: u32, messages: usize, points: usize, differences: &[Difference]
 
 async fn run_latency(arguments: Latency) -> Result<ExitCode> {
     let Latency { target, samples, timeout } = arguments;
-    let rest = Rest::new(&target.api)?;
+    let rest = RestClient::new(&target.api)?;
     rest.check().await?;
-    let shape = Shape {
+    let spec = LoadSpec {
         prefix: "latency",
-        run: this_second()?,
+        run: current_epoch_second()?,
         clients: 1,
         messages: samples,
         measurements: 1,
     };
-    let devices = shape.devices();
+    let devices = spec.devices();
     let device = devices.first().context("a run without devices")?;
     if target.register {
         register(&rest, &devices).await?;
     }
     println!("{samples} messages of {}, one at a time", device.device_id);
     let measured = measure(&target.mqtt, &rest, device, timeout, |n, sample| {
-        if sample.visible.is_none() {
+        if sample.readable_after.is_none() {
             println!("message {n} cannot be read after {timeout:?}");
         }
     });
     let measured = measured.await?;
     let rows = [
         ("acknowledged", Quantiles::of(measured.iter().map(|s| s.acknowledged))),
-        ("readable", Quantiles::of(measured.iter().filter_map(|s| s.visible))),
-        ("one question", Quantiles::of(measured.iter().map(|s| s.question))),
+        ("readable", Quantiles::of(measured.iter().filter_map(|s| s.readable_after))),
+        ("one question", Quantiles::of(measured.iter().map(|s| s.query_duration))),
     ];
     for (name, quantiles) in rows {
         match quantiles {
@@ -223,19 +223,19 @@ async fn run_latency(arguments: Latency) -> Result<ExitCode> {
     println!(
         "From just before the publish; \"one question\" is how long GET metrics takes to answer."
     );
-    let lost = measured.iter().filter(|sample| sample.visible.is_none()).count();
+    let lost = measured.iter().filter(|sample| sample.readable_after.is_none()).count();
     Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A count in a time, and how many that makes in a second.
 struct Rate {
     count: u64,
-    took: Duration,
+    elapsed: Duration,
 }
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.took.as_secs_f64();
+        let seconds = self.elapsed.as_secs_f64();
         let rate = if seconds > 0.0 { self.count as f64 / seconds } else { 0.0 };
         write!(f, "{:>9} in {seconds:>8.2} s   {rate:>9.0} /s", self.count)
     }
@@ -253,14 +253,14 @@ async fn with_progress<T>(
     loop {
         tokio::select! {
             done = &mut work => return done,
-            () = sleep(PROGRESS_EVERY) => {
+            () = sleep(PROGRESS_INTERVAL) => {
                 eprintln!("           {:>9} of {total} {what}", count.load(Ordering::Relaxed));
             }
         }
     }
 }
 
-fn this_second() -> Result<u32> {
+fn current_epoch_second() -> Result<u32> {
     u32::try_from(Timestamp::now().as_second()).context("the clock shows a year after 2105")
 }
 

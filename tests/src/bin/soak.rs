@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use anyhow::Result;
 use blackbox::soak::Trial;
-use blackbox::soak::campaign::{Ended, PROCESSES, at_every_call, play_all};
+use blackbox::soak::campaign::{INGEST_PROCESSES, TrialResult, run_all, trials_at_every_call};
 use blackbox::soak::summary::Summary;
 use clap::Parser;
-use faults::{Fault, Moment, Plan};
+use fault_proxy::{Fault, FaultPlan, KillPoint};
 
 /// More often than the SDK tries.
-const MORE_THAN_TRIED: usize = 5;
+const MORE_THAN_SDK_ATTEMPTS: usize = 5;
 
 /// Differences that are shown of a seed.
-const SHOWN: usize = 20;
+const MAX_SHOWN_DIFFERENCES: usize = 20;
 
 /// Plays seeds of trouble against the real functions, and holds what the REST API answers in the end
 /// against a model: nothing lost, nothing doubled.
@@ -34,32 +34,32 @@ struct Arguments {
 
     /// The first one
     #[arg(long, default_value_t = 1)]
-    first: u64,
+    first_seed: u64,
 
     /// Play this seed and no other
-    #[arg(long, conflicts_with_all = ["seeds", "first"])]
+    #[arg(long, conflicts_with_all = ["seeds", "first_seed"])]
     seed: Option<u64>,
 
-    /// Play the seed's story under this plan, in one process (see `faults --help`)
+    /// Play the seed's scenario under this plan, in one process (see `fault-proxy --help`)
     #[arg(long, requires = "seed")]
-    plan: Option<Plan>,
+    plan: Option<FaultPlan>,
 
     /// And the first run of the watchdog under this one
     #[arg(long, value_name = "PLAN", requires = "plan")]
-    watchdog_plan: Option<Plan>,
+    watchdog_plan: Option<FaultPlan>,
 
-    /// Play the seed's story once for each call that it makes, and each way in which that can fail for
+    /// Play the seed's scenario once for each call that it makes, and each way in which that can fail for
     /// good: the process is killed before it or after it, it is lost, its answer is lost
     #[arg(long, requires = "seed", conflicts_with = "plan")]
     every_call: bool,
 
-    /// Worlds that are played in at the same time, each with an endpoint of its own
+    /// Environments that are played in at the same time, each with an endpoint of its own
     #[arg(long, default_value_t = 2)]
     jobs: usize,
 
     /// End at the first failure
     #[arg(long)]
-    stop: bool,
+    fail_fast: bool,
 }
 
 #[tokio::main]
@@ -68,20 +68,20 @@ async fn main() -> Result<ExitCode> {
     let trials = trials(&arguments).await?;
     let count = trials.len();
     let started = Instant::now();
-    let interrupted = when_interrupted();
+    let interrupted = interrupt_flag();
     let (mut summary, mut failed, mut done) = (Summary::default(), Vec::new(), 0);
-    play_all(trials, arguments.jobs, |ended| {
+    run_all(trials, arguments.jobs, |ended| {
         done += 1;
-        let is_good = ended.faults_found().is_empty();
+        let is_good = ended.failures().is_empty();
         if !is_good {
-            show(&ended);
+            print_failure(&ended);
             failed.push(ended.trial.to_string());
         }
         if let Ok(report) = &ended.result {
             summary += &report.summary;
         }
-        progress(done, count, failed.len(), started);
-        match interrupted.load(Ordering::Relaxed) || (arguments.stop && !is_good) {
+        print_progress(done, count, failed.len(), started);
+        match interrupted.load(Ordering::Relaxed) || (arguments.fail_fast && !is_good) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
@@ -103,7 +103,7 @@ async fn main() -> Result<ExitCode> {
 }
 
 /// Becomes true with Ctrl-C: what is being played is played to its end, and what it all came to is told.
-fn when_interrupted() -> Arc<AtomicBool> {
+fn interrupt_flag() -> Arc<AtomicBool> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     tokio::spawn(async move {
@@ -117,35 +117,37 @@ fn when_interrupted() -> Arc<AtomicBool> {
 async fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
     Ok(match (arguments.seed, &arguments.plan) {
         (Some(seed), Some(plan)) => {
-            vec![Trial::with_plans(seed, plan.clone(), arguments.watchdog_plan.clone())]
+            vec![Trial::from_plans(seed, plan.clone(), arguments.watchdog_plan.clone())]
         }
         (Some(seed), None) if arguments.every_call => {
             let faults = [
-                (Fault::Killed(Moment::Before), 1),
-                (Fault::Killed(Moment::After), 1),
-                (Fault::Lost, MORE_THAN_TRIED),
-                (Fault::AnswerLost, MORE_THAN_TRIED),
+                (Fault::Killed(KillPoint::BeforeCall), 1),
+                (Fault::Killed(KillPoint::AfterCall), 1),
+                (Fault::RequestLost, MORE_THAN_SDK_ATTEMPTS),
+                (Fault::ResponseLost, MORE_THAN_SDK_ATTEMPTS),
             ];
-            at_every_call(seed, &faults).await?
+            trials_at_every_call(seed, &faults).await?
         }
-        (Some(seed), None) => vec![Trial::of(seed, PROCESSES)],
+        (Some(seed), None) => vec![Trial::from_seed(seed, INGEST_PROCESSES)],
         (None, _) => {
-            let end = arguments.first.saturating_add(arguments.seeds);
-            (arguments.first..end).map(|seed| Trial::of(seed, PROCESSES)).collect()
+            let end = arguments.first_seed.saturating_add(arguments.seeds);
+            (arguments.first_seed..end)
+                .map(|seed| Trial::from_seed(seed, INGEST_PROCESSES))
+                .collect()
         }
     })
 }
 
-fn show(ended: &Ended) {
+fn print_failure(ended: &TrialResult) {
     let trial = &ended.trial;
     println!("\nseed {} failed; to play it again: {trial}", trial.seed());
-    print!("{}", trial.misfortune());
-    let found = ended.faults_found();
-    for line in found.iter().take(SHOWN) {
+    print!("{}", trial.fault_schedule());
+    let found = ended.failures();
+    for line in found.iter().take(MAX_SHOWN_DIFFERENCES) {
         println!("  {line}");
     }
-    if found.len() > SHOWN {
-        println!("  and {} more", found.len() - SHOWN);
+    if found.len() > MAX_SHOWN_DIFFERENCES {
+        println!("  and {} more", found.len() - MAX_SHOWN_DIFFERENCES);
     }
     if let Some(logs) = &ended.logs {
         println!("  logs of the functions: {}", logs.display());
@@ -153,7 +155,7 @@ fn show(ended: &Ended) {
 }
 
 /// A line that is written over in a terminal, and one now and then in a file.
-fn progress(done: usize, count: usize, failed: usize, started: Instant) {
+fn print_progress(done: usize, count: usize, failed: usize, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     let line = format!("{done} of {count} played, {failed} failed, {seconds:.0} s");
     if std::io::stdout().is_terminal() {

@@ -14,18 +14,18 @@ pub struct Difference {
     /// Whose.
     pub device_id: String,
     /// Which message or point.
-    pub what: What,
+    pub item: Item,
     /// What is wrong with it.
-    pub fault: Fault,
+    pub kind: DifferenceKind,
 }
 
 /// A message or a point.
 #[derive(Debug, Clone, PartialEq)]
-pub enum What {
+pub enum Item {
     /// The archived message with this `seq`.
     Message(u64),
     /// An archived message that cannot be told.
-    SomeMessage,
+    UnidentifiedMessage,
     /// The list of the archived messages.
     FileList,
     /// The name of an archived message.
@@ -36,35 +36,35 @@ pub enum What {
 
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Fault {
+pub enum DifferenceKind {
     /// It is not there.
     Missing,
     /// It is there so many times.
-    Doubled(usize),
+    Duplicated(usize),
     /// Nobody published it.
-    Unknown,
+    Unexpected,
     /// It is there, but says something else.
     Altered(String),
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fault = match &self.fault {
-            Fault::Missing => "missing".to_owned(),
-            Fault::Doubled(times) => format!("{times} times"),
-            Fault::Unknown => "unknown".to_owned(),
-            Fault::Altered(_) => "altered".to_owned(),
+        let kind = match &self.kind {
+            DifferenceKind::Missing => "missing".to_owned(),
+            DifferenceKind::Duplicated(times) => format!("{times} times"),
+            DifferenceKind::Unexpected => "unknown".to_owned(),
+            DifferenceKind::Altered(_) => "altered".to_owned(),
         };
-        write!(f, "{fault:<10}{}  ", self.device_id)?;
-        match &self.what {
-            What::Message(seq) => write!(f, "archived message with seq {seq}")?,
-            What::SomeMessage => write!(f, "archived message")?,
-            What::FileList => write!(f, "list of archived messages")?,
-            What::File(name) => write!(f, "archived message {name}")?,
-            What::Point(time) => write!(f, "point at {time}")?,
+        write!(f, "{kind:<10}{}  ", self.device_id)?;
+        match &self.item {
+            Item::Message(seq) => write!(f, "archived message with seq {seq}")?,
+            Item::UnidentifiedMessage => write!(f, "archived message")?,
+            Item::FileList => write!(f, "list of archived messages")?,
+            Item::File(name) => write!(f, "archived message {name}")?,
+            Item::Point(time) => write!(f, "point at {time}")?,
         }
-        match &self.fault {
-            Fault::Altered(how) => write!(f, ": {how}"),
+        match &self.kind {
+            DifferenceKind::Altered(how) => write!(f, ": {how}"),
             _ => Ok(()),
         }
     }
@@ -77,21 +77,21 @@ pub fn compare_archive(load: &DeviceLoad, archived: &[Value]) -> Vec<Difference>
     for payload in archived {
         match payload.get("seq").and_then(Value::as_u64) {
             Some(seq) => found.entry(seq).or_default().push(payload),
-            None => differences.add(What::SomeMessage, Fault::Unknown),
+            None => differences.add(Item::UnidentifiedMessage, DifferenceKind::Unexpected),
         }
     }
     for message in &load.messages {
         let seq = u64::from(message.seq);
-        let what = What::Message(seq);
+        let item = Item::Message(seq);
         match found.remove(&seq).as_deref() {
-            None => differences.add(what, Fault::Missing),
+            None => differences.add(item, DifferenceKind::Missing),
             Some([payload]) if **payload == message.json() => {}
-            Some([payload]) => differences.add(what, Fault::Altered(payload.to_string())),
-            Some(several) => differences.add(what, Fault::Doubled(several.len())),
+            Some([payload]) => differences.add(item, DifferenceKind::Altered(payload.to_string())),
+            Some(several) => differences.add(item, DifferenceKind::Duplicated(several.len())),
         }
     }
     for seq in found.into_keys() {
-        differences.add(What::Message(seq), Fault::Unknown);
+        differences.add(Item::Message(seq), DifferenceKind::Unexpected);
     }
     differences.all
 }
@@ -105,13 +105,13 @@ pub fn compare_file_names(load: &DeviceLoad, names: &[String]) -> Vec<Difference
     let mut differences = Differences::of(load);
     for (name, times) in &times {
         if *times > 1 {
-            differences.add(What::File((*name).to_owned()), Fault::Doubled(*times));
+            differences.add(Item::File((*name).to_owned()), DifferenceKind::Duplicated(*times));
         }
     }
     let (distinct, published) = (times.len(), load.messages.len());
     if distinct != published {
         let how = format!("{distinct} names for {published} messages");
-        differences.add(What::FileList, Fault::Altered(how));
+        differences.add(Item::FileList, DifferenceKind::Altered(how));
     }
     differences.all
 }
@@ -124,19 +124,19 @@ pub fn compare_points(load: &DeviceLoad, points: &[Point]) -> Vec<Difference> {
     }
     let mut differences = Differences::of(load);
     for point in load.points() {
-        let what = What::Point(point.time);
+        let item = Item::Point(point.time);
         match found.remove(&point.time).as_deref() {
-            None => differences.add(what, Fault::Missing),
+            None => differences.add(item, DifferenceKind::Missing),
             Some([value]) if *value == point.value => {}
             Some([value]) => {
                 let how = format!("{value} instead of {}", point.value);
-                differences.add(what, Fault::Altered(how));
+                differences.add(item, DifferenceKind::Altered(how));
             }
-            Some(several) => differences.add(what, Fault::Doubled(several.len())),
+            Some(several) => differences.add(item, DifferenceKind::Duplicated(several.len())),
         }
     }
     for time in found.into_keys() {
-        differences.add(What::Point(time), Fault::Unknown);
+        differences.add(Item::Point(time), DifferenceKind::Unexpected);
     }
     differences.all
 }
@@ -151,20 +151,25 @@ impl<'a> Differences<'a> {
         Self { device_id: &load.device_id, all: Vec::new() }
     }
 
-    fn add(&mut self, what: What, fault: Fault) {
-        self.all.push(Difference { device_id: self.device_id.to_owned(), what, fault });
+    fn add(&mut self, item: Item, kind: DifferenceKind) {
+        self.all.push(Difference { device_id: self.device_id.to_owned(), item, kind });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::Shape;
+    use super::super::model::LoadSpec;
     use super::*;
 
     fn load() -> DeviceLoad {
-        let shape =
-            Shape { prefix: "load", run: 1_800_000_000, clients: 1, messages: 5, measurements: 2 };
-        shape.devices().remove(0)
+        let spec = LoadSpec {
+            prefix: "load",
+            run: 1_800_000_000,
+            clients: 1,
+            messages: 5,
+            measurements: 2,
+        };
+        spec.devices().remove(0)
     }
 
     fn archived() -> Vec<Value> {
@@ -233,7 +238,7 @@ mod tests {
         let (mut archived, mut points) = (archived(), points());
         archived[0]["boot"] = "other".into();
         points[2].value += 1.0;
-        assert!(matches!(compare_archive(&load(), &archived)[0].fault, Fault::Altered(_)));
+        assert!(matches!(compare_archive(&load(), &archived)[0].kind, DifferenceKind::Altered(_)));
         assert_eq!(
             shown(compare_points(&load(), &points)),
             [
@@ -249,9 +254,9 @@ mod tests {
         points.push(Point { time: Timestamp::UNIX_EPOCH, value: 0.0 });
         names.push("d/telemetry/5.json".to_owned());
         let faults: Vec<_> =
-            compare_archive(&load(), &archived).into_iter().map(|d| d.fault).collect();
-        assert_eq!(faults, [Fault::Unknown, Fault::Unknown]);
-        assert_eq!(compare_points(&load(), &points)[0].fault, Fault::Unknown);
+            compare_archive(&load(), &archived).into_iter().map(|d| d.kind).collect();
+        assert_eq!(faults, [DifferenceKind::Unexpected, DifferenceKind::Unexpected]);
+        assert_eq!(compare_points(&load(), &points)[0].kind, DifferenceKind::Unexpected);
         assert_eq!(
             shown(compare_file_names(&load(), &names)),
             ["altered   load-1800000000-0001  list of archived messages: 6 names for 5 messages"]

@@ -10,20 +10,20 @@ use tokio::time::{Instant, sleep};
 
 use super::model::{DeviceLoad, LoadMessage};
 use super::publisher::Publisher;
-use super::rest::Rest;
+use super::rest::RestClient;
 
 /// From one question to the next: short beside what is measured, long enough not to be the load.
-const PAUSE: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// One message's times, from the moment before it was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
+pub struct LatencySample {
     /// Until the broker acknowledged it.
     pub acknowledged: Duration,
     /// Until `GET metrics` showed it; none if that did not happen in time.
-    pub visible: Option<Duration>,
+    pub readable_after: Option<Duration>,
     /// How long the last question took to be answered: the measurement is no finer than that.
-    pub question: Duration,
+    pub query_duration: Duration,
 }
 
 /// Publishes the messages of a device one by one, each when the one before is visible.
@@ -33,15 +33,15 @@ pub struct Sample {
 /// When the broker or the API does not answer.
 pub async fn measure(
     broker: &Broker,
-    rest: &Rest,
+    rest: &RestClient,
     device: &DeviceLoad,
-    patience: Duration,
-    mut progress: impl FnMut(usize, &Sample),
-) -> Result<Vec<Sample>> {
+    timeout: Duration,
+    mut progress: impl FnMut(usize, &LatencySample),
+) -> Result<Vec<LatencySample>> {
     let mut publisher = Publisher::connect(broker, &device.device_id).await?;
     let mut samples = Vec::with_capacity(device.messages.len());
     for (n, message) in device.messages.iter().enumerate() {
-        let sample = sample(&mut publisher, rest, device, message, patience).await?;
+        let sample = sample(&mut publisher, rest, device, message, timeout).await?;
         progress(n + 1, &sample);
         samples.push(sample);
     }
@@ -51,31 +51,35 @@ pub async fn measure(
 
 async fn sample(
     publisher: &mut Publisher,
-    rest: &Rest,
+    rest: &RestClient,
     device: &DeviceLoad,
     message: &LoadMessage,
-    patience: Duration,
-) -> Result<Sample> {
+    timeout: Duration,
+) -> Result<LatencySample> {
     let alone = DeviceLoad { device_id: device.device_id.clone(), messages: vec![message.clone()] };
     let ignored = AtomicU64::new(0);
-    let began = Instant::now();
+    let started_at = Instant::now();
     publisher.publish_all(&device.topic(), [message.payload.clone()], &ignored).await?;
-    let acknowledged = began.elapsed();
+    let acknowledged = started_at.elapsed();
     let Some(range) = alone.range() else {
-        return Ok(Sample { acknowledged, visible: None, question: Duration::ZERO });
+        return Ok(LatencySample {
+            acknowledged,
+            readable_after: None,
+            query_duration: Duration::ZERO,
+        });
     };
     loop {
         let asked = Instant::now();
         let points = rest.points(&device.device_id, range).await?;
-        let question = asked.elapsed();
+        let query_duration = asked.elapsed();
         if points.len() >= message.points.len() {
-            let visible = Some(began.elapsed());
-            return Ok(Sample { acknowledged, visible, question });
+            let readable_after = Some(started_at.elapsed());
+            return Ok(LatencySample { acknowledged, readable_after, query_duration });
         }
-        if began.elapsed() > patience {
-            return Ok(Sample { acknowledged, visible: None, question });
+        if started_at.elapsed() > timeout {
+            return Ok(LatencySample { acknowledged, readable_after: None, query_duration });
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 

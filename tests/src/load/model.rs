@@ -9,7 +9,7 @@ pub const METRIC: &str = "load";
 
 /// A run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct LoadSpec {
     /// What the devices' names begin with.
     pub prefix: &'static str,
     /// Seconds since the epoch: part of the devices' names, and the end of the measurements' time.
@@ -51,7 +51,7 @@ pub struct Point {
     pub value: f64,
 }
 
-impl Shape {
+impl LoadSpec {
     /// What each device publishes.
     pub fn devices(&self) -> Vec<DeviceLoad> {
         (0..self.clients).map(|client| self.device(client)).collect()
@@ -133,12 +133,12 @@ mod tests {
 
     use super::*;
 
-    const SHAPE: Shape =
-        Shape { prefix: "load", run: 1_800_000_000, clients: 3, messages: 10, measurements: 4 };
+    const SPEC: LoadSpec =
+        LoadSpec { prefix: "load", run: 1_800_000_000, clients: 3, messages: 10, measurements: 4 };
 
     #[test]
     fn every_message_and_every_point_is_there_once() {
-        let devices = SHAPE.devices();
+        let devices = SPEC.devices();
         let counts: Vec<_> = devices.iter().map(|d| d.messages.len()).collect();
         assert_eq!(counts, [4, 3, 3]);
         let payloads: HashSet<_> =
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_range_of_a_device_begins_with_its_first_point_and_ends_after_its_last() {
-        let device = &SHAPE.devices()[0];
+        let device = &SPEC.devices()[0];
         let (start, stop) = device.range().unwrap();
         assert!(device.points().all(|p| start <= p.time && p.time < stop));
         assert_eq!(stop.as_second(), 1_800_000_000);
@@ -163,14 +163,14 @@ mod tests {
 
     #[test]
     fn the_same_run_has_the_same_bytes_and_another_has_others() {
-        assert_eq!(SHAPE.devices(), SHAPE.devices());
-        let other = Shape { run: SHAPE.run + 1, ..SHAPE };
-        assert_ne!(SHAPE.devices()[0].messages[0].payload, other.devices()[0].messages[0].payload);
+        assert_eq!(SPEC.devices(), SPEC.devices());
+        let other = LoadSpec { run: SPEC.run + 1, ..SPEC };
+        assert_ne!(SPEC.devices()[0].messages[0].payload, other.devices()[0].messages[0].payload);
     }
 
     #[test]
     fn a_message_is_of_the_protocol() {
-        let message = &SHAPE.devices()[1].messages[2];
+        let message = &SPEC.devices()[1].messages[2];
         let json = message.json();
         assert_eq!(json["device_id"], "load-1800000000-0002");
         assert_eq!(json["seq"], 2);

@@ -11,11 +11,11 @@ use simulator::link::{Link, LinkEvent};
 use tokio::time::{sleep, timeout};
 
 /// How long the broker may be silent while it owes an acknowledgement.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Attempts to connect in a row.
-const ATTEMPTS: usize = 20;
+const MAX_CONNECT_ATTEMPTS: usize = 20;
 /// From one attempt to the next.
-const PAUSE: Duration = Duration::from_millis(250);
+const RECONNECT_DELAY: Duration = Duration::from_millis(250);
 
 /// A connection to the broker, made again when it is lost.
 pub struct Publisher {
@@ -60,7 +60,7 @@ impl Publisher {
             if self.link.is_idle() {
                 return Ok(());
             }
-            let event = timeout(PATIENCE, self.link.next()).await;
+            let event = timeout(ACK_TIMEOUT, self.link.next()).await;
             match event.with_context(|| format!("{} acknowledges nothing", self.broker))? {
                 Ok(LinkEvent::Acknowledged(_)) => {
                     acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -90,22 +90,22 @@ impl Publisher {
             let closed = async {
                 while !matches!(self.link.next().await, Ok(LinkEvent::Closed) | Err(_)) {}
             };
-            let _ = timeout(PAUSE, closed).await;
+            let _ = timeout(RECONNECT_DELAY, closed).await;
         }
     }
 }
 
 async fn connect(broker: &Broker, client_id: &str) -> Result<Link<Vec<u8>>> {
     let mut last = None;
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_CONNECT_ATTEMPTS {
         let options = MqttOptions::new(client_id, broker.host.clone(), broker.port);
         let mut link = Link::open(options);
-        match timeout(PATIENCE, link.next()).await {
-            Ok(Ok(LinkEvent::Up)) => return Ok(link),
+        match timeout(ACK_TIMEOUT, link.next()).await {
+            Ok(Ok(LinkEvent::Connected)) => return Ok(link),
             Ok(Err(error)) => last = Some(error),
             Ok(Ok(_)) | Err(_) => {}
         }
-        sleep(PAUSE).await;
+        sleep(RECONNECT_DELAY).await;
     }
     let reason = last.map_or_else(|| "no answer".to_owned(), |error| error.to_string());
     bail!("no connection to the MQTT broker at {broker} ({reason}): is it running?")

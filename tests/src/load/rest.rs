@@ -14,15 +14,15 @@ use tokio::time::sleep;
 use super::model::{METRIC, Point};
 
 /// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the router is asked again after an error of its own, and after which pause.
 const ROUTER_ATTEMPTS: usize = 5;
-const ROUTER_PAUSE: Duration = Duration::from_millis(200);
+const ROUTER_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// The API at one address.
 #[derive(Debug, Clone)]
-pub struct Rest {
+pub struct RestClient {
     http: Client,
     base: Url,
 }
@@ -39,7 +39,7 @@ struct FileRow {
     filename: String,
 }
 
-impl Rest {
+impl RestClient {
     /// For the API below this URL.
     ///
     /// # Errors
@@ -48,7 +48,8 @@ impl Rest {
     pub fn new(base: &str) -> Result<Self> {
         let base = Url::parse(base).with_context(|| format!("{base:?} is no URL"))?;
         ensure!(!base.cannot_be_a_base(), "{base} is no address of an API");
-        let http = Client::builder().timeout(PATIENCE).build().context("building the client")?;
+        let http =
+            Client::builder().timeout(REQUEST_TIMEOUT).build().context("building the client")?;
         Ok(Self { http, base })
     }
 
@@ -101,7 +102,7 @@ impl Rest {
     ///
     /// # Errors
     ///
-    /// As for [`Rest::points`].
+    /// As for [`RestClient::points`].
     pub async fn file_names(&self, device_id: &str) -> Result<Vec<String>> {
         let path = format!("/api/devices/{device_id}/raw-data");
         let rows: Vec<FileRow> = self.list(self.url(&path, &[])?).await?;
@@ -112,7 +113,7 @@ impl Rest {
     ///
     /// # Errors
     ///
-    /// As for [`Rest::points`].
+    /// As for [`RestClient::points`].
     pub async fn archived(&self, device_id: &str) -> Result<Vec<Value>> {
         let path = format!("/api/devices/{device_id}/raw-data");
         let mut payloads = Vec::new();
@@ -171,7 +172,7 @@ impl Rest {
                 return Ok(answer);
             }
             attempt += 1;
-            sleep(ROUTER_PAUSE).await;
+            sleep(ROUTER_RETRY_DELAY).await;
         }
     }
 
@@ -245,7 +246,7 @@ mod tests {
     }
 
     /// An API with ten things in pages of three; `broken` never lets a list end.
-    async fn api(broken: bool) -> Rest {
+    async fn api(broken: bool) -> RestClient {
         async fn list(
             State(broken): State<bool>,
             Path((device, what)): Path<(String, String)>,
@@ -279,7 +280,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Rest::new(&format!("http://{address}")).unwrap()
+        RestClient::new(&format!("http://{address}")).unwrap()
     }
 
     #[tokio::test]

@@ -9,22 +9,22 @@ use simulator::config::Broker;
 use tokio::time::{Instant, sleep};
 
 use super::compare::{Difference, compare_archive, compare_file_names, compare_points};
-use super::model::{DeviceLoad, Shape};
+use super::model::{DeviceLoad, LoadSpec};
 use super::publisher::Publisher;
-use super::rest::Rest;
+use super::rest::RestClient;
 
 /// Devices that are read at once: readers should not starve what they wait for.
-const READERS: usize = 4;
+const MAX_CONCURRENT_READS: usize = 4;
 /// From one look at an unfinished device to the next.
-const PAUSE: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What publishing took.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Published {
+pub struct PublishResult {
     /// Messages that the broker has acknowledged, repeats included.
     pub acknowledged: u64,
     /// From the first publish to the last acknowledgement.
-    pub took: Duration,
+    pub elapsed: Duration,
     /// Connections that were lost on the way.
     pub reconnects: u64,
 }
@@ -40,11 +40,11 @@ pub async fn publish(
     devices: &[DeviceLoad],
     repeat: usize,
     acknowledged: &AtomicU64,
-) -> Result<Published> {
+) -> Result<PublishResult> {
     let connect = devices.iter().map(|device| Publisher::connect(broker, &device.device_id));
     let publishers: Vec<Publisher> =
         stream::iter(connect).buffered(devices.len().max(1)).try_collect().await?;
-    let began = Instant::now();
+    let started_at = Instant::now();
     let publishing = devices.iter().zip(publishers).map(async |(device, mut publisher)| {
         for _ in 0..repeat {
             let payloads = device.messages.iter().map(|message| message.payload.clone());
@@ -53,11 +53,11 @@ pub async fn publish(
         anyhow::Ok(publisher)
     });
     let publishers: Vec<Publisher> = futures::future::try_join_all(publishing).await?;
-    let took = began.elapsed();
+    let elapsed = started_at.elapsed();
     let reconnects = publishers.iter().map(Publisher::reconnects).sum();
     futures::future::join_all(publishers.into_iter().map(Publisher::close)).await;
     let messages: usize = devices.iter().map(|device| device.messages.len()).sum();
-    Ok(Published { acknowledged: (messages * repeat) as u64, took, reconnects })
+    Ok(PublishResult { acknowledged: (messages * repeat) as u64, elapsed, reconnects })
 }
 
 /// Waits until as much is readable as was published, of every device, and answers whether that was
@@ -67,7 +67,7 @@ pub async fn publish(
 ///
 /// When the API cannot be read even at the deadline.
 pub async fn wait_until_readable(
-    rest: &Rest,
+    rest: &RestClient,
     devices: &[DeviceLoad],
     deadline: Instant,
     complete: &AtomicU64,
@@ -83,14 +83,15 @@ pub async fn wait_until_readable(
                 // A system that never came up is an error; one that is short of messages is a finding.
                 return seen.with_context(|| format!("reading {}", device.device_id));
             }
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
         }
     });
-    let complete: Vec<bool> = stream::iter(waits).buffer_unordered(READERS).try_collect().await?;
+    let complete: Vec<bool> =
+        stream::iter(waits).buffer_unordered(MAX_CONCURRENT_READS).try_collect().await?;
     Ok(complete.into_iter().all(|complete| complete))
 }
 
-async fn is_readable(rest: &Rest, device: &DeviceLoad) -> Result<bool> {
+async fn is_readable(rest: &RestClient, device: &DeviceLoad) -> Result<bool> {
     let Some(range) = device.range() else { return Ok(true) };
     if rest.points(&device.device_id, range).await?.len() < device.points().count() {
         return Ok(false);
@@ -103,7 +104,7 @@ async fn is_readable(rest: &Rest, device: &DeviceLoad) -> Result<bool> {
 /// # Errors
 ///
 /// When the API does not answer as its contract says.
-pub async fn verify(rest: &Rest, devices: &[DeviceLoad]) -> Result<Vec<Difference>> {
+pub async fn verify(rest: &RestClient, devices: &[DeviceLoad]) -> Result<Vec<Difference>> {
     let reads = devices.iter().map(async |device| {
         let mut differences = Vec::new();
         if let Some(range) = device.range() {
@@ -116,7 +117,8 @@ pub async fn verify(rest: &Rest, devices: &[DeviceLoad]) -> Result<Vec<Differenc
         differences.extend(compare_archive(device, &archived));
         anyhow::Ok(differences)
     });
-    let found: Vec<Vec<Difference>> = stream::iter(reads).buffered(READERS).try_collect().await?;
+    let found: Vec<Vec<Difference>> =
+        stream::iter(reads).buffered(MAX_CONCURRENT_READS).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -126,10 +128,10 @@ pub async fn verify(rest: &Rest, devices: &[DeviceLoad]) -> Result<Vec<Differenc
 /// # Errors
 ///
 /// When the broker does not answer, or the message cannot be read before the deadline.
-pub async fn flush(broker: &Broker, rest: &Rest, run: u32, deadline: Instant) -> Result<()> {
-    let shape = Shape { prefix: "load-last", run, clients: 1, messages: 1, measurements: 1 };
+pub async fn flush(broker: &Broker, rest: &RestClient, run: u32, deadline: Instant) -> Result<()> {
+    let spec = LoadSpec { prefix: "load-last", run, clients: 1, messages: 1, measurements: 1 };
     let ignored = AtomicU64::new(0);
-    let device = shape.devices();
+    let device = spec.devices();
     publish(broker, &device, 1, &ignored).await?;
     let readable = wait_until_readable(rest, &device, deadline, &ignored).await?;
     anyhow::ensure!(readable, "a message published after all others did not become readable");
@@ -141,7 +143,7 @@ pub async fn flush(broker: &Broker, rest: &Rest, run: u32, deadline: Instant) ->
 /// # Errors
 ///
 /// When the API refuses.
-pub async fn register(rest: &Rest, devices: &[DeviceLoad]) -> Result<()> {
+pub async fn register(rest: &RestClient, devices: &[DeviceLoad]) -> Result<()> {
     let requests = devices.iter().map(|device| rest.register(&device.device_id));
-    stream::iter(requests).buffer_unordered(READERS).try_collect().await
+    stream::iter(requests).buffer_unordered(MAX_CONCURRENT_READS).try_collect().await
 }

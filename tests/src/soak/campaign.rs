@@ -1,25 +1,25 @@
-//! Many trials, in several worlds at once.
+//! Many trials, in several environments at once.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
-use faults::{Fault, Plan};
+use fault_proxy::{Fault, FaultPlan};
 use futures::future::try_join_all;
 
-use super::world::World;
-use super::{Report, Trial, Whose};
+use super::environment::Environment;
+use super::{Report, TargetProcess, Trial};
 
-/// Processes of ingest in a world.
-pub const PROCESSES: usize = 2;
+/// Processes of ingest in a environment.
+pub const INGEST_PROCESSES: usize = 2;
 
-/// Trials that are played in a world before another one is started: its endpoint gets slower the more it holds.
-const TRIALS_A_WORLD: usize = 50;
+/// Trials that are played in a environment before another one is started: its endpoint gets slower the more it holds.
+const MAX_TRIALS_PER_ENVIRONMENT: usize = 50;
 
 /// A trial that was played.
 #[derive(Debug)]
-pub struct Ended {
+pub struct TrialResult {
     /// Which.
     pub trial: Trial,
     /// What it came to; an error means that it was not played to its end.
@@ -28,10 +28,10 @@ pub struct Ended {
     pub logs: Option<PathBuf>,
 }
 
-impl Ended {
+impl TrialResult {
     /// What is wrong, one line each.
     #[must_use]
-    pub fn faults_found(&self) -> Vec<String> {
+    pub fn failures(&self) -> Vec<String> {
         match &self.result {
             Ok(report) => report.differences.clone(),
             Err(error) => vec![format!("it was not played to its end: {error:#}")],
@@ -39,68 +39,69 @@ impl Ended {
     }
 }
 
-/// Plays trials in order, each in the world that is free first, and tells of each as it ends, until there are
+/// Plays trials in order, each in the environment that is free first, and tells of each as it ends, until there are
 /// no more or the answer is to break off.
 ///
 /// # Errors
-/// When a world cannot be started.
-pub async fn play_all(
+/// When a environment cannot be started.
+pub async fn run_all(
     trials: Vec<Trial>,
-    worlds: usize,
-    tell: impl FnMut(Ended) -> ControlFlow<()> + Send,
+    environments: usize,
+    on_result: impl FnMut(TrialResult) -> ControlFlow<()> + Send,
 ) -> Result<()> {
-    let worlds = worlds.clamp(1, trials.len().max(1));
+    let environments = environments.clamp(1, trials.len().max(1));
     let trials = Mutex::new(trials.into_iter());
-    let tell = Mutex::new(tell);
+    let on_result = Mutex::new(on_result);
     let take = || trials.lock().unwrap_or_else(PoisonError::into_inner).next();
     let stop = || while take().is_some() {};
-    let play = async || {
-        let mut world = World::start(PROCESSES).await?;
+    let run_trials = async || {
+        let mut environment = Environment::start(INGEST_PROCESSES).await?;
         let mut played = 0;
         while let Some(trial) = take() {
-            if played == TRIALS_A_WORLD {
-                world.stop().await;
-                world = World::start(PROCESSES).await?;
+            if played == MAX_TRIALS_PER_ENVIRONMENT {
+                environment.stop().await;
+                environment = Environment::start(INGEST_PROCESSES).await?;
                 played = 0;
             }
             played += 1;
-            let result = trial.play(&mut world).await;
+            let result = trial.run(&mut environment).await;
             let is_good = result.as_ref().is_ok_and(|report| report.differences.is_empty());
-            let logs = (!is_good).then(|| world.keep_logs());
-            let mut tell = tell.lock().unwrap_or_else(PoisonError::into_inner);
-            if tell(Ended { trial, result, logs }).is_break() {
+            let logs = (!is_good).then(|| environment.keep_logs());
+            let mut on_result = on_result.lock().unwrap_or_else(PoisonError::into_inner);
+            if on_result(TrialResult { trial, result, logs }).is_break() {
                 stop();
             }
         }
-        world.stop().await;
+        environment.stop().await;
         anyhow::Ok(())
     };
-    try_join_all((0..worlds).map(|_| play())).await.map(drop)
+    try_join_all((0..environments).map(|_| run_trials())).await.map(drop)
 }
 
-/// The seed's story once for each call that it makes, of ingest and of the watchdog, and each of these faults
-/// at it, so many times in a row. Played once without a fault, to count. Of deaths that
+/// The seed's scenario once for each call that it makes, of ingest and of the watchdog, and each of these faults
+/// at it, so many times in a row. ScenarioRun once without a fault, to count. Of deaths that
 /// leave the same behind one is played.
 ///
 /// # Errors
-/// When the world cannot be started, or the story fails without a fault.
-pub async fn at_every_call(seed: u64, faults: &[(Fault, usize)]) -> Result<Vec<Trial>> {
-    let mut world = World::start(PROCESSES).await?;
-    let report = Trial::with_plans(seed, Plan::none(), None).play(&mut world).await?;
-    world.stop().await;
+/// When the environment cannot be started, or the scenario fails without a fault.
+pub async fn trials_at_every_call(seed: u64, faults: &[(Fault, usize)]) -> Result<Vec<Trial>> {
+    let mut environment = Environment::start(INGEST_PROCESSES).await?;
+    let report = Trial::from_plans(seed, FaultPlan::none(), None).run(&mut environment).await?;
+    environment.stop().await;
     ensure!(report.differences.is_empty(), "without a fault: {}", report.differences.join("\n"));
     let mut trials = Vec::new();
-    for (whose, calls) in
-        [(Whose::Ingest, report.ingest_calls), (Whose::Watchdog, report.watchdog_calls)]
-    {
+    for (target, calls) in [
+        (TargetProcess::Ingest, report.ingest_calls),
+        (TargetProcess::Watchdog, report.watchdog_calls),
+    ] {
         for nth in 1..=calls.count {
             for (fault, times) in faults {
-                let is_like_no_other = match fault {
-                    Fault::Killed(moment) => calls.is_a_death_of_its_own(nth, *moment),
+                let is_distinct = match fault {
+                    Fault::Killed(moment) => calls.is_distinct_kill_point(nth, *moment),
                     _ => true,
                 };
-                if is_like_no_other {
-                    trials.push(Trial::at_call(seed, whose, nth, *fault, *times));
+                if is_distinct {
+                    trials.push(Trial::with_fault_at_call(seed, target, nth, *fault, *times));
                 }
             }
         }

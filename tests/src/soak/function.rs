@@ -13,27 +13,27 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::runtime::{Posted, Runtime};
+use super::runtime::{InvocationResult, RuntimeApi};
 
-/// What takes longer hangs. Lambda ends ingest after a minute (template.yaml), but a machine that plays stories beside
+/// What takes longer hangs. Lambda ends ingest after a minute (template.yaml), but a machine that plays scenarios beside
 /// other work may be ten times as slow as Lambda.
-const TIME_LIMIT: Duration = Duration::from_secs(600);
+const INVOCATION_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A function and, while it lives, its process.
 pub(super) struct Function {
     binary: PathBuf,
-    environment: Vec<(String, String)>,
+    env_vars: Vec<(String, String)>,
     log: PathBuf,
-    runtime: Runtime,
+    runtime: RuntimeApi,
     process: Option<Child>,
-    target: Target,
+    kill_handle: KillHandle,
 }
 
-/// The process that [`Target::kill`] ends.
+/// The process that [`KillHandle::kill`] ends.
 #[derive(Clone, Default)]
-pub(super) struct Target(Arc<Mutex<Option<Pid>>>);
+pub(super) struct KillHandle(Arc<Mutex<Option<Pid>>>);
 
-impl Target {
+impl KillHandle {
     /// `kill -9`, if there is a process now.
     pub(super) fn kill(&self) {
         let pid = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -50,90 +50,97 @@ impl Target {
 
 /// What became of an invocation.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum InvocationOutcome {
     /// The function answered.
-    Answered(Value),
+    Response(Value),
     /// The function posted an error.
-    Failed(Value),
+    Error(Value),
     /// The process ended before it answered.
-    Died,
+    Exited,
 }
 
 impl Function {
     /// A function, not yet started; its output is appended to `log`.
     pub(super) async fn new(
         binary: PathBuf,
-        environment: Vec<(String, String)>,
+        env_vars: Vec<(String, String)>,
         log: PathBuf,
     ) -> Result<Self> {
-        let runtime = Runtime::start().await?;
-        Ok(Self { binary, environment, log, runtime, process: None, target: Target::default() })
+        let runtime = RuntimeApi::start().await?;
+        Ok(Self {
+            binary,
+            env_vars,
+            log,
+            runtime,
+            process: None,
+            kill_handle: KillHandle::default(),
+        })
     }
 
     /// For whoever wants to kill its process.
-    pub(super) fn target(&self) -> Target {
-        self.target.clone()
+    pub(super) fn kill_handle(&self) -> KillHandle {
+        self.kill_handle.clone()
     }
 
     /// Invokes it, in a new process if there is none.
     ///
     /// # Errors
     /// When it cannot be started or does not end within Lambda's time; the error names the log.
-    pub(super) async fn invoke(&mut self, event: &Value) -> Result<Ended> {
+    pub(super) async fn invoke(&mut self, event: &Value) -> Result<InvocationOutcome> {
         let process = match &mut self.process {
             Some(process) => process,
             empty => {
-                let process = start(&self.binary, &self.environment, &self.log, &self.runtime)?;
+                let process = spawn(&self.binary, &self.env_vars, &self.log, &self.runtime)?;
                 let pid = process.id().and_then(|pid| i32::try_from(pid).ok());
-                self.target.set(pid.map(Pid::from_raw));
+                self.kill_handle.set(pid.map(Pid::from_raw));
                 empty.insert(process)
             }
         };
-        let posted = self.runtime.hand_out(event.to_string());
+        let posted = self.runtime.submit(event.to_string());
         let ending = async {
             tokio::select! {
                 biased;
-                // The other end goes only with the desk.
+                // The other end goes only with the slot.
                 Ok(posted) = posted => Some(posted),
                 _ = process.wait() => None,
             }
         };
         let log = self.log.display();
-        let Ok(posted) = timeout(TIME_LIMIT, ending).await else {
-            bail!("an invocation took more than {} s; see {log}", TIME_LIMIT.as_secs());
+        let Ok(posted) = timeout(INVOCATION_TIMEOUT, ending).await else {
+            bail!("an invocation took more than {} s; see {log}", INVOCATION_TIMEOUT.as_secs());
         };
         match posted {
-            Some(Posted::Answer(answer)) => Ok(Ended::Answered(answer)),
-            Some(Posted::Error(error)) => Ok(Ended::Failed(error)),
-            None if self.runtime.is_unasked() && !self.was_killed() => {
+            Some(InvocationResult::Response(answer)) => Ok(InvocationOutcome::Response(answer)),
+            Some(InvocationResult::Error(error)) => Ok(InvocationOutcome::Error(error)),
+            None if self.runtime.has_unclaimed_event() && !self.was_killed() => {
                 bail!("{} ends before it asks for work; see {log}", self.binary.display())
             }
             None => {
-                self.target.set(None);
+                self.kill_handle.set(None);
                 self.process = None;
-                Ok(Ended::Died)
+                Ok(InvocationOutcome::Exited)
             }
         }
     }
 
     /// Ends its process, if it has one.
-    pub(super) async fn end(&mut self) {
-        self.target.kill();
+    pub(super) async fn stop(&mut self) {
+        self.kill_handle.kill();
         if let Some(mut process) = self.process.take() {
             let _status = process.wait().await;
         }
     }
 
     fn was_killed(&self) -> bool {
-        self.target.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.kill_handle.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 }
 
-fn start(
+fn spawn(
     binary: &PathBuf,
-    environment: &[(String, String)],
+    env_vars: &[(String, String)],
     log: &PathBuf,
-    runtime: &Runtime,
+    runtime: &RuntimeApi,
 ) -> Result<Child> {
     let open = || OpenOptions::new().create(true).append(true).open(log);
     let output: File = open().with_context(|| format!("cannot write {}", log.display()))?;
@@ -146,8 +153,8 @@ fn start(
         }
     }
     command
-        .envs(environment.iter().cloned())
-        .env("AWS_LAMBDA_RUNTIME_API", runtime.for_a_new_process())
+        .envs(env_vars.iter().cloned())
+        .env("AWS_LAMBDA_RUNTIME_API", runtime.endpoint_for_new_process())
         .env("AWS_LAMBDA_FUNCTION_NAME", name)
         .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")

@@ -1,60 +1,60 @@
 //! Soak: seeds of trouble, each played against the real `ingest` and held against a model.
 //!
-//! A seed decides who says what ([`story`]) and what goes wrong meanwhile ([`misfortune`]). It is played
-//! ([`play`]) in a [`world`]: an endpoint with the stores in it, and the functions as processes that are
+//! A seed decides who says what ([`scenario`]) and what goes wrong meanwhile ([`fault_schedule`]). It is played
+//! ([`runner`]) in a [`environment`]: an endpoint with the stores in it, and the functions as processes that are
 //! given their events directly ([`function`], [`runtime`]), so that no broker and no queue cost time, and
 //! the [`queue`] may behave as badly as SQS is allowed to. Each process reaches the endpoint through a
-//! proxy of its own ([`faults`]), which loses, delays and refuses calls and kills the process. When nothing
+//! proxy of its own ([`fault_proxy`]), which loses, delays and refuses calls and kills the process. When nothing
 //! goes wrong any more and everything is delivered, what the REST API answers must be what the [`model`]
 //! says ([`verify`]); then the watchdog looks for what did not come, and that comes after all.
 
 pub mod campaign;
+pub mod environment;
+mod fault_schedule;
 mod function;
-mod misfortune;
 mod model;
-mod play;
 mod queue;
 mod rest;
+mod runner;
 mod runtime;
-mod story;
+mod scenario;
 pub mod summary;
 mod verify;
-pub mod world;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use anyhow::Result;
-use faults::{Calls, Fault, Moment, Plan, Rule, Tally, Times};
+use fault_proxy::{CallFilter, Fault, FaultPlan, FaultRule, KillPoint, ProxyStats, Times};
 
-use self::misfortune::Misfortune;
-use self::model::When;
-use self::play::Stage;
+use self::environment::Environment;
+use self::fault_schedule::FaultSchedule;
+use self::model::VerifyStage;
+use self::runner::Runner;
 use self::summary::Summary;
-use self::verify::{Fleet, verify};
-use self::world::World;
+use self::verify::{FleetStats, verify};
 
 /// A seed, and how it is played.
 #[derive(Debug)]
 pub struct Trial {
     seed: u64,
-    /// What the ids of its devices begin with: no two trials in a world have the same.
+    /// What the ids of its devices begin with: no two trials in a environment have the same.
     name: String,
-    misfortune: Misfortune,
-    how: How,
+    fault_schedule: FaultSchedule,
+    fault_source: FaultSource,
 }
 
 #[derive(Debug)]
-enum How {
+enum FaultSource {
     /// The seed decides.
-    BySeed,
+    Seed,
     /// One process, the largest batches, and plans for it and for a run of the watchdog.
-    ByPlan(Plan, Option<Plan>),
+    Plans(FaultPlan, Option<FaultPlan>),
 }
 
 /// Whose calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum TargetProcess {
     /// Those of the process that handles messages.
     Ingest,
     /// Those of one that looks for what did not come.
@@ -69,25 +69,29 @@ pub struct Report {
     /// In numbers.
     pub summary: Summary,
     /// The calls of the first process of ingest while things could go wrong.
-    pub ingest_calls: CallsMade,
+    pub ingest_calls: CallLog,
     /// Those of the watchdog.
-    pub watchdog_calls: CallsMade,
+    pub watchdog_calls: CallLog,
 }
 
 /// Calls of a process, numbered from 1.
 #[derive(Clone, Debug)]
-pub struct CallsMade {
+pub struct CallLog {
     /// How many.
     pub count: usize,
     /// Those that may change something.
     writes: BTreeSet<usize>,
     /// The first ones of invocations.
-    first: BTreeSet<usize>,
+    invocation_starts: BTreeSet<usize>,
 }
 
-impl CallsMade {
+impl CallLog {
     /// `first` are the numbers of the first calls of invocations in the later tally.
-    fn between(before: &Tally, after: &Tally, first: &BTreeSet<usize>) -> Self {
+    fn between(
+        before: &ProxyStats,
+        after: &ProxyStats,
+        invocation_starts: &BTreeSet<usize>,
+    ) -> Self {
         let earlier = before.total_calls();
         let later = |numbers: &BTreeSet<usize>| {
             numbers
@@ -97,17 +101,19 @@ impl CallsMade {
                 .collect()
         };
         let count = after.total_calls() - earlier;
-        Self { count, writes: later(&after.writes), first: later(first) }
+        Self { count, writes: later(&after.writes), invocation_starts: later(invocation_starts) }
     }
 
     /// Whether to die at this moment of the `nth` call is like no other death. What a process leaves behind is what its
     /// calls have changed. So it dies before each call that may change something, and when the last one of an invocation
     /// is done, of which nobody hears then. At any other moment it leaves what it leaves at the next of these.
     #[must_use]
-    pub fn is_a_death_of_its_own(&self, nth: usize, moment: Moment) -> bool {
+    pub fn is_distinct_kill_point(&self, nth: usize, moment: KillPoint) -> bool {
         match moment {
-            Moment::Before => self.writes.contains(&nth),
-            Moment::After => nth == self.count || self.first.contains(&(nth + 1)),
+            KillPoint::BeforeCall => self.writes.contains(&nth),
+            KillPoint::AfterCall => {
+                nth == self.count || self.invocation_starts.contains(&(nth + 1))
+            }
         }
     }
 }
@@ -115,30 +121,36 @@ impl CallsMade {
 impl Trial {
     /// Everything as the seed decides, with so many processes of ingest at most.
     #[must_use]
-    pub fn of(seed: u64, processes: usize) -> Self {
-        let misfortune = Misfortune::of(seed, processes);
-        Self { seed, name: format!("soak{seed}"), misfortune, how: How::BySeed }
+    pub fn from_seed(seed: u64, processes: usize) -> Self {
+        let fault_schedule = FaultSchedule::from_seed(seed, processes);
+        Self { seed, name: format!("soak{seed}"), fault_schedule, fault_source: FaultSource::Seed }
     }
 
-    /// The seed's story under a plan for ingest, and one for a first run of the watchdog, in one process
+    /// The seed's scenario under a plan for ingest, and one for a first run of the watchdog, in one process
     /// and in batches as large as can be, so that the calls are the same each time, or nearly.
     #[must_use]
-    pub fn with_plans(seed: u64, ingest: Plan, watchdog: Option<Plan>) -> Self {
+    pub fn from_plans(seed: u64, ingest: FaultPlan, watchdog: Option<FaultPlan>) -> Self {
         let plans = watchdog.iter().fold(ingest.to_string(), |text, plan| format!("{text}-{plan}"));
         let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         let name = format!("soak{seed}-{plans}").chars().take(80).map(letter).collect();
-        let misfortune = Misfortune::planned(ingest.clone(), watchdog.clone());
-        Self { seed, name, misfortune, how: How::ByPlan(ingest, watchdog) }
+        let fault_schedule = FaultSchedule::from_plans(ingest.clone(), watchdog.clone());
+        Self { seed, name, fault_schedule, fault_source: FaultSource::Plans(ingest, watchdog) }
     }
 
-    /// The seed's story with a fault at one call, and so many after it.
+    /// The seed's scenario with a fault at one call, and so many after it.
     #[must_use]
-    pub fn at_call(seed: u64, whose: Whose, nth: usize, fault: Fault, times: usize) -> Self {
-        let rule = Rule { calls: Calls::Any, nth, times: Times::Count(times), fault };
-        let plan = Plan::from_iter([rule]);
-        match whose {
-            Whose::Ingest => Self::with_plans(seed, plan, None),
-            Whose::Watchdog => Self::with_plans(seed, Plan::none(), Some(plan)),
+    pub fn with_fault_at_call(
+        seed: u64,
+        target: TargetProcess,
+        nth: usize,
+        fault: Fault,
+        times: usize,
+    ) -> Self {
+        let rule = FaultRule { calls: CallFilter::Any, nth, times: Times::Count(times), fault };
+        let plan = FaultPlan::from_iter([rule]);
+        match target {
+            TargetProcess::Ingest => Self::from_plans(seed, plan, None),
+            TargetProcess::Watchdog => Self::from_plans(seed, FaultPlan::none(), Some(plan)),
         }
     }
 
@@ -150,36 +162,38 @@ impl Trial {
 
     /// What goes wrong, for a person.
     #[must_use]
-    pub fn misfortune(&self) -> String {
-        self.misfortune.to_string()
+    pub fn fault_schedule(&self) -> String {
+        self.fault_schedule.to_string()
     }
 
     /// Plays it and compares.
     ///
     /// # Errors
     /// When it could not be played to its end, which is a failure of the trial as well.
-    pub async fn play(&self, world: &mut World) -> Result<Report> {
+    pub async fn run(&self, environment: &mut Environment) -> Result<Report> {
         // New processes, so that a trial finds none that remembers another one.
         let mut tallies = Vec::new();
-        for exposed in world.exposed() {
-            exposed.function.end().await;
-            tallies.push(exposed.proxy.tally());
+        for proxied in environment.proxied_functions() {
+            proxied.function.stop().await;
+            tallies.push(proxied.proxy.stats());
         }
-        let before = Fleet::read(&mut world.api).await?;
-        let played = play::prepare(world, self.seed, &self.name).await?;
-        let stage = Stage::new(&played.story, &self.misfortune, self.seed);
+        let before = FleetStats::read(&mut environment.api).await?;
+        let scenario_run = runner::prepare(environment, self.seed, &self.name).await?;
+        let runner = Runner::new(&scenario_run.scenario, &self.fault_schedule, self.seed);
 
-        let ingest_calls = stage.tell(world, &played.cast, &self.misfortune).await?;
-        let found = verify(world, &played, &before, When::Told).await?;
+        let ingest_calls =
+            runner.run_ingest(environment, &scenario_run.fleet, &self.fault_schedule).await?;
+        let report = verify(environment, &scenario_run, &before, VerifyStage::AfterIngest).await?;
         let mut differences: Vec<_> =
-            found.differences.into_iter().map(|line| format!("told: {line}")).collect();
-        let watchdog_calls = stage.watch(world, &self.misfortune).await?;
-        let found = verify(world, &played, &before, When::Watched).await?;
-        differences.extend(found.differences.into_iter().map(|line| format!("watched: {line}")));
+            report.differences.into_iter().map(|line| format!("told: {line}")).collect();
+        let watchdog_calls = runner.run_watchdog(environment, &self.fault_schedule).await?;
+        let report =
+            verify(environment, &scenario_run, &before, VerifyStage::AfterWatchdog).await?;
+        differences.extend(report.differences.into_iter().map(|line| format!("watched: {line}")));
 
-        let mut summary = Summary::of(&played, &stage, &found.totals);
-        for (exposed, before) in world.exposed().zip(&tallies) {
-            summary.add_faults(before, &exposed.proxy.tally());
+        let mut summary = Summary::new(&scenario_run, &runner, &report.totals);
+        for (proxied, before) in environment.proxied_functions().zip(&tallies) {
+            summary.add_faults(before, &proxied.proxy.stats());
         }
         Ok(Report { differences, summary, ingest_calls, watchdog_calls })
     }
@@ -189,10 +203,10 @@ impl Trial {
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "soak --seed {}", self.seed)?;
-        match &self.how {
-            How::BySeed => Ok(()),
-            How::ByPlan(ingest, None) => write!(f, " --plan '{ingest}'"),
-            How::ByPlan(ingest, Some(watchdog)) => {
+        match &self.fault_source {
+            FaultSource::Seed => Ok(()),
+            FaultSource::Plans(ingest, None) => write!(f, " --plan '{ingest}'"),
+            FaultSource::Plans(ingest, Some(watchdog)) => {
                 write!(f, " --plan '{ingest}' --watchdog-plan '{watchdog}'")
             }
         }
@@ -201,24 +215,27 @@ impl fmt::Display for Trial {
 
 #[cfg(test)]
 mod tests {
-    use faults::{Call, Service};
+    use fault_proxy::{Call, Service};
 
     use super::*;
 
     #[test]
     fn a_process_dies_before_each_call_that_changes_something_and_at_the_end_of_each_invocation() {
-        let tally = |count: usize, writes: &[usize]| Tally {
+        let stats = |count: usize, writes: &[usize]| ProxyStats {
             calls: [(Call::new(Service::S3, "PUT"), count)].into(),
             writes: writes.iter().copied().collect(),
-            ..Tally::default()
+            ..ProxyStats::default()
         };
         // Ten calls from the 101st on, of two invocations.
-        let before = tally(100, &[50]);
-        let after = tally(110, &[50, 102, 103, 107]);
-        let calls = CallsMade::between(&before, &after, &[7, 101, 106].into());
-        let deaths = |moment| -> Vec<_> {
-            (1..=calls.count).filter(|nth| calls.is_a_death_of_its_own(*nth, moment)).collect()
+        let before = stats(100, &[50]);
+        let after = stats(110, &[50, 102, 103, 107]);
+        let calls = CallLog::between(&before, &after, &[7, 101, 106].into());
+        let kills = |moment| -> Vec<_> {
+            (1..=calls.count).filter(|nth| calls.is_distinct_kill_point(*nth, moment)).collect()
         };
-        assert_eq!((deaths(Moment::Before), deaths(Moment::After)), (vec![2, 3, 7], vec![5, 10]));
+        assert_eq!(
+            (kills(KillPoint::BeforeCall), kills(KillPoint::AfterCall)),
+            (vec![2, 3, 7], vec![5, 10])
+        );
     }
 }

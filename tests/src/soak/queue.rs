@@ -9,72 +9,72 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
-use super::misfortune::Misfortune;
-use super::story::{Dice, Meaning, STRAGGLER, Story, happens};
+use super::fault_schedule::FaultSchedule;
+use super::scenario::{LATE_PHASE, MessageContent, Rng, Scenario, chance};
 
 /// What waits to be delivered, what somebody works on, what is done.
 pub(super) struct Queue<'a> {
-    story: &'a Story,
+    scenario: &'a Scenario,
     /// Deliveries to come, as places of receipts; a receipt may be there several times.
     waiting: Vec<usize>,
     in_flight: usize,
     done: Vec<bool>,
-    dice: Dice,
-    batch: RangeInclusive<usize>,
-    redelivery: f64,
-    overlap: f64,
+    rng: Rng,
+    batch_size: RangeInclusive<usize>,
+    redelivery_probability: f64,
+    overlap_probability: f64,
     /// Whether stragglers come, too.
-    everybody: bool,
-    pub(super) counts: Counts,
+    late_messages_released: bool,
+    pub(super) counts: DeliveryCounts,
 }
 
 /// What was delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct DeliveryCounts {
     pub(super) batches: usize,
     /// Messages in them.
     pub(super) deliveries: usize,
     /// Messages that came again because they were reported as failed, or nobody answered.
-    pub(super) returned: usize,
+    pub(super) retried: usize,
     /// Messages that the queue delivered again although nobody had failed.
     pub(super) redelivered: usize,
 }
 
 impl<'a> Queue<'a> {
-    pub(super) fn new(story: &'a Story, misfortune: &Misfortune, dice: Dice) -> Self {
+    pub(super) fn new(scenario: &'a Scenario, fault_schedule: &FaultSchedule, rng: Rng) -> Self {
         Self {
-            story,
-            waiting: (0..story.receipts.len()).collect(),
+            scenario,
+            waiting: (0..scenario.receipts.len()).collect(),
             in_flight: 0,
-            done: vec![false; story.receipts.len()],
-            dice,
-            batch: misfortune.batch.clone(),
-            redelivery: misfortune.redelivery,
-            overlap: misfortune.overlap,
-            everybody: false,
-            counts: Counts::default(),
+            done: vec![false; scenario.receipts.len()],
+            rng,
+            batch_size: fault_schedule.batch_size.clone(),
+            redelivery_probability: fault_schedule.redelivery_probability,
+            overlap_probability: fault_schedule.overlap_probability,
+            late_messages_released: false,
+            counts: DeliveryCounts::default(),
         }
     }
 
     /// Whether everything is done that comes by now.
     pub(super) fn is_empty(&self) -> bool {
-        self.in_flight == 0 && !self.waiting.iter().any(|receipt| self.comes(*receipt))
+        self.in_flight == 0 && !self.waiting.iter().any(|receipt| self.is_released(*receipt))
     }
 
-    fn comes(&self, receipt: usize) -> bool {
-        self.everybody || self.story.receipts[receipt].act != STRAGGLER
+    fn is_released(&self, receipt: usize) -> bool {
+        self.late_messages_released || self.scenario.receipts[receipt].phase != LATE_PHASE
     }
 
     /// Some of what may be delivered now; nothing, while that has to wait for what is in flight.
-    pub(super) fn take(&mut self) -> Vec<usize> {
-        let size = self.dice.random_range(self.batch.clone());
+    pub(super) fn receive(&mut self) -> Vec<usize> {
+        let size = self.rng.random_range(self.batch_size.clone());
         let mut batch = Vec::new();
         let mut in_batch = HashSet::new();
         let mut ready: Vec<usize> =
             (0..self.waiting.len()).filter(|i| self.is_ready(self.waiting[*i])).collect();
         let mut taken = Vec::new();
         while batch.len() < size && !ready.is_empty() {
-            let place = ready.swap_remove(self.dice.random_range(0..ready.len()));
+            let place = ready.swap_remove(self.rng.random_range(0..ready.len()));
             // A batch has no message twice.
             if in_batch.insert(self.waiting[place]) {
                 batch.push(self.waiting[place]);
@@ -93,7 +93,7 @@ impl<'a> Queue<'a> {
         self.counts.deliveries += batch.len();
         for receipt in &batch {
             // Its visibility timeout is over, and whoever works on it is not done.
-            if happens(&mut self.dice, self.overlap) {
+            if chance(&mut self.rng, self.overlap_probability) {
                 self.waiting.push(*receipt);
                 self.counts.redelivered += 1;
             }
@@ -103,31 +103,31 @@ impl<'a> Queue<'a> {
 
     /// What of the device has to be done before is done.
     fn is_ready(&self, receipt: usize) -> bool {
-        let act = self.story.receipts[receipt].act;
-        if !self.comes(receipt) {
+        let phase = self.scenario.receipts[receipt].phase;
+        if !self.is_released(receipt) {
             return false;
         }
-        if act == 0 {
+        if phase == 0 {
             return true;
         }
         let device =
-            |receipt: usize| self.story.messages[self.story.receipts[receipt].message].device;
+            |receipt: usize| self.scenario.messages[self.scenario.receipts[receipt].message].device;
         let of = device(receipt);
-        let mut others = self.story.receipts.iter().enumerate();
-        !others.any(|(other, r)| r.act < act && !self.done[other] && device(other) == of)
+        let mut others = self.scenario.receipts.iter().enumerate();
+        !others.any(|(other, r)| r.phase < phase && !self.done[other] && device(other) == of)
     }
 
     /// A batch has ended; these of its messages come again.
-    pub(super) fn put_back(&mut self, batch: &[usize], failed: &HashSet<usize>) {
+    pub(super) fn complete_batch(&mut self, batch: &[usize], failed: &HashSet<usize>) {
         self.in_flight -= 1;
         for receipt in batch {
             if failed.contains(receipt) {
                 self.waiting.push(*receipt);
-                self.counts.returned += 1;
+                self.counts.retried += 1;
                 continue;
             }
             self.done[*receipt] = true;
-            if happens(&mut self.dice, self.redelivery) {
+            if chance(&mut self.rng, self.redelivery_probability) {
                 self.waiting.push(*receipt);
                 self.counts.redelivered += 1;
             }
@@ -135,22 +135,22 @@ impl<'a> Queue<'a> {
     }
 
     /// No more redeliveries but those of what fails.
-    pub(super) fn calm_down(&mut self) {
-        self.redelivery = 0.0;
-        self.overlap = 0.0;
+    pub(super) fn stop_redelivery(&mut self) {
+        self.redelivery_probability = 0.0;
+        self.overlap_probability = 0.0;
     }
 
     /// From now on stragglers come, too.
-    pub(super) fn let_everybody_come(&mut self) {
-        self.everybody = true;
+    pub(super) fn release_late_messages(&mut self) {
+        self.late_messages_released = true;
     }
 
     /// Delivers something of each device once more.
-    pub(super) fn replay_of_each_device(&mut self) {
+    pub(super) fn redeliver_one_per_device(&mut self) {
         let mut devices = HashSet::new();
-        for (place, receipt) in self.story.receipts.iter().enumerate() {
-            let device = self.story.messages[receipt.message].device;
-            if receipt.act != STRAGGLER && devices.insert(device) {
+        for (place, receipt) in self.scenario.receipts.iter().enumerate() {
+            let device = self.scenario.messages[receipt.message].device;
+            if receipt.phase != LATE_PHASE && devices.insert(device) {
                 self.waiting.push(place);
                 self.counts.redelivered += 1;
             }
@@ -158,9 +158,9 @@ impl<'a> Queue<'a> {
     }
 
     /// Delivers some of what was delivered once more.
-    pub(super) fn replay(&mut self, share: f64) {
-        for receipt in 0..self.story.receipts.len() {
-            if self.comes(receipt) && happens(&mut self.dice, share) {
+    pub(super) fn redeliver_share(&mut self, share: f64) {
+        for receipt in 0..self.scenario.receipts.len() {
+            if self.is_released(receipt) && chance(&mut self.rng, share) {
                 self.waiting.push(receipt);
                 self.counts.redelivered += 1;
             }
@@ -169,13 +169,15 @@ impl<'a> Queue<'a> {
 }
 
 /// The event that Lambda's event source mapping makes of a batch.
-pub(super) fn event(story: &Story, batch: &[usize]) -> Value {
+pub(super) fn event(scenario: &Scenario, batch: &[usize]) -> Value {
     let records = batch.iter().map(|receipt| {
-        let entry = &story.receipts[*receipt];
-        let message = &story.messages[entry.message];
+        let entry = &scenario.receipts[*receipt];
+        let message = &scenario.messages[entry.message];
         let at = entry.at.as_millisecond();
-        let body = match message.meaning {
-            Meaning::Wreck => String::from_utf8_lossy(&message.payload).into_owned(),
+        let body = match message.content {
+            MessageContent::InvalidEnvelope => {
+                String::from_utf8_lossy(&message.payload).into_owned()
+            }
             _ => json!({
                 "payload": BASE64.encode(&message.payload),
                 "topic": message.topic,

@@ -6,10 +6,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::function::{Ended, Function};
+use super::function::{Function, InvocationOutcome};
 
 /// The functions behind the API.
-pub(super) struct Api {
+pub(super) struct RestApi {
     pub(super) devices: Function,
     pub(super) alerts: Function,
     pub(super) stats: Function,
@@ -17,7 +17,7 @@ pub(super) struct Api {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct RestResponse {
     pub(super) status: u16,
     pub(super) body: String,
     bytes: Vec<u8>,
@@ -27,7 +27,7 @@ pub(super) struct Answer {
 /// What a function hands to API Gateway (HTTP API, payload format 2.0).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Reply {
+struct ProxyResponse {
     status_code: u16,
     #[serde(default)]
     headers: serde_json::Map<String, Value>,
@@ -37,20 +37,20 @@ struct Reply {
     is_base64_encoded: bool,
 }
 
-impl Answer {
+impl RestResponse {
     pub(super) fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.body).with_context(|| format!("no JSON: {:?}", self.body))
     }
 }
 
-impl Api {
+impl RestApi {
     pub(super) async fn send(
         &mut self,
         method: &str,
         path_and_query: &str,
         accept: &str,
         body: Option<&Value>,
-    ) -> Result<Answer> {
+    ) -> Result<RestResponse> {
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         let event = json!({
             "version": "2.0",
@@ -63,8 +63,10 @@ impl Api {
             "requestContext": {"requestId": "soak", "stage": "$default", "http": {"method": method}},
         });
         let ended = self.function(path).invoke(&event).await?;
-        let Ended::Answered(reply) = ended else { bail!("{method} {path_and_query}: {ended:?}") };
-        let reply: Reply = serde_json::from_value(reply)?;
+        let InvocationOutcome::Response(reply) = ended else {
+            bail!("{method} {path_and_query}: {ended:?}")
+        };
+        let reply: ProxyResponse = serde_json::from_value(reply)?;
         let body = reply.body.unwrap_or_default();
         let bytes = match reply.is_base64_encoded {
             true => BASE64.decode(body)?,
@@ -72,7 +74,7 @@ impl Api {
         };
         let body = String::from_utf8_lossy(&bytes).into_owned();
         let link = reply.headers.get("link").and_then(Value::as_str);
-        Ok(Answer { status: reply.status_code, body, bytes, next: link.and_then(next_path) })
+        Ok(RestResponse { status: reply.status_code, body, bytes, next: link.and_then(next_path) })
     }
 
     /// Which function answers; API Gateway's routes say the same.
@@ -162,9 +164,9 @@ impl Api {
         Ok(pages)
     }
 
-    pub(super) async fn end(&mut self) {
+    pub(super) async fn stop(&mut self) {
         for function in [&mut self.devices, &mut self.alerts, &mut self.stats] {
-            function.end().await;
+            function.stop().await;
         }
     }
 }

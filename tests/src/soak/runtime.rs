@@ -20,16 +20,16 @@ use tokio::task::JoinHandle;
 
 /// What a function made of an event.
 #[derive(Debug)]
-pub(super) enum Posted {
+pub(super) enum InvocationResult {
     /// Its answer.
-    Answer(Value),
+    Response(Value),
     /// Its error.
     Error(Value),
 }
 
 /// The runtime API. A process that is started anew gets another address of it, so that what an old one
 /// still asks for is not handed out to the dead.
-pub(super) struct Runtime {
+pub(super) struct RuntimeApi {
     address: SocketAddr,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
@@ -37,31 +37,31 @@ pub(super) struct Runtime {
 
 #[derive(Default)]
 struct Shared {
-    desk: Mutex<Desk>,
-    filled: Notify,
+    slot: Mutex<InvocationSlot>,
+    event_ready: Notify,
 }
 
 #[derive(Default)]
-struct Desk {
+struct InvocationSlot {
     /// Which process counts, by the number of its start.
-    life: u64,
+    generation: u64,
     /// The number of the last event.
     event: u64,
     /// Laid out and not asked for yet.
-    waiting: Option<String>,
+    pending_event: Option<String>,
     /// Where its answer goes.
-    answer: Option<oneshot::Sender<Posted>>,
+    answer: Option<oneshot::Sender<InvocationResult>>,
 }
 
-impl Runtime {
+impl RuntimeApi {
     pub(super) async fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let router = Router::new()
-            .route("/{life}/2018-06-01/runtime/invocation/next", get(next))
-            .route("/{life}/2018-06-01/runtime/invocation/{event}/response", post(response))
-            .route("/{life}/2018-06-01/runtime/invocation/{event}/error", post(error))
+            .route("/{generation}/2018-06-01/runtime/invocation/next", get(next))
+            .route("/{generation}/2018-06-01/runtime/invocation/{event}/response", post(response))
+            .route("/{generation}/2018-06-01/runtime/invocation/{event}/error", post(error))
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move {
@@ -73,54 +73,54 @@ impl Runtime {
 
     /// The address for a process that is about to be started, `AWS_LAMBDA_RUNTIME_API`. What an earlier
     /// process had in its hands is lost.
-    pub(super) fn for_a_new_process(&self) -> String {
-        let mut desk = lock(&self.shared.desk);
-        desk.life += 1;
-        desk.waiting = None;
-        desk.answer = None;
-        format!("http://{}/{}", self.address, desk.life)
+    pub(super) fn endpoint_for_new_process(&self) -> String {
+        let mut slot = lock(&self.shared.slot);
+        slot.generation += 1;
+        slot.pending_event = None;
+        slot.answer = None;
+        format!("http://{}/{}", self.address, slot.generation)
     }
 
     /// Lays out an event for the process; resolves with what that posts. An error means that the process
     /// has been replaced.
-    pub(super) fn hand_out(&self, event: String) -> oneshot::Receiver<Posted> {
+    pub(super) fn submit(&self, event: String) -> oneshot::Receiver<InvocationResult> {
         let (answer, posted) = oneshot::channel();
-        let mut desk = lock(&self.shared.desk);
-        desk.event += 1;
-        desk.waiting = Some(event);
-        desk.answer = Some(answer);
-        self.shared.filled.notify_waiters();
+        let mut slot = lock(&self.shared.slot);
+        slot.event += 1;
+        slot.pending_event = Some(event);
+        slot.answer = Some(answer);
+        self.shared.event_ready.notify_waiters();
         posted
     }
 
     /// Whether an event lies there that nobody has asked for.
-    pub(super) fn is_unasked(&self) -> bool {
-        lock(&self.shared.desk).waiting.is_some()
+    pub(super) fn has_unclaimed_event(&self) -> bool {
+        lock(&self.shared.slot).pending_event.is_some()
     }
 }
 
-impl Drop for Runtime {
+impl Drop for RuntimeApi {
     fn drop(&mut self) {
         self.server.abort();
     }
 }
 
-fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
-    desk.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(slot: &Mutex<InvocationSlot>) -> MutexGuard<'_, InvocationSlot> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn next(State(shared): State<Arc<Shared>>, Path(life): Path<u64>) -> Response {
+async fn next(State(shared): State<Arc<Shared>>, Path(generation): Path<u64>) -> Response {
     loop {
         // Before looking, or an event laid out in between would not be noticed.
-        let filled = shared.filled.notified();
+        let event_ready = shared.event_ready.notified();
         {
-            let mut desk = lock(&shared.desk);
-            if desk.life != life {
+            let mut slot = lock(&shared.slot);
+            if slot.generation != generation {
                 return StatusCode::GONE.into_response();
             }
-            if let Some(event) = desk.waiting.take() {
+            if let Some(event) = slot.pending_event.take() {
                 let headers = [
-                    ("lambda-runtime-aws-request-id", desk.event.to_string()),
+                    ("lambda-runtime-aws-request-id", slot.event.to_string()),
                     // Nothing here reads it but the runtime client, which insists on it.
                     ("lambda-runtime-deadline-ms", "4102444800000".to_owned()),
                     (
@@ -132,35 +132,35 @@ async fn next(State(shared): State<Arc<Shared>>, Path(life): Path<u64>) -> Respo
                 return (headers, event).into_response();
             }
         }
-        filled.await;
+        event_ready.await;
     }
 }
 
 async fn response(
     State(shared): State<Arc<Shared>>,
-    Path((life, event)): Path<(u64, u64)>,
+    Path((generation, event)): Path<(u64, u64)>,
     body: Bytes,
 ) -> StatusCode {
-    post_back(&shared, life, event, Posted::Answer(json_of(&body)))
+    complete(&shared, generation, event, InvocationResult::Response(parse_json(&body)))
 }
 
 async fn error(
     State(shared): State<Arc<Shared>>,
-    Path((life, event)): Path<(u64, u64)>,
+    Path((generation, event)): Path<(u64, u64)>,
     body: Bytes,
 ) -> StatusCode {
-    post_back(&shared, life, event, Posted::Error(json_of(&body)))
+    complete(&shared, generation, event, InvocationResult::Error(parse_json(&body)))
 }
 
-fn json_of(body: &Bytes) -> Value {
+fn parse_json(body: &Bytes) -> Value {
     serde_json::from_slice(body)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()))
 }
 
-fn post_back(shared: &Shared, life: u64, event: u64, posted: Posted) -> StatusCode {
+fn complete(shared: &Shared, generation: u64, event: u64, posted: InvocationResult) -> StatusCode {
     let answer = {
-        let mut desk = lock(&shared.desk);
-        if (desk.life, desk.event) == (life, event) { desk.answer.take() } else { None }
+        let mut slot = lock(&shared.slot);
+        if (slot.generation, slot.event) == (generation, event) { slot.answer.take() } else { None }
     };
     match answer.map(|answer| answer.send(posted)) {
         Some(Ok(())) => StatusCode::ACCEPTED,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
 
-use faults::Tally;
+use fault_proxy::ProxyStats;
 
-use super::play::{Played, Stage};
-use super::verify::{Both, Totals};
+use super::runner::{Runner, ScenarioRun};
+use super::verify::{ExpectedActual, Totals};
 
 /// Of one seed or of many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,36 +20,36 @@ pub struct Summary {
     /// Deliveries to a function, and those among them that were not the first of their message.
     deliveries: usize,
     repeated: usize,
-    returned: usize,
+    retried: usize,
     redelivered: usize,
     batches: usize,
-    deaths: usize,
+    kills: usize,
     calls: usize,
     faults: BTreeMap<&'static str, usize>,
     totals: Totals,
 }
 
 impl Summary {
-    pub(super) fn of(played: &Played, stage: &Stage<'_>, totals: &Totals) -> Self {
-        let (story, counts) = (&played.story, stage.counts());
+    pub(super) fn new(scenario_run: &ScenarioRun, runner: &Runner<'_>, totals: &Totals) -> Self {
+        let (scenario, counts) = (&scenario_run.scenario, runner.counts());
         Self {
             seeds: 1,
-            devices: played.cast.devices.len(),
-            sent: story.receipts.len(),
-            distinct: story.messages.len(),
+            devices: scenario_run.fleet.devices.len(),
+            sent: scenario.receipts.len(),
+            distinct: scenario.messages.len(),
             deliveries: counts.deliveries,
-            repeated: counts.deliveries - story.messages.len(),
-            returned: counts.returned,
+            repeated: counts.deliveries - scenario.messages.len(),
+            retried: counts.retried,
             redelivered: counts.redelivered,
             batches: counts.batches,
-            deaths: stage.deaths(),
+            kills: runner.kills(),
             calls: 0,
             faults: BTreeMap::new(),
             totals: *totals,
         }
     }
 
-    pub(super) fn add_faults(&mut self, before: &Tally, after: &Tally) {
+    pub(super) fn add_faults(&mut self, before: &ProxyStats, after: &ProxyStats) {
         self.calls += after.total_calls() - before.total_calls();
         for (kind, count) in &after.faults {
             let before = before.faults.get(kind).copied().unwrap_or_default();
@@ -66,10 +66,10 @@ impl AddAssign<&Self> for Summary {
         self.distinct += other.distinct;
         self.deliveries += other.deliveries;
         self.repeated += other.repeated;
-        self.returned += other.returned;
+        self.retried += other.retried;
         self.redelivered += other.redelivered;
         self.batches += other.batches;
-        self.deaths += other.deaths;
+        self.kills += other.kills;
         self.calls += other.calls;
         for (kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
@@ -88,10 +88,10 @@ impl AddAssign for Totals {
     }
 }
 
-impl AddAssign for Both {
+impl AddAssign for ExpectedActual {
     fn add_assign(&mut self, other: Self) {
         self.expected += other.expected;
-        self.found += other.found;
+        self.actual += other.actual;
     }
 }
 
@@ -104,25 +104,25 @@ impl fmt::Display for Summary {
         row("  distinct", self.distinct)?;
         row("deliveries to ingest", self.deliveries)?;
         row("  of a message delivered before", self.repeated)?;
-        row("  again after a failure or a death", self.returned)?;
+        row("  again after a failure or a death", self.retried)?;
         row("  again without either", self.redelivered)?;
         row("batches", self.batches)?;
         row("calls to the endpoint", self.calls)?;
-        row("processes killed", self.deaths)?;
+        row("processes killed", self.kills)?;
         row("faults", self.faults.values().sum())?;
         for (kind, count) in &self.faults {
             row(&format!("  {kind}"), *count)?;
         }
         let Totals { messages, points, quarantined, alerts, commands } = self.totals;
-        writeln!(f, "{:<34}{:>9}{:>9}", "", "expected", "found")?;
-        for (name, Both { expected, found }) in [
+        writeln!(f, "{:<34}{:>9}{:>9}", "", "expected", "actual")?;
+        for (name, ExpectedActual { expected, actual }) in [
             ("messages in the archive", messages),
             ("points in the metrics", points),
             ("entries in quarantine", quarantined),
             ("alerts", alerts),
             ("commands", commands),
         ] {
-            writeln!(f, "{name:<34}{expected:>9}{found:>9}")?;
+            writeln!(f, "{name:<34}{expected:>9}{actual:>9}")?;
         }
         Ok(())
     }

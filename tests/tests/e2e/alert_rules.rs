@@ -3,13 +3,13 @@
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
 use blackbox::system::System;
+use devstack::{Notifications, Options};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use stack::{Notifications, Options};
 
 /// What a meter measures at one instant.
 #[derive(Clone, Copy)]
-struct Reading {
+struct MeterSample {
     temperature: f64,
     voltage_dc: f64,
     current_dc: f64,
@@ -19,7 +19,7 @@ struct Reading {
 struct Meters {
     devices: [(&'static str, Device); 2],
     began: Timestamp,
-    readings: i64,
+    sample_count: i64,
 }
 
 impl Meters {
@@ -27,18 +27,18 @@ impl Meters {
         for id in ["loaded", "other"] {
             system.register(id).await?;
         }
-        let loaded = Device::connect(system.mqtt(), "loaded").await?;
-        let other = Device::connect(system.mqtt(), "other").await?;
+        let loaded = Device::connect(system.mqtt_port(), "loaded").await?;
+        let other = Device::connect(system.mqtt_port(), "other").await?;
         let began = Timestamp::from_second(Timestamp::now().as_second() - 60)?;
-        Ok(Self { devices: [("loaded", loaded), ("other", other)], began, readings: 0 })
+        Ok(Self { devices: [("loaded", loaded), ("other", other)], began, sample_count: 0 })
     }
 
     /// They measure a second after the last time. When that was; returns when it is known of them, and so is judged.
-    async fn measure(&mut self, system: &System, reading: Reading) -> Result<Timestamp> {
-        let Reading { temperature, voltage_dc, current_dc } = reading;
-        let at = Timestamp::from_second(self.began.as_second() + self.readings)?;
+    async fn publish_sample(&mut self, system: &System, sample: MeterSample) -> Result<Timestamp> {
+        let MeterSample { temperature, voltage_dc, current_dc } = sample;
+        let at = Timestamp::from_second(self.began.as_second() + self.sample_count)?;
         for (id, device) in &mut self.devices {
-            let message = json!({"v": 2, "device_id": id, "ts": at.to_string(), "seq": self.readings, "boot": 1,
+            let message = json!({"v": 2, "device_id": id, "ts": at.to_string(), "seq": self.sample_count, "boot": 1,
                 "msg_type": "telemetry", "measurements": [
                     {"type": "temperature", "val": temperature, "unit": "celsius"},
                     {"type": "voltage_dc", "val": voltage_dc, "unit": "V"},
@@ -56,7 +56,7 @@ impl Meters {
                 })
                 .await?;
         }
-        self.readings += 1;
+        self.sample_count += 1;
         Ok(at)
     }
 }
@@ -67,18 +67,22 @@ fn time(value: &Value) -> Result<Timestamp> {
 }
 
 /// Alerts as (device, rule, state), sorted.
-fn brief(alerts: &[Value]) -> Vec<(String, String, String)> {
+fn alert_keys(alerts: &[Value]) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut brief: Vec<_> = alerts
+    let mut alert_keys: Vec<_> = alerts
         .iter()
         .map(|a| (text(&a["device_id"]), text(&a["rule_id"]), text(&a["state"])))
         .collect();
-    brief.sort();
-    brief
+    alert_keys.sort();
+    alert_keys
 }
 
 /// The alerts of rules, once they are these.
-async fn alerts(system: &System, expected: &[(&str, &str)], state: &str) -> Result<Vec<Value>> {
+async fn wait_for_alerts(
+    system: &System,
+    expected: &[(&str, &str)],
+    state: &str,
+) -> Result<Vec<Value>> {
     let owned = |(device, rule): &(&str, &str)| {
         ((*device).to_owned(), (*rule).to_owned(), state.to_owned())
     };
@@ -88,29 +92,32 @@ async fn alerts(system: &System, expected: &[(&str, &str)], state: &str) -> Resu
         .eventually(&format!("alerts {wanted:?}"), || async {
             let mut alerts = system.list("/api/alerts").await?;
             alerts.retain(|alert| !alert["rule_id"].is_null());
-            ensure!(brief(&alerts) == wanted, "{alerts:?}");
+            ensure!(alert_keys(&alerts) == wanted, "{alerts:?}");
             Ok(alerts)
         })
         .await
 }
 
 /// Waits for so many notices more; each is (event, device, alert type), sorted.
-async fn notices(from: &Notifications, count: usize) -> Result<Vec<(String, String, String)>> {
-    let mut notices = Vec::new();
+async fn wait_for_notifications(
+    from: &Notifications,
+    count: usize,
+) -> Result<Vec<(String, String, String)>> {
+    let mut notifications = Vec::new();
     for _ in 0..20 {
-        for notice in from.next().await? {
-            let document = notice.lines().last().unwrap_or_default();
-            let document: Value = serde_json::from_str(document).context(notice.clone())?;
+        for notification in from.next().await? {
+            let document = notification.lines().last().unwrap_or_default();
+            let document: Value = serde_json::from_str(document).context(notification.clone())?;
             let [event, device, kind] = ["event", "device_id", "alert_type"]
                 .map(|name| document[name].as_str().unwrap_or_default().to_owned());
-            notices.push((event, device, kind));
+            notifications.push((event, device, kind));
         }
-        if notices.len() >= count {
-            notices.sort();
-            return Ok(notices);
+        if notifications.len() >= count {
+            notifications.sort();
+            return Ok(notifications);
         }
     }
-    anyhow::bail!("only these notices: {notices:?}")
+    anyhow::bail!("only these notifications: {notifications:?}")
 }
 
 #[tokio::test]
@@ -136,15 +143,15 @@ async fn rules_open_alerts_that_last_until_the_clear_level_also_on_what_is_deriv
     )
     .await?;
     let mut meters = Meters::connect(&system).await?;
-    let reading =
-        |temperature, current_dc| Reading { temperature, voltage_dc: 1_500.0, current_dc };
+    let sample =
+        |temperature, current_dc| MeterSample { temperature, voltage_dc: 1_500.0, current_dc };
 
-    meters.measure(&system, reading(89.0, 1_000.0)).await?;
-    alerts(&system, &[], "open").await?;
+    meters.publish_sample(&system, sample(89.0, 1_000.0)).await?;
+    wait_for_alerts(&system, &[], "open").await?;
 
-    let rose = meters.measure(&system, reading(95.0, 1_500.0)).await?;
+    let rose = meters.publish_sample(&system, sample(95.0, 1_500.0)).await?;
     let all = [("loaded", &*hot), ("other", &*hot), ("loaded", &*overload)];
-    let opened = alerts(&system, &all, "open").await?;
+    let opened = wait_for_alerts(&system, &all, "open").await?;
     for alert in &opened {
         let is_hot = alert["rule_id"] == *hot;
         let (severity, says) = match is_hot {
@@ -159,22 +166,22 @@ async fn rules_open_alerts_that_last_until_the_clear_level_also_on_what_is_deriv
         ["loaded", "loaded", "other"].map(|device| (device.to_owned(), "threshold".to_owned()));
     let expect =
         |event: &str| of_rules.clone().map(|(device, kind)| (event.to_owned(), device, kind));
-    ensure!(notices(&told, 3).await? == expect("opened"));
+    ensure!(wait_for_notifications(&told, 3).await? == expect("opened"));
 
     // Below the threshold and above the clear level; the power, which has no other level, is above its threshold.
-    meters.measure(&system, reading(86.0, 1_334.0)).await?;
-    ensure!(alerts(&system, &all, "open").await? == opened, "hysteresis");
+    meters.publish_sample(&system, sample(86.0, 1_334.0)).await?;
+    ensure!(wait_for_alerts(&system, &all, "open").await? == opened, "hysteresis");
 
-    let fell = meters.measure(&system, reading(85.0, 1_333.0)).await?;
-    let resolved = alerts(&system, &all, "resolved").await?;
+    let fell = meters.publish_sample(&system, sample(85.0, 1_333.0)).await?;
+    let resolved = wait_for_alerts(&system, &all, "resolved").await?;
     for alert in &resolved {
         // And so not with the reading before.
         ensure!(time(&alert["resolved_at"])? == fell, "{alert}");
         ensure!(opened.iter().any(|before| before["id"] == alert["id"]), "{alert} is another one");
     }
-    ensure!(notices(&told, 3).await? == expect("resolved"));
+    ensure!(wait_for_notifications(&told, 3).await? == expect("resolved"));
     ensure!(told.next().await?.is_empty(), "somebody is told twice");
-    told.end().await;
+    told.unsubscribe().await;
     system.stack.stop().await;
     Ok(())
 }

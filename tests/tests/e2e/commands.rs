@@ -27,7 +27,7 @@ async fn newest_command(
 /// The next command that the device has not seen before: when it comes online, some come again.
 async fn next_command(device: &mut Device, seen: &mut Vec<Value>) -> Result<Value> {
     loop {
-        let command: Value = serde_json::from_slice(&device.next().await?.payload)?;
+        let command: Value = serde_json::from_slice(&device.next_message().await?.payload)?;
         if !seen.contains(&command["cmd_id"]) {
             seen.push(command["cmd_id"].clone());
             return Ok(command);
@@ -49,7 +49,7 @@ fn envelope(device: &str, seq: u32, kind: &str, fields: Value) -> String {
 async fn a_command_travels_to_its_device_and_the_answer_back() -> Result<()> {
     let system = System::start().await?;
     system.register("m").await?;
-    let mut device = Device::connect(system.mqtt(), "m").await?;
+    let mut device = Device::connect(system.mqtt_port(), "m").await?;
     device.subscribe("iot/m/command").await?;
 
     let params = json!({"send_interval_s": 30});
@@ -108,10 +108,11 @@ async fn a_device_that_loses_power_is_offline_with_one_alert_until_it_comes_back
         json!({"v": 2, "device_id": "m", "ts": jiff::Timestamp::now().to_string(), "status": word, "conn_id": conn_id}).to_string()
     };
     let will = status("offline", "c1");
-    let mut device = Device::connect_with_will(system.mqtt(), "m", "iot/m/status", &will).await?;
+    let mut device =
+        Device::connect_with_will(system.mqtt_port(), "m", "iot/m/status", &will).await?;
     device.publish("iot/m/status", status("online", "c1")).await?;
     connection("online").await?;
-    device.fail();
+    device.abort_connection();
     connection("offline").await?;
 
     let alerts = system
@@ -127,7 +128,7 @@ async fn a_device_that_loses_power_is_offline_with_one_alert_until_it_comes_back
     );
     ensure!(system.get("/api/stats").await?["unacknowledged_alerts"] == 1, "it is counted");
 
-    let mut device = Device::connect(system.mqtt(), "m").await?;
+    let mut device = Device::connect(system.mqtt_port(), "m").await?;
     device.publish("iot/m/status", status("online", "c2")).await?;
     connection("online").await?;
     system

@@ -8,21 +8,21 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
 use blackbox::system::System;
+use devstack::Options;
 use serde_json::{Value, json};
-use stack::Options;
 use tempfile::TempDir;
 
 /// A program that ends with the test.
-struct Program(Child);
+struct ChildProcess(Child);
 
-impl Program {
+impl ChildProcess {
     fn start(command: &mut Command) -> Result<Self> {
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Self(quiet.spawn().with_context(|| format!("cannot start {command:?}"))?))
     }
 }
 
-impl Drop for Program {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -38,7 +38,7 @@ fn free_port() -> Result<u16> {
 }
 
 /// Mosquitto with the file's configuration, its folders elsewhere.
-fn broker(folder: &Path, port: u16) -> Result<Program> {
+fn broker(folder: &Path, port: u16) -> Result<ChildProcess> {
     let root = folder.join("mosquitto");
     std::fs::create_dir_all(root.join("config/shared"))?;
     std::fs::create_dir_all(root.join("data"))?;
@@ -54,13 +54,13 @@ fn broker(folder: &Path, port: u16) -> Result<Program> {
     std::fs::write(&path, listener)?;
     // Debian keeps daemons where not everybody looks.
     let path_of_daemons = format!("{}:/usr/sbin", std::env::var("PATH")?);
-    Program::start(Command::new("mosquitto").arg("-c").arg(path).env("PATH", path_of_daemons))
+    ChildProcess::start(Command::new("mosquitto").arg("-c").arg(path).env("PATH", path_of_daemons))
 }
 
 /// MiniStack, with nothing in it.
-fn endpoint(folder: &Path, port: u16) -> Result<Program> {
+fn endpoint(folder: &Path, port: u16) -> Result<ChildProcess> {
     let program = Options::default().checkout.join(".venv/bin/ministack");
-    Program::start(Command::new(program).current_dir(folder).envs([
+    ChildProcess::start(Command::new(program).current_dir(folder).envs([
         ("BIND_HOST", "127.0.0.1"),
         ("MINISTACK_HOST", "127.0.0.1"),
         ("GATEWAY_PORT", &port.to_string()),
@@ -82,7 +82,7 @@ async fn a_system_uses_an_endpoint_and_a_broker_that_run_already_and_leaves_them
         ..Options::default()
     })
     .await?;
-    let own: Vec<_> = system.stack.names().collect();
+    let own: Vec<_> = system.stack.child_names().collect();
     ensure!(!own.contains(&"ministack") && !own.contains(&"mosquitto"), "{own:?}");
 
     let mut device = Device::connect(mqtt, "shed-1").await?;
@@ -98,7 +98,7 @@ async fn a_system_uses_an_endpoint_and_a_broker_that_run_already_and_leaves_them
         .await?;
 
     system.stack.stop().await;
-    for Program(other) in &mut others {
+    for ChildProcess(other) in &mut others {
         ensure!(other.try_wait()?.is_none(), "{other:?} has ended");
     }
     Ok(())
@@ -109,8 +109,9 @@ fn what_the_file_tells_the_functions_is_what_the_stack_understands() -> Result<(
     let compose = compose()?;
     let told = compose["services"]["functions"]["environment"].clone();
     let told = told.as_object().context("the functions' environment")?;
-    let help =
-        Command::new(Options::default().binaries.join("stack")).args(["run", "--help"]).output()?;
+    let help = Command::new(Options::default().binaries.join("devstack"))
+        .args(["run", "--help"])
+        .output()?;
     let help = String::from_utf8(help.stdout)?;
     for variable in told.keys() {
         ensure!(help.contains(&format!("[env: {variable}=")), "{variable}: {help}");

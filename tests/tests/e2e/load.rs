@@ -4,32 +4,32 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use blackbox::load::model::{DeviceLoad, Shape};
-use blackbox::load::rest::Rest;
+use blackbox::load::model::{DeviceLoad, LoadSpec};
+use blackbox::load::rest::RestClient;
 use blackbox::load::throughput;
 use blackbox::system::System;
+use devstack::{MetricStore, Options};
 use simulator::config::Broker;
-use stack::{MetricStore, Options};
 use tokio::time::Instant;
 
 /// Longer than any machine that is not broken takes.
-const DEADLINE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Instants before this one are in the past on any clock.
 const RUN: u32 = 1_750_000_000;
 
-fn burst(messages: usize) -> Vec<DeviceLoad> {
-    Shape { prefix: "burst", run: RUN, clients: 50, messages, measurements: 1 }.devices()
+fn burst_devices(messages: usize) -> Vec<DeviceLoad> {
+    LoadSpec { prefix: "burst", run: RUN, clients: 50, messages, measurements: 1 }.devices()
 }
 
 fn broker(system: &System) -> Result<Broker> {
-    format!("127.0.0.1:{}", system.mqtt()).parse().map_err(anyhow::Error::msg)
+    format!("127.0.0.1:{}", system.mqtt_port()).parse().map_err(anyhow::Error::msg)
 }
 
 /// Waits until everything is readable, then for a message published after it all, then compares.
-async fn all_there_once(system: &System, devices: &[DeviceLoad]) -> Result<()> {
-    let rest = Rest::new(&system.stack.rest_url())?;
-    let deadline = Instant::now() + DEADLINE;
+async fn assert_stored_once(system: &System, devices: &[DeviceLoad]) -> Result<()> {
+    let rest = RestClient::new(&system.stack.rest_url())?;
+    let deadline = Instant::now() + TIMEOUT;
     throughput::wait_until_readable(&rest, devices, deadline, &AtomicU64::new(0)).await?;
     throughput::flush(&broker(system)?, &rest, RUN, deadline).await?;
     let differences = throughput::verify(&rest, devices).await?;
@@ -46,10 +46,10 @@ async fn all_there_once(system: &System, devices: &[DeviceLoad]) -> Result<()> {
 async fn ten_thousand_messages_of_fifty_clients_are_there_once_and_so_are_they_when_published_again()
 -> Result<()> {
     let system = System::start().await?;
-    let devices = burst(10_000);
+    let devices = burst_devices(10_000);
     for _ in 0..2 {
         throughput::publish(&broker(&system)?, &devices, 1, &AtomicU64::new(0)).await?;
-        all_there_once(&system, &devices).await?;
+        assert_stored_once(&system, &devices).await?;
     }
     system.stack.stop().await;
     Ok(())
@@ -59,22 +59,22 @@ async fn ten_thousand_messages_of_fifty_clients_are_there_once_and_so_are_they_w
 async fn what_was_acknowledged_survives_the_death_of_the_edge_and_of_functions_under_load()
 -> Result<()> {
     let mut system = System::start().await?;
-    let devices = burst(3_000);
+    let devices = burst_devices(3_000);
     let (first, second) = devices.split_at(25);
     let broker = broker(&system)?;
 
     throughput::publish(&broker, first, 1, &AtomicU64::new(0)).await?;
     // In the middle of handing them on.
-    system.stack.pause("edge").await?;
+    system.stack.pause("iot-core").await?;
     throughput::publish(&broker, second, 1, &AtomicU64::new(0)).await?;
-    system.stack.resume("edge").await?;
+    system.stack.resume("iot-core").await?;
     // In the middle of storing them: one does not come back by itself, supervision replaces it.
     let before = system.stack.pid("ingest-1")?.context("it runs")?;
     system.stack.kill("ingest-1")?;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    system.stack.kill("edge")?;
+    system.stack.kill("iot-core")?;
 
-    all_there_once(&system, &devices).await?;
+    assert_stored_once(&system, &devices).await?;
     let after = system.stack.pid("ingest-1")?.context("it was not replaced")?;
     ensure!(before != after, "it was not killed");
     system.stack.stop().await;
@@ -87,12 +87,12 @@ async fn a_second_run_finds_the_data_of_the_first_and_what_was_still_on_its_way(
     let options = Options { data: Some(folder.path().to_owned()), ..Options::default() };
     let system = System::start_with(options.clone()).await?;
     system.register("m").await?;
-    let devices = burst(1_000);
+    let devices = burst_devices(1_000);
     throughput::publish(&broker(&system)?, &devices, 1, &AtomicU64::new(0)).await?;
     system.stack.stop().await;
 
     let system = System::start_with(options).await?;
-    all_there_once(&system, &devices).await?;
+    assert_stored_once(&system, &devices).await?;
     system.get("/api/devices/m").await?;
     system.stack.stop().await;
     Ok(())
@@ -105,11 +105,11 @@ async fn measurements_that_are_kept_in_timestream_are_there_once_as_well() -> Re
     // Timestream takes what is about as old as now.
     let now = jiff::Timestamp::now().as_second() - 600;
     let run = u32::try_from(now).context("the clock")?;
-    let shape = Shape { prefix: "stream", run, clients: 20, messages: 1_000, measurements: 3 };
-    let devices = shape.devices();
+    let spec = LoadSpec { prefix: "stream", run, clients: 20, messages: 1_000, measurements: 3 };
+    let devices = spec.devices();
     for _ in 0..2 {
         throughput::publish(&broker(&system)?, &devices, 1, &AtomicU64::new(0)).await?;
-        all_there_once(&system, &devices).await?;
+        assert_stored_once(&system, &devices).await?;
     }
     system.stack.stop().await;
     Ok(())

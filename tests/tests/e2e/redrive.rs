@@ -1,4 +1,4 @@
-//! What did not reach ingest comes back by `stack redrive`, once.
+//! What did not reach ingest comes back by `devstack redrive`, once.
 
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use blackbox::system::System;
+use devstack::Options;
 use serde_json::{Value, json};
-use stack::Options;
 
 const DEVICE: &str = "dc-meter-001";
 const TOPIC: &str = "iot/dc-meter-001/telemetry";
@@ -21,7 +21,7 @@ const TOPIC: &str = "iot/dc-meter-001/telemetry";
 const DEAD_LETTERS: u32 = 25;
 
 /// Where messages lie that did not reach ingest.
-struct Places<'s> {
+struct RedriveFixture<'s> {
     system: &'s System,
     sqs: aws_sdk_sqs::Client,
     s3: aws_sdk_s3::Client,
@@ -31,20 +31,20 @@ struct Places<'s> {
 async fn what_did_not_reach_ingest_is_redriven_and_readable_once_however_often_that_is_done()
 -> Result<()> {
     let system = System::start().await?;
-    let places = Places::of(&system);
-    let letters: Vec<_> = (0..DEAD_LETTERS).map(|seq| forwarded(&telemetry(seq))).collect();
-    places.put_dead_letters(&letters).await?;
-    places.put_undelivered("a", &undelivered(&telemetry(DEAD_LETTERS))).await?;
-    places.put_undelivered("b", &undelivered(&json!({"temperature": 23.5}))).await?;
-    let received = places.modified("b").await?;
+    let fixture = RedriveFixture::of(&system);
+    let dead_letters: Vec<_> = (0..DEAD_LETTERS).map(|seq| rule_output(&telemetry(seq))).collect();
+    fixture.put_dead_letters(&dead_letters).await?;
+    fixture.put_undelivered("a", &error_action_record(&telemetry(DEAD_LETTERS))).await?;
+    fixture.put_undelivered("b", &error_action_record(&json!({"temperature": 23.5}))).await?;
+    let received = fixture.last_modified("b").await?;
     // So that the time of receipt, in whole seconds, is not the time of the redrive.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
 
-    let output = places.redrive().await?;
+    let output = fixture.redrive().await?;
     let said = String::from_utf8(output.stdout)?;
     ensure!(output.status.success(), "{said}");
     ensure!(said.contains(" 25 moved") && said.contains(" 2 sent"), "{said}");
-    let points = places.points(DEAD_LETTERS as usize + 2).await?;
+    let points = fixture.points(DEAD_LETTERS as usize + 2).await?;
     // It has no time of its own, and the time of the redrive is not when it was received.
     let untimed = points.iter().find(|point| point["metric"] == "temperature");
     let time: jiff::Timestamp =
@@ -52,23 +52,23 @@ async fn what_did_not_reach_ingest_is_redriven_and_readable_once_however_often_t
     ensure!(time.as_second() == received, "{time} instead of {received}");
 
     // As a run leaves it that ends between sending and deleting; then two runs at once.
-    places.put_dead_letters(&letters).await?;
-    places.put_undelivered("a", &undelivered(&telemetry(DEAD_LETTERS))).await?;
-    let (one, other) = tokio::try_join!(places.redrive(), places.redrive())?;
+    fixture.put_dead_letters(&dead_letters).await?;
+    fixture.put_undelivered("a", &error_action_record(&telemetry(DEAD_LETTERS))).await?;
+    let (one, other) = tokio::try_join!(fixture.redrive(), fixture.redrive())?;
     ensure!(one.status.success() && other.status.success(), "{one:?} {other:?}");
-    places.everything_is_taken().await?;
-    ensure!(places.points(DEAD_LETTERS as usize + 2).await? == points, "something is doubled");
+    fixture.wait_until_queue_empty().await?;
+    ensure!(fixture.points(DEAD_LETTERS as usize + 2).await? == points, "something is doubled");
 
-    let output = places.redrive().await?;
+    let output = fixture.redrive().await?;
     let said = String::from_utf8(output.stdout)?;
     ensure!(said.contains(" 0 moved") && said.contains(" 0 sent"), "{said}");
 
     // What no queue can hold stays, and is named.
-    places.put_undelivered("empty", "").await?;
-    let output = places.redrive().await?;
+    fixture.put_undelivered("empty", "").await?;
+    let output = fixture.redrive().await?;
     let said = String::from_utf8(output.stdout)?;
     ensure!(!output.status.success() && said.contains("empty.json: empty"), "{said}");
-    places.modified("empty").await?;
+    fixture.last_modified("empty").await?;
     system.stack.stop().await;
     Ok(())
 }
@@ -79,14 +79,14 @@ fn telemetry(seq: u32) -> Value {
 }
 
 /// As the IoT rules' SQL forwards a message.
-fn forwarded(message: &Value) -> String {
+fn rule_output(message: &Value) -> String {
     json!({"payload": BASE64.encode(message.to_string()), "topic": TOPIC,
         "received_at": 1_772_366_400_000_i64, "principal": "p"})
     .to_string()
 }
 
 /// As an error action leaves a message.
-fn undelivered(message: &Value) -> String {
+fn error_action_record(message: &Value) -> String {
     json!({
         "ruleName": "TelemetryRule", "topic": TOPIC, "cloudwatchTraceId": "7e146a2c-95b5-6caf-98b9-50e3969734c7",
         "clientId": DEVICE, "sourceIp": "192.0.2.1", "base64OriginalPayload": BASE64.encode(message.to_string()),
@@ -95,7 +95,7 @@ fn undelivered(message: &Value) -> String {
     .to_string()
 }
 
-impl<'s> Places<'s> {
+impl<'s> RedriveFixture<'s> {
     fn of(system: &'s System) -> Self {
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -119,14 +119,14 @@ impl<'s> Places<'s> {
     /// What a person does.
     async fn redrive(&self) -> Result<Output> {
         let stack = &self.system.stack;
-        tokio::process::Command::new(Options::default().binaries.join("stack"))
+        tokio::process::Command::new(Options::default().binaries.join("devstack"))
             .args(["redrive", "--outputs"])
             .arg(stack.data().join("outputs.json"))
             .envs(stack.settings())
             .stderr(Stdio::inherit())
             .output()
             .await
-            .context("cannot run stack redrive")
+            .context("cannot run devstack redrive")
     }
 
     async fn put_dead_letters(&self, bodies: &[String]) -> Result<()> {
@@ -138,7 +138,7 @@ impl<'s> Places<'s> {
             let answer = self
                 .sqs
                 .send_message_batch()
-                .queue_url(self.output("IngestDeadLettersUrl"))
+                .queue_url(self.output("IngestDeadLetterQueueUrl"))
                 .set_entries(Some(entries.collect::<Result<_, _>>()?))
                 .send()
                 .await?;
@@ -151,7 +151,7 @@ impl<'s> Places<'s> {
         self.s3
             .put_object()
             .bucket(self.output("ArchiveBucketName"))
-            .key(key(name))
+            .key(undelivered_key(name))
             .body(ByteStream::from(body.as_bytes().to_vec()))
             .send()
             .await?;
@@ -159,9 +159,9 @@ impl<'s> Places<'s> {
     }
 
     /// When an object was written, in seconds; fails when there is none.
-    async fn modified(&self, name: &str) -> Result<i64> {
+    async fn last_modified(&self, name: &str) -> Result<i64> {
         let bucket = self.output("ArchiveBucketName");
-        let object = self.s3.head_object().bucket(bucket).key(key(name)).send().await?;
+        let object = self.s3.head_object().bucket(bucket).key(undelivered_key(name)).send().await?;
         Ok(object.last_modified.context("no time")?.secs())
     }
 
@@ -181,7 +181,7 @@ impl<'s> Places<'s> {
     }
 
     /// Waits until ingest has handled all that is in its queue.
-    async fn everything_is_taken(&self) -> Result<()> {
+    async fn wait_until_queue_empty(&self) -> Result<()> {
         let names = [
             QueueAttributeName::ApproximateNumberOfMessages,
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
@@ -203,6 +203,6 @@ impl<'s> Places<'s> {
     }
 }
 
-fn key(name: &str) -> String {
+fn undelivered_key(name: &str) -> String {
     format!("undelivered/2026-03-01/{name}.json")
 }

@@ -1,13 +1,13 @@
-//! The metric store is changed, there and back, and `stack replay` brings what was measured along.
+//! The metric store is changed, there and back, and `devstack replay` brings what was measured along.
 
 use std::process::{Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
 use blackbox::system::System;
+use devstack::{MetricStore, Options};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use stack::{MetricStore, Options};
 
 const DEVICE: &str = "m";
 const MESSAGES: usize = 40;
@@ -20,7 +20,7 @@ async fn start(data: &std::path::Path, metric_store: MetricStore) -> Result<Syst
 
 /// Publishes readings of the last minutes; the `n`-th has the value `n`.
 async fn publish(system: &System, readings: std::ops::Range<usize>) -> Result<()> {
-    let mut connection = Device::connect(system.mqtt(), DEVICE).await?;
+    let mut connection = Device::connect(system.mqtt_port(), DEVICE).await?;
     for n in readings {
         let ts = Timestamp::now() - SignedDuration::from_secs(300 - n as i64);
         // With line breaks, which the archive does not keep.
@@ -45,7 +45,7 @@ async fn points(system: &System, count: usize) -> Result<Vec<Value>> {
 
 /// What a person does.
 async fn replay(system: &System, arguments: &[&str]) -> Result<Output> {
-    let output = tokio::process::Command::new(Options::default().binaries.join("stack"))
+    let output = tokio::process::Command::new(Options::default().binaries.join("devstack"))
         .arg("--data")
         .arg(system.stack.data())
         .arg("replay")
@@ -53,12 +53,12 @@ async fn replay(system: &System, arguments: &[&str]) -> Result<Output> {
         .stderr(Stdio::piped())
         .output()
         .await
-        .context("cannot run stack replay")?;
+        .context("cannot run devstack replay")?;
     Ok(output)
 }
 
 /// What it says when it has come to its end.
-async fn replayed(system: &System, arguments: &[&str]) -> Result<String> {
+async fn replay_stdout(system: &System, arguments: &[&str]) -> Result<String> {
     let output = replay(system, arguments).await?;
     let said = String::from_utf8(output.stdout)?;
     ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -77,12 +77,12 @@ async fn what_was_measured_moves_to_another_metric_store_and_back() -> Result<()
     let system = start(folder.path(), MetricStore::Timestream).await?;
     points(&system, 0).await?;
     let elsewhere = ["--start", "-1d", "--stop", "-1h"];
-    ensure!(replayed(&system, &elsewhere).await?.contains(" 0 messages"));
+    ensure!(replay_stdout(&system, &elsewhere).await?.contains(" 0 messages"));
     let others = ["--start", "-1d", "--device", "other"];
-    ensure!(replayed(&system, &others).await?.contains(" 0 messages"));
+    ensure!(replay_stdout(&system, &others).await?.contains(" 0 messages"));
     points(&system, 0).await?;
     for _ in 0..2 {
-        let said = replayed(&system, &["--start", "-1d"]).await?;
+        let said = replay_stdout(&system, &["--start", "-1d"]).await?;
         ensure!(said.contains(" 40 messages and 120 points"), "{said}");
         ensure!(points(&system, 3 * MESSAGES).await? == measured);
     }
@@ -91,7 +91,7 @@ async fn what_was_measured_moves_to_another_metric_store_and_back() -> Result<()
     system.stack.stop().await;
 
     let system = start(folder.path(), MetricStore::Dynamodb).await?;
-    let said = replayed(&system, &["--start", "-1d", "--device", DEVICE]).await?;
+    let said = replay_stdout(&system, &["--start", "-1d", "--device", DEVICE]).await?;
     ensure!(said.contains(" 80 messages and 240 points"), "{said}");
     ensure!(points(&system, 6 * MESSAGES).await? == measured);
     let files = system.list(&format!("/api/devices/{DEVICE}/raw-data")).await?;
@@ -127,7 +127,7 @@ async fn a_run_that_ended_on_its_way_is_gone_on_with_and_what_is_wrong_is_named(
         .stdout(Stdio::null())
         .spawn()?;
     child.kill().await?;
-    let said = replayed(&system, &["--start", "-1d"]).await?;
+    let said = replay_stdout(&system, &["--start", "-1d"]).await?;
     ensure!(said.contains(" 3 messages and 9 points"), "{said}");
     points(&system, 9).await?;
     system.stack.stop().await;

@@ -35,7 +35,7 @@ async fn points(system: &System, device: &str, count: usize) -> Result<Vec<Value
 async fn a_message_is_archived_measured_and_known_of_its_device() -> Result<()> {
     let system = System::start().await?;
     system.register("dc-meter-001").await?;
-    let mut device = Device::connect(system.mqtt(), "dc-meter-001").await?;
+    let mut device = Device::connect(system.mqtt_port(), "dc-meter-001").await?;
     let now = jiff::Timestamp::now();
     let message = telemetry(
         "dc-meter-001",
@@ -96,13 +96,13 @@ async fn a_message_is_archived_measured_and_known_of_its_device() -> Result<()> 
 #[tokio::test]
 async fn older_devices_and_odd_names_are_heard_before_they_are_registered() -> Result<()> {
     let system = System::start().await?;
-    let mut device = Device::connect(system.mqtt(), "older").await?;
+    let mut device = Device::connect(system.mqtt_port(), "older").await?;
     // Version 1, without a zone; QoS 2, which the local broker takes; an id with a colon.
     let v1 = json!({"timestamp": "2026-03-01T12:00:00", "device_id": "older", "temperature": 23.5, "unit": "celsius"});
     device.publish("iot/older/telemetry", v1.to_string()).await?;
     let v2 =
         telemetry("urn:x:1", 0, "2026-03-01T12:00:00Z", None, &json!([{"type": "pf", "val": 1}]));
-    device.publish_at("iot/urn:x:1/telemetry", v2.to_string(), QoS::ExactlyOnce, false).await?;
+    device.publish_with("iot/urn:x:1/telemetry", v2.to_string(), QoS::ExactlyOnce, false).await?;
 
     let older = points(&system, "older", 1).await?;
     ensure!(
@@ -147,8 +147,8 @@ async fn nothing_is_lost_or_doubled_by_reboots_wrong_clocks_repeats_or_disorder(
     }
     // Each five times over two connections, in random order.
     let mut rng = rand::rng();
-    let mut first = Device::connect(system.mqtt(), "first").await?;
-    let mut second = Device::connect(system.mqtt(), "second").await?;
+    let mut first = Device::connect(system.mqtt_port(), "first").await?;
+    let mut second = Device::connect(system.mqtt_port(), "second").await?;
     let mut repeated: Vec<_> = (0..5).flat_map(|_| messages.iter()).collect();
     repeated.shuffle(&mut rng);
     for (n, (topic, payload)) in repeated.into_iter().enumerate() {
@@ -172,7 +172,7 @@ async fn nothing_is_lost_or_doubled_by_reboots_wrong_clocks_repeats_or_disorder(
 #[tokio::test]
 async fn what_cannot_be_read_is_in_quarantine_and_its_neighbours_are_stored() -> Result<()> {
     let system = System::start().await?;
-    let mut device = Device::connect(system.mqtt(), "m").await?;
+    let mut device = Device::connect(system.mqtt_port(), "m").await?;
     let good = |seq| {
         telemetry(
             "m",

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
 use blackbox::system::System;
+use devstack::Options;
 use serde_json::{Value, json};
-use stack::Options;
 
 #[tokio::test]
 async fn a_batch_and_a_request_are_traced_with_their_calls_of_stores() -> Result<()> {
@@ -19,7 +19,7 @@ async fn a_batch_and_a_request_are_traced_with_their_calls_of_stores() -> Result
         ..Options::default()
     })
     .await?;
-    let mut device = Device::connect(system.mqtt(), "traced").await?;
+    let mut device = Device::connect(system.mqtt_port(), "traced").await?;
     device.publish("iot/traced/telemetry", r#"{"device_id":"traced","temperature":1}"#).await?;
     system.register("traced").await?;
 

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use blackbox::device::Device;
 use blackbox::system::System;
+use devstack::Options;
 use serde_json::{Value, json};
-use stack::Options;
 
 /// One run of the watchdog, beside those of its schedule.
 async fn run_watchdog(system: &System) -> Result<Value> {
@@ -32,7 +32,7 @@ async fn silence_and_missing_numbers_are_found_and_end_when_what_was_missing_com
     let system =
         System::start_with(Options { settings: settings.to_vec(), ..Options::default() }).await?;
     system.register("m").await?;
-    let mut device = Device::connect(system.mqtt(), "m").await?;
+    let mut device = Device::connect(system.mqtt_port(), "m").await?;
     for seq in [1, 5] {
         device.publish("iot/m/telemetry", telemetry(seq)).await?;
     }
@@ -81,7 +81,7 @@ async fn silence_and_missing_numbers_are_found_and_end_when_what_was_missing_com
 async fn events_of_iot_core_about_connections_count_by_their_version() -> Result<()> {
     let system = System::start().await?;
     system.register("m").await?;
-    let mut core = Device::connect(system.mqtt(), "core").await?;
+    let mut core = Device::connect(system.mqtt_port(), "core").await?;
     let event = |kind: &str, version: u32| {
         let topic = format!("$aws/events/presence/{kind}/m");
         let now = jiff::Timestamp::now().as_millisecond();

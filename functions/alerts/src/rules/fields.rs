@@ -12,7 +12,7 @@ use meter_http::body::Fields;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// The longest name, in characters: it is in every notice.
+/// The longest name, in characters: it is in every notification.
 const MAX_NAME: usize = 100;
 
 /// The longest message, in characters.
@@ -25,7 +25,7 @@ const MAX_TYPE: usize = 255;
 const MAX_FOR_S: u64 = 7 * 24 * 3600;
 
 /// What a rule is made of.
-const NAMES: [&str; 14] = [
+const WRITABLE_FIELDS: [&str; 14] = [
     "name",
     "enabled",
     "scope",
@@ -43,27 +43,27 @@ const NAMES: [&str; 14] = [
 ];
 
 /// What an answer has besides; a client may send it back, and it is not looked at.
-const ANSWERED: [&str; 4] = ["rule_id", "created_at", "updated_at", "version"];
+const READ_ONLY_FIELDS: [&str; 4] = ["rule_id", "created_at", "updated_at", "version"];
 
 /// Reads a rule. Its id, times and version are for the caller to set.
-pub(super) fn read(body: &Map<String, Value>) -> Result<Rule, Problem> {
-    let fields = Fields::of(body);
+pub(super) fn parse(body: &Map<String, Value>) -> Result<Rule, Problem> {
+    let fields = Fields::new(body);
     // A threshold that is misspelt would be a rule that nobody meant.
-    fields.only(&[&NAMES[..], &ANSWERED].concat())?;
+    fields.deny_unknown(&[&WRITABLE_FIELDS[..], &READ_ONLY_FIELDS].concat())?;
     let condition = condition(&fields)?;
     let least = if condition == Condition::NoData { 1 } else { 0 };
     Ok(Rule {
         rule_id: Uuid::nil(),
-        name: fields.required_text("name", 1..=MAX_NAME)?.to_owned(),
-        enabled: fields.flag("enabled")?.unwrap_or(true),
+        name: fields.required_string("name", 1..=MAX_NAME)?.to_owned(),
+        enabled: fields.boolean("enabled")?.unwrap_or(true),
         scope: scope(&fields)?,
         metric: metric(&fields)?,
         for_s: for_s(&fields, least..=MAX_FOR_S)?,
         severity: fields
-            .word("severity", Severity::parse, "info, warning, critical")?
+            .one_of("severity", Severity::parse, "info, warning, critical")?
             .unwrap_or(Severity::Warning),
         message: message(&fields, &condition)?,
-        notify: fields.flag("notify")?.unwrap_or(true),
+        notify: fields.boolean("notify")?.unwrap_or(true),
         condition,
         created_at: Timestamp::EPOCH,
         updated_at: Timestamp::EPOCH,
@@ -72,15 +72,15 @@ pub(super) fn read(body: &Map<String, Value>) -> Result<Rule, Problem> {
 }
 
 fn metric(fields: &Fields<'_>) -> Result<MetricName, Problem> {
-    let name = fields.required_text("metric", 0..=usize::MAX)?;
-    MetricName::parse(name).map_err(|bad| fields.wrong("metric", bad.to_string()))
+    let name = fields.required_string("metric", 0..=usize::MAX)?;
+    MetricName::parse(name).map_err(|bad| fields.invalid("metric", bad.to_string()))
 }
 
 fn for_s(fields: &Fields<'_>, range: RangeInclusive<u64>) -> Result<u32, Problem> {
     let least = *range.start();
     let given = fields.integer("for_s", range)?;
     if least > 0 && given.is_none() {
-        return Err(fields.wrong("for_s", "is missing: for how many seconds may nothing come?"));
+        return Err(fields.invalid("for_s", "is missing: for how many seconds may nothing come?"));
     }
     Ok(given.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0))
 }
@@ -93,17 +93,17 @@ fn scope(fields: &Fields<'_>) -> Result<Scope, Problem> {
         None => return Ok(Scope::All),
         Some(Value::String(word)) if word == "all" => return Ok(Scope::All),
         Some(Value::Object(object)) if object.len() == 1 => object,
-        Some(_) => return Err(fields.wrong(NAME, WORDS)),
+        Some(_) => return Err(fields.invalid(NAME, WORDS)),
     };
-    let scope = Fields::at(NAME, object);
-    if let Some(name) = scope.text("device_type", 1..=MAX_TYPE)? {
+    let scope = Fields::nested(NAME, object);
+    if let Some(name) = scope.string("device_type", 1..=MAX_TYPE)? {
         return Ok(Scope::DeviceType(name.to_owned()));
     }
-    if let Some(id) = scope.text("device_id", 0..=usize::MAX)? {
+    if let Some(id) = scope.string("device_id", 0..=usize::MAX)? {
         let id = DeviceId::parse(id);
-        return Ok(Scope::DeviceId(id.map_err(|bad| scope.wrong("device_id", bad.to_string()))?));
+        return Ok(Scope::DeviceId(id.map_err(|bad| scope.invalid("device_id", bad.to_string()))?));
     }
-    Err(fields.wrong(NAME, WORDS))
+    Err(fields.invalid(NAME, WORDS))
 }
 
 fn condition(fields: &Fields<'_>) -> Result<Condition, Problem> {
@@ -115,9 +115,9 @@ fn condition(fields: &Fields<'_>) -> Result<Condition, Problem> {
         _ => None,
     };
     let is_silence = fields.get("kind").and_then(Value::as_str) == Some("no_data");
-    let kind = fields.word("kind", of, kinds)?.unwrap_or(Condition::Threshold);
+    let kind = fields.one_of("kind", of, kinds)?.unwrap_or(Condition::Threshold);
     if is_silence {
-        absent(fields, &["operator", "threshold", "low", "high", "clear"], "of kind no_data")?;
+        deny_fields(fields, &["operator", "threshold", "low", "high", "clear"], "of kind no_data")?;
         return Ok(Condition::NoData);
     }
     Ok(kind(limits(fields)?))
@@ -125,50 +125,50 @@ fn condition(fields: &Fields<'_>) -> Result<Condition, Problem> {
 
 fn limits(fields: &Fields<'_>) -> Result<Limits, Problem> {
     let operators = ">, >=, <, <=, outside, inside";
-    let operator = fields.word("operator", Operator::parse, operators)?;
-    let operator = operator.ok_or_else(|| fields.wrong("operator", "is missing"))?;
+    let operator = fields.one_of("operator", Operator::parse, operators)?;
+    let operator = operator.ok_or_else(|| fields.invalid("operator", "is missing"))?;
     let number = |name| {
         let number = fields.number(name)?;
-        number.ok_or_else(|| fields.wrong(name, "is missing"))
+        number.ok_or_else(|| fields.invalid(name, "is missing"))
     };
     let with = format!("with the operator {}", operator.as_str());
-    let limits = if operator.is_of_range() {
-        absent(fields, &["threshold"], &with)?;
+    let limits = if operator.is_range() {
+        deny_fields(fields, &["threshold"], &with)?;
         let clear = match fields.object("clear")? {
             None => None,
             Some(object) => {
-                let clear = Fields::at("clear", object);
-                clear.only(&["low", "high"])?;
+                let clear = Fields::nested("clear", object);
+                clear.deny_unknown(&["low", "high"])?;
                 let end = |name| {
                     let number = clear.number(name)?;
-                    number.ok_or_else(|| clear.wrong(name, "is missing"))
+                    number.ok_or_else(|| clear.invalid(name, "is missing"))
                 };
                 Some((end("low")?, end("high")?))
             }
         };
         Limits::range(operator, (number("low")?, number("high")?), clear)
     } else {
-        absent(fields, &["low", "high"], &with)?;
+        deny_fields(fields, &["low", "high"], &with)?;
         Limits::threshold(operator, number("threshold")?, fields.number("clear")?)
     };
-    limits.map_err(|bad| fields.wrong(bad.field, bad.reason))
+    limits.map_err(|bad| fields.invalid(bad.field, bad.reason))
 }
 
 /// Refuses what would have no effect.
-fn absent(fields: &Fields<'_>, names: &[&str], of: &str) -> Result<(), Problem> {
+fn deny_fields(fields: &Fields<'_>, names: &[&str], of: &str) -> Result<(), Problem> {
     match names.iter().find(|name| fields.get(name).is_some()) {
         None => Ok(()),
-        Some(name) => Err(fields.wrong(name, format!("has no meaning {of}"))),
+        Some(name) => Err(fields.invalid(name, format!("has no meaning {of}"))),
     }
 }
 
 fn message(fields: &Fields<'_>, condition: &Condition) -> Result<Option<MessageTemplate>, Problem> {
     const NAME: &str = "message";
-    let Some(text) = fields.text(NAME, 1..=MAX_MESSAGE)? else { return Ok(None) };
+    let Some(text) = fields.string(NAME, 1..=MAX_MESSAGE)? else { return Ok(None) };
     let template =
-        MessageTemplate::parse(text).map_err(|bad| fields.wrong(NAME, bad.to_string()))?;
-    if *condition == Condition::NoData && template.has(Placeholder::Value) {
-        return Err(fields.wrong(NAME, "has {value}, which no data has"));
+        MessageTemplate::parse(text).map_err(|bad| fields.invalid(NAME, bad.to_string()))?;
+    if *condition == Condition::NoData && template.contains(Placeholder::Value) {
+        return Err(fields.invalid(NAME, "has {value}, which no data has"));
     }
     Ok(Some(template))
 }

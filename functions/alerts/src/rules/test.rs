@@ -3,13 +3,13 @@ use meter_domain::rule::{Rule, Scope};
 use meter_domain::time::Timestamp;
 use meter_http::body::{self, Fields};
 use meter_http::range::TimeRange;
-use meter_http::{Answer, Failure, Problem, Request};
-use meter_service::backtest::{Rehearsal, rehearse};
+use meter_http::{ApiError, Problem, Request, Response};
+use meter_service::backtest::{BacktestReport, backtest};
 use meter_store::{MetricStore, RuleStore};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::known;
+use super::find_rule;
 
 /// What is looked at when the client names no beginning, in seconds.
 const DAY_S: u32 = 24 * 3600;
@@ -22,7 +22,7 @@ struct View {
     start: Timestamp,
     stop: Timestamp,
     #[serde(flatten)]
-    rehearsal: Rehearsal,
+    report: BacktestReport,
 }
 
 /// Says when a rule would have raised alerts of a device, by what is stored of it. Nothing is raised, and nobody told.
@@ -31,26 +31,26 @@ pub(crate) async fn test<R: RuleStore, T: MetricStore>(
     metrics: &T,
     hold_down_s: u32,
     request: &Request,
-) -> Result<Answer, Failure> {
-    let body = body::object_or_nothing(request)?;
-    let fields = Fields::of(&body);
-    fields.only(&["device_id", "start", "stop"])?;
-    let rule = known(rules, request).await?;
+) -> Result<Response, ApiError> {
+    let body = body::parse_optional_object(request)?;
+    let fields = Fields::new(&body);
+    fields.deny_unknown(&["device_id", "start", "stop"])?;
+    let rule = find_rule(rules, request).await?;
     let device_id = device(&rule, &fields)?;
-    let time = |name| fields.text(name, 1..=64);
+    let time = |name| fields.string(name, 1..=64);
     let TimeRange { start, stop } =
-        TimeRange::of_texts(time("start")?, time("stop")?, DAY_S, request.now)?;
+        TimeRange::from_strings(time("start")?, time("stop")?, DAY_S, request.now)?;
     let range = (start, stop);
-    let rehearsal = rehearse(metrics, &rule, &device_id, range, hold_down_s).await?;
-    Answer::ok(&View { rule_id: rule.rule_id, device_id, start, stop, rehearsal })
+    let report = backtest(metrics, &rule, &device_id, range, hold_down_s).await?;
+    Response::ok(&View { rule_id: rule.rule_id, device_id, start, stop, report })
 }
 
 /// Any device may be tried; a rule for one device is tried on that one unless another is named.
 fn device(rule: &Rule, fields: &Fields<'_>) -> Result<DeviceId, Problem> {
     const NAME: &str = "device_id";
-    match (fields.text(NAME, 0..=usize::MAX)?, &rule.scope) {
-        (Some(id), _) => DeviceId::parse(id).map_err(|bad| fields.wrong(NAME, bad.to_string())),
+    match (fields.string(NAME, 0..=usize::MAX)?, &rule.scope) {
+        (Some(id), _) => DeviceId::parse(id).map_err(|bad| fields.invalid(NAME, bad.to_string())),
         (None, Scope::DeviceId(id)) => Ok(id.clone()),
-        (None, _) => Err(fields.wrong(NAME, "is missing: the rule is for more than one device")),
+        (None, _) => Err(fields.invalid(NAME, "is missing: the rule is for more than one device")),
     }
 }

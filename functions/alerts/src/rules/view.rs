@@ -29,12 +29,12 @@ pub(super) struct View {
 struct LimitsView {
     operator: &'static str,
     #[serde(flatten)]
-    ends: Ends,
+    bounds: BoundsView,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Ends {
+enum BoundsView {
     Threshold { threshold: f64, clear: Option<f64> },
     Range { low: f64, high: f64, clear: Option<Range> },
 }
@@ -47,13 +47,15 @@ struct Range {
 
 impl LimitsView {
     fn new(limits: &Limits) -> Self {
-        let (low, high) = limits.ends();
-        let clear = limits.clear_ends();
-        let ends = match limits.operator().is_of_range() {
-            true => Ends::Range { low, high, clear: clear.map(|(low, high)| Range { low, high }) },
-            false => Ends::Threshold { threshold: low, clear: clear.map(|(clear, _)| clear) },
+        let (low, high) = limits.bounds();
+        let clear = limits.clear_bounds();
+        let bounds = match limits.operator().is_range() {
+            true => {
+                BoundsView::Range { low, high, clear: clear.map(|(low, high)| Range { low, high }) }
+            }
+            false => BoundsView::Threshold { threshold: low, clear: clear.map(|(clear, _)| clear) },
         };
-        Self { operator: limits.operator().as_str(), ends }
+        Self { operator: limits.operator().as_str(), bounds }
     }
 }
 

@@ -4,7 +4,6 @@
 //! Every call has a time limit and is retried as [`Clients::from_environment`] says; what fails after
 //! that is a [`StoreError`](meter_store::StoreError) that names the operation and keeps the cause.
 
-mod calls;
 pub mod dynamodb;
 mod iot_data;
 mod queue;
@@ -13,6 +12,7 @@ mod s3;
 pub mod settings;
 mod sns;
 mod timestream;
+mod tracing_interceptor;
 
 use std::error::Error;
 use std::time::Duration;
@@ -23,20 +23,20 @@ use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
 use meter_store::StoreError;
 
-use self::calls::Traced;
-pub use self::iot_data::CommandTopic;
+pub use self::iot_data::IotCommandPublisher;
 pub use self::queue::IngestQueue;
-pub use self::readiness::Readiness;
-pub use self::s3::Bucket;
-pub use self::sns::{AlertTopic, Publisher};
+pub use self::readiness::StoreProbe;
+pub use self::s3::S3Archive;
+pub use self::sns::{AwsPublisher, SnsNotifier};
 pub use self::timestream::Timestream;
+use self::tracing_interceptor::TracingInterceptor;
 
 /// A call fits into this many tries. With the waits between them that is at most some two seconds of a
 /// store that is throttling; a batch that failed comes again from the queue anyway.
-const ATTEMPTS: u32 = 4;
+const MAX_ATTEMPTS: u32 = 4;
 
 /// The SDK's own first wait is a second, made for calls that take one. DynamoDB answers in milliseconds.
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// A connection inside a region is there in milliseconds, or not at all.
@@ -66,20 +66,20 @@ impl Clients {
     /// every AWS SDK. Retries are the standard ones, with jitter and a token bucket that ends them when
     /// everything fails.
     pub async fn from_environment() -> Self {
-        let config = load(aws_config::defaults(BehaviorVersion::latest())).await;
+        let config = load_config(aws_config::defaults(BehaviorVersion::latest())).await;
         let of_s3 = std::env::var_os("AWS_ENDPOINT_URL_S3");
         let is_overridden = config.endpoint_url().is_some() || of_s3.is_some();
         Self::new(&config, is_overridden)
     }
 
     /// Clients of an emulator, which takes any credentials.
-    pub async fn of_emulator(endpoint_url: &str) -> Self {
+    pub async fn for_emulator(endpoint_url: &str) -> Self {
         let credentials = Credentials::new("local", "local", None, None, "emulator");
         let config = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::from_static("us-east-1"))
             .credentials_provider(credentials)
             .endpoint_url(endpoint_url);
-        Self::new(&load(config).await, true)
+        Self::new(&load_config(config).await, true)
     }
 
     fn new(config: &SdkConfig, is_emulator: bool) -> Self {
@@ -89,10 +89,14 @@ impl Clients {
         let iot_data = aws_sdk_iotdataplane::config::Builder::from(config);
         let sqs = aws_sdk_sqs::config::Builder::from(config);
         Self {
-            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.interceptor(Traced).build()),
-            s3: aws_sdk_s3::Client::from_conf(s3.interceptor(Traced).build()),
-            iot_data: aws_sdk_iotdataplane::Client::from_conf(iot_data.interceptor(Traced).build()),
-            sqs: aws_sdk_sqs::Client::from_conf(sqs.interceptor(Traced).build()),
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(
+                dynamodb.interceptor(TracingInterceptor).build(),
+            ),
+            s3: aws_sdk_s3::Client::from_conf(s3.interceptor(TracingInterceptor).build()),
+            iot_data: aws_sdk_iotdataplane::Client::from_conf(
+                iot_data.interceptor(TracingInterceptor).build(),
+            ),
+            sqs: aws_sdk_sqs::Client::from_conf(sqs.interceptor(TracingInterceptor).build()),
             sns: sns::client(config),
             config: config.clone(),
         }
@@ -105,9 +109,13 @@ impl Clients {
     ) -> Result<(aws_sdk_timestreamwrite::Client, aws_sdk_timestreamquery::Client), StoreError>
     {
         let write = aws_sdk_timestreamwrite::config::Builder::from(&self.config);
-        let write = aws_sdk_timestreamwrite::Client::from_conf(write.interceptor(Traced).build());
+        let write = aws_sdk_timestreamwrite::Client::from_conf(
+            write.interceptor(TracingInterceptor).build(),
+        );
         let query = aws_sdk_timestreamquery::config::Builder::from(&self.config);
-        let query = aws_sdk_timestreamquery::Client::from_conf(query.interceptor(Traced).build());
+        let query = aws_sdk_timestreamquery::Client::from_conf(
+            query.interceptor(TracingInterceptor).build(),
+        );
         let own = ["AWS_ENDPOINT_URL_TIMESTREAM_WRITE", "AWS_ENDPOINT_URL_TIMESTREAM_QUERY"];
         let is_overridden = self.config.endpoint_url().is_some()
             || own.iter().any(|name| std::env::var_os(name).is_some());
@@ -124,10 +132,10 @@ impl Clients {
     }
 }
 
-async fn load(config: ConfigLoader) -> SdkConfig {
+async fn load_config(config: ConfigLoader) -> SdkConfig {
     let retries = RetryConfig::standard()
-        .with_max_attempts(ATTEMPTS)
-        .with_initial_backoff(FIRST_BACKOFF)
+        .with_max_attempts(MAX_ATTEMPTS)
+        .with_initial_backoff(INITIAL_BACKOFF)
         .with_max_backoff(MAX_BACKOFF);
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)

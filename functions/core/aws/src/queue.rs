@@ -21,7 +21,7 @@ impl IngestQueue {
 }
 
 /// Those that wait, and those that a function has got and not finished.
-const COUNTS: [Attribute; 2] =
+const DEPTH_ATTRIBUTES: [Attribute; 2] =
     [Attribute::ApproximateNumberOfMessages, Attribute::ApproximateNumberOfMessagesNotVisible];
 
 impl QueueDepth for IngestQueue {
@@ -30,12 +30,12 @@ impl QueueDepth for IngestQueue {
             .client
             .get_queue_attributes()
             .queue_url(&self.url)
-            .set_attribute_names(Some(COUNTS.to_vec()))
+            .set_attribute_names(Some(DEPTH_ATTRIBUTES.to_vec()))
             .send()
             .await
             .map_err(unavailable("sqs:GetQueueAttributes"))?;
         let counts = answer.attributes.unwrap_or_default();
-        COUNTS.iter().try_fold(0_u64, |sum, name| {
+        DEPTH_ATTRIBUTES.iter().try_fold(0_u64, |sum, name| {
             let count = counts.get(name).and_then(|digits| digits.parse::<u64>().ok());
             let count = count.ok_or_else(|| StoreError::Corrupt {
                 what: format!("attributes of {}", self.url),

@@ -12,48 +12,48 @@ use super::{Clients, unavailable};
 use crate::settings::{ArchiveBucket, Tables};
 
 /// A store that has not answered by then is not ready, whatever it does later.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is asked for; no item has this key.
-const NOTHING: &str = "#probe";
+const PROBE_KEY: &str = "#probe";
 
 /// The bucket and the tables, as a [`Probe`].
 #[derive(Debug, Clone)]
-pub struct Readiness {
+pub struct StoreProbe {
     clients: Clients,
     bucket: String,
     tables: Tables,
 }
 
-impl Readiness {
+impl StoreProbe {
     /// Asks these stores.
     pub fn new(clients: &Clients, bucket: &ArchiveBucket, tables: &Tables) -> Self {
         Self { clients: clients.clone(), bucket: bucket.name.clone(), tables: tables.clone() }
     }
 
-    async fn bucket_answers(&self) -> Result<(), StoreError> {
+    async fn probe_bucket(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "s3:HeadBucket";
         let head = self.clients.s3.head_bucket().bucket(&self.bucket).send();
-        match timeout(PATIENCE, head).await {
+        match timeout(PROBE_TIMEOUT, head).await {
             Ok(answer) => answer.map(drop).map_err(unavailable(OPERATION)),
             Err(late) => Err(unavailable(OPERATION)(late)),
         }
     }
 
-    async fn table_answers(&self, table: &str, key: &[&str]) -> Result<(), StoreError> {
+    async fn probe_table(&self, table: &str, key: &[&str]) -> Result<(), StoreError> {
         const OPERATION: &str = "dynamodb:GetItem";
         let mut get = self.clients.dynamodb.get_item().table_name(table);
         for attribute in key {
-            get = get.key(*attribute, AttributeValue::S(NOTHING.to_owned()));
+            get = get.key(*attribute, AttributeValue::S(PROBE_KEY.to_owned()));
         }
-        match timeout(PATIENCE, get.send()).await {
+        match timeout(PROBE_TIMEOUT, get.send()).await {
             Ok(answer) => answer.map(drop).map_err(unavailable(OPERATION)),
             Err(late) => Err(unavailable(OPERATION)(late)),
         }
     }
 }
 
-impl Probe for Readiness {
+impl Probe for StoreProbe {
     async fn probe(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
         let tables = [
             ("devices", &self.tables.devices, &["device_id"][..]),
@@ -64,8 +64,8 @@ impl Probe for Readiness {
             ("rules", &self.tables.rules, &["kind", "rule_id"]),
         ];
         let tables = tables
-            .map(|(name, table, key)| async move { (name, self.table_answers(table, key).await) });
-        let (bucket, mut answers) = join!(self.bucket_answers(), join_all(tables));
+            .map(|(name, table, key)| async move { (name, self.probe_table(table, key).await) });
+        let (bucket, mut answers) = join!(self.probe_bucket(), join_all(tables));
         answers.insert(0, ("archive", bucket));
         answers
     }

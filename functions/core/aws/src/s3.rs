@@ -5,25 +5,25 @@ use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use meter_domain::archive::Location;
-use meter_store::{Archive, ArchiveKeys, Opened, StoreError, WriteError};
+use meter_store::{Archive, ArchiveListing, StoreError, VersionedObject, WriteError};
 
 use super::{Clients, unavailable};
 
 /// A bucket as the [`Archive`].
 #[derive(Debug, Clone)]
-pub struct Bucket {
+pub struct S3Archive {
     client: aws_sdk_s3::Client,
     name: String,
 }
 
-impl Bucket {
+impl S3Archive {
     /// The bucket of this name.
     pub fn new(clients: &Clients, name: impl Into<String>) -> Self {
         Self { client: clients.s3.clone(), name: name.into() }
     }
 }
 
-impl Archive for Bucket {
+impl Archive for S3Archive {
     async fn put(
         &self,
         key: &str,
@@ -65,7 +65,7 @@ impl Archive for Bucket {
             .await;
         let object = match answer {
             Ok(object) => object,
-            Err(error) => match status(&error) {
+            Err(error) => match http_status(&error) {
                 _ if is_missing(&error) => return Ok(None),
                 // Range not satisfiable: the object ends before the member begins.
                 Some(416) => return Err(corrupt("ends before the member begins".to_owned())),
@@ -83,7 +83,7 @@ impl Archive for Bucket {
         }
     }
 
-    async fn open(&self, key: &str) -> Result<Option<Opened>, StoreError> {
+    async fn get_versioned(&self, key: &str) -> Result<Option<VersionedObject>, StoreError> {
         const OPERATION: &str = "s3:GetObject";
         let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
             Ok(object) => object,
@@ -92,7 +92,7 @@ impl Archive for Bucket {
         };
         let version = object.e_tag.unwrap_or_default();
         let body = object.body.collect().await.map_err(unavailable(OPERATION))?.into_bytes();
-        Ok(Some(Opened { body, version }))
+        Ok(Some(VersionedObject { body, version }))
     }
 
     async fn replace(
@@ -100,7 +100,7 @@ impl Archive for Bucket {
         key: &str,
         content_type: &'static str,
         body: Bytes,
-        read: &Opened,
+        read: &VersionedObject,
     ) -> Result<(), WriteError> {
         let sent = self
             .client
@@ -115,7 +115,7 @@ impl Archive for Bucket {
         match sent {
             Ok(_) => Ok(()),
             // Another one is there; somebody writes it just now; there is none any more.
-            Err(error) if matches!(status(&error), Some(412 | 409 | 404)) => {
+            Err(error) if matches!(http_status(&error), Some(412 | 409 | 404)) => {
                 Err(WriteError::Conflict)
             }
             Err(error) => Err(unavailable("s3:PutObject")(error).into()),
@@ -128,8 +128,12 @@ impl Archive for Bucket {
     }
 }
 
-impl ArchiveKeys for Bucket {
-    async fn keys(&self, prefix: &str, after: &str) -> Result<(Vec<String>, bool), StoreError> {
+impl ArchiveListing for S3Archive {
+    async fn list_keys(
+        &self,
+        prefix: &str,
+        after: &str,
+    ) -> Result<(Vec<String>, bool), StoreError> {
         let list = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let after = (!after.is_empty()).then(|| after.to_owned());
         let sent = list.set_start_after(after).send().await;
@@ -143,6 +147,6 @@ fn is_missing(error: &SdkError<GetObjectError>) -> bool {
     error.as_service_error().is_some_and(GetObjectError::is_no_such_key)
 }
 
-fn status<E>(error: &SdkError<E>) -> Option<u16> {
+fn http_status<E>(error: &SdkError<E>) -> Option<u16> {
     error.raw_response().map(|raw| raw.status().as_u16())
 }

@@ -11,8 +11,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::assemble::{Asked, Assembler};
-pub use self::summary::{ExactSum, Reading, Summary};
+pub use self::assemble::{Assembler, WindowSpec};
+pub use self::summary::{CompensatedSum, Summary, TimedValue};
 use crate::metric::MetricName;
 use crate::time::Timestamp;
 
@@ -88,38 +88,42 @@ impl Aggregate {
 
 /// The width of windows: whole seconds, 1 s to 366 days. Windows lie at multiples of it since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Every(u32);
+pub struct WindowSize(u32);
 
-/// Why a text is no [`Every`].
+/// Why a text is no [`WindowSize`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be a duration like 30s, 5m, 1h or 1d, from 1s to 366d")]
-pub struct BadEvery;
+pub struct InvalidWindowSize;
 
-impl Every {
+impl WindowSize {
     const MAX_S: u32 = 366 * 24 * 3_600;
 
     /// So many seconds, in the range.
-    pub fn seconds(seconds: u32) -> Result<Self, BadEvery> {
-        if (1..=Self::MAX_S).contains(&seconds) { Ok(Self(seconds)) } else { Err(BadEvery) }
+    pub fn from_seconds(seconds: u32) -> Result<Self, InvalidWindowSize> {
+        if (1..=Self::MAX_S).contains(&seconds) {
+            Ok(Self(seconds))
+        } else {
+            Err(InvalidWindowSize)
+        }
     }
 
     /// Reads `30s`, `5m`, `1h`, `1d` or `1w`.
-    pub fn parse(text: &str) -> Result<Self, BadEvery> {
+    pub fn parse(text: &str) -> Result<Self, InvalidWindowSize> {
         let split = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at));
-        let (digits, unit) = text.split_at(split.ok_or(BadEvery)?);
+        let (digits, unit) = text.split_at(split.ok_or(InvalidWindowSize)?);
         let factor: u32 = match unit {
             "s" => 1,
             "m" => 60,
             "h" => 3_600,
             "d" => 24 * 3_600,
             "w" => 7 * 24 * 3_600,
-            _ => return Err(BadEvery),
+            _ => return Err(InvalidWindowSize),
         };
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(BadEvery);
+            return Err(InvalidWindowSize);
         }
-        let number: u32 = digits.parse().map_err(|_| BadEvery)?;
-        Self::seconds(number.checked_mul(factor).ok_or(BadEvery)?)
+        let number: u32 = digits.parse().map_err(|_| InvalidWindowSize)?;
+        Self::from_seconds(number.checked_mul(factor).ok_or(InvalidWindowSize)?)
     }
 
     /// In seconds.
@@ -128,17 +132,17 @@ impl Every {
     }
 
     /// The window that an instant lies in, by its start.
-    pub fn window_of(self, t: Timestamp) -> Timestamp {
+    pub fn window_start(self, t: Timestamp) -> Timestamp {
         t.floor(self.0)
     }
 
     /// The end of the window that starts at `start`.
-    pub fn end_of(self, start: Timestamp) -> Timestamp {
+    pub fn window_end(self, start: Timestamp) -> Timestamp {
         start.plus_seconds(i64::from(self.0))
     }
 }
 
-impl fmt::Display for Every {
+impl fmt::Display for WindowSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}s", self.0)
     }

@@ -99,16 +99,26 @@ pub const SEQUENCE_GAP: &str = "sequence_gap";
 impl Alert {
     /// The alert for a device that went offline at `at`: deciding it twice is one alert.
     pub fn device_offline(device_id: &DeviceId, at: Timestamp) -> Self {
-        Self::raised(device_id, DEVICE_OFFLINE, at, format!("{device_id} went offline at {at}"))
+        Self::from_device_event(
+            device_id,
+            DEVICE_OFFLINE,
+            at,
+            format!("{device_id} went offline at {at}"),
+        )
     }
 
     /// The alert for sequence numbers that were found missing at `at`.
     pub fn sequence_gap(device_id: &DeviceId, at: Timestamp, message: &str) -> Self {
-        Self::raised(device_id, SEQUENCE_GAP, at, message.to_owned())
+        Self::from_device_event(device_id, SEQUENCE_GAP, at, message.to_owned())
     }
 
     /// One that the platform raises.
-    fn raised(device_id: &DeviceId, alert_type: &str, at: Timestamp, message: String) -> Self {
+    fn from_device_event(
+        device_id: &DeviceId,
+        alert_type: &str,
+        at: Timestamp,
+        message: String,
+    ) -> Self {
         Self {
             alert_id: event_id(at, alert_type, device_id.as_str()),
             device_id: device_id.clone(),
@@ -141,9 +151,9 @@ impl Alert {
 }
 /// A change of an alert by what caused it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revision {
+pub struct AlertRevision {
     /// The version of the device's state that decided it; of two revisions the greater one stands.
-    pub number: u64,
+    pub state_version: u64,
     /// When the cause ended; none: it goes on, or goes on again.
     pub resolved_at: Option<Timestamp>,
     /// New words for a person; none: the old ones.

@@ -5,8 +5,8 @@
 //! the whole object, while a reader of one message fetches one member. The key is a digest of the bytes:
 //! the same batch delivered again writes the same object, and no object ever changes.
 
-pub mod blank;
 mod read;
+pub mod redaction;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -21,10 +21,10 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 pub use self::read::{
-    Archived, Contents, UnpackError, contents, find_line, find_quarantined, lines,
+    ArchivedMessage, ObjectContents, UnpackError, find_line, find_quarantined, lines, read_object,
 };
-use crate::id::{DeviceId, Mid};
-use crate::message::{Category, Message, Received, Unreadable};
+use crate::id::{DeviceId, MessageId};
+use crate::message::{Category, Message, ParseError, ReceivedMessage};
 use crate::time::Timestamp;
 
 /// Where a message's bytes are.
@@ -49,7 +49,7 @@ pub enum Layout {
 
 /// An object to write, and the messages inside.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Object {
+pub struct ArchiveObject {
     /// Its key.
     pub key: String,
     /// Its media type.
@@ -57,50 +57,55 @@ pub struct Object {
     /// Its bytes.
     pub body: Bytes,
     /// What is where.
-    pub entries: Vec<(Mid, Location)>,
+    pub entries: Vec<(MessageId, Location)>,
 }
 
-/// The name of a message below its device: `{category}/{ts}-{mid}.json`.
-pub fn file_name(category: Category, ts: Timestamp, mid: Mid) -> String {
-    format!("{category}/{}-{mid}.json", ts.file_stem())
+/// The name of a message below its device: `{category}/{ts}-{message_id}.json`.
+pub fn file_name(category: Category, ts: Timestamp, message_id: MessageId) -> String {
+    format!("{category}/{}-{message_id}.json", ts.file_stem())
 }
 
 /// Where the objects of what could not be read are, likewise.
-pub const QUARANTINE: &str = "quarantine/dt=";
+pub const QUARANTINE_PREFIX: &str = "quarantine/dt=";
 
 /// What the names of objects in gzip members end with.
-const PACKED: &str = ".ndjson.gz";
+const BATCH_SUFFIX: &str = ".ndjson.gz";
 
 /// Where [`Layout::Batch`] keeps its objects, one of these folders a day of receipt and in it one an hour.
-pub const BATCHES: &str = "archive/dt=";
+pub const BATCH_PREFIX: &str = "archive/dt=";
 
 /// The folder of the objects whose messages were received in the hour of an instant.
-pub fn batches_of_hour(at: Timestamp) -> String {
-    format!("{BATCHES}{}/", hour_folder(at))
+pub fn batch_prefix_of_hour(at: Timestamp) -> String {
+    format!("{BATCH_PREFIX}{}/", hour_path(at))
 }
 
 /// The hour of a batch's object, by its key.
-pub fn hour_of_batch(key: &str) -> Option<Timestamp> {
-    let (day, rest) = key.strip_prefix(BATCHES)?.split_once("/hh=")?;
+pub fn batch_hour(key: &str) -> Option<Timestamp> {
+    let (day, rest) = key.strip_prefix(BATCH_PREFIX)?.split_once("/hh=")?;
     let (hour, _) = rest.split_once('/')?;
     Timestamp::parse(&format!("{day}T{hour}:00:00Z")).ok()
 }
 
-fn hour_folder(at: Timestamp) -> String {
+fn hour_path(at: Timestamp) -> String {
     format!("{}/hh={:02}", at.day(), at.hour())
 }
 
 /// The reverse of [`file_name`].
-pub fn parse_file_name(name: &str) -> Option<(Category, Timestamp, Mid)> {
+pub fn parse_file_name(name: &str) -> Option<(Category, Timestamp, MessageId)> {
     let (category, file) = name.split_once('/')?;
-    let (stem, mid) = file.strip_suffix(".json")?.split_once('-')?;
-    Some((Category::parse(category)?, Timestamp::from_file_stem(stem).ok()?, Mid::parse(mid)?))
+    let (stem, message_id) = file.strip_suffix(".json")?.split_once('-')?;
+    Some((
+        Category::parse(category)?,
+        Timestamp::from_file_stem(stem).ok()?,
+        MessageId::parse(message_id)?,
+    ))
 }
 
 /// A line of the archive.
 #[derive(Serialize)]
-struct Line<'a> {
-    mid: Mid,
+struct ArchiveLine<'a> {
+    #[serde(rename = "mid")]
+    message_id: MessageId,
     device_id: &'a DeviceId,
     category: Category,
     topic: &'a str,
@@ -111,80 +116,84 @@ struct Line<'a> {
 /// A line of the quarantine. What could not be read may be any bytes.
 #[derive(Serialize, Deserialize)]
 struct QuarantineLine {
-    mid: Mid,
+    #[serde(rename = "mid")]
+    message_id: MessageId,
     topic: String,
     received_at: Timestamp,
     reason: String,
     payload_base64: String,
 }
 
-/// Lays messages out in objects. Repeats of a message (by `mid`) must have been taken out.
-pub fn pack(layout: Layout, messages: &[&Message]) -> Vec<Object> {
+/// Lays messages out in objects. Repeats of a message (by `message_id`) must have been taken out.
+pub fn pack(layout: Layout, messages: &[&Message]) -> Vec<ArchiveObject> {
     match layout {
         Layout::Message => messages.iter().map(|message| plain_object(message)).collect(),
         Layout::Batch => {
-            let items = messages.iter().map(|m| Item {
-                mid: m.mid,
+            let items = messages.iter().map(|m| PackItem {
+                message_id: m.message_id,
                 received_at: m.received.received_at,
                 group: m.device_id.as_str(),
                 line: line(m),
             });
-            pack_batches(BATCHES, items)
+            pack_batches(BATCH_PREFIX, items)
         }
     }
 }
 
 /// Lays out what could not be read, always in batches.
-pub fn pack_quarantine(unreadable: &[(Mid, &Received, &Unreadable)]) -> Vec<Object> {
-    let items = unreadable.iter().map(|(mid, received, reason)| Item {
-        mid: *mid,
+pub fn pack_quarantine(
+    unreadable: &[(MessageId, &ReceivedMessage, &ParseError)],
+) -> Vec<ArchiveObject> {
+    let items = unreadable.iter().map(|(message_id, received, reason)| PackItem {
+        message_id: *message_id,
         received_at: received.received_at,
         group: "",
         line: json_line(&QuarantineLine {
-            mid: *mid,
+            message_id: *message_id,
             topic: received.topic.clone(),
             received_at: received.received_at,
             reason: reason.to_string(),
             payload_base64: BASE64.encode(&received.payload),
         }),
     });
-    pack_batches(QUARANTINE, items)
+    pack_batches(QUARANTINE_PREFIX, items)
 }
 
-struct Item<'a> {
-    mid: Mid,
+struct PackItem<'a> {
+    message_id: MessageId,
     received_at: Timestamp,
     group: &'a str,
     line: Vec<u8>,
 }
 
-fn pack_batches<'a>(prefix: &str, items: impl Iterator<Item = Item<'a>>) -> Vec<Object> {
-    let mut hours: BTreeMap<String, Vec<Item<'a>>> = BTreeMap::new();
+fn pack_batches<'a>(prefix: &str, items: impl Iterator<Item = PackItem<'a>>) -> Vec<ArchiveObject> {
+    let mut hours: BTreeMap<String, Vec<PackItem<'a>>> = BTreeMap::new();
     for item in items {
-        hours.entry(hour_folder(item.received_at)).or_default().push(item);
+        hours.entry(hour_path(item.received_at)).or_default().push(item);
     }
     hours
         .into_iter()
         .map(|(hour, mut items)| {
             // The order, too, is a function of the content: grouped by device, by identity inside.
-            items.sort_by_key(|item| (item.group, item.mid));
+            items.sort_by_key(|item| (item.group, item.message_id));
             let mut body = Vec::new();
             let mut members = Vec::with_capacity(items.len());
             for member in items.chunk_by(|a, b| a.group == b.group) {
                 let offset = body.len() as u64;
                 gzip_into(&mut body, member.iter().map(|item| item.line.as_slice()));
                 let place = (offset, body.len() as u64 - offset);
-                members.extend(member.iter().map(|item| (item.mid, place)));
+                members.extend(member.iter().map(|item| (item.message_id, place)));
             }
             // Of the bytes and not of the identities: the same messages received at other times, or packed
             // by another version, are other bytes, and an entry that points into the ones must not find
             // the others.
             let name = hex::encode(&Sha256::digest(&body)[..16]);
-            let key = format!("{prefix}{hour}/{name}{PACKED}");
-            let locate =
-                |(mid, member)| (mid, Location { object: key.clone(), member: Some(member) });
+            let key = format!("{prefix}{hour}/{name}{BATCH_SUFFIX}");
+            let locate = |(message_id, member)| {
+                (message_id, Location { object: key.clone(), member: Some(member) })
+            };
             let entries = members.into_iter().map(locate).collect();
-            Object { key, content_type: "application/gzip", body: body.into(), entries }
+            ArchiveObject { key, content_type: "application/gzip", body: body.into(), entries }
         })
         .collect()
 }
@@ -198,21 +207,21 @@ fn gzip_into<'a>(body: &mut Vec<u8>, mut lines: impl Iterator<Item = &'a [u8]>) 
     debug_assert!(written.is_ok(), "writing to memory does not fail");
 }
 
-fn plain_object(message: &Message) -> Object {
-    let name = file_name(message.category, message.ts, message.mid);
+fn plain_object(message: &Message) -> ArchiveObject {
+    let name = file_name(message.category, message.ts, message.message_id);
     let key = format!("{}/{name}", message.device_id);
-    let entries = vec![(message.mid, Location { object: key.clone(), member: None })];
-    Object { key, content_type: "application/json", body: line(message).into(), entries }
+    let entries = vec![(message.message_id, Location { object: key.clone(), member: None })];
+    ArchiveObject { key, content_type: "application/json", body: line(message).into(), entries }
 }
 
 fn line(message: &Message) -> Vec<u8> {
-    json_line(&Line {
-        mid: message.mid,
+    json_line(&ArchiveLine {
+        message_id: message.message_id,
         device_id: &message.device_id,
         category: message.category,
         topic: &message.received.topic,
         received_at: message.received.received_at,
-        payload: one_line(&message.received.payload),
+        payload: single_line_json(&message.received.payload),
     })
 }
 
@@ -225,7 +234,7 @@ fn json_line(value: &impl Serialize) -> Vec<u8> {
 
 /// The payload as it was received, digits and all; only line breaks, which JSON allows between tokens
 /// and nowhere else, become blanks so that a line stays a line.
-fn one_line(payload: &[u8]) -> Box<RawValue> {
+fn single_line_json(payload: &[u8]) -> Box<RawValue> {
     let text = String::from_utf8_lossy(payload).replace(['\n', '\r'], " ");
     // The payload was parsed as JSON before it became a message.
     RawValue::from_string(text.trim().to_owned()).unwrap_or_default()
@@ -237,7 +246,7 @@ mod tests {
     use crate::message::parse;
 
     fn message(device: &str, value: u32, received_at: &str) -> Message {
-        parse(&Received {
+        parse(&ReceivedMessage {
             topic: format!("iot/{device}/telemetry"),
             payload: format!("{{\"temperature\":\n {value}.50 }}\r\n").into(),
             received_at: Timestamp::parse(received_at).unwrap(),
@@ -257,12 +266,12 @@ mod tests {
         assert_eq!(objects.len(), 2);
         assert!(objects[0].key.starts_with("archive/dt=2026-03-01/hh=12/"));
         for object in &objects {
-            for (mid, location) in &object.entries {
+            for (message_id, location) in &object.entries {
                 let (offset, length) = location.member.unwrap();
                 let member = &object.body[offset as usize..(offset + length) as usize];
-                let line = find_line(member, location, *mid).unwrap();
+                let line = find_line(member, location, *message_id).unwrap();
                 let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
-                let wanted = messages.iter().find(|m| m.mid == *mid).unwrap();
+                let wanted = messages.iter().find(|m| m.message_id == *message_id).unwrap();
                 assert_eq!(line["device_id"], wanted.device_id.as_str());
                 assert_eq!(line["received_at"], wanted.received.received_at.to_string());
                 let payload: serde_json::Value =
@@ -298,27 +307,27 @@ mod tests {
         let m = message("a", 1, "2026-03-01T12:00:00Z");
         let object = &pack(Layout::Message, &[&m])[0];
         let stem = "20260301T120000.000000000Z";
-        assert_eq!(object.key, format!("a/telemetry/{stem}-{}.json", m.mid));
+        assert_eq!(object.key, format!("a/telemetry/{stem}-{}.json", m.message_id));
         let text = std::str::from_utf8(&object.body).unwrap();
         assert!(text.ends_with("\"payload\":{\"temperature\":  1.50 }}\n"), "{text}");
         assert_eq!(text.matches('\n').count(), 1);
         let name = object.key.strip_prefix("a/").unwrap();
-        assert_eq!(parse_file_name(name), Some((Category::Telemetry, m.ts, m.mid)));
+        assert_eq!(parse_file_name(name), Some((Category::Telemetry, m.ts, m.message_id)));
     }
 
     #[test]
     fn what_cannot_be_read_comes_back_byte_for_byte() {
-        let received = Received {
+        let received = ReceivedMessage {
             topic: "iot/a/telemetry".to_owned(),
             payload: Bytes::from_static(b"\xff\x00\n{"),
             received_at: Timestamp::parse("2026-03-01T12:00:00Z").unwrap(),
         };
         let reason = parse(&received).unwrap_err();
-        let mid = Mid::of(&received.topic, &received.payload);
-        let object = &pack_quarantine(&[(mid, &received, &reason)])[0];
+        let message_id = MessageId::of(&received.topic, &received.payload);
+        let object = &pack_quarantine(&[(message_id, &received, &reason)])[0];
         assert!(object.key.starts_with("quarantine/dt=2026-03-01/hh=12/"));
-        let found = find_quarantined(&object.body, &object.entries[0].1, mid).unwrap();
+        let found = find_quarantined(&object.body, &object.entries[0].1, message_id).unwrap();
         assert_eq!(found, received.payload);
-        assert!(find_quarantined(&object.body[..10], &object.entries[0].1, mid).is_err());
+        assert!(find_quarantined(&object.body[..10], &object.entries[0].1, message_id).is_err());
     }
 }

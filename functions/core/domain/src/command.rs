@@ -1,12 +1,12 @@
 //! Commands: what the platform asks of a device, and how that went.
 
-mod document;
+mod payload;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-pub use self::document::{document, signature};
+pub use self::payload::{payload, signature};
 use crate::id::DeviceId;
 use crate::time::Timestamp;
 
@@ -51,7 +51,7 @@ impl CommandKind {
 impl CommandKind {
     /// Whether a device may be asked again, without harm if it had been asked before: when it comes online, and
     /// when nobody knows whether it got the question. A reboot that is repeated on every reconnect is a loop.
-    pub fn is_repeatable(self) -> bool {
+    pub fn is_idempotent(self) -> bool {
         matches!(self, Self::UpdateConfig | Self::RequestStatus)
     }
 }

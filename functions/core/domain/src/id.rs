@@ -21,16 +21,16 @@ pub struct DeviceId(String);
 /// Why a text is no [`DeviceId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 128 of A-Z a-z 0-9 _ : -")]
-pub struct BadDeviceId;
+pub struct InvalidDeviceId;
 
 impl DeviceId {
     /// Checks the alphabet and the length.
-    pub fn parse(text: &str) -> Result<Self, BadDeviceId> {
+    pub fn parse(text: &str) -> Result<Self, InvalidDeviceId> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-');
         if (1..=128).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(BadDeviceId)
+            Err(InvalidDeviceId)
         }
     }
 
@@ -46,9 +46,9 @@ impl DeviceId {
 }
 
 impl TryFrom<String> for DeviceId {
-    type Error = BadDeviceId;
+    type Error = InvalidDeviceId;
 
-    fn try_from(text: String) -> Result<Self, BadDeviceId> {
+    fn try_from(text: String) -> Result<Self, InvalidDeviceId> {
         Self::parse(&text)
     }
 }
@@ -112,7 +112,7 @@ impl Shard {
 impl Shard {
     /// A share of `whole`, from 0 on, so that what happens to every device at a time does not happen to
     /// all of them at once.
-    pub fn share_of(self, whole: i64) -> i64 {
+    pub fn stagger(self, whole: i64) -> i64 {
         whole * i64::from(self.0) / i64::from(SHARDS)
     }
 }
@@ -126,9 +126,9 @@ impl fmt::Display for Shard {
 /// A message's identity: 128 bits of SHA-256 over what was received (docs/adr/0002).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Mid([u8; 16]);
+pub struct MessageId([u8; 16]);
 
-impl Mid {
+impl MessageId {
     /// The identity of these bytes on this topic. MQTT forbids NUL in a topic, so it separates.
     pub fn of(topic: &str, payload: &[u8]) -> Self {
         Self::digest(&[topic.as_bytes(), b"\0", payload])
@@ -141,7 +141,7 @@ impl Mid {
     }
 
     fn digest(parts: &[&[u8]]) -> Self {
-        Self(first_128_bits(parts))
+        Self(sha256_128(parts))
     }
 
     /// Reads 32 lower-case hex digits.
@@ -160,7 +160,7 @@ impl Mid {
     }
 }
 
-impl TryFrom<String> for Mid {
+impl TryFrom<String> for MessageId {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -168,19 +168,19 @@ impl TryFrom<String> for Mid {
     }
 }
 
-impl From<Mid> for String {
-    fn from(mid: Mid) -> Self {
-        hex::encode(mid.0)
+impl From<MessageId> for String {
+    fn from(message_id: MessageId) -> Self {
+        hex::encode(message_id.0)
     }
 }
 
-impl fmt::Display for Mid {
+impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
     }
 }
 
-impl fmt::Debug for Mid {
+impl fmt::Debug for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -191,7 +191,7 @@ impl fmt::Debug for Mid {
 pub fn event_id(at: Timestamp, kind: &str, subject: &str) -> Uuid {
     let at_key = at.key();
     let mut bytes =
-        first_128_bits(&[kind.as_bytes(), b"\0", subject.as_bytes(), b"\0", at_key.as_bytes()]);
+        sha256_128(&[kind.as_bytes(), b"\0", subject.as_bytes(), b"\0", at_key.as_bytes()]);
     let millis = u64::try_from(at.as_millis()).unwrap_or(0).to_be_bytes();
     bytes[..6].copy_from_slice(&millis[2..]);
     Uuid::new_v8(bytes)
@@ -204,7 +204,7 @@ pub fn new_id(at: Timestamp) -> Uuid {
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
 }
 
-fn first_128_bits(parts: &[&[u8]]) -> [u8; 16] {
+fn sha256_128(parts: &[&[u8]]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part);
@@ -223,14 +223,17 @@ mod tests {
             assert!(DeviceId::parse(good).is_ok(), "{good}");
         }
         for bad in ["", "a b", "a/b", "#", "a+b", "é", "a\0", "a.b", &"z".repeat(129)] {
-            assert_eq!(DeviceId::parse(bad), Err(BadDeviceId), "{bad}");
+            assert_eq!(DeviceId::parse(bad), Err(InvalidDeviceId), "{bad}");
         }
     }
 
     #[test]
     fn topic_and_payload_do_not_run_into_each_other() {
-        assert_ne!(Mid::of("iot/a/hello", b"x"), Mid::of("iot/a/hell", b"ox"));
-        assert_eq!(Mid::of("t", b"p"), Mid::parse(&Mid::of("t", b"p").to_string()).unwrap());
+        assert_ne!(MessageId::of("iot/a/hello", b"x"), MessageId::of("iot/a/hell", b"ox"));
+        assert_eq!(
+            MessageId::of("t", b"p"),
+            MessageId::parse(&MessageId::of("t", b"p").to_string()).unwrap()
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{DeviceId, Mid};
+use crate::id::{DeviceId, MessageId};
 use crate::time::Timestamp;
 
 /// A metric's name: 1 to 64 of `A-Z a-z 0-9 _ . -` (docs/protocol.md).
@@ -15,16 +15,16 @@ pub struct MetricName(String);
 /// Why a text is no [`MetricName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 64 of A-Z a-z 0-9 _ . -")]
-pub struct BadMetricName;
+pub struct InvalidMetricName;
 
 impl MetricName {
     /// Checks the alphabet and the length.
-    pub fn parse(text: &str) -> Result<Self, BadMetricName> {
+    pub fn parse(text: &str) -> Result<Self, InvalidMetricName> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(BadMetricName)
+            Err(InvalidMetricName)
         }
     }
 
@@ -39,15 +39,15 @@ impl MetricName {
     }
 
     /// What the platform knows of this name: its unit and its plausible range, both ends included.
-    pub fn known(&self) -> Option<&'static Known> {
-        KNOWN.iter().find(|known| known.name == self.0)
+    pub fn known(&self) -> Option<&'static KnownMetric> {
+        KNOWN_METRICS.iter().find(|known| known.name == self.0)
     }
 }
 
 impl TryFrom<String> for MetricName {
-    type Error = BadMetricName;
+    type Error = InvalidMetricName;
 
-    fn try_from(text: String) -> Result<Self, BadMetricName> {
+    fn try_from(text: String) -> Result<Self, InvalidMetricName> {
         Self::parse(&text)
     }
 }
@@ -66,38 +66,38 @@ impl fmt::Display for MetricName {
 
 /// A measurement type known by name (docs/protocol.md).
 #[derive(Debug, PartialEq)]
-pub struct Known {
+pub struct KnownMetric {
     /// The name in messages.
     pub name: &'static str,
     /// Its UCUM unit; empty for a ratio.
     pub unit: &'static str,
     /// The least plausible value, in `unit`.
-    pub low: f64,
+    pub min: f64,
     /// The greatest plausible value, in `unit`.
-    pub high: f64,
+    pub max: f64,
 }
 
-const fn known(name: &'static str, unit: &'static str, low: f64, high: f64) -> Known {
-    Known { name, unit, low, high }
+const fn known_metric(name: &'static str, unit: &'static str, min: f64, max: f64) -> KnownMetric {
+    KnownMetric { name, unit, min, max }
 }
 
 /// A value outside its range is stored all the same and marked; see [`Quality`].
-pub const KNOWN: [Known; 13] = [
-    known("voltage_dc", "V", 0.0, 4_000.0),
+pub const KNOWN_METRICS: [KnownMetric; 13] = [
+    known_metric("voltage_dc", "V", 0.0, 4_000.0),
     // Negative: regeneration.
-    known("current_dc", "A", -5_000.0, 5_000.0),
-    known("voltage_ac", "V", 0.0, 30_000.0),
-    known("current_ac", "A", 0.0, 2_000.0),
-    known("frequency", "Hz", 0.0, 60.0),
-    known("pf", "", -1.0, 1.0),
-    known("thd_v", "%", 0.0, 100.0),
-    known("thd_i", "%", 0.0, 100.0),
-    known("temperature", "Cel", -60.0, 125.0),
-    known("battery", "V", 0.0, 60.0),
+    known_metric("current_dc", "A", -5_000.0, 5_000.0),
+    known_metric("voltage_ac", "V", 0.0, 30_000.0),
+    known_metric("current_ac", "A", 0.0, 2_000.0),
+    known_metric("frequency", "Hz", 0.0, 60.0),
+    known_metric("pf", "", -1.0, 1.0),
+    known_metric("thd_v", "%", 0.0, 100.0),
+    known_metric("thd_i", "%", 0.0, 100.0),
+    known_metric("temperature", "Cel", -60.0, 125.0),
+    known_metric("battery", "V", 0.0, 60.0),
     // Derived; the ranges are what those of voltages and currents give.
-    known("active_power", "W", -6e7, 6e7),
-    known("apparent_power", "VA", 0.0, 6e7),
-    known("reactive_power", "var", 0.0, 6e7),
+    known_metric("active_power", "W", -6e7, 6e7),
+    known_metric("apparent_power", "VA", 0.0, 6e7),
+    known_metric("reactive_power", "var", 0.0, 6e7),
 ];
 
 /// What the platform thinks of a value.
@@ -112,7 +112,7 @@ impl Quality {
     /// Nothing to say of a plausible value or of a metric that is not known by name.
     pub fn of(metric: &MetricName, value: f64) -> Option<Self> {
         let known = metric.known()?;
-        (!(known.low..=known.high).contains(&value)).then_some(Self::OutOfRange)
+        (!(known.min..=known.max).contains(&value)).then_some(Self::OutOfRange)
     }
 }
 
@@ -126,17 +126,17 @@ pub struct PointKey {
     /// What was sampled.
     pub metric: MetricName,
     /// The how-manieth sample of this metric and time in its message, from 0.
-    pub ordinal: u16,
+    pub sample_index: u16,
 }
 
-/// Who claims a point: of two messages with the same point the greater claim wins, whichever came
+/// Who claims a point: of two messages with the same point the greater precedence wins, whichever came
 /// first (docs/adr/0007).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Claim {
+pub struct Precedence {
     /// The envelope's time.
     pub ts: Timestamp,
     /// The message.
-    pub mid: Mid,
+    pub message_id: MessageId,
 }
 
 /// A sample as it is read back.
@@ -149,7 +149,7 @@ pub struct Point {
     /// As the device sent it, else the known one's.
     pub unit: Option<String>,
     /// Whose point it is.
-    pub claim: Claim,
+    pub precedence: Precedence,
 }
 
 impl Point {
@@ -157,6 +157,21 @@ impl Point {
     pub fn quality(&self) -> Option<Quality> {
         Quality::of(&self.key.metric, self.value)
     }
+}
+
+/// One sample of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The metric that was sampled.
+    pub metric: MetricName,
+    /// The device's time of the sample.
+    pub time: Timestamp,
+    /// Zero-based index of the sample among those of its metric and time in its message.
+    pub sample_index: u16,
+    /// The value; finite.
+    pub value: f64,
+    /// The unit of the value, as sent.
+    pub unit: Option<String>,
 }
 
 /// A point to store.
@@ -185,7 +200,7 @@ mod tests {
     fn a_metric_name_has_an_alphabet_and_a_length() {
         assert!(MetricName::parse(&"a.b-C_9".repeat(9)).is_ok());
         for bad in ["", "a b", "é", "a/b", "a\"b", &"x".repeat(65)] {
-            assert_eq!(MetricName::parse(bad), Err(BadMetricName), "{bad}");
+            assert_eq!(MetricName::parse(bad), Err(InvalidMetricName), "{bad}");
         }
     }
 }

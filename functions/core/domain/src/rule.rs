@@ -1,23 +1,25 @@
 //! Alert rules: what a person wants to be told of, and when.
 //!
-//! A [`Rule`] is what somebody wrote. [`RuleSet`] finds those that concern a sample; [`Line`] puts the samples of a
-//! metric in order; [`Phase`] is how far one rule is with one device. All of it is pure, and docs/alerts.md says in
+//! A [`Rule`] is what somebody wrote. [`RuleSet`] finds those that concern a sample; [`ReorderBuffer`] puts the samples of a
+//! metric in order; [`RuleState`] is how far one rule is with one device. All of it is pure, and docs/alerts.md says in
 //! words what it computes.
 
 mod limits;
-mod line;
-mod message;
-mod phase;
+mod reorder;
+mod rule_state;
 mod set;
+mod template;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use self::limits::{BadLimits, Limits, Operator};
-pub use self::line::{Line, Reading, Sample};
-pub use self::message::{BadMessage, MessageTemplate, Placeholder, Values};
-pub use self::phase::{Judgement, Patience, Phase, Raised, Told, Turn};
-pub use self::set::{Applying, RuleSet};
+pub use self::limits::{InvalidLimits, Limits, Operator};
+pub use self::reorder::{BufferedSample, OrderedSample, ReorderBuffer};
+pub use self::rule_state::{
+    ActiveAlert, AlertTransition, ConditionResult, NotifiedAlert, RuleState, RuleTiming,
+};
+pub use self::set::{ApplicableRules, RuleSet};
+pub use self::template::{InvalidTemplate, MessageTemplate, Placeholder, TemplateValues};
 use crate::alert::Severity;
 use crate::id::DeviceId;
 use crate::metric::MetricName;
@@ -71,7 +73,7 @@ pub enum Scope {
 
 impl Scope {
     /// Whether a device is meant.
-    pub fn holds(&self, device_id: &DeviceId, device_type: Option<&str>) -> bool {
+    pub fn matches(&self, device_id: &DeviceId, device_type: Option<&str>) -> bool {
         match self {
             Self::All => true,
             Self::DeviceType(wanted) => device_type == Some(wanted),
@@ -111,23 +113,31 @@ impl Condition {
     }
 
     /// What a reading is to it; none where it has nothing to say of one.
-    pub fn judge(&self, reading: &Reading) -> Option<(f64, Judgement)> {
+    pub fn evaluate(&self, reading: &OrderedSample) -> Option<(f64, ConditionResult)> {
         let (value, limits) = match self {
             Self::Threshold(limits) => (reading.value, limits),
             Self::RateOfChange(limits) => (reading.rate?, limits),
             Self::NoData => return None,
         };
-        Some((value, Judgement { raises: limits.raises(value), clears: limits.clears(value) }))
+        Some((
+            value,
+            ConditionResult { raises: limits.raises(value), clears: limits.clears(value) },
+        ))
     }
 }
 
 impl Rule {
     /// What an alert of it says: of a device, from when on, at which value.
-    pub fn says(&self, device_id: &DeviceId, since: Timestamp, value: Option<f64>) -> String {
-        let values = Values { rule: self, device_id, since, value };
+    pub fn alert_message(
+        &self,
+        device_id: &DeviceId,
+        since: Timestamp,
+        value: Option<f64>,
+    ) -> String {
+        let values = TemplateValues { rule: self, device_id, since, value };
         match &self.message {
-            Some(template) => template.fill(&values),
-            None => message::plain(&values),
+            Some(template) => template.render(&values),
+            None => template::default_message(&values),
         }
     }
 }

@@ -5,34 +5,34 @@
 //! write, with ids derived from their cause, so that a crash neither loses nor doubles one.
 
 mod apply;
-mod notices;
+mod checks;
+mod evaluation;
+mod notifications;
+mod pending_rollups;
 mod presence;
-mod rules;
-mod unrolled;
-mod watch;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::checks::GapAlert;
+pub use self::evaluation::Evaluation;
+pub use self::pending_rollups::{Hour, PendingRollups, hour_of, start_of_hour};
 pub use self::presence::{Connection, OfflineAlert, Presence};
-pub use self::rules::Evaluation;
-pub use self::unrolled::{Hour, Unrolled, hour_of, start_of as start_of_hour};
-pub use self::watch::GapAlert;
 use crate::alert::Alert;
-use crate::alert::Revision;
+use crate::alert::AlertRevision;
 use crate::command::{AckResult, Ota};
 use crate::id::DeviceId;
 use crate::message::Hello;
 use crate::metric::{MetricName, Point};
-use crate::notice::Notice;
+use crate::notification::Notification;
 use crate::sequence::Sequence;
 use crate::time::Timestamp;
 
 /// What an operator may choose about devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct DevicePolicy {
     /// Different metrics not known by name that a device may have.
     pub max_metrics: usize,
     /// The least silence, in seconds, after which a device is offline.
@@ -50,21 +50,21 @@ pub struct Rules {
     /// turn. Samples are held back for so long.
     pub reorder_s: u32,
     /// What people are told of.
-    pub notify: Notify,
+    pub notify: NotificationPolicy,
 }
 
 /// Alerts that people are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notify {
+pub enum NotificationPolicy {
     /// None: there is no topic.
-    Nobody,
+    Disabled,
     /// Those of rules that say so.
-    OfRules,
+    RulesOnly,
     /// Those, and what the platform itself finds out of devices.
     All,
 }
 
-impl Default for Rules {
+impl Default for DevicePolicy {
     fn default() -> Self {
         Self {
             max_metrics: 64,
@@ -74,7 +74,7 @@ impl Default for Rules {
             rollup_gap_s: Some(300),
             rule_hold_down_s: 300,
             reorder_s: 0,
-            notify: Notify::Nobody,
+            notify: NotificationPolicy::Disabled,
         }
     }
 }
@@ -108,10 +108,10 @@ pub struct DeviceState {
     pub latest: BTreeMap<MetricName, Point>,
     /// Hours whose rollups do not say what the points say.
     #[serde(default)]
-    pub unrolled: Unrolled,
+    pub pending_rollups: PendingRollups,
     /// Samples that were not stored as metrics because the device has too many different ones.
     #[serde(default)]
-    pub metrics_refused: u64,
+    pub samples_rejected: u64,
     /// The firmware upgrade that the device told of last.
     #[serde(default)]
     pub upgrade: Option<Upgrade>,
@@ -127,7 +127,7 @@ pub struct DeviceState {
     pub report_interval_s: Option<u32>,
     /// What hangs on the device must be removed, because it was deleted.
     #[serde(default)]
-    pub sweep: Option<Sweep>,
+    pub cleanup: Option<DeviceCleanup>,
     /// When it was last asked that what the device had said be removed: what the archive still has from before then is
     /// not brought back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ pub struct DeviceState {
     /// When the watchdog must look at the device; to the minute, and late rather than early. The store
     /// keeps an index of it, which is why it is not moved by each message.
     #[serde(default)]
-    pub due: Option<Timestamp>,
+    pub next_check: Option<Timestamp>,
     /// What must still be done elsewhere because of this state, in order.
     #[serde(default)]
     pub outbox: Vec<Effect>,
@@ -155,10 +155,10 @@ pub struct Upgrade {
 
 /// The second half of a delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sweep {
+pub struct DeviceCleanup {
     /// Whether messages and archived data go, too.
     pub purge: bool,
-    /// When the delete was asked for: the sweep is due from then on, however much the device says meanwhile.
+    /// When the delete was asked for: the cleanup is due from then on, however much the device says meanwhile.
     #[serde(default = "Timestamp::min")]
     pub since: Timestamp,
     /// How far a purge is: everything before this is gone. None: it has not begun.
@@ -184,10 +184,10 @@ pub enum Effect {
         /// Which.
         alert_id: Uuid,
         /// What it says now.
-        revision: Revision,
+        revision: AlertRevision,
     },
     /// A device answered a command.
-    FinishCommand {
+    RecordCommandAck {
         /// Which.
         cmd_id: Uuid,
         /// Its answer.
@@ -213,7 +213,7 @@ pub enum Effect {
     /// People are told something of an alert.
     Notify {
         /// What.
-        notice: Notice,
+        notification: Notification,
         /// Not before then.
         not_before: Timestamp,
         /// When that failed first.
@@ -234,29 +234,29 @@ impl DeviceState {
             hello: None,
             fw_version: None,
             latest: BTreeMap::new(),
-            unrolled: Unrolled::default(),
-            metrics_refused: 0,
+            pending_rollups: PendingRollups::default(),
+            samples_rejected: 0,
             upgrade: None,
             gap_alert: None,
             evaluation: Evaluation::default(),
             report_interval_s: None,
-            sweep: None,
+            cleanup: None,
             purged_at: None,
-            due: None,
+            next_check: None,
             outbox: Vec::new(),
         }
     }
 
     /// The registry gets a row for the device at `at`.
-    pub fn register(&mut self, at: Timestamp, rules: &Rules) {
+    pub fn register(&mut self, at: Timestamp, policy: &DevicePolicy) {
         self.registered = true;
-        self.sweep = None;
-        self.arm(at, rules);
+        self.cleanup = None;
+        self.schedule_check(at, policy);
     }
 
     /// The registry's row goes at `at`; what hangs on the device is to be swept, by whoever deletes it or
     /// else by the watchdog.
-    pub fn bury(&mut self, at: Timestamp, purge: bool, rules: &Rules) {
+    pub fn mark_deleted(&mut self, at: Timestamp, purge: bool, policy: &DevicePolicy) {
         self.registered = false;
         self.device_type = None;
         self.evaluation = Evaluation::default();
@@ -265,52 +265,55 @@ impl DeviceState {
         self.gap_alert = None;
         self.upgrade = None;
         self.report_interval_s = None;
-        self.sweep = Some(Sweep { purge, since: at, purged_before: None, searched_before: None });
+        self.cleanup =
+            Some(DeviceCleanup { purge, since: at, purged_before: None, searched_before: None });
         if purge {
             self.purged_at = self.purged_at.max(Some(at));
         }
-        self.due = None;
-        self.arm(at, rules);
+        self.next_check = None;
+        self.schedule_check(at, policy);
     }
 
     /// Messages and archived data of a device that is not registered are to go, too, as asked for at `at`.
-    pub fn purge(&mut self, at: Timestamp, rules: &Rules) {
+    pub fn request_purge(&mut self, at: Timestamp, policy: &DevicePolicy) {
         if self.registered {
             return;
         }
-        let since = self.sweep.map_or(at, |sweep| sweep.since);
-        let purged_before = self.sweep.and_then(|sweep| sweep.purged_before);
-        self.sweep = Some(Sweep { purge: true, since, purged_before, searched_before: None });
+        let since = self.cleanup.map_or(at, |cleanup| cleanup.since);
+        let purged_before = self.cleanup.and_then(|cleanup| cleanup.purged_before);
+        self.cleanup =
+            Some(DeviceCleanup { purge: true, since, purged_before, searched_before: None });
         self.purged_at = self.purged_at.max(Some(at));
-        self.arm(at, rules);
+        self.schedule_check(at, policy);
     }
 
-    /// Everything that the device said before `before` is gone, by the sweep that began at `since`. With the first of it
+    /// Everything that the device said before `before` is gone, by the cleanup that began at `since`. With the first of it
     /// goes what is known from it: what the device says from then on is new.
-    pub fn purged(&mut self, since: Timestamp, before: Timestamp) {
-        let is_this = |sweep: &Sweep| !self.registered && sweep.since == since;
-        let Some(sweep) = self.sweep.filter(is_this) else { return };
-        let purged_before = sweep.purged_before.max(Some(before));
-        if sweep.purged_before.is_none() {
-            let (version, due, purged_at) = (self.version, self.due, self.purged_at);
-            *self = Self { version, due, purged_at, ..Self::new(self.device_id.clone()) };
+    pub fn record_purged_before(&mut self, since: Timestamp, before: Timestamp) {
+        let is_this = |cleanup: &DeviceCleanup| !self.registered && cleanup.since == since;
+        let Some(cleanup) = self.cleanup.filter(is_this) else { return };
+        let purged_before = cleanup.purged_before.max(Some(before));
+        if cleanup.purged_before.is_none() {
+            let (version, next_check, purged_at) = (self.version, self.next_check, self.purged_at);
+            *self = Self { version, next_check, purged_at, ..Self::new(self.device_id.clone()) };
         }
-        self.sweep = Some(Sweep { purged_before, ..sweep });
+        self.cleanup = Some(DeviceCleanup { purged_before, ..cleanup });
     }
 
-    /// What was received before `before` is searched for what the index did not lead to, by the sweep that began at `since`.
-    pub fn searched(&mut self, since: Timestamp, before: Timestamp) {
-        if let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.since == since) {
-            sweep.searched_before = sweep.searched_before.max(Some(before));
+    /// What was received before `before` is searched for what the index did not lead to, by the cleanup that began at `since`.
+    pub fn record_searched_before(&mut self, since: Timestamp, before: Timestamp) {
+        if let Some(cleanup) = self.cleanup.as_mut().filter(|cleanup| cleanup.since == since) {
+            cleanup.searched_before = cleanup.searched_before.max(Some(before));
         }
     }
 
-    /// What hung on the device is swept, by the sweep that began at `since`. One that was registered again meanwhile is
+    /// What hung on the device is swept, by the cleanup that began at `since`. One that was registered again meanwhile is
     /// left alone, deleted again or not, and so is a purge that was asked for meanwhile.
-    pub fn swept(&mut self, since: Timestamp, purged: bool) {
-        if self.sweep.is_some_and(|sweep| sweep.since == since && (purged || !sweep.purge)) {
-            self.sweep = None;
-            self.due = None;
+    pub fn complete_cleanup(&mut self, since: Timestamp, purged: bool) {
+        if self.cleanup.is_some_and(|cleanup| cleanup.since == since && (purged || !cleanup.purge))
+        {
+            self.cleanup = None;
+            self.next_check = None;
         }
     }
 
@@ -320,13 +323,13 @@ impl DeviceState {
     }
 
     /// Whether an answer to this command waits in the outbox.
-    fn is_answered(&self, cmd_id: Uuid) -> bool {
-        let answers = |effect: &Effect| matches!(effect, Effect::FinishCommand { cmd_id: id, .. } if *id == cmd_id);
+    fn has_queued_ack(&self, cmd_id: Uuid) -> bool {
+        let answers = |effect: &Effect| matches!(effect, Effect::RecordCommandAck { cmd_id: id, .. } if *id == cmd_id);
         self.outbox.iter().any(answers)
     }
 
     /// Leaves an upgrade's progress, in place of one that it goes beyond.
-    fn advance(&mut self, cmd_id: Uuid, ota: Ota) {
+    fn enqueue_ota_progress(&mut self, cmd_id: Uuid, ota: Ota) {
         for effect in &mut self.outbox {
             if let Effect::AdvanceOta { cmd_id: id, ota: held } = effect
                 && *id == cmd_id
@@ -337,11 +340,11 @@ impl DeviceState {
                 return;
             }
         }
-        self.leave(Effect::AdvanceOta { cmd_id, ota });
+        self.enqueue_effect(Effect::AdvanceOta { cmd_id, ota });
     }
 
     /// Puts an effect in the outbox, once. Only a registered device has alerts and commands.
-    fn leave(&mut self, effect: Effect) {
+    fn enqueue_effect(&mut self, effect: Effect) {
         if self.registered && !self.outbox.contains(&effect) {
             self.outbox.push(effect);
         }
@@ -349,13 +352,18 @@ impl DeviceState {
 
     /// A change of an alert, numbered by the write that decides it: of two changes the one decided
     /// later stands, whichever is carried out first.
-    fn revise(&mut self, alert_id: Uuid, resolved_at: Option<Timestamp>, message: Option<String>) {
-        let revision = Revision { number: self.version + 1, resolved_at, message };
+    fn enqueue_alert_revision(
+        &mut self,
+        alert_id: Uuid,
+        resolved_at: Option<Timestamp>,
+        message: Option<String>,
+    ) {
+        let revision = AlertRevision { state_version: self.version + 1, resolved_at, message };
         // Only the last one stands anyway, and the same one may come again after another.
         let same =
             |e: &Effect| matches!(e, Effect::ReviseAlert { alert_id: id, .. } if *id == alert_id);
         self.outbox.retain(|effect| !same(effect));
-        self.leave(Effect::ReviseAlert { alert_id, revision });
+        self.enqueue_effect(Effect::ReviseAlert { alert_id, revision });
     }
 }
 

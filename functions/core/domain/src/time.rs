@@ -21,14 +21,14 @@ pub struct Timestamp(jiff::Timestamp);
 /// Why a text or a number is no [`Timestamp`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not an RFC 3339 date and time in the years 0001 to 9999")]
-pub struct BadTimestamp;
+pub struct InvalidTimestamp;
 
 impl TryFrom<jiff::Timestamp> for Timestamp {
-    type Error = BadTimestamp;
+    type Error = InvalidTimestamp;
 
-    fn try_from(instant: jiff::Timestamp) -> Result<Self, BadTimestamp> {
+    fn try_from(instant: jiff::Timestamp) -> Result<Self, InvalidTimestamp> {
         let year = Offset::UTC.to_datetime(instant).year();
-        if (1..=9999).contains(&year) { Ok(Self(instant)) } else { Err(BadTimestamp) }
+        if (1..=9999).contains(&year) { Ok(Self(instant)) } else { Err(InvalidTimestamp) }
     }
 }
 
@@ -48,16 +48,16 @@ impl Timestamp {
     }
 
     /// RFC 3339 with its offset, as docs/protocol.md requires of version 2.
-    pub fn parse(text: &str) -> Result<Self, BadTimestamp> {
+    pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
         // jiff also reads RFC 9557 annotations ("…[Europe/Berlin]"); the protocol has none.
         if text.contains('[') {
-            return Err(BadTimestamp);
+            return Err(InvalidTimestamp);
         }
-        text.parse::<jiff::Timestamp>().map_err(|_| BadTimestamp)?.try_into()
+        text.parse::<jiff::Timestamp>().map_err(|_| InvalidTimestamp)?.try_into()
     }
 
     /// RFC 3339 where a missing offset means UTC, as docs/protocol.md allows in version 1.
-    pub fn parse_or_utc(text: &str) -> Result<Self, BadTimestamp> {
+    pub fn parse_or_utc(text: &str) -> Result<Self, InvalidTimestamp> {
         Self::parse(text).or_else(|bad| {
             let civil: jiff::civil::DateTime = text.parse().map_err(|_| bad.clone())?;
             // A text with an offset that did not parse above must not be read as local time.
@@ -73,13 +73,13 @@ impl Timestamp {
     }
 
     /// Milliseconds since the epoch, as IoT Core's `timestamp()` gives them.
-    pub fn from_millis(ms: i64) -> Result<Self, BadTimestamp> {
-        jiff::Timestamp::from_millisecond(ms).map_err(|_| BadTimestamp)?.try_into()
+    pub fn from_millis(ms: i64) -> Result<Self, InvalidTimestamp> {
+        jiff::Timestamp::from_millisecond(ms).map_err(|_| InvalidTimestamp)?.try_into()
     }
 
     /// Nanoseconds since the epoch.
-    pub fn from_nanos(ns: i128) -> Result<Self, BadTimestamp> {
-        jiff::Timestamp::from_nanosecond(ns).map_err(|_| BadTimestamp)?.try_into()
+    pub fn from_nanos(ns: i128) -> Result<Self, InvalidTimestamp> {
+        jiff::Timestamp::from_nanosecond(ns).map_err(|_| InvalidTimestamp)?.try_into()
     }
 
     /// Milliseconds since the epoch, rounded towards it.
@@ -110,16 +110,16 @@ impl Timestamp {
 
     /// The first instant that there is.
     pub fn min() -> Self {
-        Self::start_of(Date::constant(1, 1, 1))
+        Self::start_of_day(Date::constant(1, 1, 1))
     }
 
     /// Past every instant a device may claim; the stop of an open range.
     pub fn max() -> Self {
-        Self::start_of(Date::constant(9999, 12, 30))
+        Self::start_of_day(Date::constant(9999, 12, 30))
     }
 
     /// Midnight in UTC at which `day` begins.
-    pub fn start_of(day: Date) -> Self {
+    pub fn start_of_day(day: Date) -> Self {
         // Every civil date of the years 1 to 9999 has a midnight in UTC; EPOCH is never taken.
         Offset::UTC.to_timestamp(day.at(0, 0, 0, 0)).map_or(Self::EPOCH, Self)
     }
@@ -152,15 +152,17 @@ impl Timestamp {
     }
 
     /// The reverse of [`Timestamp::file_stem`].
-    pub fn from_file_stem(text: &str) -> Result<Self, BadTimestamp> {
+    pub fn from_file_stem(text: &str) -> Result<Self, InvalidTimestamp> {
         let digits = |range: std::ops::Range<usize>| {
-            text.get(range).filter(|t| t.bytes().all(|b| b.is_ascii_digit())).ok_or(BadTimestamp)
+            text.get(range)
+                .filter(|t| t.bytes().all(|b| b.is_ascii_digit()))
+                .ok_or(InvalidTimestamp)
         };
         if text.len() != "20260101T120000.000000000Z".len() || !text.is_ascii() {
-            return Err(BadTimestamp);
+            return Err(InvalidTimestamp);
         }
         if &text[8..9] != "T" || &text[15..16] != "." || &text[25..] != "Z" {
-            return Err(BadTimestamp);
+            return Err(InvalidTimestamp);
         }
         let time = Self::parse(&format!(
             "{}-{}-{}T{}:{}:{}.{}Z",
@@ -173,7 +175,7 @@ impl Timestamp {
             digits(16..25)?
         ))?;
         // A leap second reads as the second before it: a second name for what has one.
-        if time.file_stem() == text { Ok(time) } else { Err(BadTimestamp) }
+        if time.file_stem() == text { Ok(time) } else { Err(InvalidTimestamp) }
     }
 }
 
@@ -197,7 +199,7 @@ mod tests {
 
     #[test]
     fn an_offset_is_required_in_version_2_and_means_utc_when_missing_in_version_1() {
-        assert_eq!(Timestamp::parse("2026-01-01T00:00:00"), Err(BadTimestamp));
+        assert_eq!(Timestamp::parse("2026-01-01T00:00:00"), Err(InvalidTimestamp));
         assert_eq!(
             Timestamp::parse_or_utc("2026-01-01T00:00:00.5"),
             Timestamp::parse("2026-01-01T00:00:00.5Z")
@@ -207,7 +209,7 @@ mod tests {
             Timestamp::parse("2026-01-01T00:00:00Z")
         );
         for bad in ["", "now", "2026-01-01", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00+99:00"] {
-            assert_eq!(Timestamp::parse_or_utc(bad), Err(BadTimestamp), "{bad}");
+            assert_eq!(Timestamp::parse_or_utc(bad), Err(InvalidTimestamp), "{bad}");
         }
     }
 
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(Timestamp::parse("2016-12-31T23:59:60Z"), Ok(before));
         let stem = before.file_stem();
         assert_eq!(Timestamp::from_file_stem(&stem), Ok(before));
-        assert_eq!(Timestamp::from_file_stem(&stem.replace("59.", "60.")), Err(BadTimestamp));
+        assert_eq!(Timestamp::from_file_stem(&stem.replace("59.", "60.")), Err(InvalidTimestamp));
     }
 
     proptest! {

@@ -13,24 +13,24 @@ use super::request::Request;
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// The request's body, which must be a JSON object.
-pub fn object(request: &Request) -> Result<Map<String, Value>, Problem> {
-    match read(request)? {
+pub fn parse_object(request: &Request) -> Result<Map<String, Value>, Problem> {
+    match parse(request)? {
         Some(object) => Ok(object),
         None => Err(Problem::field("body", "is missing, a JSON object is expected")),
     }
 }
 
 /// The request's body, which must be a JSON object or nothing at all.
-pub fn object_or_nothing(request: &Request) -> Result<Map<String, Value>, Problem> {
-    Ok(read(request)?.unwrap_or_default())
+pub fn parse_optional_object(request: &Request) -> Result<Map<String, Value>, Problem> {
+    Ok(parse(request)?.unwrap_or_default())
 }
 
-fn read(request: &Request) -> Result<Option<Map<String, Value>>, Problem> {
+fn parse(request: &Request) -> Result<Option<Map<String, Value>>, Problem> {
     let bytes = request.body()?;
     if bytes.is_empty() {
         return Ok(None);
     }
-    check_type(request)?;
+    check_content_type(request)?;
     if bytes.len() > MAX_BODY_BYTES {
         return Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -45,7 +45,7 @@ fn read(request: &Request) -> Result<Option<Map<String, Value>>, Problem> {
 }
 
 /// JSON, or no word about it: older clients send none.
-fn check_type(request: &Request) -> Result<(), Problem> {
+fn check_content_type(request: &Request) -> Result<(), Problem> {
     let header = |name| request.headers.get(name).unwrap_or_default();
     let media_type = header("content-type").split(';').next().unwrap_or_default();
     let media_type = media_type.trim().to_ascii_lowercase();
@@ -72,22 +72,22 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The fields of the body.
-    pub fn of(object: &'a Map<String, Value>) -> Self {
+    pub fn new(object: &'a Map<String, Value>) -> Self {
         Self { object, path: String::new() }
     }
 
     /// The fields of an object at a path within the body, `params` or `params.brokers[0]`.
-    pub fn at(path: &str, object: &'a Map<String, Value>) -> Self {
+    pub fn nested(path: &str, object: &'a Map<String, Value>) -> Self {
         Self { object, path: format!("{path}.") }
     }
 
     /// 400, naming one of these fields.
-    pub fn wrong(&self, name: &str, reason: impl AsRef<str>) -> Problem {
+    pub fn invalid(&self, name: &str, reason: impl AsRef<str>) -> Problem {
         Problem::field(format!("{}{name}", self.path), reason)
     }
 
     /// Whether the field is there, be it `null`.
-    pub fn has(&self, name: &str) -> bool {
+    pub fn contains(&self, name: &str) -> bool {
         self.object.contains_key(name)
     }
 
@@ -97,22 +97,22 @@ impl<'a> Fields<'a> {
     }
 
     /// Fails with the first name that is none of these.
-    pub fn only(&self, names: &[&str]) -> Result<(), Problem> {
+    pub fn deny_unknown(&self, names: &[&str]) -> Result<(), Problem> {
         let unknown = self.object.keys().find(|key| !names.contains(&key.as_str()));
         match unknown {
             None => Ok(()),
             Some(unknown) if names.is_empty() => {
-                Err(self.wrong(unknown, "is unknown; none is expected here"))
+                Err(self.invalid(unknown, "is unknown; none is expected here"))
             }
             Some(unknown) => {
                 let reason = format!("is unknown; known are {}", names.join(", "));
-                Err(self.wrong(unknown, reason))
+                Err(self.invalid(unknown, reason))
             }
         }
     }
 
     /// A text of so many characters.
-    pub fn text(
+    pub fn string(
         &self,
         name: &str,
         length: RangeInclusive<usize>,
@@ -121,27 +121,27 @@ impl<'a> Fields<'a> {
             return Ok(None);
         };
         let Value::String(text) = value else {
-            return Err(self.wrong(name, "must be a string"));
+            return Err(self.invalid(name, "must be a string"));
         };
         if length.contains(&text.chars().count()) {
             return Ok(Some(text));
         }
         let (least, most) = (length.start(), length.end());
-        Err(self.wrong(name, format!("must be {least} to {most} characters long")))
+        Err(self.invalid(name, format!("must be {least} to {most} characters long")))
     }
 
     /// A text that must be there.
-    pub fn required_text(
+    pub fn required_string(
         &self,
         name: &str,
         length: RangeInclusive<usize>,
     ) -> Result<&'a str, Problem> {
-        let text = self.text(name, length)?;
-        text.ok_or_else(|| self.wrong(name, "is missing"))
+        let text = self.string(name, length)?;
+        text.ok_or_else(|| self.invalid(name, "is missing"))
     }
 
     /// One of a few words, read by `parse`.
-    pub fn word<T>(
+    pub fn one_of<T>(
         &self,
         name: &str,
         parse: impl Fn(&str) -> Option<T>,
@@ -153,7 +153,7 @@ impl<'a> Fields<'a> {
         let parsed = value.as_str().and_then(parse);
         match parsed {
             Some(value) => Ok(Some(value)),
-            None => Err(self.wrong(name, format!("must be one of {words}"))),
+            None => Err(self.invalid(name, format!("must be one of {words}"))),
         }
     }
 
@@ -166,7 +166,7 @@ impl<'a> Fields<'a> {
             return Ok(Some(number));
         }
         let (least, most) = (range.start(), range.end());
-        Err(self.wrong(name, format!("must be an integer from {least} to {most}")))
+        Err(self.invalid(name, format!("must be an integer from {least} to {most}")))
     }
 
     /// A number, which is finite as all of JSON's are.
@@ -175,15 +175,15 @@ impl<'a> Fields<'a> {
             return Ok(None);
         };
         let number = value.as_f64().filter(|number| number.is_finite());
-        number.map(Some).ok_or_else(|| self.wrong(name, "must be a number"))
+        number.map(Some).ok_or_else(|| self.invalid(name, "must be a number"))
     }
 
     /// `true` or `false`.
-    pub fn flag(&self, name: &str) -> Result<Option<bool>, Problem> {
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, Problem> {
         let Some(value) = self.get(name) else {
             return Ok(None);
         };
-        value.as_bool().map(Some).ok_or_else(|| self.wrong(name, "must be true or false"))
+        value.as_bool().map(Some).ok_or_else(|| self.invalid(name, "must be true or false"))
     }
 
     /// An object.
@@ -191,7 +191,7 @@ impl<'a> Fields<'a> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::Object(object)) => Ok(Some(object)),
-            Some(_) => Err(self.wrong(name, "must be an object")),
+            Some(_) => Err(self.invalid(name, "must be an object")),
         }
     }
 }
@@ -202,10 +202,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{self, Call};
+    use crate::testing::{self, TestRequest};
 
-    fn read_body(call: Call) -> Result<Value, (u16, String)> {
-        object(&call.request())
+    fn read_body(call: TestRequest) -> Result<Value, (u16, String)> {
+        parse_object(&call.request())
             .map(Value::Object)
             .map_err(|problem| (problem.status.as_u16(), problem.detail))
     }
@@ -245,7 +245,7 @@ mod tests {
             ),
             (post("{}").header("Content-Encoding", "gzip"), 415, "Content-Encoding"),
             (testing::post("/x").base64(b"{\"a\": \"\xff\"}"), 400, "body: is not JSON"),
-            (testing::post("/x").bad_base64("%%%"), 400, "body: is not base64"),
+            (testing::post("/x").invalid_base64("%%%"), 400, "body: is not base64"),
         ] {
             let (got, text) = read_body(call).unwrap_err();
             assert_eq!(got, status, "{text}");
@@ -258,31 +258,31 @@ mod tests {
     fn every_failure_names_the_field_by_its_path() {
         let value = json!({"name": 7, "long": "äöü", "n": 1.0, "o": [], "w": "x", "null": null});
         let object = value.as_object().unwrap();
-        let fields = Fields::at("params", object);
+        let fields = Fields::nested("params", object);
         let detail = |result: Result<(), Problem>| result.unwrap_err().detail;
         for (got, wanted) in [
-            (detail(fields.text("name", 1..=9).map(drop)), "params.name: must be a string"),
+            (detail(fields.string("name", 1..=9).map(drop)), "params.name: must be a string"),
             (
-                detail(fields.text("long", 1..=2).map(drop)),
+                detail(fields.string("long", 1..=2).map(drop)),
                 "params.long: must be 1 to 2 characters long",
             ),
-            (detail(fields.required_text("null", 1..=2).map(drop)), "params.null: is missing"),
+            (detail(fields.required_string("null", 1..=2).map(drop)), "params.null: is missing"),
             (
                 detail(fields.integer("n", 1..=2).map(drop)),
                 "params.n: must be an integer from 1 to 2",
             ),
             (detail(fields.object("o").map(drop)), "params.o: must be an object"),
             (
-                detail(fields.word("w", |_| None::<()>, "a, b").map(drop)),
+                detail(fields.one_of("w", |_| None::<()>, "a, b").map(drop)),
                 "params.w: must be one of a, b",
             ),
-            (detail(fields.only(&["name"])), "params.long: is unknown; known are name"),
-            (detail(fields.only(&[])), "params.long: is unknown; none is expected here"),
+            (detail(fields.deny_unknown(&["name"])), "params.long: is unknown; known are name"),
+            (detail(fields.deny_unknown(&[])), "params.long: is unknown; none is expected here"),
         ] {
             assert_eq!(got, wanted);
         }
-        assert_eq!(fields.text("long", 3..=3), Ok(Some("äöü")));
-        assert!(fields.has("null") && fields.get("null").is_none());
-        assert_eq!(Fields::of(object).wrong("x", "y").field.as_deref(), Some("x"));
+        assert_eq!(fields.string("long", 3..=3), Ok(Some("äöü")));
+        assert!(fields.contains("null") && fields.get("null").is_none());
+        assert_eq!(Fields::new(object).invalid("x", "y").field.as_deref(), Some("x"));
     }
 }

@@ -12,11 +12,11 @@ const EXPOSE_HEADERS: &str = "etag, link, location, retry-after, x-request-id";
 const MAX_AGE_S: &str = "600";
 
 /// The origin that the answer allows, if it allows the one that asks.
-fn allowed(origins: &Origins, origin: Option<&str>) -> Option<HeaderValue> {
+fn allowed_origin(origins: &Origins, origin: Option<&str>) -> Option<HeaderValue> {
     match origins {
         Origins::None => None,
         Origins::Any => Some(HeaderValue::from_static("*")),
-        Origins::These(list) => {
+        Origins::List(list) => {
             let origin = origin.filter(|origin| list.iter().any(|o| o == origin))?;
             HeaderValue::try_from(origin).ok()
         }
@@ -24,13 +24,13 @@ fn allowed(origins: &Origins, origin: Option<&str>) -> Option<HeaderValue> {
 }
 
 /// Whether answers differ by origin, so that caches must know (`Vary`).
-pub fn varies(origins: &Origins) -> bool {
-    matches!(origins, Origins::These(_))
+pub fn varies_by_origin(origins: &Origins) -> bool {
+    matches!(origins, Origins::List(_))
 }
 
 /// Adds what every answer needs.
-pub fn add_to(headers: &mut HeaderMap, origins: &Origins, origin: Option<&str>) {
-    if let Some(origin) = allowed(origins, origin) {
+pub fn add_headers(headers: &mut HeaderMap, origins: &Origins, origin: Option<&str>) {
+    if let Some(origin) = allowed_origin(origins, origin) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
@@ -46,16 +46,16 @@ pub fn add_preflight(
     origin: Option<&str>,
     methods: &[Method],
 ) {
-    if allowed(origins, origin).is_none() {
+    if allowed_origin(origins, origin).is_none() {
         return;
     }
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method_list(methods));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods_header(methods));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOW_HEADERS));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE_S));
 }
 
 /// Methods as a header's value.
-pub fn method_list(methods: &[Method]) -> HeaderValue {
+pub fn methods_header(methods: &[Method]) -> HeaderValue {
     let names: Vec<_> = methods.iter().map(Method::as_str).collect();
     // A method is a token (RFC 9110, 5.6.2), which a header's value may hold.
     HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(""))
@@ -67,7 +67,7 @@ mod tests {
 
     fn allow_origin(origins: &Origins, origin: Option<&str>) -> Option<String> {
         let mut headers = HeaderMap::new();
-        add_to(&mut headers, origins, origin);
+        add_headers(&mut headers, origins, origin);
         add_preflight(&mut headers, origins, origin, &[Method::GET, Method::PUT]);
         let preflight = headers.get(header::ACCESS_CONTROL_ALLOW_METHODS);
         let allowed = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn only_configured_origins_are_allowed() {
         let these =
-            Origins::These(vec!["https://a.example".to_owned(), "https://b.example".to_owned()]);
+            Origins::List(vec!["https://a.example".to_owned(), "https://b.example".to_owned()]);
         let allowed = |origin| allow_origin(&these, Some(origin));
         assert_eq!(allowed("https://b.example").as_deref(), Some("https://b.example"));
         assert_eq!(allowed("https://b.example.evil"), None);

@@ -6,10 +6,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 /// Bodies below this many bytes gain nothing from gzip.
-const WORTH_IT: usize = 1_024;
+const MIN_GZIP_BYTES: usize = 1_024;
 
 /// An item of an `Accept` header: its value in lower case and its weight.
-fn items(header: &str) -> impl Iterator<Item = (String, f32)> {
+fn weighted_items(header: &str) -> impl Iterator<Item = (String, f32)> {
     header.split(',').filter_map(|item| {
         let mut parts = item.split(';').map(str::trim);
         let value = parts.next()?.to_ascii_lowercase();
@@ -27,10 +27,10 @@ fn items(header: &str) -> impl Iterator<Item = (String, f32)> {
 /// Whether the client would rather have `other` than `usual`, both media types. Without a header, or
 /// with neither in it, it gets what is usual.
 pub fn prefers(accept: Option<&str>, other: &str, usual: &str) -> bool {
-    let wish = |media_type: &str| {
+    let weight_of = |media_type: &str| {
         let range = media_type.split_once('/').map(|(kind, _)| format!("{kind}/*"));
         accept
-            .map(items)
+            .map(weighted_items)
             .into_iter()
             .flatten()
             .filter_map(|(value, weight)| {
@@ -45,14 +45,15 @@ pub fn prefers(accept: Option<&str>, other: &str, usual: &str) -> bool {
             .max_by_key(|(precise, _)| *precise)
             .map_or((0.0, 0), |(precise, weight)| (weight, precise))
     };
-    let wanted = wish(other);
-    wanted.0 > 0.0 && wanted > wish(usual)
+    let wanted = weight_of(other);
+    wanted.0 > 0.0 && wanted > weight_of(usual)
 }
 
 /// Whether the client takes gzip and does not like it less than no encoding.
-fn takes_gzip(accept_encoding: &str) -> bool {
+fn accepts_gzip(accept_encoding: &str) -> bool {
     let weight = |names: &[&str]| {
-        let named = items(accept_encoding).find(|(value, _)| names.contains(&value.as_str()));
+        let named =
+            weighted_items(accept_encoding).find(|(value, _)| names.contains(&value.as_str()));
         named.map(|(_, weight)| weight)
     };
     let gzip = weight(&["gzip", "x-gzip"]).or(weight(&["*"])).unwrap_or(0.0);
@@ -62,7 +63,7 @@ fn takes_gzip(accept_encoding: &str) -> bool {
 /// The body in gzip, if the client takes it and it is worth it. A Lambda works on one request at a
 /// time, so nobody waits for the tens of milliseconds that the largest answer takes.
 pub fn gzip(accept_encoding: Option<&str>, body: &[u8]) -> Option<Vec<u8>> {
-    if body.len() < WORTH_IT || !takes_gzip(accept_encoding?) {
+    if body.len() < MIN_GZIP_BYTES || !accepts_gzip(accept_encoding?) {
         return None;
     }
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());

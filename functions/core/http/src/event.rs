@@ -12,12 +12,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::answer::{Answer, Body};
+use super::response::{Body, Response};
 
 /// A request.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Event {
+pub struct GatewayEvent {
     /// The path, with the stage in front unless that is `$default`. AWS decodes its percent-escapes,
     /// `cargo lambda watch` does not.
     pub raw_path: String,
@@ -37,7 +37,7 @@ pub struct Event {
     pub request_context: RequestContext,
 }
 
-impl Event {
+impl GatewayEvent {
     /// The gateway's id of the request; `invocation_id` where there is none.
     pub fn request_id<'a>(&'a self, invocation_id: &'a str) -> &'a str {
         let id = self.request_context.request_id.as_deref();
@@ -106,7 +106,7 @@ fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Reply {
+pub struct GatewayResponse {
     /// The status.
     pub status_code: u16,
     /// The headers.
@@ -119,16 +119,16 @@ pub struct Reply {
     pub cookies: [String; 0],
 }
 
-impl From<Answer> for Reply {
-    fn from(answer: Answer) -> Self {
-        let (body, is_base64_encoded) = match answer.body {
+impl From<Response> for GatewayResponse {
+    fn from(response: Response) -> Self {
+        let (body, is_base64_encoded) = match response.body {
             Body::Empty => (String::new(), false),
             Body::Text(text) => (text, false),
             Body::Bytes(bytes) => (BASE64.encode(bytes), true),
         };
         Self {
-            status_code: answer.status.as_u16(),
-            headers: to_map(&answer.headers),
+            status_code: response.status.as_u16(),
+            headers: to_map(&response.headers),
             body,
             is_base64_encoded,
             cookies: [],
@@ -154,7 +154,7 @@ mod tests {
     fn a_field_that_is_null_is_as_if_it_were_not_there() {
         let event = json!({"rawPath": "/health", "rawQueryString": null, "headers": null, "body": null,
             "isBase64Encoded": null, "requestContext": {"http": {"method": "GET"}, "authorizer": null}});
-        let event: Event = serde_json::from_value(event).unwrap();
+        let event: GatewayEvent = serde_json::from_value(event).unwrap();
         assert_eq!((event.raw_query_string.as_str(), event.is_base64_encoded), ("", false));
         assert!(event.headers.is_empty() && event.body.is_none());
     }

@@ -23,7 +23,7 @@ pub fn key(request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
 }
 
 /// 422: the key was used for another request.
-pub fn used_for_another() -> Problem {
+pub fn key_reused() -> Problem {
     Problem {
         field: Some(HEADER.to_owned()),
         ..Problem::new(

@@ -6,8 +6,7 @@
 //! [`range`]s, JSON [`body`] fields, [`idempotency`] keys, [`cors`], content [`encoding`] and
 //! negotiation, and the [`size`] that an answer may have.
 
-pub mod access;
-pub mod answer;
+pub mod authorization;
 pub mod body;
 pub mod cors;
 pub mod cursor;
@@ -18,16 +17,17 @@ pub mod page;
 pub mod problem;
 pub mod range;
 pub mod request;
+pub mod response;
+pub mod response_limit;
 pub mod route;
 pub mod serve;
 pub mod settings;
-pub mod size;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
-pub use self::answer::Answer;
-pub use self::problem::{Failure, Problem};
+pub use self::problem::{ApiError, Problem};
 pub use self::request::Request;
-pub use self::route::{Access, Route};
+pub use self::response::Response;
+pub use self::route::{Route, RouteAuth};

@@ -69,7 +69,7 @@ impl Problem {
 
 /// Why a handler has no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum ApiError {
     /// The client's fault; it is told all of it.
     #[error("{}", .0.detail)]
     Client(Box<Problem>),
@@ -81,9 +81,9 @@ pub enum Failure {
     Internal(#[source] Box<dyn Error + Send + Sync>),
 }
 
-impl Failure {
+impl ApiError {
     /// What the client is told.
-    pub fn problem(self) -> Problem {
+    pub fn into_problem(self) -> Problem {
         match self {
             Self::Client(problem) => *problem,
             Self::Unavailable(_) => Problem::new(
@@ -99,13 +99,13 @@ impl Failure {
     }
 }
 
-impl From<Problem> for Failure {
+impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
         Self::Client(Box::new(problem))
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable { .. } => Self::Unavailable(Box::new(error)),
@@ -141,18 +141,18 @@ mod tests {
             operation: "dynamodb:Query",
             source: "table secret-table throttled".into(),
         };
-        let failure = Failure::from(store);
+        let failure = ApiError::from(store);
         assert_eq!(
-            meter_store::with_causes(&failure),
+            meter_store::error_chain(&failure),
             "a store is unavailable: dynamodb:Query failed: table secret-table throttled"
         );
-        let problem = failure.problem();
+        let problem = failure.into_problem();
         assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
-        let corrupt = Failure::from(StoreError::Corrupt {
+        let corrupt = ApiError::from(StoreError::Corrupt {
             what: "dynamodb item secret".to_owned(),
             reason: "no such attribute".to_owned(),
         })
-        .problem();
+        .into_problem();
         assert_eq!(corrupt.status, StatusCode::INTERNAL_SERVER_ERROR);
         for problem in [problem, corrupt] {
             let body = problem.body("r-1").to_lowercase();

@@ -18,7 +18,7 @@ pub struct TimeRange {
 /// Why a text is no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a duration before now (-90s -15m -1h -7d), now(), or an RFC 3339 date and time")]
-pub struct BadTime;
+pub struct InvalidTime;
 
 impl TimeRange {
     /// Every instant.
@@ -27,35 +27,35 @@ impl TimeRange {
     }
 
     /// The request's range; without `stop` until now, without `start` the last hour of it.
-    pub fn last_hour_of(request: &Request) -> Result<Self, Problem> {
+    pub fn from_request_or_last_hour(request: &Request) -> Result<Self, Problem> {
         let stop = parameter(request, "stop")?.unwrap_or(request.now);
         let start = parameter(request, "start")?.unwrap_or(stop.plus_seconds(-3_600));
-        Self { start, stop }.checked()
+        Self { start, stop }.validated()
     }
 
     /// The request's range; without `stop` and `start` everything.
-    pub fn all_of(request: &Request) -> Result<Self, Problem> {
+    pub fn from_request_or_all(request: &Request) -> Result<Self, Problem> {
         let all = Self::all();
         Self {
             start: parameter(request, "start")?.unwrap_or(all.start),
             stop: parameter(request, "stop")?.unwrap_or(all.stop),
         }
-        .checked()
+        .validated()
     }
 
     /// The range of a body's `start` and `stop`; without `stop` until now, without `start` the `seconds` before it.
-    pub fn of_texts(
+    pub fn from_strings(
         start: Option<&str>,
         stop: Option<&str>,
         seconds: u32,
         now: Timestamp,
     ) -> Result<Self, Problem> {
-        let stop = named("stop", stop, now)?.unwrap_or(now);
+        let stop = parse_named("stop", stop, now)?.unwrap_or(now);
         let before = || stop.plus_seconds(-i64::from(seconds));
-        Self { start: named("start", start, now)?.unwrap_or_else(before), stop }.checked()
+        Self { start: parse_named("start", start, now)?.unwrap_or_else(before), stop }.validated()
     }
 
-    fn checked(self) -> Result<Self, Problem> {
+    fn validated(self) -> Result<Self, Problem> {
         if self.start < self.stop {
             Ok(self)
         } else {
@@ -68,34 +68,38 @@ impl TimeRange {
 
     /// What both ranges have in common; may be empty, with `start` not before `stop`.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn intersect(self, other: Self) -> Self {
         Self { start: self.start.max(other.start), stop: self.stop.min(other.stop) }
     }
 }
 
 fn parameter(request: &Request, name: &str) -> Result<Option<Timestamp>, Problem> {
-    named(name, request.query.get(name), request.now)
+    parse_named(name, request.query.get(name), request.now)
 }
 
-fn named(name: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+fn parse_named(
+    name: &str,
+    text: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Problem> {
     text.map(|text| parse_time(text, now))
         .transpose()
         .map_err(|bad| Problem::field(name, bad.to_string()))
 }
 
 /// Reads a time as docs/api.md allows it.
-pub fn parse_time(text: &str, now: Timestamp) -> Result<Timestamp, BadTime> {
+pub fn parse_time(text: &str, now: Timestamp) -> Result<Timestamp, InvalidTime> {
     if text == "now()" {
         return Ok(now);
     }
     if let Some(duration) = text.strip_prefix('-') {
-        return Ok(now.plus_seconds(-seconds(duration).ok_or(BadTime)?));
+        return Ok(now.plus_seconds(-parse_duration_seconds(duration).ok_or(InvalidTime)?));
     }
-    Timestamp::parse(&with_plus(text)).map_err(|_| BadTime)
+    Timestamp::parse(&restore_plus(text)).map_err(|_| InvalidTime)
 }
 
 /// `90s`, `15m`, `1h`, `7d`.
-fn seconds(duration: &str) -> Option<i64> {
+fn parse_duration_seconds(duration: &str) -> Option<i64> {
     let unit = match duration.chars().next_back()? {
         's' => 1,
         'm' => 60,
@@ -111,7 +115,7 @@ fn seconds(duration: &str) -> Option<i64> {
 }
 
 /// A `+` in a query means a blank, and few clients escape the one of `+01:00`.
-fn with_plus(text: &str) -> String {
+fn restore_plus(text: &str) -> String {
     match text.rsplit_once(' ') {
         Some((time, offset)) if time.contains(['T', 't']) => format!("{time}+{offset}"),
         _ => text.to_owned(),
@@ -165,7 +169,7 @@ mod tests {
             "2026-01-01",
             "2026-01-01T00:00:00",
         ] {
-            assert_eq!(parse_time(text, now), Err(BadTime), "{text}");
+            assert_eq!(parse_time(text, now), Err(InvalidTime), "{text}");
         }
     }
 
@@ -173,7 +177,7 @@ mod tests {
     fn a_range_defaults_to_the_last_hour_and_never_ends_before_it_begins() {
         let last_hour = |query: &str| {
             let call = testing::get(&format!("/x?{query}")).at("2026-03-10T12:00:00Z");
-            TimeRange::last_hour_of(&call.request())
+            TimeRange::from_request_or_last_hour(&call.request())
         };
         let range = last_hour("").unwrap();
         assert_eq!(
@@ -192,7 +196,10 @@ mod tests {
             assert_eq!(problem.status, 400);
             assert_eq!(problem.field.as_deref(), Some(field), "{query}");
         }
-        assert_eq!(TimeRange::all_of(&testing::get("/x").request()), Ok(TimeRange::all()));
+        assert_eq!(
+            TimeRange::from_request_or_all(&testing::get("/x").request()),
+            Ok(TimeRange::all())
+        );
     }
 
     proptest! {

@@ -9,10 +9,10 @@ use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
 use percent_encoding::percent_decode_str;
 
-use super::access::Caller;
-use super::event::Event;
+use super::authorization::Caller;
+use super::event::GatewayEvent;
 use super::problem::Problem;
-use super::size::MAX_ESCAPED;
+use super::response_limit::MAX_ESCAPED_BYTES;
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -35,8 +35,8 @@ pub struct Request {
     pub caller: Option<Caller>,
     /// When it was received: the one clock that handlers have.
     pub now: Timestamp,
-    /// How large the answer may be, in bytes, escaped ([`super::size`]); what is more is for the next page.
-    pub max_answer_bytes: usize,
+    /// How large the answer may be, in bytes, escaped ([`super::response_limit`]); what is more is for the next page.
+    pub max_response_bytes: usize,
     body: Option<String>,
     body_is_base64: bool,
 }
@@ -66,7 +66,7 @@ impl Query {
     }
 
     /// A parameter that is one of a few words, read by `parse`.
-    pub fn word<T>(
+    pub fn one_of<T>(
         &self,
         name: &str,
         parse: impl Fn(&str) -> Option<T>,
@@ -115,7 +115,7 @@ impl Params {
 
 impl Request {
     /// The request of an event. `id` is its name where the gateway gave none.
-    pub fn new(event: Event, id: &str, now: Timestamp) -> Self {
+    pub fn new(event: GatewayEvent, id: &str, now: Timestamp) -> Self {
         let id = event.request_id(id).to_owned();
         let context = event.request_context;
         Self {
@@ -132,9 +132,9 @@ impl Request {
                     .map(|(name, value)| (name.to_ascii_lowercase(), value))
                     .collect(),
             ),
-            caller: context.authorizer.and_then(|a| a.jwt).map(Caller::of),
+            caller: context.authorizer.and_then(|a| a.jwt).map(Caller::from_jwt),
             now,
-            max_answer_bytes: MAX_ESCAPED as usize,
+            max_response_bytes: MAX_ESCAPED_BYTES as usize,
             body: event.body,
             body_is_base64: event.is_base64_encoded,
         }

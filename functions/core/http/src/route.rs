@@ -14,16 +14,16 @@ pub struct Route<E> {
     /// `matchit`'s syntax: `{name}` is one segment, `{*name}` the rest of the path.
     pub path: &'static str,
     /// Who may.
-    pub access: Access,
+    pub auth: RouteAuth,
     /// What handles it.
     pub endpoint: E,
 }
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub enum RouteAuth {
     /// Anybody.
-    Open,
+    Public,
     /// Who has the scope for the method.
     Scoped,
 }
@@ -31,37 +31,37 @@ pub enum Access {
 impl<E> Route<E> {
     /// A route for those who have the scope.
     pub const fn new(method: Method, path: &'static str, endpoint: E) -> Self {
-        Self { method, path, access: Access::Scoped, endpoint }
+        Self { method, path, auth: RouteAuth::Scoped, endpoint }
     }
 
     /// A route for everybody.
-    pub const fn open(method: Method, path: &'static str, endpoint: E) -> Self {
-        Self { method, path, access: Access::Open, endpoint }
+    pub const fn public(method: Method, path: &'static str, endpoint: E) -> Self {
+        Self { method, path, auth: RouteAuth::Public, endpoint }
     }
 }
 
 /// Finds routes.
 pub struct Router<E: 'static> {
     tree: matchit::Router<usize>,
-    entries: Vec<Entry<E>>,
+    entries: Vec<PathEntry<E>>,
 }
 
 /// What is at a path.
-struct Entry<E: 'static> {
+struct PathEntry<E: 'static> {
     path: &'static str,
     routes: Vec<&'static Route<E>>,
     /// Methods that another function answers.
-    elsewhere: Vec<Method>,
+    external_methods: Vec<Method>,
 }
 
 /// What a method and a path lead to.
-pub enum Found<E: 'static> {
+pub enum RouteMatch<E: 'static> {
     /// A route, and the variable parts of the path.
     Route(&'static Route<E>, Params),
     /// The path is known, but not with this method: these are allowed.
-    Methods(Vec<Method>),
+    OtherMethods(Vec<Method>),
     /// The path, too, is unknown.
-    Nothing,
+    NotFound,
 }
 
 impl<E> Router<E> {
@@ -76,17 +76,25 @@ impl<E> Router<E> {
 
     /// Also knows of a route that another function has, for 405 instead of 404: the function that gets
     /// what no route of the gateway matches knows every route.
-    pub fn knowing(mut self, method: Method, path: &'static str) -> Result<Self, RouteError> {
-        self.entry(path)?.elsewhere.push(method);
+    pub fn with_external_route(
+        mut self,
+        method: Method,
+        path: &'static str,
+    ) -> Result<Self, RouteError> {
+        self.entry(path)?.external_methods.push(method);
         Ok(self)
     }
 
-    fn entry(&mut self, path: &'static str) -> Result<&mut Entry<E>, RouteError> {
+    fn entry(&mut self, path: &'static str) -> Result<&mut PathEntry<E>, RouteError> {
         let index = match self.entries.iter().position(|entry| entry.path == path) {
             Some(index) => index,
             None => {
                 self.tree.insert(path, self.entries.len())?;
-                self.entries.push(Entry { path, routes: Vec::new(), elsewhere: Vec::new() });
+                self.entries.push(PathEntry {
+                    path,
+                    routes: Vec::new(),
+                    external_methods: Vec::new(),
+                });
                 self.entries.len() - 1
             }
         };
@@ -94,29 +102,29 @@ impl<E> Router<E> {
     }
 
     /// Finds what a method and a raw path lead to.
-    pub fn find(&self, method: &Method, path: &str) -> Found<E> {
+    pub fn find(&self, method: &Method, path: &str) -> RouteMatch<E> {
         let Ok(matched) = self.tree.at(path) else {
-            return Found::Nothing;
+            return RouteMatch::NotFound;
         };
         let Some(params) = Params::decode(matched.params.iter()) else {
-            return Found::Nothing;
+            return RouteMatch::NotFound;
         };
         let entry = &self.entries[*matched.value];
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
         match entry.routes.iter().find(|route| route.method == *wanted) {
-            Some(route) => Found::Route(route, params),
-            None => Found::Methods(entry.methods()),
+            Some(route) => RouteMatch::Route(route, params),
+            None => RouteMatch::OtherMethods(entry.methods()),
         }
     }
 }
 
-impl<E> Entry<E> {
+impl<E> PathEntry<E> {
     fn methods(&self) -> Vec<Method> {
         let mut methods: Vec<_> = self.routes.iter().map(|r| r.method.clone()).collect();
         if methods.contains(&Method::GET) {
             methods.push(Method::HEAD);
         }
-        methods.extend(self.elsewhere.iter().cloned());
+        methods.extend(self.external_methods.iter().cloned());
         methods.push(Method::OPTIONS);
         methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         methods.dedup();
@@ -139,14 +147,16 @@ mod tests {
 
     fn find(method: Method, path: &str) -> String {
         let router = Router::new(ROUTES)
-            .and_then(|router| router.knowing(Method::PUT, "/api/commands/{cmd_id}/ack"))
+            .and_then(|router| {
+                router.with_external_route(Method::PUT, "/api/commands/{cmd_id}/ack")
+            })
             .unwrap();
         match router.find(&method, path) {
-            Found::Route(route, params) => {
+            RouteMatch::Route(route, params) => {
                 format!("{} {}{}", route.endpoint, params.get("id"), params.get("filename"))
             }
-            Found::Methods(methods) => format!("{methods:?}"),
-            Found::Nothing => "nothing".to_owned(),
+            RouteMatch::OtherMethods(methods) => format!("{methods:?}"),
+            RouteMatch::NotFound => "nothing".to_owned(),
         }
     }
 

@@ -10,14 +10,14 @@ use ::http::{HeaderValue, Method, StatusCode, header};
 use futures::FutureExt;
 use meter_domain::time::Timestamp;
 
-use super::access;
-use super::answer::{Answer, Body};
+use super::authorization;
 use super::cors;
 use super::encoding;
-use super::event::{Event, Reply};
-use super::problem::{self, Failure, Problem};
+use super::event::{GatewayEvent, GatewayResponse};
+use super::problem::{self, ApiError, Problem};
 use super::request::Request;
-use super::route::{Access, Found, Router};
+use super::response::{Body, Response};
+use super::route::{RouteAuth, RouteMatch, Router};
 use crate::settings::Api;
 
 /// What a function does: it handles its endpoints.
@@ -30,7 +30,7 @@ pub trait Function: Send + Sync {
         &self,
         endpoint: Self::Endpoint,
         request: &Request,
-    ) -> impl Future<Output = Result<Answer, Failure>> + Send;
+    ) -> impl Future<Output = Result<Response, ApiError>> + Send;
 }
 
 /// A function, its routes, and who may call it.
@@ -47,34 +47,39 @@ impl<F: Function> Server<F> {
     }
 
     /// Answers an event; `invocation_id` (Lambda's) names the request if the gateway has not.
-    pub async fn reply(&self, event: Event, invocation_id: &str, now: Timestamp) -> Reply {
+    pub async fn handle_event(
+        &self,
+        event: GatewayEvent,
+        invocation_id: &str,
+        now: Timestamp,
+    ) -> GatewayResponse {
         let started = Instant::now();
         let stage = event.request_context.stage.clone();
         let mut request = Request::new(event, invocation_id, now);
-        request.max_answer_bytes = self.settings.max_answer_bytes as usize;
-        let found = self.find(stage.as_deref(), &mut request);
-        let outcome = self.outcome(found, &mut request).await;
-        let answer = self.dress(&request, settle(&request, outcome));
+        request.max_response_bytes = self.settings.max_response_bytes as usize;
+        let found = self.match_route(stage.as_deref(), &mut request);
+        let outcome = self.dispatch(found, &mut request).await;
+        let response = self.add_common_headers(&request, into_response(&request, outcome));
         tracing::info!(
             request_id = %request.id,
             method = %request.method,
             path = %request.path,
-            status = answer.status.as_u16(),
-            milliseconds = started.elapsed().as_secs_f64() * 1e3,
+            status = response.status.as_u16(),
+            duration_ms = started.elapsed().as_secs_f64() * 1e3,
             "answered"
         );
-        answer.into()
+        response.into()
     }
 
     /// Routes by the path as it is, else by what follows the stage: the default stage adds nothing to
     /// a path, a named one does, and a custom domain takes it away again.
-    fn find(&self, stage: Option<&str>, request: &mut Request) -> Found<F::Endpoint> {
+    fn match_route(&self, stage: Option<&str>, request: &mut Request) -> RouteMatch<F::Endpoint> {
         let found = self.router.find(&request.method, &request.raw_path);
         let below_stage = stage
             .and_then(|stage| request.raw_path.strip_prefix('/')?.strip_prefix(stage))
             .filter(|rest| rest.starts_with('/'));
         match (found, below_stage) {
-            (Found::Nothing, Some(below)) => {
+            (RouteMatch::NotFound, Some(below)) => {
                 request.path = below.to_owned();
                 self.router.find(&request.method, &request.path)
             }
@@ -82,34 +87,34 @@ impl<F: Function> Server<F> {
         }
     }
 
-    async fn outcome(
+    async fn dispatch(
         &self,
-        found: Found<F::Endpoint>,
+        found: RouteMatch<F::Endpoint>,
         request: &mut Request,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, ApiError> {
         let route = match found {
-            Found::Route(route, params) => {
+            RouteMatch::Route(route, params) => {
                 request.params = params;
                 route
             }
-            Found::Methods(methods) if request.method == Method::OPTIONS => {
+            RouteMatch::OtherMethods(methods) if request.method == Method::OPTIONS => {
                 return Ok(self.preflight(request, &methods));
             }
-            Found::Methods(methods) if methods.contains(&request.method) => {
+            RouteMatch::OtherMethods(methods) if methods.contains(&request.method) => {
                 // The gateway should have sent it to the function that answers it.
                 tracing::warn!(path = request.path, "another function's route");
-                return Err(nothing_here().into());
+                return Err(not_found().into());
             }
-            Found::Methods(methods) => {
+            RouteMatch::OtherMethods(methods) => {
                 let detail = format!("{} is not allowed here", request.method);
                 return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
-                    .with_header(header::ALLOW, cors::method_list(&methods))
+                    .with_header(header::ALLOW, cors::methods_header(&methods))
                     .into());
             }
-            Found::Nothing => return Err(nothing_here().into()),
+            RouteMatch::NotFound => return Err(not_found().into()),
         };
-        if route.access == Access::Scoped {
-            access::check(self.settings.auth, request.caller.as_ref(), &request.method)?;
+        if route.auth == RouteAuth::Scoped {
+            authorization::authorize(self.settings.auth, request.caller.as_ref(), &request.method)?;
         }
         // Boxed, because the futures of handlers, stores and SDK in one another are a type too deep for
         // the compiler.
@@ -117,39 +122,39 @@ impl<F: Function> Server<F> {
         match AssertUnwindSafe(handled).catch_unwind().await {
             Ok(outcome) => outcome,
             // What it said is in the log already, by the panic hook.
-            Err(_) => Err(Failure::Internal("a handler panicked".into())),
+            Err(_) => Err(ApiError::Internal("a handler panicked".into())),
         }
     }
 
-    fn preflight(&self, request: &Request, methods: &[Method]) -> Answer {
-        let mut answer = Answer::empty(StatusCode::NO_CONTENT)
-            .with_header(header::ALLOW, cors::method_list(methods));
+    fn preflight(&self, request: &Request, methods: &[Method]) -> Response {
+        let mut response = Response::empty(StatusCode::NO_CONTENT)
+            .with_header(header::ALLOW, cors::methods_header(methods));
         let origin = request.headers.get("origin");
-        cors::add_preflight(&mut answer.headers, &self.settings.cors, origin, methods);
-        answer
+        cors::add_preflight(&mut response.headers, &self.settings.cors, origin, methods);
+        response
     }
 
     /// Adds what every answer has, and takes off what this request does not want.
-    fn dress(&self, request: &Request, answer: Answer) -> Answer {
-        let mut answer = if matches!(request.method, Method::GET | Method::HEAD) {
-            answer.unless_known(request.headers.get("if-none-match"))
+    fn add_common_headers(&self, request: &Request, response: Response) -> Response {
+        let mut response = if matches!(request.method, Method::GET | Method::HEAD) {
+            response.or_not_modified(request.headers.get("if-none-match"))
         } else {
-            answer
+            response
         };
         if request.method == Method::HEAD {
-            answer.body = Body::Empty;
+            response.body = Body::Empty;
         }
         let accept_encoding = request.headers.get("accept-encoding");
-        if let Some(packed) = encoding::gzip(accept_encoding, answer.body.as_bytes()) {
-            answer.body = Body::Bytes(packed);
-            answer.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        if let Some(packed) = encoding::gzip(accept_encoding, response.body.as_bytes()) {
+            response.body = Body::Bytes(packed);
+            response.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let headers = &mut answer.headers;
+        let headers = &mut response.headers;
         // An answer may hold what a device sent: no browser shall guess that it is a page.
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(
             header::VARY,
-            HeaderValue::from_static(if cors::varies(&self.settings.cors) {
+            HeaderValue::from_static(if cors::varies_by_origin(&self.settings.cors) {
                 "accept, accept-encoding, origin"
             } else {
                 "accept, accept-encoding"
@@ -158,32 +163,32 @@ impl<F: Function> Server<F> {
         if let Ok(id) = HeaderValue::try_from(&request.id) {
             headers.insert("x-request-id", id);
         }
-        cors::add_to(headers, &self.settings.cors, request.headers.get("origin"));
-        answer
+        cors::add_headers(headers, &self.settings.cors, request.headers.get("origin"));
+        response
     }
 }
 
-fn nothing_here() -> Problem {
+fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
 /// The answer of an outcome. Failures are logged here and nowhere else: the client's at debug, since
 /// it was told, ours as errors with all of their causes.
-fn settle(request: &Request, outcome: Result<Answer, Failure>) -> Answer {
+fn into_response(request: &Request, outcome: Result<Response, ApiError>) -> Response {
     let failure = match outcome {
-        Ok(answer) => return answer,
+        Ok(response) => return response,
         Err(failure) => failure,
     };
-    let text = meter_store::with_causes(&failure);
+    let text = meter_store::error_chain(&failure);
     match failure {
-        Failure::Client(_) => tracing::debug!(request_id = %request.id, "refused: {text}"),
+        ApiError::Client(_) => tracing::debug!(request_id = %request.id, "refused: {text}"),
         _ => tracing::error!(request_id = %request.id, path = %request.path, "failed: {text}"),
     }
-    let problem = failure.problem();
+    let problem = failure.into_problem();
     let body = Body::Text(problem.body(&request.id));
-    let mut answer = Answer::new(problem.status, problem::MEDIA_TYPE, body);
-    answer.headers.extend(problem.headers);
-    answer
+    let mut response = Response::new(problem.status, problem::MEDIA_TYPE, body);
+    response.headers.extend(problem.headers);
+    response
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Settings of the HTTP layer. `meter-runtime` reads them from the environment.
 
-use crate::size::MAX_ESCAPED;
+use crate::response_limit::MAX_ESCAPED_BYTES;
 
 /// Who may use the REST API, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,14 +10,14 @@ pub struct Api {
     /// `CORS_ALLOW_ORIGIN`: origins whose pages may call the API: `*`, or origins separated by
     /// commas. Not set (default): none, and no CORS header is sent.
     pub cors: Origins,
-    /// `MAX_ANSWER_BYTES`: the most bytes of an answer, as they are counted in [`meter_http::size`]: 100,000 to
+    /// `MAX_RESPONSE_BYTES`: the most bytes of an answer, as they are counted in [`meter_http::size`]: 100,000 to
     /// 5,500,000, which is what a Lambda function can answer, and the default. Lists end a page there.
-    pub max_answer_bytes: u32,
+    pub max_response_bytes: u32,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Self { auth: Auth::Jwt, cors: Origins::None, max_answer_bytes: MAX_ESCAPED }
+        Self { auth: Auth::Jwt, cors: Origins::None, max_response_bytes: MAX_ESCAPED_BYTES }
     }
 }
 
@@ -38,5 +38,5 @@ pub enum Origins {
     /// Every page.
     Any,
     /// Pages of these.
-    These(Vec<String>),
+    List(Vec<String>),
 }

@@ -3,23 +3,26 @@
 use meter_aws::settings::Tables;
 use meter_aws::{Clients, Timestream, dynamodb};
 use meter_domain::metric::DevicePoint;
-use meter_service::in_messages::InMessages;
+use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_store::{
-    MetricStore, NotStored, PointPage, PointQuery, StoreError, WindowPage, WindowQuery, Written,
+    BatchWriteError, MetricStore, PointPage, PointQuery, StoreError, WindowPage, WindowQuery,
+    WriteSummary,
 };
 
 use crate::settings;
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub enum Metrics {
+pub enum ConfiguredMetricStore {
     /// `METRIC_STORE=dynamodb`.
-    InMessages(InMessages<dynamodb::Messages, dynamodb::Messages, dynamodb::States>),
+    MessageBacked(
+        MessageBackedMetricStore<dynamodb::Messages, dynamodb::Messages, dynamodb::States>,
+    ),
     /// `METRIC_STORE=timestream`.
     Timestream(Timestream),
 }
 
-impl Metrics {
+impl ConfiguredMetricStore {
     /// The one that the settings name. Fails when Timestream does not say where it is.
     pub async fn new(
         clients: &Clients,
@@ -34,36 +37,36 @@ impl Metrics {
         let messages = dynamodb::Messages::new(clients, tables);
         let states = dynamodb::States::new(clients, tables);
         let rollups = messages.clone();
-        Ok(Self::InMessages(InMessages { messages, rollups, states, max_gap_s }))
+        Ok(Self::MessageBacked(MessageBackedMetricStore { messages, rollups, states, max_gap_s }))
     }
 }
 
 // The SDK's futures are large: boxed, they are so only where Timestream is used.
-impl MetricStore for Metrics {
-    fn is_in_messages(&self) -> bool {
+impl MetricStore for ConfiguredMetricStore {
+    fn is_message_backed(&self) -> bool {
         match self {
-            Self::InMessages(store) => store.is_in_messages(),
-            Self::Timestream(store) => store.is_in_messages(),
+            Self::MessageBacked(store) => store.is_message_backed(),
+            Self::Timestream(store) => store.is_message_backed(),
         }
     }
 
-    async fn put_points(&self, points: &[DevicePoint]) -> Result<Written, NotStored> {
+    async fn put_points(&self, points: &[DevicePoint]) -> Result<WriteSummary, BatchWriteError> {
         match self {
-            Self::InMessages(store) => store.put_points(points).await,
+            Self::MessageBacked(store) => store.put_points(points).await,
             Self::Timestream(store) => Box::pin(store.put_points(points)).await,
         }
     }
 
     async fn points(&self, query: &PointQuery) -> Result<PointPage, StoreError> {
         match self {
-            Self::InMessages(store) => store.points(query).await,
+            Self::MessageBacked(store) => store.points(query).await,
             Self::Timestream(store) => Box::pin(store.points(query)).await,
         }
     }
 
     async fn windows(&self, query: &WindowQuery) -> Result<WindowPage, StoreError> {
         match self {
-            Self::InMessages(store) => store.windows(query).await,
+            Self::MessageBacked(store) => store.windows(query).await,
             Self::Timestream(store) => Box::pin(store.windows(query)).await,
         }
     }

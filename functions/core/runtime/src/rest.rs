@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use lambda_runtime::{LambdaEvent, service_fn};
 use meter_domain::time::Timestamp;
-use meter_http::event::Event;
+use meter_http::event::GatewayEvent;
 use meter_http::serve::{Function, Server};
 use tracing::Instrument;
 
-use crate::observe;
+use crate::observability;
 
 /// Anything that keeps a function from starting.
 pub type Error = lambda_runtime::Error;
@@ -19,7 +19,7 @@ pub type Error = lambda_runtime::Error;
 pub async fn start<F: Function>(
     server: impl Future<Output = Result<Server<F>, Error>>,
 ) -> ExitCode {
-    observe::init();
+    observability::init();
     let outcome = match server.await {
         Ok(server) => run(server).await,
         Err(error) => Err(error),
@@ -27,7 +27,7 @@ pub async fn start<F: Function>(
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("cannot start: {}", meter_store::with_causes(error.as_ref()));
+            tracing::error!("cannot start: {}", meter_store::error_chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -35,12 +35,12 @@ pub async fn start<F: Function>(
 
 async fn run<F: Function>(server: Server<F>) -> Result<(), Error> {
     let server = &server;
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<Event>| {
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<GatewayEvent>| {
         let span = tracing::info_span!(
-            target: meter_store::TRACE, "request", request_id = event.payload.request_id(&event.context.request_id),
+            target: meter_store::TRACE_TARGET, "request", request_id = event.payload.request_id(&event.context.request_id),
         );
-        observe::continue_trace(&span, &event.context);
-        let reply = server.reply(event.payload, &event.context.request_id, now());
+        observability::continue_trace(&span, &event.context);
+        let reply = server.handle_event(event.payload, &event.context.request_id, now());
         Ok::<_, Error>(reply.instrument(span).await)
     }))
     .await

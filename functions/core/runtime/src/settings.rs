@@ -9,9 +9,9 @@ use std::ops::RangeInclusive;
 
 use meter_aws::settings::{ArchiveBucket, IngestQueue, Tables};
 use meter_domain::archive::Layout;
-use meter_domain::state::{Notify, Rules};
+use meter_domain::state::{DevicePolicy, NotificationPolicy};
+use meter_http::response_limit::MAX_ESCAPED_BYTES;
 use meter_http::settings::{Api, Auth, Origins};
-use meter_http::size::MAX_ESCAPED;
 
 /// The environment as it is read, and what was wrong with it so far.
 pub struct Environment<'a> {
@@ -28,26 +28,28 @@ pub trait Settings: Sized {
 
 /// What is wrong with the environment, all of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct BadSettings(Vec<String>);
+pub struct InvalidSettings(Vec<String>);
 
-impl fmt::Display for BadSettings {
+impl fmt::Display for InvalidSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "settings: {}", self.0.join("; "))
     }
 }
 
 /// Reads settings from the process's environment.
-pub fn load<S: Settings>() -> Result<S, BadSettings> {
+pub fn load<S: Settings>() -> Result<S, InvalidSettings> {
     load_from(&|name| std::env::var(name).ok())
 }
 
 /// Reads settings from any lookup.
-pub fn load_from<S: Settings>(lookup: &dyn Fn(&str) -> Option<String>) -> Result<S, BadSettings> {
+pub fn load_from<S: Settings>(
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<S, InvalidSettings> {
     let mut environment = Environment { lookup, problems: Vec::new() };
     let settings = S::read(&mut environment);
     match environment.problems {
         problems if problems.is_empty() => Ok(settings),
-        problems => Err(BadSettings(problems)),
+        problems => Err(InvalidSettings(problems)),
     }
 }
 
@@ -66,7 +68,7 @@ impl Environment<'_> {
     }
 
     /// One of a few words.
-    fn word<T: Copy>(&mut self, name: &str, default: T, words: &[(&str, T)]) -> T {
+    fn one_of<T: Copy>(&mut self, name: &str, default: T, words: &[(&str, T)]) -> T {
         let Some(value) = self.get(name) else {
             return default;
         };
@@ -83,7 +85,7 @@ impl Environment<'_> {
     }
 
     fn flag(&mut self, name: &str) -> bool {
-        self.word(name, false, &[("true", true), ("false", false)])
+        self.one_of(name, false, &[("true", true), ("false", false)])
     }
 
     fn integer(&mut self, name: &str, default: u32, range: RangeInclusive<u32>) -> u32 {
@@ -149,7 +151,7 @@ pub struct Ingest {
 impl Settings for Ingest {
     fn read(environment: &mut Environment<'_>) -> Self {
         Self {
-            archive_layout: environment.word(
+            archive_layout: environment.one_of(
                 "ARCHIVE_LAYOUT",
                 Layout::Batch,
                 &[("batch", Layout::Batch), ("message", Layout::Message)],
@@ -168,11 +170,16 @@ impl Ingest {
     }
 
     /// What holds for devices where their messages are taken in.
-    pub fn rules(&self, presence: &Presence, metrics: &Metrics, alerting: &Alerting) -> Rules {
-        alerting.extend(Rules {
+    pub fn device_policy(
+        &self,
+        presence: &Presence,
+        metrics: &Metrics,
+        alerting: &Alerting,
+    ) -> DevicePolicy {
+        alerting.extend_policy(DevicePolicy {
             max_metrics: self.max_metrics_per_device as usize,
             rollup_gap_s: metrics.rollup_gap_s(),
-            ..presence.rules()
+            ..presence.device_policy()
         })
     }
 }
@@ -207,7 +214,7 @@ pub enum MetricStore {
 impl Settings for Metrics {
     fn read(environment: &mut Environment<'_>) -> Self {
         let words = [("dynamodb", false), ("timestream", true)];
-        let store = if environment.word("METRIC_STORE", false, &words) {
+        let store = if environment.one_of("METRIC_STORE", false, &words) {
             MetricStore::Timestream {
                 database: environment.required("TIMESTREAM_DATABASE"),
                 table: environment.required("TIMESTREAM_TABLE"),
@@ -262,12 +269,12 @@ impl Settings for Presence {
 
 impl Presence {
     /// What holds for devices, the number of metrics aside.
-    pub fn rules(&self) -> Rules {
-        Rules {
+    pub fn device_policy(&self) -> DevicePolicy {
+        DevicePolicy {
             offline_after_s: self.offline_after_s,
             hold_down_s: self.hold_down_s,
             gap_grace_s: self.gap_grace_s,
-            ..Rules::default()
+            ..DevicePolicy::default()
         }
     }
 }
@@ -275,19 +282,19 @@ impl Presence {
 /// How alert rules are evaluated, and who hears of alerts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alerting {
-    /// `RULES_MAX_AGE_S`: seconds for which a process uses the alert rules that it has read: 1 to 3,600, default 60.
+    /// `RULE_CACHE_TTL_S`: seconds for which a process uses the alert rules that it has read: 1 to 3,600, default 60.
     /// So long a change of a rule may take to be heard of.
     pub rules_max_age_s: u32,
-    /// `RULES_REORDER_S`: seconds of the device's clock by which a sample may come after a newer one and still be
+    /// `RULE_REORDER_WINDOW_S`: seconds of the device's clock by which a sample may come after a newer one and still be
     /// judged in its turn: 0 to 600, default 0. Samples are held back for so long, and alerts begin as much later; the
     /// samples of a batch are put in order in any case.
     pub rules_reorder_s: u32,
     /// `ALERT_HOLD_DOWN_S`: the alert of a rule that ended no longer ago than so many seconds is reopened in place of
     /// another, and nobody is told: 0 to 86,400, default 300. Its end is told when that time is over.
     pub hold_down_s: u32,
-    /// `ALERT_TOPIC_ARN`: the SNS topic that notices of alerts go to. Not set (default): there are none.
+    /// `ALERT_TOPIC_ARN`: the SNS topic that notifications of alerts go to. Not set (default): there are none.
     pub topic_arn: Option<String>,
-    /// `NOTIFY_DEVICE_ALERTS`: `true` (default) also sends notices of what the platform itself finds out of devices
+    /// `NOTIFY_DEVICE_ALERTS`: `true` (default) also sends notifications of what the platform itself finds out of devices
     /// (`device_offline`, `sequence_gap`); `false` only of alert rules.
     pub notify_device_alerts: bool,
 }
@@ -295,11 +302,11 @@ pub struct Alerting {
 impl Settings for Alerting {
     fn read(environment: &mut Environment<'_>) -> Self {
         Self {
-            rules_max_age_s: environment.integer("RULES_MAX_AGE_S", 60, 1..=3_600),
-            rules_reorder_s: environment.integer("RULES_REORDER_S", 0, 0..=600),
+            rules_max_age_s: environment.integer("RULE_CACHE_TTL_S", 60, 1..=3_600),
+            rules_reorder_s: environment.integer("RULE_REORDER_WINDOW_S", 0, 0..=600),
             hold_down_s: environment.integer("ALERT_HOLD_DOWN_S", 300, 0..=86_400),
             topic_arn: read_topic(environment, "ALERT_TOPIC_ARN"),
-            notify_device_alerts: environment.word(
+            notify_device_alerts: environment.one_of(
                 "NOTIFY_DEVICE_ALERTS",
                 true,
                 &[("true", true), ("false", false)],
@@ -310,16 +317,16 @@ impl Settings for Alerting {
 
 impl Alerting {
     /// What holds for devices besides.
-    pub fn extend(&self, rules: Rules) -> Rules {
-        Rules {
+    pub fn extend_policy(&self, policy: DevicePolicy) -> DevicePolicy {
+        DevicePolicy {
             rule_hold_down_s: self.hold_down_s,
             reorder_s: self.rules_reorder_s,
             notify: match (&self.topic_arn, self.notify_device_alerts) {
-                (None, _) => Notify::Nobody,
-                (Some(_), false) => Notify::OfRules,
-                (Some(_), true) => Notify::All,
+                (None, _) => NotificationPolicy::Disabled,
+                (Some(_), false) => NotificationPolicy::RulesOnly,
+                (Some(_), true) => NotificationPolicy::All,
             },
-            ..rules
+            ..policy
         }
     }
 }
@@ -349,16 +356,16 @@ impl Settings for Commands {
 impl Settings for Api {
     fn read(environment: &mut Environment<'_>) -> Self {
         Self {
-            auth: environment.word(
+            auth: environment.one_of(
                 "API_AUTH",
                 Auth::Jwt,
                 &[("jwt", Auth::Jwt), ("none", Auth::None)],
             ),
             cors: read_origins(environment, "CORS_ALLOW_ORIGIN"),
-            max_answer_bytes: environment.integer(
-                "MAX_ANSWER_BYTES",
-                MAX_ESCAPED,
-                100_000..=MAX_ESCAPED,
+            max_response_bytes: environment.integer(
+                "MAX_RESPONSE_BYTES",
+                MAX_ESCAPED_BYTES,
+                100_000..=MAX_ESCAPED_BYTES,
             ),
         }
     }
@@ -377,7 +384,7 @@ fn read_origins(environment: &mut Environment<'_>, name: &str) -> Origins {
             "{name} must be * or origins like https://example.com separated by commas, not {value:?}"
         ));
     }
-    Origins::These(origins)
+    Origins::List(origins)
 }
 
 /// Scheme, host and perhaps a port; no path, not even a slash, or it would never equal what browsers
@@ -393,7 +400,7 @@ fn is_origin(text: &str) -> bool {
     rest == Some(true)
 }
 
-macro_rules! several {
+macro_rules! impl_settings_for_tuple {
     ($($concern:ident),+) => {
         impl<$($concern: Settings),+> Settings for ($($concern,)+) {
             fn read(environment: &mut Environment<'_>) -> Self {
@@ -403,11 +410,11 @@ macro_rules! several {
     };
 }
 
-several!(A, B);
-several!(A, B, C);
-several!(A, B, C, D);
-several!(A, B, C, D, E);
-several!(A, B, C, D, E, F);
+impl_settings_for_tuple!(A, B);
+impl_settings_for_tuple!(A, B, C);
+impl_settings_for_tuple!(A, B, C, D);
+impl_settings_for_tuple!(A, B, C, D, E);
+impl_settings_for_tuple!(A, B, C, D, E, F);
 
 #[cfg(test)]
 mod tests {
@@ -415,7 +422,7 @@ mod tests {
 
     use super::*;
 
-    fn read<S: Settings>(variables: &[(&str, &str)]) -> Result<S, BadSettings> {
+    fn read<S: Settings>(variables: &[(&str, &str)]) -> Result<S, InvalidSettings> {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
         load_from(&|name| variables.get(name).map(|value| (*value).to_owned()))
     }
@@ -425,7 +432,7 @@ mod tests {
         let bad = read::<(Api, ArchiveBucket, Ingest, Presence)>(&[
             ("API_AUTH", "off"),
             ("CORS_ALLOW_ORIGIN", "https://a.example/"),
-            ("MAX_ANSWER_BYTES", "6000000"),
+            ("MAX_RESPONSE_BYTES", "6000000"),
             ("ARCHIVE_BUCKET", ""),
             ("ARCHIVE_LAYOUT", "flat"),
             ("REQUIRE_REGISTRATION", "yes"),
@@ -438,7 +445,7 @@ mod tests {
             bad,
             "settings: API_AUTH must be jwt or none, not \"off\"; \
              CORS_ALLOW_ORIGIN must be * or origins like https://example.com separated by commas, not \"https://a.example/\"; \
-             MAX_ANSWER_BYTES must be an integer from 100000 to 5500000, not \"6000000\"; \
+             MAX_RESPONSE_BYTES must be an integer from 100000 to 5500000, not \"6000000\"; \
              ARCHIVE_BUCKET is missing; \
              ARCHIVE_LAYOUT must be batch or message, not \"flat\"; \
              REQUIRE_REGISTRATION must be true or false, not \"yes\"; \
@@ -470,12 +477,15 @@ mod tests {
     fn people_are_told_of_alerts_where_there_is_a_topic() {
         let notify = |variables: &[(&str, &str)]| {
             let alerting: Alerting = read(variables).unwrap();
-            alerting.extend(Rules::default()).notify
+            alerting.extend_policy(DevicePolicy::default()).notify
         };
         let topic = ("ALERT_TOPIC_ARN", "arn:aws:sns:eu-central-1:1:alerts");
-        assert_eq!(notify(&[]), Notify::Nobody);
-        assert_eq!(notify(&[topic]), Notify::All);
-        assert_eq!(notify(&[topic, ("NOTIFY_DEVICE_ALERTS", "false")]), Notify::OfRules);
+        assert_eq!(notify(&[]), NotificationPolicy::Disabled);
+        assert_eq!(notify(&[topic]), NotificationPolicy::All);
+        assert_eq!(
+            notify(&[topic, ("NOTIFY_DEVICE_ALERTS", "false")]),
+            NotificationPolicy::RulesOnly
+        );
         let bad = read::<Alerting>(&[("ALERT_TOPIC_ARN", "alerts")]).unwrap_err().to_string();
         assert!(bad.contains("ALERT_TOPIC_ARN must be the ARN of an SNS topic"), "{bad}");
     }
@@ -500,10 +510,7 @@ mod tests {
             read(&[("CORS_ALLOW_ORIGIN", "https://a.example, http://127.0.0.1:3000")]).unwrap();
         assert_eq!(
             api.cors,
-            Origins::These(vec![
-                "https://a.example".to_owned(),
-                "http://127.0.0.1:3000".to_owned()
-            ])
+            Origins::List(vec!["https://a.example".to_owned(), "http://127.0.0.1:3000".to_owned()])
         );
         let api: Api = read(&[("CORS_ALLOW_ORIGIN", "*")]).unwrap();
         assert_eq!(api.cors, Origins::Any);

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use lambda_runtime::Context;
-use meter_store::TRACE;
+use meter_store::TRACE_TARGET;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_aws::trace::XrayPropagator;
@@ -21,20 +21,20 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
 /// Where the daemon listens; Lambda sets it.
-const DAEMON: &str = "AWS_XRAY_DAEMON_ADDRESS";
+const DAEMON_ADDRESS_ENV: &str = "AWS_XRAY_DAEMON_ADDRESS";
 
 /// Where the propagator looks for a trace.
-const HEADER: &str = "x-amzn-trace-id";
+const TRACE_HEADER: &str = "x-amzn-trace-id";
 
 /// What can be searched for in X-Ray, beside what it knows of every call.
-const ANNOTATIONS: [&str; 3] = ["attempts", "outcome", "request_id"];
+const INDEXED_ATTRIBUTES: [&str; 3] = ["attempts", "outcome", "request_id"];
 
 /// A layer that sends spans to the daemon of the environment; none where there is no daemon, as on a laptop.
-pub(crate) fn of_environment<S>() -> Option<impl Layer<S>>
+pub(crate) fn layer_from_environment<S>() -> Option<impl Layer<S>>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
 {
-    let address = std::env::var(DAEMON).ok()?.parse().ok()?;
+    let address = std::env::var(DAEMON_ADDRESS_ENV).ok()?.parse().ok()?;
     layer(address).ok()
 }
 
@@ -47,7 +47,8 @@ pub fn layer<S>(daemon: SocketAddr) -> io::Result<impl Layer<S>>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
 {
-    let translator = SegmentTranslator::new().with_indexed_attrs(ANNOTATIONS.map(str::to_owned));
+    let translator =
+        SegmentTranslator::new().with_indexed_attrs(INDEXED_ATTRIBUTES.map(str::to_owned));
     let exporter = XrayExporter::new(XrayDaemonClient::new(daemon)?).with_translator(translator);
     let tracer = SdkTracerProvider::builder()
         .with_simple_exporter(exporter)
@@ -63,7 +64,7 @@ where
         .with_target(false)
         .with_tracked_inactivity(false);
     // Log lines are in the log; the library's and the SDK's own spans say nothing more than ours.
-    let ours = filter_fn(|metadata| metadata.is_span() && metadata.target() == TRACE)
+    let ours = filter_fn(|metadata| metadata.is_span() && metadata.target() == TRACE_TARGET)
         .with_max_level_hint(LevelFilter::DEBUG);
     Ok(spans.with_filter(ours))
 }
@@ -72,7 +73,7 @@ where
 /// without a layer, nothing happens.
 pub(crate) fn continue_trace(span: &Span, context: &Context) {
     if let Some(trace) = &context.xray_trace_id {
-        let header = HashMap::from([(HEADER.to_owned(), trace.clone())]);
+        let header = HashMap::from([(TRACE_HEADER.to_owned(), trace.clone())]);
         // It fails where no layer sends spans anywhere.
         let _ = span.set_parent(XrayPropagator::new().extract(&header));
     }

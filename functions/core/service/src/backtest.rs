@@ -2,13 +2,15 @@
 
 use meter_domain::id::DeviceId;
 use meter_domain::metric::{Point, PointKey};
-use meter_domain::rule::{Condition, Line, Patience, Phase, Rule, Sample, Turn};
+use meter_domain::rule::{
+    AlertTransition, BufferedSample, Condition, ReorderBuffer, Rule, RuleState, RuleTiming,
+};
 use meter_domain::time::Timestamp;
 use meter_store::{MetricStore, PointQuery, StoreError};
 use serde::Serialize;
 
 /// Points that a rehearsal reads at most.
-pub const MAX_POINTS: usize = 40_000;
+pub const MAX_BACKTEST_POINTS: usize = 40_000;
 
 /// Points of one read.
 const PAGE: usize = 10_000;
@@ -21,7 +23,7 @@ const MAX_EVENTS: usize = 1_000;
 
 /// A turn that there would have been.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Event {
+pub struct BacktestEvent {
     /// `opened`, `reopened` or `resolved`.
     pub event: &'static str,
     /// When, by the device's clock.
@@ -38,27 +40,27 @@ pub struct Event {
 
 /// What a rule would have said of a device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Rehearsal {
+pub struct BacktestReport {
     /// How many points of the metric were judged.
     pub points: usize,
     /// Up to where the range was judged; none: to its end.
     pub stopped_at: Option<Timestamp>,
     /// Whether an alert would be open at the end.
     pub open: bool,
-    /// Every turn, in order.
-    pub events: Vec<Event>,
+    /// Every transition, in order.
+    pub events: Vec<BacktestEvent>,
 }
 
 /// Judges the points of a device in [start, stop), as if they had come in order and the rule had been there. For data
 /// that does not come the device's clock stands in for that of receipt.
-pub async fn rehearse<T: MetricStore>(
+pub async fn backtest<T: MetricStore>(
     store: &T,
     rule: &Rule,
     device_id: &DeviceId,
     (start, stop): (Timestamp, Timestamp),
     hold_down_s: u32,
-) -> Result<Rehearsal, StoreError> {
-    let mut stage = Stage::new(rule, device_id, hold_down_s);
+) -> Result<BacktestReport, StoreError> {
+    let mut run = BacktestRun::new(rule, device_id, hold_down_s);
     let mut after: Option<PointKey> = None;
     let mut stopped_at = None;
     for page in 1.. {
@@ -68,87 +70,94 @@ pub async fn rehearse<T: MetricStore>(
             stop,
             metric: Some(rule.metric.clone()),
             after: after.take(),
-            limit: PAGE.min(MAX_POINTS - stage.points),
+            limit: PAGE.min(MAX_BACKTEST_POINTS - run.points),
         };
         let answer = store.points(&query).await?;
         for point in &answer.points {
-            stage.judge(point);
+            run.evaluate_point(point);
         }
         let Some(next) = answer.next else { break };
-        if page == MAX_PAGES || stage.points >= MAX_POINTS || stage.events.len() >= MAX_EVENTS {
+        if page == MAX_PAGES || run.points >= MAX_BACKTEST_POINTS || run.events.len() >= MAX_EVENTS
+        {
             stopped_at = Some(next.time);
             break;
         }
         after = Some(next);
     }
     if stopped_at.is_none() {
-        stage.fall_silent_until(stop);
+        run.apply_no_data_until(stop);
     }
-    let open = stage.phase.open().is_some();
-    Ok(Rehearsal { points: stage.points, stopped_at, open, events: stage.events })
+    let open = run.rule_state.open_alert().is_some();
+    Ok(BacktestReport { points: run.points, stopped_at, open, events: run.events })
 }
 
-struct Stage<'a> {
+struct BacktestRun<'a> {
     rule: &'a Rule,
     device_id: &'a DeviceId,
-    patience: Patience,
-    line: Line,
-    phase: Phase,
+    timing: RuleTiming,
+    buffer: ReorderBuffer,
+    rule_state: RuleState,
     points: usize,
-    events: Vec<Event>,
+    events: Vec<BacktestEvent>,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> BacktestRun<'a> {
     fn new(rule: &'a Rule, device_id: &'a DeviceId, hold_down_s: u32) -> Self {
-        let patience = Patience { for_s: rule.for_s, hold_down_s };
-        let (line, phase) = (Line::default(), Phase::new(rule.version));
-        Self { rule, device_id, patience, line, phase, points: 0, events: Vec::new() }
+        let timing = RuleTiming { for_s: rule.for_s, hold_down_s };
+        let (buffer, rule_state) = (ReorderBuffer::default(), RuleState::new(rule.version));
+        Self { rule, device_id, timing, buffer, rule_state, points: 0, events: Vec::new() }
     }
 
-    fn judge(&mut self, point: &Point) {
+    fn evaluate_point(&mut self, point: &Point) {
         self.points += 1;
         let at = point.key.time;
         if self.rule.condition == Condition::NoData {
-            self.fall_silent_until(at);
-            if let Some(turn) = self.phase.resolve(at) {
-                self.tell(turn, at, None);
+            self.apply_no_data_until(at);
+            if let Some(transition) = self.rule_state.resolve(at) {
+                self.record_event(transition, at, None);
             }
         }
-        let sample =
-            Sample { at, ordinal: point.key.ordinal, value: point.value, claim: point.claim };
-        for reading in self.line.admit([sample], 0).0 {
-            if let Some((value, judgement)) = self.rule.condition.judge(&reading)
-                && let Some(turn) = self.phase.step(judgement, at, self.patience, || true)
+        let sample = BufferedSample {
+            at,
+            sample_index: point.key.sample_index,
+            value: point.value,
+            precedence: point.precedence,
+        };
+        for reading in self.buffer.admit([sample], 0).0 {
+            if let Some((value, result)) = self.rule.condition.evaluate(&reading)
+                && let Some(transition) = self.rule_state.step(result, at, self.timing, || true)
             {
-                self.tell(turn, at, Some(value));
+                self.record_event(transition, at, Some(value));
             }
         }
     }
 
     /// Nothing came until `at`.
-    fn fall_silent_until(&mut self, at: Timestamp) {
-        let Some(last) = self.line.frontier().filter(|_| self.rule.condition == Condition::NoData)
+    fn apply_no_data_until(&mut self, at: Timestamp) {
+        let Some(last) =
+            self.buffer.frontier().filter(|_| self.rule.condition == Condition::NoData)
         else {
             return;
         };
         let due = last.plus_seconds(i64::from(self.rule.for_s));
         if due <= at
-            && self.phase.open().is_none()
-            && let Some(turn) = self.phase.raise(last, due, self.patience.hold_down_s, || true)
+            && self.rule_state.open_alert().is_none()
+            && let Some(transition) =
+                self.rule_state.raise(last, due, self.timing.hold_down_s, || true)
         {
-            self.tell(turn, due, None);
+            self.record_event(transition, due, None);
         }
     }
 
-    fn tell(&mut self, turn: Turn, at: Timestamp, value: Option<f64>) {
-        let Some(alert) = &self.phase.alert else { return };
-        let since = alert.began;
-        let (event, says) = match turn {
-            Turn::Opened(_) => ("opened", true),
-            Turn::Reopened => ("reopened", true),
-            Turn::Resolved => ("resolved", false),
+    fn record_event(&mut self, transition: AlertTransition, at: Timestamp, value: Option<f64>) {
+        let Some(alert) = &self.rule_state.alert else { return };
+        let since = alert.started_at;
+        let (event, says) = match transition {
+            AlertTransition::Opened(_) => ("opened", true),
+            AlertTransition::Reopened => ("reopened", true),
+            AlertTransition::Resolved => ("resolved", false),
         };
-        let message = says.then(|| self.rule.says(self.device_id, since, value));
-        self.events.push(Event { event, at, since, value, message });
+        let message = says.then(|| self.rule.alert_message(self.device_id, since, value));
+        self.events.push(BacktestEvent { event, at, since, value, message });
     }
 }

@@ -1,13 +1,13 @@
 //! Use cases over the ports of [`meter_store`]. Nothing here names a database or an SDK.
 
 pub mod backtest;
-pub mod in_messages;
-pub mod lock;
+pub mod device_cleanup;
+pub mod message_backed_metrics;
+pub mod optimistic_update;
 pub mod outbox;
-pub mod points;
+pub mod point_reader;
 mod purge;
 pub mod replay;
-pub mod reporting;
+pub mod report_interval;
 pub mod rollup;
 pub mod rule_cache;
-pub mod sweep;

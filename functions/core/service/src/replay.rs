@@ -4,34 +4,36 @@
 //! It stores what ingest stored, under the same identities, so replaying twice, or what is there already, changes
 //! nothing. Presence, alerts, commands and sequences are left alone: what a message said of them has had its effect.
 
-mod walk;
+mod cursor;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use meter_domain::archive::{self, Archived};
-use meter_domain::id::{DeviceId, Mid};
-use meter_domain::message::{Measurement, Message};
-use meter_domain::parts;
-use meter_domain::parts::Part;
-use meter_domain::state::{DeviceState, Rules};
+use meter_domain::archive::{self, ArchivedMessage};
+use meter_domain::id::{DeviceId, MessageId};
+use meter_domain::message::Message;
+use meter_domain::metric::Sample;
+use meter_domain::segments;
+use meter_domain::segments::MessageSegment;
+use meter_domain::state::{DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
+use meter_store::error_chain;
 use meter_store::retry;
-use meter_store::with_causes;
 use meter_store::{
-    Archive, ArchiveKeys, MessageStore, MetricStore, StateStore, StateWrite, StoreError, WriteError,
+    Archive, ArchiveListing, MessageStore, MetricStore, StateStore, StateWrite, StoreError,
+    WriteError,
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::walk::{Scope, Walk};
-use crate::lock;
+pub use self::cursor::{ArchiveCursor, ReplayScope};
+use crate::optimistic_update;
 
 /// Objects that a step reads. They are in memory at once: an object is the messages of one batch of ingest.
-const OBJECTS_A_STEP: usize = if cfg!(test) { 4 } else { 64 };
+const OBJECTS_PER_STEP: usize = if cfg!(test) { 4 } else { 64 };
 
 /// Objects that are fetched at once.
-const FETCHED_AT_ONCE: usize = 16;
+const FETCH_CONCURRENCY: usize = 16;
 
 const DAY_S: i64 = 24 * 3600;
 
@@ -47,24 +49,24 @@ pub struct Replay<O, M, T, S> {
     /// What is known of the devices.
     pub states: S,
     /// What holds for them.
-    pub rules: Rules,
+    pub policy: DevicePolicy,
     /// Days until the store may forget a message; none: never.
     pub ttl_days: Option<u32>,
 }
 
 /// How far a replay is. What a step answers is what the next one begins with, in this process or another.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct ReplayProgress {
     /// Where.
     #[serde(flatten)]
-    pub walk: Walk,
+    pub cursor: ArchiveCursor,
     /// What was done.
-    pub counts: Counts,
+    pub counts: ReplayCounts,
 }
 
 /// What a replay came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct ReplayCounts {
     /// Objects that were read.
     pub objects: u64,
     /// Messages that were stored.
@@ -72,24 +74,24 @@ pub struct Counts {
     /// Their measurements, derived ones included.
     pub points: u64,
     /// Of these, how many the metric store takes no more.
-    pub too_late: u64,
+    pub outside_retention: u64,
     /// Messages that the store would have forgotten by now.
     pub expired: u64,
     /// Messages that a purge of their device was to remove.
     pub purged: u64,
     /// Lines and objects that could not be read. The log names the objects.
-    pub unreadable: u64,
+    pub invalid: u64,
 }
 
-impl fmt::Display for Counts {
+impl fmt::Display for ReplayCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { objects, messages, points, .. } = self;
         write!(f, "{objects} objects read, {messages} messages and {points} points stored")?;
         for (count, what) in [
-            (self.too_late, "of these points too old for the metric store"),
+            (self.outside_retention, "of these points too old for the metric store"),
             (self.expired, "messages past their time (MESSAGE_TTL_DAYS)"),
             (self.purged, "messages of purged devices left out"),
-            (self.unreadable, "lines or objects unreadable"),
+            (self.invalid, "lines or objects unreadable"),
         ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
@@ -100,15 +102,15 @@ impl fmt::Display for Counts {
 }
 
 /// The messages of one device, and its state before and after them.
-struct Work<'a> {
+struct DeviceReplay<'a> {
     before: DeviceState,
     after: DeviceState,
-    messages: Vec<&'a Archived>,
+    messages: Vec<&'a ArchivedMessage>,
 }
 
 impl<O, M, T, S> Replay<O, M, T, S>
 where
-    O: Archive + ArchiveKeys,
+    O: Archive + ArchiveListing,
     M: MessageStore,
     T: MetricStore,
     S: StateStore,
@@ -117,17 +119,17 @@ where
     /// any that was done before.
     pub async fn step(
         &self,
-        scope: &Scope,
-        progress: &Progress,
+        scope: &ReplayScope,
+        progress: &ReplayProgress,
         now: Timestamp,
-    ) -> Result<Progress, StoreError> {
-        let (mut keys, mut walk) = walk::next(&self.archive, scope, &progress.walk).await?;
-        if keys.len() > OBJECTS_A_STEP {
-            keys.truncate(OBJECTS_A_STEP);
+    ) -> Result<ReplayProgress, StoreError> {
+        let (mut keys, mut cursor) = cursor::next(&self.archive, scope, &progress.cursor).await?;
+        if keys.len() > OBJECTS_PER_STEP {
+            keys.truncate(OBJECTS_PER_STEP);
             let last = keys.last().cloned().unwrap_or_default();
-            walk = match progress.walk {
-                Walk::Batches(_) => Walk::Batches(last),
-                _ => Walk::Messages(last),
+            cursor = match progress.cursor {
+                ArchiveCursor::Batches(_) => ArchiveCursor::Batches(last),
+                _ => ArchiveCursor::Messages(last),
             };
         }
         let mut counts = progress.counts.clone();
@@ -136,28 +138,30 @@ where
             .into_values()
             .partition(|m| self.ttl(&m.message).is_some_and(|ttl| ttl <= now.as_seconds()));
         counts.expired += expired.len() as u64;
-        let mut devices: BTreeMap<&DeviceId, Vec<&Archived>> = BTreeMap::new();
+        let mut devices: BTreeMap<&DeviceId, Vec<&ArchivedMessage>> = BTreeMap::new();
         for archived in &messages {
             devices.entry(&archived.message.device_id).or_default().push(archived);
         }
         self.store(devices, now, &mut counts).await?;
-        Ok(Progress { walk, counts })
+        Ok(ReplayProgress { cursor, counts })
     }
 
     /// The messages of objects that are in the scope, each once.
     async fn read(
         &self,
         keys: &[String],
-        scope: &Scope,
-        counts: &mut Counts,
-    ) -> Result<BTreeMap<Mid, Archived>, StoreError> {
+        scope: &ReplayScope,
+        counts: &mut ReplayCounts,
+    ) -> Result<BTreeMap<MessageId, ArchivedMessage>, StoreError> {
         let device = scope.device.as_ref();
         let opened = keys.iter().map(async |key| {
-            let opened = self.archive.open(key).await?;
-            Ok::<_, StoreError>(opened.map(|opened| archive::contents(key, &opened.body, device)))
+            let opened = self.archive.get_versioned(key).await?;
+            Ok::<_, StoreError>(
+                opened.map(|opened| archive::read_object(key, &opened.body, device)),
+            )
         });
         let opened: Vec<_> = opened.collect();
-        let opened: Vec<_> = stream::iter(opened).buffered(FETCHED_AT_ONCE).try_collect().await?;
+        let opened: Vec<_> = stream::iter(opened).buffered(FETCH_CONCURRENCY).try_collect().await?;
         let mut messages = BTreeMap::new();
         for (key, contents) in keys.iter().zip(opened) {
             // It was listed, and has gone with a purge since.
@@ -166,18 +170,18 @@ where
             let contents = match contents {
                 Ok(contents) => contents,
                 Err(error) => {
-                    counts.unreadable += 1;
-                    tracing::error!(object = key, error = with_causes(&error), "damaged");
+                    counts.invalid += 1;
+                    tracing::error!(object_key = key, error = error_chain(&error), "damaged");
                     continue;
                 }
             };
-            if let Some((lines, reason)) = contents.unreadable {
-                counts.unreadable += lines as u64;
-                tracing::error!(object = key, lines, reason, "has lines that are no message");
+            if let Some((lines, reason)) = contents.invalid_lines {
+                counts.invalid += lines as u64;
+                tracing::error!(object_key = key, lines, reason, "has lines that are no message");
             }
             for archived in contents.messages {
-                if scope.holds(&archived.message) {
-                    messages.entry(archived.message.mid).or_insert(archived);
+                if scope.contains(&archived.message) {
+                    messages.entry(archived.message.message_id).or_insert(archived);
                 }
             }
         }
@@ -188,12 +192,12 @@ where
     /// state fail: what was just stored is then taken back, since the purge may have looked before it was there.
     async fn store<'a>(
         &self,
-        mut devices: BTreeMap<&'a DeviceId, Vec<&'a Archived>>,
+        mut devices: BTreeMap<&'a DeviceId, Vec<&'a ArchivedMessage>>,
         now: Timestamp,
-        counts: &mut Counts,
+        counts: &mut ReplayCounts,
     ) -> Result<(), StoreError> {
-        let mut stored: HashSet<Mid> = HashSet::new();
-        for attempt in 0..retry::ATTEMPTS {
+        let mut stored: HashSet<MessageId> = HashSet::new();
+        for attempt in 0..retry::MAX_ATTEMPTS {
             let ids: Vec<DeviceId> = devices.keys().map(|id| (*id).clone()).collect();
             let mut states = self.states.get_many(&ids).await?;
             let mut work = Vec::with_capacity(devices.len());
@@ -203,10 +207,10 @@ where
                     before.purged_at.is_some_and(|at| m.message.received.received_at <= at)
                 });
                 counts.purged += purged.len() as u64;
-                let again = purged.into_iter().filter(|m| stored.contains(&m.message.mid));
-                self.take_back(id, again).await?;
+                let again = purged.into_iter().filter(|m| stored.contains(&m.message.message_id));
+                self.remove_stored(id, again).await?;
                 if !messages.is_empty() {
-                    work.push(self.decide(before, messages, now));
+                    work.push(self.apply_messages(before, messages, now));
                 }
             }
             if work.is_empty() {
@@ -215,65 +219,66 @@ where
             let written = self.write(&work).await?;
             if attempt == 0 {
                 // Later ones write some of the same again.
-                counts.too_late += written.too_late;
+                counts.outside_retention += written.outside_retention;
             }
-            stored.extend(work.iter().flat_map(|w| &w.messages).map(|m| m.message.mid));
+            stored.extend(work.iter().flat_map(|w| &w.messages).map(|m| m.message.message_id));
             devices = self.save(work, &written, counts).await?;
             if devices.is_empty() {
                 return Ok(());
             }
-            retry::pause(attempt).await;
+            retry::wait(attempt).await;
         }
-        Err(lock::contended())
+        Err(optimistic_update::version_conflict_error())
     }
 
-    fn decide<'a>(
+    fn apply_messages<'a>(
         &self,
         before: DeviceState,
-        mut messages: Vec<&'a Archived>,
+        mut messages: Vec<&'a ArchivedMessage>,
         now: Timestamp,
-    ) -> Work<'a> {
-        messages.sort_by_key(|m| (m.message.received.received_at, m.message.ts, m.message.mid));
+    ) -> DeviceReplay<'a> {
+        messages
+            .sort_by_key(|m| (m.message.received.received_at, m.message.ts, m.message.message_id));
         let mut after = before.clone();
-        after.replay(messages.iter().map(|m| &m.message), now, &self.rules);
-        Work { before, after, messages }
+        after.replay(messages.iter().map(|m| &m.message), now, &self.policy);
+        DeviceReplay { before, after, messages }
     }
 
     /// Writes the parts and the points; how many points of each device there are, and how many the store does not
     /// take.
-    async fn write(&self, work: &[Work<'_>]) -> Result<Written, StoreError> {
-        let mut all: Vec<Part> = Vec::new();
+    async fn write(&self, work: &[DeviceReplay<'_>]) -> Result<DeviceWrites, StoreError> {
+        let mut all: Vec<MessageSegment> = Vec::new();
         let mut points = Vec::new();
-        let mut written = Written::default();
-        for Work { after, messages, .. } in work {
-            let keep = |m: &Measurement| after.has_metric(&m.metric);
-            for Archived { message, location } in messages {
+        let mut written = DeviceWrites::default();
+        for DeviceReplay { after, messages, .. } in work {
+            let keep = |m: &Sample| after.has_metric(&m.metric);
+            for ArchivedMessage { message, location } in messages {
                 let (location, ttl) = (location.clone(), self.ttl(message));
-                let kept = parts::points(message, keep);
+                let kept = segments::points(message, keep);
                 *written.points.entry(message.device_id.clone()).or_default() += kept.len() as u64;
-                if self.metrics.is_in_messages() {
-                    all.extend(parts::cut(message, location, ttl, keep));
+                if self.metrics.is_message_backed() {
+                    all.extend(segments::split(message, location, ttl, keep));
                 } else {
-                    all.push(parts::head(message, location, ttl));
+                    all.push(segments::without_samples(message, location, ttl));
                     points.extend(kept);
                 }
             }
         }
-        let (parts, points) =
+        let (segments, points) =
             futures::join!(self.messages.put(&all), self.metrics.put_points(&points));
-        parts.map_err(|error| error.source)?;
-        written.too_late = points.map_err(|error| error.source)?.too_late as u64;
+        segments.map_err(|error| error.source)?;
+        written.outside_retention = points.map_err(|error| error.source)?.outside_retention as u64;
         Ok(written)
     }
 
     /// Writes the states; answers the devices whose lock was lost.
     async fn save<'a>(
         &self,
-        work: Vec<Work<'a>>,
-        written: &Written,
-        counts: &mut Counts,
-    ) -> Result<BTreeMap<&'a DeviceId, Vec<&'a Archived>>, StoreError> {
-        let write = |work: &Work<'_>| StateWrite {
+        work: Vec<DeviceReplay<'a>>,
+        written: &DeviceWrites,
+        counts: &mut ReplayCounts,
+    ) -> Result<BTreeMap<&'a DeviceId, Vec<&'a ArchivedMessage>>, StoreError> {
+        let write = |work: &DeviceReplay<'_>| StateWrite {
             state: work.after.clone(),
             connection_before: work.before.presence.connection,
         };
@@ -298,12 +303,12 @@ where
     }
 
     /// Removes what was stored of messages. (Timestream keeps their points: it deletes nothing.)
-    async fn take_back<'a>(
+    async fn remove_stored<'a>(
         &self,
         id: &DeviceId,
-        messages: impl Iterator<Item = &'a Archived>,
+        messages: impl Iterator<Item = &'a ArchivedMessage>,
     ) -> Result<(), StoreError> {
-        let positions: Vec<_> = messages.flat_map(|m| parts::positions(&m.message)).collect();
+        let positions: Vec<_> = messages.flat_map(|m| segments::positions(&m.message)).collect();
         if positions.is_empty() {
             return Ok(());
         }
@@ -317,9 +322,9 @@ where
 }
 
 #[derive(Default)]
-struct Written {
+struct DeviceWrites {
     points: BTreeMap<DeviceId, u64>,
-    too_late: u64,
+    outside_retention: u64,
 }
 
 #[cfg(test)]

@@ -11,32 +11,32 @@ use futures::{StreamExt, TryStreamExt, stream};
 use meter_domain::aggregate::Summary;
 use meter_domain::id::DeviceId;
 use meter_domain::metric::{MetricName, Point};
-use meter_domain::state::{DeviceState, Hour, Rules, hour_of, start_of_hour};
+use meter_domain::state::{DevicePolicy, DeviceState, Hour, hour_of, start_of_hour};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    Cell, HourRollup, MessageStore, PointQuery, RollupStore, StateStore, StoreError,
+    HourRollup, MessageStore, PointQuery, RollupBucket, RollupStore, StateStore, StoreError,
 };
 
-use crate::lock;
-use crate::points::{self, Effort};
+use crate::optimistic_update;
+use crate::point_reader::{self, ReadStats};
 
 /// Hours of a device that one run rolls up, at most; the next run goes on.
-const HOURS_A_RUN: usize = 24;
+const MAX_HOURS_PER_RUN: usize = 24;
 
 /// Beyond so many hours in a row it is asked which days have points at all.
-const FEW_HOURS: Hour = 48;
+const DAY_LOOKUP_THRESHOLD_H: Hour = 48;
 
 /// Points a read.
-const POINTS_A_READ: usize = 10_000;
+const POINTS_PER_READ: usize = 10_000;
 
 /// Rollups that are written at once, of one hour.
-const WRITTEN_AT_ONCE: usize = 8;
+const WRITE_CONCURRENCY: usize = 8;
 
 const DAY_S: i64 = 24 * 3_600;
 
 /// What a run came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RolledUp {
+pub struct RollupReport {
     /// Hours that have points and were rolled up.
     pub hours: usize,
     /// Whether more are due.
@@ -52,27 +52,28 @@ pub async fn roll_up<S, M, R>(
     id: &DeviceId,
     ttl_days: Option<u32>,
     now: Timestamp,
-    rules: &Rules,
-) -> Result<RolledUp, StoreError>
+    policy: &DevicePolicy,
+) -> Result<RollupReport, StoreError>
 where
     S: StateStore,
     M: MessageStore,
     R: RollupStore,
 {
-    let Some(gap_s) = rules.rollup_gap_s else { return Ok(RolledUp::default()) };
-    let state = lock::read_state(states, id).await?;
-    let mut rolled = RolledUp::default();
-    let due: Vec<Range<Hour>> = state.unrolled.due(now).map(|span| span.hours.clone()).collect();
+    let Some(gap_s) = policy.rollup_gap_s else { return Ok(RollupReport::default()) };
+    let state = optimistic_update::read_state(states, id).await?;
+    let mut rolled = RollupReport::default();
+    let due: Vec<Range<Hour>> =
+        state.pending_rollups.due(now).map(|span| span.hours.clone()).collect();
     for span in due {
         let mut done = span.start;
         for hour in hours_with_points(messages, id, &span).await? {
-            if rolled.hours == HOURS_A_RUN {
+            if rolled.hours == MAX_HOURS_PER_RUN {
                 rolled.more = true;
                 break;
             }
             let read = read_hour(messages, id, hour, gap_s).await?;
             let writes = read.metrics.into_iter().filter_map(|(metric, minutes)| {
-                let hour = Cell { start: start_of_hour(hour), ..joined(&minutes, gap_s)? };
+                let hour = RollupBucket { start: start_of_hour(hour), ..merge(&minutes, gap_s)? };
                 let ttl = ttl_days.map(|days| hour.start.as_seconds() + i64::from(days) * DAY_S);
                 Some(HourRollup {
                     device_id: id.clone(),
@@ -80,7 +81,7 @@ where
                     hour,
                     minutes,
                     generation: state.version,
-                    points_until: read.effort.until,
+                    points_expire_at: read.read_stats.earliest_ttl,
                     ttl,
                 })
             });
@@ -88,17 +89,17 @@ where
             rolled.hours += usize::from(!writes.is_empty());
             let writes = writes.iter().map(|rollup| rollups.put_rollup(rollup, now));
             let writes: Vec<_> = writes.collect();
-            stream::iter(writes).buffer_unordered(WRITTEN_AT_ONCE).try_collect::<()>().await?;
+            stream::iter(writes).buffer_unordered(WRITE_CONCURRENCY).try_collect::<()>().await?;
             done = hour + 1;
         }
         if !rolled.more {
             done = span.end;
         }
         let hours = span.start..done;
-        let note = |held: &mut DeviceState| held.rolled(&hours, state.version, now, rules);
-        let held = lock::change_state(states, id, note).await?;
+        let note = |held: &mut DeviceState| held.mark_rolled_up(&hours, state.version, now, policy);
+        let held = optimistic_update::update_state(states, id, note).await?;
         if held.purged_at != state.purged_at {
-            undo(states, rollups, id, now, rules).await?;
+            discard_rollups(states, rollups, id, now, policy).await?;
             return Ok(rolled);
         }
         if rolled.more {
@@ -111,17 +112,17 @@ where
 /// A purge was asked for after the points were read: it may have looked for rollups before these were there. All of
 /// them go. Every hour is noted, before so that whoever asks meanwhile reads points, and after so that what was rolled
 /// up meanwhile and removed here is made again.
-async fn undo<S: StateStore, R: RollupStore>(
+async fn discard_rollups<S: StateStore, R: RollupStore>(
     states: &S,
     rollups: &R,
     id: &DeviceId,
     now: Timestamp,
-    rules: &Rules,
+    policy: &DevicePolicy,
 ) -> Result<(), StoreError> {
-    let note = |held: &mut DeviceState| held.roll_all_up(now, rules);
-    lock::change_state(states, id, note).await?;
-    while rollups.sweep_rollups(id).await? {}
-    lock::change_state(states, id, note).await.map(drop)
+    let note = |held: &mut DeviceState| held.invalidate_rollups(now, policy);
+    optimistic_update::update_state(states, id, note).await?;
+    while rollups.delete_rollups_for_device(id).await? {}
+    optimistic_update::update_state(states, id, note).await.map(drop)
 }
 
 /// The hours of a span that may have points, in order.
@@ -130,18 +131,18 @@ async fn hours_with_points<M: MessageStore>(
     id: &DeviceId,
     span: &Range<Hour>,
 ) -> Result<Vec<Hour>, StoreError> {
-    if span.end - span.start <= FEW_HOURS {
+    if span.end - span.start <= DAY_LOOKUP_THRESHOLD_H {
         return Ok(span.clone().collect());
     }
-    let days = messages.days(id).await?.into_iter().map(Timestamp::start_of).map(hour_of);
+    let days = messages.days(id).await?.into_iter().map(Timestamp::start_of_day).map(hour_of);
     let hours = days.flat_map(|first| first..first + 24);
     Ok(hours.filter(|hour| span.contains(hour)).collect())
 }
 
 /// An hour's points, by metric and minute.
-struct Read {
-    metrics: BTreeMap<MetricName, Vec<Cell>>,
-    effort: Effort,
+struct HourPoints {
+    metrics: BTreeMap<MetricName, Vec<RollupBucket>>,
+    read_stats: ReadStats,
 }
 
 async fn read_hour<M: MessageStore>(
@@ -149,21 +150,22 @@ async fn read_hour<M: MessageStore>(
     id: &DeviceId,
     hour: Hour,
     gap_s: u32,
-) -> Result<Read, StoreError> {
+) -> Result<HourPoints, StoreError> {
     let mut query = PointQuery {
         device_id: id.clone(),
         start: start_of_hour(hour),
         stop: start_of_hour(hour + 1),
         metric: None,
         after: None,
-        limit: POINTS_A_READ,
+        limit: POINTS_PER_READ,
     };
-    let mut read = Read { metrics: BTreeMap::new(), effort: Effort::default() };
+    let mut read = HourPoints { metrics: BTreeMap::new(), read_stats: ReadStats::default() };
     loop {
-        let page = points::read_with(messages, &query, true, &mut read.effort).await?;
+        let page =
+            point_reader::read_with_stats(messages, &query, true, &mut read.read_stats).await?;
         for point in page.points {
             let minutes = read.metrics.entry(point.key.metric.clone()).or_default();
-            add(minutes, point, gap_s);
+            add_point(minutes, point, gap_s);
         }
         match page.next {
             Some(next) => query.after = Some(next),
@@ -173,25 +175,25 @@ async fn read_hour<M: MessageStore>(
 }
 
 /// Adds a point to the minutes of its metric. Points come in the order of time.
-fn add(minutes: &mut Vec<Cell>, point: Point, gap_s: u32) {
+fn add_point(minutes: &mut Vec<RollupBucket>, point: Point, gap_s: u32) {
     let start = point.key.time.floor(60);
     let summary = Summary::of(point.key.time, point.value);
-    match minutes.last_mut().filter(|cell| cell.start == start) {
-        Some(cell) => {
-            cell.summary.join(&summary, gap_s);
-            cell.unit = point.unit;
+    match minutes.last_mut().filter(|bucket| bucket.start == start) {
+        Some(bucket) => {
+            bucket.summary.join(&summary, gap_s);
+            bucket.unit = point.unit;
         }
-        None => minutes.push(Cell { start, summary, unit: point.unit }),
+        None => minutes.push(RollupBucket { start, summary, unit: point.unit }),
     }
 }
 
-/// What cells that follow each other come to.
-fn joined(cells: &[Cell], gap_s: u32) -> Option<Cell> {
-    let (first, rest) = cells.split_first()?;
+/// What buckets that follow each other come to.
+fn merge(buckets: &[RollupBucket], gap_s: u32) -> Option<RollupBucket> {
+    let (first, rest) = buckets.split_first()?;
     let mut all = first.clone();
-    for cell in rest {
-        all.summary.join(&cell.summary, gap_s);
-        all.unit.clone_from(&cell.unit);
+    for bucket in rest {
+        all.summary.join(&bucket.summary, gap_s);
+        all.unit.clone_from(&bucket.unit);
     }
     Some(all)
 }

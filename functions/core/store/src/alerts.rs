@@ -2,12 +2,12 @@
 
 use std::future::Future;
 
-use meter_domain::alert::{Alert, AlertState, Revision, Severity};
+use meter_domain::alert::{Alert, AlertRevision, AlertState, Severity};
 use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::{IdempotencyKey, Made, Page, PageRequest, StoreError};
+use super::{CreateOutcome, IdempotencyKey, Page, PageRequest, StoreError};
 
 /// Which alerts.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +24,7 @@ pub struct AlertFilter {
 
 impl AlertFilter {
     /// Whether an alert passes, whosever it is.
-    pub fn passes(&self, alert: &Alert) -> bool {
+    pub fn matches(&self, alert: &Alert) -> bool {
         self.acknowledged.is_none_or(|wanted| alert.acknowledged == wanted)
             && self.severity.is_none_or(|wanted| alert.severity == wanted)
             && self.state.is_none_or(|wanted| alert.state() == wanted)
@@ -38,7 +38,7 @@ pub trait AlertStore: Send + Sync {
         &self,
         alert: &Alert,
         key: Option<&IdempotencyKey>,
-    ) -> impl Future<Output = Result<Made<Alert>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<CreateOutcome<Alert>, StoreError>> + Send;
 
     /// Newest first.
     fn list(
@@ -62,17 +62,17 @@ pub trait AlertStore: Send + Sync {
         &self,
         device_id: &DeviceId,
         alert_id: Uuid,
-        revision: &Revision,
+        revision: &AlertRevision,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Removes some of a device's alerts, counts included, while the tombstone of the delete that was asked for at
     /// `deleted_at` is there; whether there may be more.
-    fn sweep(
+    fn delete_for_device(
         &self,
         device_id: &DeviceId,
         deleted_at: Timestamp,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// How many of the fleet's alerts nobody has seen.
-    fn unacknowledged(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn count_unacknowledged(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }

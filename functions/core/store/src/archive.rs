@@ -9,7 +9,7 @@ use super::{StoreError, WriteError};
 
 /// An object as it was read, to replace exactly that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
+pub struct VersionedObject {
     /// All of it.
     pub body: Bytes,
     /// Differs from that of any other content. Opaque to everybody but the store.
@@ -33,7 +33,10 @@ pub trait Archive: Send + Sync {
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
     /// Reads a whole object; none when there is no such object.
-    fn open(&self, key: &str) -> impl Future<Output = Result<Option<Opened>, StoreError>> + Send;
+    fn get_versioned(
+        &self,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<VersionedObject>, StoreError>> + Send;
 
     /// Writes an object in place of what was read, if that is still there: two who take something out of
     /// one object must not bring back what the other one took.
@@ -42,7 +45,7 @@ pub trait Archive: Send + Sync {
         key: &str,
         content_type: &'static str,
         body: Bytes,
-        read: &Opened,
+        read: &VersionedObject,
     ) -> impl Future<Output = Result<(), WriteError>> + Send;
 
     /// Removes an object, if there is one.
@@ -50,10 +53,10 @@ pub trait Archive: Send + Sync {
 }
 
 /// Tells which objects there are.
-pub trait ArchiveKeys: Send + Sync {
+pub trait ArchiveListing: Send + Sync {
     /// The first of the keys that begin with `prefix` and come after `after`, in the order of their bytes, and
     /// whether there may be more after the last of them.
-    fn keys(
+    fn list_keys(
         &self,
         prefix: &str,
         after: &str,

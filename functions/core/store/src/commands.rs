@@ -9,44 +9,44 @@ use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::{IdempotencyKey, Made, Page, PageRequest, StoreError};
+use super::{CreateOutcome, IdempotencyKey, Page, PageRequest, StoreError};
 
 /// What became of an answer to a command.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Finished {
+pub enum AcknowledgeOutcome {
     /// It was taken; the command as it is now.
-    Now(Command),
+    Recorded(Command),
     /// There was one before, which stands.
-    Before(Command),
+    AlreadyRecorded(Command),
     /// There is no such command.
-    Unknown,
+    CommandNotFound,
 }
 
-impl Finished {
+impl AcknowledgeOutcome {
     /// Whether the answer brought another configuration into force.
-    pub fn brings_configuration(&self) -> bool {
+    pub fn changes_configuration(&self) -> bool {
         match self {
-            Self::Now(command) | Self::Before(command) => {
+            Self::Recorded(command) | Self::AlreadyRecorded(command) => {
                 (command.cmd, command.status)
                     == (CommandKind::UpdateConfig, CommandStatus::Accepted)
             }
-            Self::Unknown => false,
+            Self::CommandNotFound => false,
         }
     }
 }
 
 /// Seconds after which a command that the broker did not take is published again.
-pub const PUBLISH_PATIENCE_S: i64 = 60;
+pub const PUBLISH_RETRY_DELAY_S: i64 = 60;
 
 /// Commands.
 pub trait CommandStore: Send + Sync {
     /// Stores a command if its device is registered. Until the broker has it, it is due at
-    /// [`PUBLISH_PATIENCE_S`] after its making, then when it expires.
+    /// [`PUBLISH_RETRY_DELAY_S`] after its making, then when it expires.
     fn create(
         &self,
         command: &Command,
         key: Option<&IdempotencyKey>,
-    ) -> impl Future<Output = Result<Made<Command>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<CreateOutcome<Command>, StoreError>> + Send;
 
     /// One command, read consistently.
     fn get(
@@ -56,7 +56,7 @@ pub trait CommandStore: Send + Sync {
     ) -> impl Future<Output = Result<Option<Command>, StoreError>> + Send;
 
     /// Pending commands that are due at `now`, at most `limit`; a stale read is allowed.
-    fn due(
+    fn list_due(
         &self,
         now: Timestamp,
         limit: usize,
@@ -87,7 +87,7 @@ pub trait CommandStore: Send + Sync {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Notes that the broker has it; a command that is pending is due when it expires.
-    fn published(
+    fn mark_published(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
@@ -95,7 +95,7 @@ pub trait CommandStore: Send + Sync {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Whose command this is.
-    fn device_of(
+    fn find_device(
         &self,
         cmd_id: Uuid,
     ) -> impl Future<Output = Result<Option<DeviceId>, StoreError>> + Send;
@@ -110,14 +110,14 @@ pub trait CommandStore: Send + Sync {
 
     /// Takes the first answer (a late one after `timeout`, too). When `update_config` is accepted, its
     /// parameters become configuration in force in the same transaction.
-    fn finish(
+    fn record_acknowledgement(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
         result: AckResult,
         detail: Option<&str>,
         at: Timestamp,
-    ) -> impl Future<Output = Result<Finished, StoreError>> + Send;
+    ) -> impl Future<Output = Result<AcknowledgeOutcome, StoreError>> + Send;
 
     /// Moves a `start_ota` on, if [`Ota::is_advanced_by`] says so; else nothing changes. The firmware that it is to
     /// bring, if there is such a command.
@@ -130,7 +130,7 @@ pub trait CommandStore: Send + Sync {
 
     /// Removes some of a device's commands, while the tombstone of the delete that was asked for at `deleted_at` is
     /// there; whether there may be more.
-    fn sweep(
+    fn delete_for_device(
         &self,
         device_id: &DeviceId,
         deleted_at: Timestamp,
@@ -142,15 +142,15 @@ pub trait CommandStore: Send + Sync {
 pub enum PublishError {
     /// It was not sent, or the broker would not have it: it may be sent again.
     #[error("the broker did not take it")]
-    Refused(#[source] Box<dyn Error + Send + Sync>),
+    Rejected(#[source] Box<dyn Error + Send + Sync>),
     /// It was sent, and nobody knows what became of it.
     #[error("nobody knows whether the broker took it")]
-    Unanswered(#[source] Box<dyn Error + Send + Sync>),
+    OutcomeUnknown(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// Hands commands to the broker.
 pub trait CommandPublisher: Send + Sync {
-    /// Publishes to the device's command topic at QoS 1. One that is not [`CommandKind::is_repeatable`] is sent
+    /// Publishes to the device's command topic at QoS 1. One that is not [`CommandKind::is_idempotent`] is sent
     /// once, whatever becomes of it.
     fn publish(
         &self,

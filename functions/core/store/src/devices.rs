@@ -23,10 +23,10 @@ pub struct DeviceFilter {
 
 /// Why a device was not registered.
 #[derive(Debug, thiserror::Error)]
-pub enum CreateError {
+pub enum CreateDeviceError {
     /// There is one of this id.
     #[error("exists")]
-    Exists,
+    AlreadyExists,
     /// One of this id was deleted and what hangs on it is not swept yet: sweep, then try again.
     #[error("is being deleted")]
     BeingDeleted,
@@ -55,7 +55,7 @@ pub trait DeviceStore: Send + Sync {
         &self,
         device: &Device,
         state: &DeviceState,
-    ) -> impl Future<Output = Result<(), CreateError>> + Send;
+    ) -> impl Future<Output = Result<(), CreateDeviceError>> + Send;
 
     /// A registered device, read consistently.
     fn get(&self, id: &DeviceId)
@@ -79,18 +79,19 @@ pub trait DeviceStore: Send + Sync {
     /// First half of a delete, in one transaction: leaves a tombstone in place of the row, takes the
     /// device out of the counts, and writes its state as [`DeviceState::bury`] made it, under the version
     /// read. The tombstone is of the time at which the state's sweep began.
-    fn bury(
+    fn create_tombstone(
         &self,
         device: &Device,
         state: &DeviceState,
     ) -> impl Future<Output = Result<(), WriteError>> + Send;
 
     /// Whether there is a tombstone.
-    fn is_buried(&self, id: &DeviceId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn has_tombstone(&self, id: &DeviceId)
+    -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Second half of a delete, when what hung on the device is swept: removes the tombstone of the delete that was
     /// asked for at `deleted_at`, if it is there.
-    fn forget(
+    fn remove_tombstone(
         &self,
         id: &DeviceId,
         deleted_at: Timestamp,

@@ -19,22 +19,26 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::future::Future;
 
-use meter_domain::id::Mid;
+use meter_domain::id::MessageId;
 
 pub use self::alerts::{AlertFilter, AlertStore};
-pub use self::archive::{Archive, ArchiveKeys, Opened};
+pub use self::archive::{Archive, ArchiveListing, VersionedObject};
 pub use self::commands::{
-    CommandPublisher, CommandStore, Finished, PUBLISH_PATIENCE_S, PublishError,
+    AcknowledgeOutcome, CommandPublisher, CommandStore, PUBLISH_RETRY_DELAY_S, PublishError,
 };
-pub use self::devices::{CreateError, DeviceFilter, DeviceStore, FleetCounts};
-pub use self::messages::{MessageStore, Order, PartQuery, QuarantineStore, Quarantined};
-pub use self::metrics::{MetricStore, PointPage, PointQuery, WindowPage, WindowQuery, Written};
+pub use self::devices::{CreateDeviceError, DeviceFilter, DeviceStore, FleetCounts};
+pub use self::messages::{MessageStore, Order, QuarantineEntry, QuarantineStore, SegmentQuery};
+pub use self::metrics::{
+    MetricStore, PointPage, PointQuery, WindowPage, WindowQuery, WriteSummary,
+};
 pub use self::notifier::{Notifier, NotifyError};
-pub use self::recount::{Counts, Recount, Recounted};
-pub use self::rollups::{Cell, CellQuery, Cells, HourRollup, Level, RollupStore};
-pub use self::rules::{AllRules, CreateRuleError, RuleStore};
+pub use self::recount::{Counts, Recount, RecountReport};
+pub use self::rollups::{
+    BucketPage, BucketQuery, HourRollup, RollupBucket, RollupLevel, RollupStore,
+};
+pub use self::rules::{CreateRuleError, RuleSnapshot, RuleStore};
 pub use self::states::{
-    IngestProgress, PROGRESS_COUNTS_S, ProgressStore, QueueDepth, StateStore, StateWrite,
+    INGEST_LAG_TTL_S, IngestLag, IngestLagStore, QueueDepth, StateStore, StateWrite,
 };
 
 /// A store that did not do what it was asked. The text is for logs, never for clients.
@@ -81,7 +85,7 @@ pub struct Page<T> {
 /// How much of a list to read.
 #[derive(Debug, Clone, Default)]
 pub struct PageRequest {
-    /// Items to answer at most. The store examines at most [`READ_BUDGET`] items (about), so that with a
+    /// Items to answer at most. The store examines at most [`MAX_ITEMS_EXAMINED`] items (about), so that with a
     /// filter a page may be short, even empty, and still have a next.
     pub limit: usize,
     /// A [`Page::next`] of the same list.
@@ -89,14 +93,14 @@ pub struct PageRequest {
 }
 
 /// About how many items one request for a page examines.
-pub const READ_BUDGET: usize = 1_000;
+pub const MAX_ITEMS_EXAMINED: usize = 1_000;
 
 /// What was not stored of a batch, and why (one reason of possibly many).
 #[derive(Debug, thiserror::Error)]
 #[error("{} of a batch were not stored", failed.len())]
-pub struct NotStored {
+pub struct BatchWriteError {
     /// The messages of which at least one part was not stored.
-    pub failed: BTreeSet<Mid>,
+    pub failed: BTreeSet<MessageId>,
     /// What the store said.
     #[source]
     pub source: StoreError,
@@ -107,17 +111,17 @@ pub struct NotStored {
 pub struct IdempotencyKey(pub String);
 
 /// Seconds for which an [`IdempotencyKey`] is remembered.
-pub const IDEMPOTENCY_SECONDS: i64 = 24 * 3600;
+pub const IDEMPOTENCY_TTL_S: i64 = 24 * 3600;
 
 /// What became of something to be made.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Made<T> {
+pub enum CreateOutcome<T> {
     /// It was made.
-    New,
+    Created,
     /// It was made before, under the same id or [`IdempotencyKey`]; this is it.
-    Already(T),
+    AlreadyExists(T),
     /// Its device is not registered.
-    NoDevice,
+    DeviceNotFound,
 }
 
 /// Asks the stores whether they answer.
@@ -127,7 +131,7 @@ pub trait Probe: Send + Sync {
 }
 
 /// An error and its causes in one line, for the log.
-pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -138,4 +142,4 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// The target of the spans that make a trace.
-pub const TRACE: &str = "meter::trace";
+pub const TRACE_TARGET: &str = "meter::trace";

@@ -4,11 +4,11 @@ use std::future::Future;
 
 use jiff::civil::Date;
 use meter_domain::archive::Location;
-use meter_domain::id::{DeviceId, Mid, Shard};
-use meter_domain::parts::{Head, Part, PartPosition};
+use meter_domain::id::{DeviceId, MessageId, Shard};
+use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
 use meter_domain::time::Timestamp;
 
-use super::{NotStored, Page, PageRequest, StoreError};
+use super::{BatchWriteError, Page, PageRequest, StoreError};
 
 /// Which way to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +21,10 @@ pub enum Order {
 
 /// Which parts of one device and one day (UTC) to read.
 #[derive(Debug, Clone)]
-pub struct PartQuery {
+pub struct SegmentQuery {
     /// Whose.
     pub device_id: DeviceId,
-    /// The day that [`Part::ts`] lies in.
+    /// The day that [`MessageSegment::ts`] lies in.
     pub day: Date,
     /// From here on.
     pub from: Timestamp,
@@ -33,7 +33,7 @@ pub struct PartQuery {
     /// Which way.
     pub order: Order,
     /// Only what comes after this, in the order asked for.
-    pub after: Option<PartPosition>,
+    pub after: Option<SegmentPosition>,
     /// At most so many; the store may answer fewer and still have more.
     pub limit: usize,
     /// Whether what was just written must be among them. Twice the price.
@@ -44,7 +44,10 @@ pub struct PartQuery {
 pub trait MessageStore: Send + Sync {
     /// Writes parts; the same part again replaces it. Also remembers the days that they lie in, not
     /// later than the parts themselves. A part that fails does not hold up the others.
-    fn put(&self, parts: &[Part]) -> impl Future<Output = Result<(), NotStored>> + Send;
+    fn put(
+        &self,
+        segments: &[MessageSegment],
+    ) -> impl Future<Output = Result<(), BatchWriteError>> + Send;
 
     /// The days on which the device has parts (and perhaps some on which it no longer has), ascending.
     fn days(
@@ -55,31 +58,31 @@ pub trait MessageStore: Send + Sync {
     /// Some parts of a day, and whether there may be more after the last of them.
     fn read(
         &self,
-        query: &PartQuery,
-    ) -> impl Future<Output = Result<(Vec<Part>, bool), StoreError>> + Send;
+        query: &SegmentQuery,
+    ) -> impl Future<Output = Result<(Vec<MessageSegment>, bool), StoreError>> + Send;
 
     /// Removes parts of a device; those that are not there are no error. The days stay: whoever writes parts
     /// remembers which days are known, and parts of a day that is not known would not be found.
     fn remove(
         &self,
         device_id: &DeviceId,
-        parts: &[PartPosition],
+        segments: &[SegmentPosition],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The head of one message.
-    fn head(
+    fn get_index_entry(
         &self,
         device_id: &DeviceId,
         ts: Timestamp,
-        mid: Mid,
-    ) -> impl Future<Output = Result<Option<Head>, StoreError>> + Send;
+        message_id: MessageId,
+    ) -> impl Future<Output = Result<Option<IndexEntry>, StoreError>> + Send;
 }
 
 /// A message that could not be read.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Quarantined {
+pub struct QuarantineEntry {
     /// Its identity.
-    pub mid: Mid,
+    pub message_id: MessageId,
     /// The topic as received; anything at all.
     pub topic: String,
     /// When the broker had it.
@@ -92,21 +95,21 @@ pub struct Quarantined {
     pub location: Location,
 }
 
-impl Quarantined {
+impl QuarantineEntry {
     /// Its public id: sorts by receipt, and says where it is.
     pub fn id(&self) -> String {
-        format!("{}-{}", self.received_at.file_stem(), self.mid)
+        format!("{}-{}", self.received_at.file_stem(), self.message_id)
     }
 
-    /// The reverse of [`Quarantined::id`].
-    pub fn parse_id(id: &str) -> Option<(Timestamp, Mid)> {
-        let (stem, mid) = id.split_once('-')?;
-        Some((Timestamp::from_file_stem(stem).ok()?, Mid::parse(mid)?))
+    /// The reverse of [`QuarantineEntry::id`].
+    pub fn parse_id(id: &str) -> Option<(Timestamp, MessageId)> {
+        let (stem, message_id) = id.split_once('-')?;
+        Some((Timestamp::from_file_stem(stem).ok()?, MessageId::parse(message_id)?))
     }
 
     /// Its partition in a day's index: a flood of garbage must not heat one partition.
-    pub fn shard(mid: Mid) -> Shard {
-        Shard::of(mid.as_bytes())
+    pub fn shard(message_id: MessageId) -> Shard {
+        Shard::of(message_id.as_bytes())
     }
 }
 
@@ -116,19 +119,19 @@ pub trait QuarantineStore: Send + Sync {
     /// what is written again for it replaces it.
     fn put_quarantined(
         &self,
-        entries: &[Quarantined],
-    ) -> impl Future<Output = Result<(), NotStored>> + Send;
+        entries: &[QuarantineEntry],
+    ) -> impl Future<Output = Result<(), BatchWriteError>> + Send;
 
     /// By id, the newest first.
     fn list_quarantined(
         &self,
         page: &PageRequest,
-    ) -> impl Future<Output = Result<Page<Quarantined>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Page<QuarantineEntry>, StoreError>> + Send;
 
     /// One entry.
     fn get_quarantined(
         &self,
         received_at: Timestamp,
-        mid: Mid,
-    ) -> impl Future<Output = Result<Option<Quarantined>, StoreError>> + Send;
+        message_id: MessageId,
+    ) -> impl Future<Output = Result<Option<QuarantineEntry>, StoreError>> + Send;
 }

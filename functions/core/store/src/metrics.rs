@@ -2,12 +2,12 @@
 
 use std::future::Future;
 
-use meter_domain::aggregate::{Aggregate, Every, Window, WindowKey};
+use meter_domain::aggregate::{Aggregate, Window, WindowKey, WindowSize};
 use meter_domain::id::DeviceId;
 use meter_domain::metric::{DevicePoint, MetricName, Point, PointKey};
 use meter_domain::time::Timestamp;
 
-use super::{NotStored, StoreError};
+use super::{BatchWriteError, StoreError};
 
 /// Which points.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct PointQuery {
 /// Some points.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointPage {
-    /// By time, metric and ordinal; each point once, of the message with the greater claim.
+    /// By time, metric and sample_index; each point once, of the message with the greater claim.
     pub points: Vec<Point>,
     /// Everything up to here is read, and there may be more: the `after` of the next query.
     pub next: Option<PointKey>,
@@ -47,7 +47,7 @@ pub struct WindowQuery {
     /// Of one metric; none: of all.
     pub metric: Option<MetricName>,
     /// How wide.
-    pub every: Every,
+    pub every: WindowSize,
     /// What is made of each.
     pub aggregate: Aggregate,
     /// Only what comes after this.
@@ -67,10 +67,10 @@ pub struct WindowPage {
 
 /// What became of points that were not refused for a while.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteSummary {
     /// Points that the store does not take any more, since they are older than it keeps any. They are in the
     /// archive.
-    pub too_late: usize,
+    pub outside_retention: usize,
     /// Records that were not written since another message, with a greater claim, has said the same instant.
     pub superseded: usize,
 }
@@ -79,14 +79,14 @@ pub struct Written {
 pub trait MetricStore: Send + Sync {
     /// Whether points are read from the parts of messages, which are written anyway. Then
     /// [`MetricStore::put_points`] has nothing to do, and else the parts hold no samples.
-    fn is_in_messages(&self) -> bool;
+    fn is_message_backed(&self) -> bool;
 
     /// Stores points. Of two for one key the greater claim stands, in whatever order they come; the same
     /// point again is no error.
     fn put_points(
         &self,
         points: &[DevicePoint],
-    ) -> impl Future<Output = Result<Written, NotStored>> + Send;
+    ) -> impl Future<Output = Result<WriteSummary, BatchWriteError>> + Send;
 
     /// A page of points.
     fn points(

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::future::Future;
 
-use meter_domain::notice::Notice;
+use meter_domain::notification::Notification;
 
 /// Why people were not told.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,9 @@ pub struct NotifyError(#[source] pub Box<dyn Error + Send + Sync>);
 
 /// Tells people of alerts.
 pub trait Notifier: Send + Sync {
-    /// Publishes a notice. Twice is sometimes not to be avoided: [`Notice::dedup_id`] tells that it is the same.
-    fn notify(&self, notice: &Notice) -> impl Future<Output = Result<(), NotifyError>> + Send;
+    /// Publishes a notification. Twice is sometimes not to be avoided: [`Notification::dedup_id`] tells that it is the same.
+    fn notify(
+        &self,
+        notification: &Notification,
+    ) -> impl Future<Output = Result<(), NotifyError>> + Send;
 }

@@ -12,20 +12,20 @@ pub type Counts = BTreeMap<&'static str, i64>;
 
 /// Counts that were compared with what they count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Recounted {
+pub struct RecountReport {
     /// What was counted.
     pub what: &'static str,
     /// What the counts were.
-    pub was: Counts,
+    pub before: Counts,
     /// What they are now.
-    pub is: Counts,
+    pub after: Counts,
     /// Shares of the counts that are as they were, because what they count changed all the time: count again.
-    pub busy: usize,
+    pub skipped_shards: usize,
 }
 
 /// Counts that can be made right.
 pub trait Recount: Send + Sync {
     /// Counts what there is and sets the counts to it, share by share, each only if nothing of it changed
     /// meanwhile. It may end anywhere, and run twice at once.
-    fn recount(&self) -> impl Future<Output = Result<Vec<Recounted>, StoreError>> + Send;
+    fn recount(&self) -> impl Future<Output = Result<Vec<RecountReport>, StoreError>> + Send;
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 /// How often something contended or throttled is tried before it is given up and comes again with the
 /// redelivery of its message.
-pub const ATTEMPTS: u32 = 8;
+pub const MAX_ATTEMPTS: u32 = 8;
 
-const BASE: Duration = Duration::from_millis(20);
-const CAP: Duration = Duration::from_millis(1_000);
+const BASE_DELAY: Duration = Duration::from_millis(20);
+const MAX_DELAY: Duration = Duration::from_millis(1_000);
 
 /// How long to wait after the `attempt`-th failure, from 0: a random time up to 20 ms × 2^attempt, at
 /// most a second.
 pub fn backoff(attempt: u32) -> Duration {
-    let ceiling = BASE.saturating_mul(1 << attempt.min(10)).min(CAP);
+    let ceiling = BASE_DELAY.saturating_mul(1 << attempt.min(10)).min(MAX_DELAY);
     ceiling.mul_f64(rand::random::<f64>())
 }
 
 /// Waits as [`backoff`] says.
-pub async fn pause(attempt: u32) {
+pub async fn wait(attempt: u32) {
     tokio::time::sleep(backoff(attempt)).await;
 }

@@ -11,16 +11,16 @@ use super::StoreError;
 
 /// How coarse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Level {
+pub enum RollupLevel {
     /// A summary a minute; an item holds those of an hour.
     Minute,
     /// A summary an hour; an item holds those of a day.
     Hour,
 }
 
-impl Level {
+impl RollupLevel {
     /// How wide what is summed up is, in seconds.
-    pub const fn cell_seconds(self) -> u32 {
+    pub const fn bucket_seconds(self) -> u32 {
         match self {
             Self::Minute => 60,
             Self::Hour => 3_600,
@@ -38,7 +38,7 @@ impl Level {
 
 /// What a minute or an hour of one metric comes to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cell {
+pub struct RollupBucket {
     /// Where it starts.
     pub start: Timestamp,
     /// What its points come to.
@@ -55,44 +55,44 @@ pub struct HourRollup {
     /// Of what.
     pub metric: MetricName,
     /// The hour's.
-    pub hour: Cell,
+    pub hour: RollupBucket,
     /// Those of its minutes that have points, in order.
-    pub minutes: Vec<Cell>,
+    pub minutes: Vec<RollupBucket>,
     /// The version of the device's state that was read before the points were.
     pub generation: u64,
     /// When the first of the points will be forgotten, in seconds since the epoch: from then on the hour
     /// cannot be rolled up again.
-    pub points_until: Option<i64>,
+    pub points_expire_at: Option<i64>,
     /// When the store may forget the rollup, in seconds since the epoch.
     pub ttl: Option<i64>,
 }
 
-/// Which cells.
+/// Which buckets.
 #[derive(Debug, Clone)]
-pub struct CellQuery {
+pub struct BucketQuery {
     /// Whose.
     pub device_id: DeviceId,
     /// Of what.
     pub metric: MetricName,
     /// How coarse.
-    pub level: Level,
-    /// From here on; where a cell starts.
+    pub level: RollupLevel,
+    /// From here on; where a bucket starts.
     pub from: Timestamp,
-    /// Up to but without this; where a cell starts.
+    /// Up to but without this; where a bucket starts.
     pub to: Timestamp,
     /// Items to read at most.
     pub limit: usize,
 }
 
-/// Some cells.
+/// Some buckets.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cells {
+pub struct BucketPage {
     /// In order.
-    pub cells: Vec<Cell>,
+    pub buckets: Vec<RollupBucket>,
     /// Everything before this is among them.
-    pub complete: Timestamp,
+    pub complete_until: Timestamp,
     /// Items that were read.
-    pub items: usize,
+    pub items_read: usize,
 }
 
 /// The rollups of a fleet.
@@ -105,11 +105,14 @@ pub trait RollupStore: Send + Sync {
         now: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Some cells, read consistently.
-    fn cells(&self, query: &CellQuery) -> impl Future<Output = Result<Cells, StoreError>> + Send;
+    /// Some buckets, read consistently.
+    fn buckets(
+        &self,
+        query: &BucketQuery,
+    ) -> impl Future<Output = Result<BucketPage, StoreError>> + Send;
 
     /// Removes some rollups of a device; whether there may be more.
-    fn sweep_rollups(
+    fn delete_rollups_for_device(
         &self,
         device_id: &DeviceId,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;

@@ -12,7 +12,7 @@ use super::{Page, PageRequest, StoreError, WriteError};
 pub enum CreateRuleError {
     /// There are [`MAX_RULES`](meter_domain::rule::MAX_RULES) already.
     #[error("there are as many rules as there may be")]
-    Full,
+    LimitReached,
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -20,7 +20,7 @@ pub enum CreateRuleError {
 
 /// Every rule at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct AllRules {
+pub struct RuleSnapshot {
     /// In no order.
     pub rules: Vec<Rule>,
     /// How often a rule was made, changed or removed until then.
@@ -52,5 +52,5 @@ pub trait RuleStore: Send + Sync {
     ) -> impl Future<Output = Result<(), WriteError>> + Send;
 
     /// Every rule at one moment: all that was written before the call is in it.
-    fn all(&self) -> impl Future<Output = Result<AllRules, StoreError>> + Send;
+    fn all(&self) -> impl Future<Output = Result<RuleSnapshot, StoreError>> + Send;
 }

@@ -36,7 +36,7 @@ pub trait StateStore: Send + Sync {
 
     /// Devices whose [`DeviceState::due`] is not after `now`, at most `limit`; a stale read is allowed,
     /// so a device may be among them that no longer is due.
-    fn due(
+    fn list_due(
         &self,
         now: Timestamp,
         limit: usize,
@@ -45,32 +45,32 @@ pub trait StateStore: Send + Sync {
 
 /// How far a process of ingest is with what was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IngestProgress {
+pub struct IngestLag {
     /// Which process says so.
-    pub by: Uuid,
+    pub process_id: Uuid,
     /// When it last handled a batch.
-    pub at: Timestamp,
+    pub reported_at: Timestamp,
     /// How old the oldest message was that it has handled since it said so before, in seconds.
     pub lag_s: u32,
 }
 
 /// Seconds for which what a process says of its progress counts. It says so more often while it has work.
-pub const PROGRESS_COUNTS_S: i64 = 30;
+pub const INGEST_LAG_TTL_S: i64 = 30;
 
 /// Remembers how far ingest is.
-pub trait ProgressStore: Send + Sync {
+pub trait IngestLagStore: Send + Sync {
     /// Notes it in place of what the process noted before. Processes share a few places: a note of another process
     /// gives way when it is no further behind, or counts no more.
-    fn note_progress(
+    fn record_ingest_lag(
         &self,
-        progress: IngestProgress,
+        progress: IngestLag,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Of the notes that count at `now`, the one that is furthest behind; none: nothing was ingested lately.
-    fn progress(
+    fn ingest_lag(
         &self,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Option<IngestProgress>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<IngestLag>, StoreError>> + Send;
 }
 
 /// How much waits for ingest.

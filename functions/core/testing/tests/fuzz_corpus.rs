@@ -70,7 +70,7 @@ fn mutate(layer: &str, target: &str, run: fn(&[u8])) {
     let mutations = prop::collection::vec(any_mutation(), 1..8);
     let inputs = (0..files, mutations).prop_map(move |(file, mutations)| {
         let begin = corpus[file].clone();
-        Input(mutations.iter().fold(begin, |input, mutation| mutation.of(input, &corpus)))
+        Input(mutations.iter().fold(begin, |input, mutation| mutation.apply(input, &corpus)))
     });
     let config = ProptestConfig {
         cases: ProptestConfig::default().cases.max(MUTATIONS),
@@ -113,10 +113,10 @@ enum Mutation {
 
 fn any_mutation() -> impl Strategy<Value = Mutation> {
     let at = any::<Index>;
-    let telling = prop::sample::select(b"\0\n\x1e\"\\%&=+-./0129:TZ[]{}e\xff".as_slice());
+    let special_bytes = prop::sample::select(b"\0\n\x1e\"\\%&=+-./0129:TZ[]{}e\xff".as_slice());
     prop_oneof![
         (at(), 1..=u8::MAX).prop_map(|(at, bits)| Mutation::Flip(at, bits)),
-        (at(), telling).prop_map(|(at, byte)| Mutation::Insert(at, byte)),
+        (at(), special_bytes).prop_map(|(at, byte)| Mutation::Insert(at, byte)),
         at().prop_map(Mutation::Truncate),
         (at(), at()).prop_map(|(from, to)| Mutation::Cut(from, to)),
         (at(), at()).prop_map(|(from, to)| Mutation::Repeat(from, to)),
@@ -125,7 +125,7 @@ fn any_mutation() -> impl Strategy<Value = Mutation> {
 }
 
 impl Mutation {
-    fn of(&self, mut input: Vec<u8>, corpus: &[Vec<u8>]) -> Vec<u8> {
+    fn apply(&self, mut input: Vec<u8>, corpus: &[Vec<u8>]) -> Vec<u8> {
         let place = |index: &Index, input: &[u8]| index.index(input.len() + 1);
         let between = |from: &Index, to: &Index, input: &[u8]| {
             let (from, to) = (place(from, input), place(to, input));

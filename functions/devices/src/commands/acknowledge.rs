@@ -1,10 +1,12 @@
 use meter_domain::command::AckResult;
-use meter_domain::state::Rules;
+use meter_domain::state::DevicePolicy;
 use meter_http::body::{self, Fields};
-use meter_http::{Answer, Failure, Problem, Request};
+use meter_http::{ApiError, Problem, Request, Response};
 use meter_service::outbox::Outbox;
-use meter_service::reporting;
-use meter_store::{AlertStore, CommandPublisher, CommandStore, DeviceStore, Finished, StateStore};
+use meter_service::report_interval;
+use meter_store::{
+    AcknowledgeOutcome, AlertStore, CommandPublisher, CommandStore, DeviceStore, StateStore,
+};
 use uuid::Uuid;
 
 use super::view::View;
@@ -16,9 +18,9 @@ const MAX_DETAIL: usize = 1_024;
 /// command as it is.
 pub(crate) async fn acknowledge<S, A, C, D, P>(
     stores: &Outbox<S, A, C, D, P>,
-    rules: &Rules,
+    policy: &DevicePolicy,
     request: &Request,
-) -> Result<Answer, Failure>
+) -> Result<Response, ApiError>
 where
     S: StateStore,
     A: AlertStore,
@@ -27,23 +29,26 @@ where
     P: CommandPublisher,
 {
     const RESULTS: &str = "accepted, rejected, error, unsupported";
-    let body = body::object(request)?;
-    let fields = Fields::of(&body);
+    let body = body::parse_object(request)?;
+    let fields = Fields::new(&body);
     let result = fields
-        .word("result", AckResult::parse, RESULTS)?
-        .ok_or_else(|| fields.wrong("result", "is missing"))?;
-    let detail = fields.text("detail", 0..=MAX_DETAIL)?;
+        .one_of("result", AckResult::parse, RESULTS)?
+        .ok_or_else(|| fields.invalid("result", "is missing"))?;
+    let detail = fields.string("detail", 0..=MAX_DETAIL)?;
 
     let none = || Problem::not_found("Command");
     let cmd_id = Uuid::parse_str(request.params.get("cmd_id")).map_err(|_| none())?;
     let Outbox { commands, states, registry, .. } = stores;
-    let device_id = commands.device_of(cmd_id).await?.ok_or_else(none)?;
-    let finished = commands.finish(&device_id, cmd_id, result, detail, request.now).await?;
-    if finished.brings_configuration() {
-        reporting::follow(states, registry, &device_id, request.now, rules).await?;
+    let device_id = commands.find_device(cmd_id).await?.ok_or_else(none)?;
+    let finished =
+        commands.record_acknowledgement(&device_id, cmd_id, result, detail, request.now).await?;
+    if finished.changes_configuration() {
+        report_interval::sync(states, registry, &device_id, request.now, policy).await?;
     }
     match finished {
-        Finished::Now(command) | Finished::Before(command) => Answer::ok(&View::new(command)),
-        Finished::Unknown => Err(none().into()),
+        AcknowledgeOutcome::Recorded(command) | AcknowledgeOutcome::AlreadyRecorded(command) => {
+            Response::ok(&View::new(command))
+        }
+        AcknowledgeOutcome::CommandNotFound => Err(none().into()),
     }
 }

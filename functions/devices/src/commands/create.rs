@@ -2,15 +2,17 @@ use meter_domain::command::{Command, CommandKind, CommandStatus};
 use meter_domain::id::{DeviceId, new_id};
 use meter_domain::time::Timestamp;
 use meter_http::body::{self, Fields};
-use meter_http::{Answer, Failure, Request, StatusCode, idempotency};
-use meter_service::outbox::{Outbox, Publication};
-use meter_store::{AlertStore, CommandPublisher, CommandStore, DeviceStore, Made, StateStore};
+use meter_http::{ApiError, Request, Response, StatusCode, idempotency};
+use meter_service::outbox::{Outbox, PublishOutcome};
+use meter_store::{
+    AlertStore, CommandPublisher, CommandStore, CreateOutcome, DeviceStore, StateStore,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::params;
-use crate::{known, no_device};
+use crate::{device_not_found, require_device_id};
 
 /// What the client gets: the command as it was made, whatever has become of it since.
 #[derive(Debug, Serialize)]
@@ -29,7 +31,7 @@ pub(crate) async fn create<S, A, C, D, P>(
     outbox: &Outbox<S, A, C, D, P>,
     timeout_s: u32,
     request: &Request,
-) -> Result<Answer, Failure>
+) -> Result<Response, ApiError>
 where
     S: StateStore,
     A: AlertStore,
@@ -37,7 +39,7 @@ where
     D: DeviceStore,
     P: CommandPublisher,
 {
-    let device_id = known(request)?;
+    let device_id = require_device_id(request)?;
     let (cmd, params) = read(request)?;
     let key = idempotency::key(request)?;
     let command = Command {
@@ -54,12 +56,14 @@ where
         ota: None,
     };
     let command = match outbox.commands.create(&command, key.as_ref()).await? {
-        Made::New => command,
-        Made::NoDevice => return Err(no_device().into()),
-        Made::Already(first) if (first.cmd, &first.params) == (command.cmd, &command.params) => {
+        CreateOutcome::Created => command,
+        CreateOutcome::DeviceNotFound => return Err(device_not_found().into()),
+        CreateOutcome::AlreadyExists(first)
+            if (first.cmd, &first.params) == (command.cmd, &command.params) =>
+        {
             first
         }
-        Made::Already(_) => return Err(idempotency::used_for_another().into()),
+        CreateOutcome::AlreadyExists(_) => return Err(idempotency::key_reused().into()),
     };
     let mqtt_error = publish(outbox, &command, request.now).await?;
     let (status, message) = match mqtt_error {
@@ -74,16 +78,16 @@ where
         message,
         mqtt_error,
     };
-    Answer::json(status, &receipt)
+    Response::json(status, &receipt)
 }
 
-fn read(request: &Request) -> Result<(CommandKind, Map<String, Value>), Failure> {
-    let body = body::object(request)?;
-    let fields = Fields::of(&body);
+fn read(request: &Request) -> Result<(CommandKind, Map<String, Value>), ApiError> {
+    let body = body::parse_object(request)?;
+    let fields = Fields::new(&body);
     let known = CommandKind::ALL.map(CommandKind::as_str).join(", ");
     let cmd = fields
-        .word("cmd", CommandKind::parse, &known)?
-        .ok_or_else(|| fields.wrong("cmd", "is missing"))?;
+        .one_of("cmd", CommandKind::parse, &known)?
+        .ok_or_else(|| fields.invalid("cmd", "is missing"))?;
     let params = fields.object("params")?.cloned().unwrap_or_default();
     params::check(cmd, &params)?;
     Ok((cmd, params))
@@ -94,7 +98,7 @@ async fn publish<S, A, C, D, P>(
     outbox: &Outbox<S, A, C, D, P>,
     command: &Command,
     now: Timestamp,
-) -> Result<Option<&'static str>, Failure>
+) -> Result<Option<&'static str>, ApiError>
 where
     S: StateStore,
     A: AlertStore,
@@ -106,12 +110,14 @@ where
         return Ok(None);
     }
     Ok(match outbox.publish(command, now).await? {
-        Publication::Done => None,
-        Publication::Failed => Some("the broker did not take it"),
-        Publication::Unknown => {
+        PublishOutcome::Published => None,
+        PublishOutcome::Failed => Some("the broker did not take it"),
+        PublishOutcome::OutcomeUnknown => {
             Some("nobody knows whether the broker took it, and it is not sent twice")
         }
-        Publication::Claimed => Some("it is being published already, or its time is over"),
-        Publication::Expired => Some("it expired before it could be published"),
+        PublishOutcome::AlreadyClaimed => {
+            Some("it is being published already, or its time is over")
+        }
+        PublishOutcome::Expired => Some("it expired before it could be published"),
     })
 }

@@ -16,25 +16,25 @@ const MAX_TEXT: usize = 2_048;
 
 /// Checks the parameters of a command; the failure names the field by its path.
 pub(super) fn check(kind: CommandKind, params: &Map<String, Value>) -> Result<(), Problem> {
-    let fields = Fields::at("params", params);
+    let fields = Fields::nested("params", params);
     match kind {
         CommandKind::UpdateConfig => update_config(&fields, params),
         CommandKind::StartOta => start_ota(&fields),
         CommandKind::Reboot | CommandKind::FactoryReset | CommandKind::RequestStatus => {
-            fields.only(&[])
+            fields.deny_unknown(&[])
         }
     }
 }
 
 fn update_config(fields: &Fields<'_>, params: &Map<String, Value>) -> Result<(), Problem> {
-    fields.only(&CONFIG)?;
+    fields.deny_unknown(&CONFIG)?;
     if params.is_empty() {
         let reason = format!("must have at least one of {}", CONFIG.join(", "));
         return Err(Problem::field("params", reason));
     }
     // What is published must mean something to the device: a null would not.
     if let Some((name, _)) = params.iter().find(|(_, value)| value.is_null()) {
-        return Err(fields.wrong(name, "must not be null"));
+        return Err(fields.invalid(name, "must not be null"));
     }
     fields.integer("sampling_cadence_ms", 100..=60_000)?;
     fields.integer("send_interval_s", 1..=3_600)?;
@@ -46,7 +46,7 @@ fn update_config(fields: &Fields<'_>, params: &Map<String, Value>) -> Result<(),
         }
         Some(_) => {
             let reason = format!("must be a list of 1 to {MAX_BROKERS} of {{host, port}}");
-            Err(fields.wrong("brokers", reason))
+            Err(fields.invalid("brokers", reason))
         }
     }
 }
@@ -56,27 +56,27 @@ fn broker(index: usize, item: &Value) -> Result<(), Problem> {
     let Value::Object(object) = item else {
         return Err(Problem::field(path, "must be an object of host and port"));
     };
-    let fields = Fields::at(&path, object);
-    fields.only(&["host", "port"])?;
-    fields.required_text("host", 1..=MAX_HOST)?;
+    let fields = Fields::nested(&path, object);
+    fields.deny_unknown(&["host", "port"])?;
+    fields.required_string("host", 1..=MAX_HOST)?;
     required(&fields, "port")?;
     fields.integer("port", 1..=65_535)?;
     Ok(())
 }
 
 fn start_ota(fields: &Fields<'_>) -> Result<(), Problem> {
-    fields.only(&OTA)?;
-    let fw_version = fields.required_text("fw_version", 1..=MAX_TEXT)?;
+    fields.deny_unknown(&OTA)?;
+    let fw_version = fields.required_string("fw_version", 1..=MAX_TEXT)?;
     if semver::Version::parse(fw_version).is_err() {
-        return Err(fields.wrong("fw_version", "must be a semantic version, like 1.2.3"));
+        return Err(fields.invalid("fw_version", "must be a semantic version, like 1.2.3"));
     }
-    let fw_url = fields.required_text("fw_url", 1..=MAX_TEXT)?;
+    let fw_url = fields.required_string("fw_url", 1..=MAX_TEXT)?;
     if !is_https(fw_url) {
-        return Err(fields.wrong("fw_url", "must be an https URL"));
+        return Err(fields.invalid("fw_url", "must be an https URL"));
     }
-    let fw_sha256 = fields.required_text("fw_sha256", 0..=MAX_TEXT)?;
+    let fw_sha256 = fields.required_string("fw_sha256", 0..=MAX_TEXT)?;
     if fw_sha256.len() != 64 || !fw_sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(fields.wrong("fw_sha256", "must be 64 hex digits"));
+        return Err(fields.invalid("fw_sha256", "must be 64 hex digits"));
     }
     required(fields, "fw_size_bytes")?;
     // More than the largest integer that a double holds would arrive as another number.
@@ -93,7 +93,7 @@ fn is_https(text: &str) -> bool {
 fn required(fields: &Fields<'_>, name: &str) -> Result<(), Problem> {
     match fields.get(name) {
         Some(_) => Ok(()),
-        None => Err(fields.wrong(name, "is missing")),
+        None => Err(fields.invalid(name, "is missing")),
     }
 }
 

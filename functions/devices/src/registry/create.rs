@@ -1,13 +1,13 @@
-use meter_domain::state::Rules;
+use meter_domain::state::DevicePolicy;
 use meter_http::body;
-use meter_http::{Answer, Failure, HeaderValue, Problem, Request, StatusCode, header};
-use meter_service::lock;
+use meter_http::{ApiError, HeaderValue, Problem, Request, Response, StatusCode, header};
+use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
+use meter_service::optimistic_update;
 use meter_service::outbox::Outbox;
-use meter_service::sweep::{Progress, sweep};
 use meter_store::retry;
 use meter_store::{
-    AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, CreateError, DeviceStore,
-    MessageStore, RollupStore, StateStore,
+    AlertStore, Archive, ArchiveListing, CommandPublisher, CommandStore, CreateDeviceError,
+    DeviceStore, MessageStore, RollupStore, StateStore,
 };
 
 use super::View;
@@ -17,9 +17,9 @@ use super::fields;
 pub(crate) async fn create<S, A, C, D, P, M, O>(
     stores: &Outbox<S, A, C, D, P>,
     (messages, archive): (&M, &O),
-    rules: &Rules,
+    policy: &DevicePolicy,
     request: &Request,
-) -> Result<Answer, Failure>
+) -> Result<Response, ApiError>
 where
     S: StateStore,
     A: AlertStore,
@@ -27,45 +27,47 @@ where
     D: DeviceStore,
     P: CommandPublisher,
     M: MessageStore + RollupStore,
-    O: Archive + ArchiveKeys,
+    O: Archive + ArchiveListing,
 {
-    let device = fields::new_device(&body::object(request)?, request.now)?;
+    let device = fields::new_device(&body::parse_object(request)?, request.now)?;
     let id = &device.device_id;
-    for attempt in 0..retry::ATTEMPTS {
+    for attempt in 0..retry::MAX_ATTEMPTS {
         // A device that sent before it was registered has a state already.
-        let mut state = lock::read_state(&stores.states, id).await?;
+        let mut state = optimistic_update::read_state(&stores.states, id).await?;
         // A purge leaves a tombstone only where there was a device.
-        let is_purged = state.sweep.is_some_and(|sweep| sweep.purge);
-        state.register(request.now, rules);
+        let is_purged = state.cleanup.is_some_and(|sweep| sweep.purge);
+        state.register(request.now, policy);
         state.device_type.clone_from(&device.device_type);
         let created = match is_purged {
-            true => Err(CreateError::BeingDeleted),
+            true => Err(CreateDeviceError::BeingDeleted),
             false => stores.registry.create(&device, &state).await,
         };
         match created {
             Ok(()) => {}
-            Err(CreateError::Exists) => return Err(exists().into()),
-            Err(CreateError::BeingDeleted) => match sweep(stores, messages, archive, id).await? {
-                Progress::Done => continue,
-                Progress::Unfinished => return Err(being_deleted().into()),
-            },
-            Err(CreateError::Conflict) => {
-                retry::pause(attempt).await;
+            Err(CreateDeviceError::AlreadyExists) => return Err(already_exists().into()),
+            Err(CreateDeviceError::BeingDeleted) => {
+                match clean_up_device(stores, messages, archive, id).await? {
+                    CleanupStatus::Done => continue,
+                    CleanupStatus::Unfinished => return Err(being_deleted().into()),
+                }
+            }
+            Err(CreateDeviceError::Conflict) => {
+                retry::wait(attempt).await;
                 continue;
             }
-            Err(CreateError::Store(error)) => return Err(error.into()),
+            Err(CreateDeviceError::Store(error)) => return Err(error.into()),
         }
         let location = HeaderValue::try_from(format!("/api/devices/{id}"));
-        let answer = Answer::created(&View::new(device, Some(&state)))?;
+        let response = Response::created(&View::new(device, Some(&state)))?;
         return Ok(match location {
-            Ok(location) => answer.with_header(header::LOCATION, location),
-            Err(_) => answer,
+            Ok(location) => response.with_header(header::LOCATION, location),
+            Err(_) => response,
         });
     }
-    Err(lock::contended().into())
+    Err(optimistic_update::version_conflict_error().into())
 }
 
-fn exists() -> Problem {
+fn already_exists() -> Problem {
     Problem {
         field: Some("device_id".to_owned()),
         ..Problem::new(StatusCode::CONFLICT, "device_id: a device with this id exists")

@@ -1,21 +1,21 @@
 use meter_domain::id::DeviceId;
-use meter_domain::state::Rules;
+use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
-use meter_http::{Answer, Failure, Request, StatusCode};
-use meter_service::lock;
+use meter_http::{ApiError, Request, Response, StatusCode};
+use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
+use meter_service::optimistic_update;
 use meter_service::outbox::Outbox;
-use meter_service::sweep::{Progress, sweep};
 use meter_store::retry;
 use meter_store::{
-    AlertStore, Archive, ArchiveKeys, CommandPublisher, CommandStore, DeviceStore, MessageStore,
+    AlertStore, Archive, ArchiveListing, CommandPublisher, CommandStore, DeviceStore, MessageStore,
     RollupStore, StateStore, WriteError,
 };
 use serde_json::json;
 
-use crate::{known, no_device};
+use crate::{device_not_found, require_device_id};
 
 /// Rounds of the sweep that a client waits for: most devices are swept in one.
-const ROUNDS: usize = 5;
+const MAX_CLEANUP_ROUNDS: usize = 5;
 
 /// Removes a device with its alerts, commands and configuration and, with `purge=true`, with all that it ever said.
 /// First a tombstone, so that nothing new hangs itself on the device; then the sweep, which the watchdog goes
@@ -23,9 +23,9 @@ const ROUNDS: usize = 5;
 pub(crate) async fn delete<S, A, C, D, P, M, O>(
     stores: &Outbox<S, A, C, D, P>,
     (messages, archive): (&M, &O),
-    rules: &Rules,
+    policy: &DevicePolicy,
     request: &Request,
-) -> Result<Answer, Failure>
+) -> Result<Response, ApiError>
 where
     S: StateStore,
     A: AlertStore,
@@ -33,68 +33,68 @@ where
     D: DeviceStore,
     P: CommandPublisher,
     M: MessageStore + RollupStore,
-    O: Archive + ArchiveKeys,
+    O: Archive + ArchiveListing,
 {
-    let id = known(request)?;
-    let purge = request.query.word("purge", |word| word.parse().ok(), "true, false")?;
+    let id = require_device_id(request)?;
+    let purge = request.query.one_of("purge", |word| word.parse().ok(), "true, false")?;
     let purge = purge.unwrap_or(false);
-    bury(&stores.registry, &stores.states, &id, purge, request.now, rules).await?;
-    for _ in 0..if purge { 1 } else { ROUNDS } {
-        if sweep(stores, messages, archive, &id).await? == Progress::Done {
+    mark_deleted(&stores.registry, &stores.states, &id, purge, request.now, policy).await?;
+    for _ in 0..if purge { 1 } else { MAX_CLEANUP_ROUNDS } {
+        if clean_up_device(stores, messages, archive, &id).await? == CleanupStatus::Done {
             break;
         }
     }
     if purge {
         let message = "Device deleted; what it said is being removed";
-        return Answer::json(StatusCode::ACCEPTED, &json!({"message": message}));
+        return Response::json(StatusCode::ACCEPTED, &json!({"message": message}));
     }
-    Answer::ok(&json!({"message": "Device deleted successfully"}))
+    Response::ok(&json!({"message": "Device deleted successfully"}))
 }
 
 /// Leaves a tombstone, if none is there: a delete that ended half way is finished by asking again.
-async fn bury<D, S>(
+async fn mark_deleted<D, S>(
     registry: &D,
     states: &S,
     id: &DeviceId,
     purge: bool,
     now: Timestamp,
-    rules: &Rules,
-) -> Result<(), Failure>
+    policy: &DevicePolicy,
+) -> Result<(), ApiError>
 where
     D: DeviceStore,
     S: StateStore,
 {
-    for attempt in 0..retry::ATTEMPTS {
+    for attempt in 0..retry::MAX_ATTEMPTS {
         let Some(device) = registry.get(id).await? else {
-            let is_buried = registry.is_buried(id).await?;
+            let has_tombstone = registry.has_tombstone(id).await?;
             if purge {
-                return purge_unregistered(states, id, is_buried, now, rules).await;
+                return purge_unregistered(states, id, has_tombstone, now, policy).await;
             }
-            return if is_buried { Ok(()) } else { Err(no_device().into()) };
+            return if has_tombstone { Ok(()) } else { Err(device_not_found().into()) };
         };
-        let mut state = lock::read_state(states, id).await?;
-        state.bury(now, purge, rules);
-        match registry.bury(&device, &state).await {
+        let mut state = optimistic_update::read_state(states, id).await?;
+        state.mark_deleted(now, purge, policy);
+        match registry.create_tombstone(&device, &state).await {
             Ok(()) => return Ok(()),
-            Err(WriteError::Conflict) => retry::pause(attempt).await,
+            Err(WriteError::Conflict) => retry::wait(attempt).await,
             Err(WriteError::Store(error)) => return Err(error.into()),
         }
     }
-    Err(lock::contended().into())
+    Err(optimistic_update::version_conflict_error().into())
 }
 
 /// What was said by a device that is deleted already, or that was never registered, can be removed as well.
 async fn purge_unregistered<S: StateStore>(
     states: &S,
     id: &DeviceId,
-    is_buried: bool,
+    has_tombstone: bool,
     now: Timestamp,
-    rules: &Rules,
-) -> Result<(), Failure> {
-    let was_heard = lock::read_state(states, id).await?.version > 0;
-    if !is_buried && !was_heard {
-        return Err(no_device().into());
+    policy: &DevicePolicy,
+) -> Result<(), ApiError> {
+    let has_state = optimistic_update::read_state(states, id).await?.version > 0;
+    if !has_tombstone && !has_state {
+        return Err(device_not_found().into());
     }
-    lock::change_state(states, id, |state| state.purge(now, rules)).await?;
+    optimistic_update::update_state(states, id, |state| state.request_purge(now, policy)).await?;
     Ok(())
 }

@@ -16,7 +16,7 @@ const MAX_TEXT: usize = 255;
 const MAX_METADATA_BYTES: usize = 100 * 1024;
 
 /// What an update may change.
-const CHANGEABLE: [&str; 7] =
+const UPDATABLE_FIELDS: [&str; 7] =
     ["device_name", "device_type", "location", "status", "metadata", "command_key", "claimable"];
 
 /// Characters of a `command_key`: fewer can be guessed.
@@ -24,21 +24,21 @@ const KEY_LENGTH: RangeInclusive<usize> = 16..=128;
 
 /// Reads a device to register.
 pub(super) fn new_device(body: &Map<String, Value>, now: Timestamp) -> Result<Device, Problem> {
-    let fields = Fields::of(body);
-    let device_id = fields.required_text("device_id", 0..=usize::MAX)?;
+    let fields = Fields::new(body);
+    let device_id = fields.required_string("device_id", 0..=usize::MAX)?;
     let device_id =
-        DeviceId::parse(device_id).map_err(|bad| fields.wrong("device_id", bad.to_string()))?;
+        DeviceId::parse(device_id).map_err(|bad| fields.invalid("device_id", bad.to_string()))?;
     Ok(Device {
         id: new_id(now),
         device_id,
-        device_name: fields.required_text("device_name", 1..=MAX_TEXT)?.to_owned(),
+        device_name: fields.required_string("device_name", 1..=MAX_TEXT)?.to_owned(),
         device_type: text(&fields, "device_type")?,
         location: text(&fields, "location")?,
         status: status(&fields)?.unwrap_or(DeviceStatus::Active),
         metadata: metadata(&fields)?,
         config: Map::new(),
         command_key: command_key(&fields)?,
-        claimable: fields.flag("claimable")?.unwrap_or_default(),
+        claimable: fields.boolean("claimable")?.unwrap_or_default(),
         claimed_by: None,
         created_at: now,
         updated_at: now,
@@ -47,49 +47,49 @@ pub(super) fn new_device(body: &Map<String, Value>, now: Timestamp) -> Result<De
 }
 
 /// Changes what is given of a device; `null` takes a text away.
-pub(super) fn change_device(device: &mut Device, body: &Map<String, Value>) -> Result<(), Problem> {
-    let fields = Fields::of(body);
-    if !CHANGEABLE.iter().any(|name| fields.has(name)) {
-        let names = CHANGEABLE.join(", ");
+pub(super) fn apply_update(device: &mut Device, body: &Map<String, Value>) -> Result<(), Problem> {
+    let fields = Fields::new(body);
+    if !UPDATABLE_FIELDS.iter().any(|name| fields.contains(name)) {
+        let names = UPDATABLE_FIELDS.join(", ");
         return Err(Problem::field("body", format!("must have at least one of {names}")));
     }
-    if fields.has("device_name") {
-        device.device_name = fields.required_text("device_name", 1..=MAX_TEXT)?.to_owned();
+    if fields.contains("device_name") {
+        device.device_name = fields.required_string("device_name", 1..=MAX_TEXT)?.to_owned();
     }
-    if fields.has("device_type") {
+    if fields.contains("device_type") {
         device.device_type = text(&fields, "device_type")?;
     }
-    if fields.has("location") {
+    if fields.contains("location") {
         device.location = text(&fields, "location")?;
     }
-    if fields.has("status") {
-        let none = || fields.wrong("status", "must be one of active, inactive");
+    if fields.contains("status") {
+        let none = || fields.invalid("status", "must be one of active, inactive");
         device.status = status(&fields)?.ok_or_else(none)?;
     }
-    if fields.has("metadata") {
+    if fields.contains("metadata") {
         device.metadata = metadata(&fields)?;
     }
-    if fields.has("command_key") {
+    if fields.contains("command_key") {
         device.command_key = command_key(&fields)?;
     }
-    if fields.has("claimable") {
-        let none = || fields.wrong("claimable", "must be true or false");
-        device.claimable = fields.flag("claimable")?.ok_or_else(none)?;
+    if fields.contains("claimable") {
+        let none = || fields.invalid("claimable", "must be true or false");
+        device.claimable = fields.boolean("claimable")?.ok_or_else(none)?;
     }
     Ok(())
 }
 
 fn text(fields: &Fields<'_>, name: &str) -> Result<Option<String>, Problem> {
-    Ok(fields.text(name, 0..=MAX_TEXT)?.map(str::to_owned))
+    Ok(fields.string(name, 0..=MAX_TEXT)?.map(str::to_owned))
 }
 
 fn status(fields: &Fields<'_>) -> Result<Option<DeviceStatus>, Problem> {
-    fields.word("status", DeviceStatus::parse, "active, inactive")
+    fields.one_of("status", DeviceStatus::parse, "active, inactive")
 }
 
 /// The secret that commands are signed with: write-only, no answer ever has it.
 fn command_key(fields: &Fields<'_>) -> Result<Option<String>, Problem> {
-    Ok(fields.text("command_key", KEY_LENGTH)?.map(str::to_owned))
+    Ok(fields.string("command_key", KEY_LENGTH)?.map(str::to_owned))
 }
 
 /// An object, or a string that holds one, as older clients send it.
@@ -100,14 +100,14 @@ fn metadata(fields: &Fields<'_>) -> Result<Map<String, Value>, Problem> {
         Some(Value::Object(object)) => object.clone(),
         Some(Value::String(text)) => match serde_json::from_str(text) {
             Ok(Value::Object(object)) => object,
-            _ => return Err(fields.wrong(NAME, "is a string that holds no JSON object")),
+            _ => return Err(fields.invalid(NAME, "is a string that holds no JSON object")),
         },
-        Some(_) => return Err(fields.wrong(NAME, "must be an object")),
+        Some(_) => return Err(fields.invalid(NAME, "must be an object")),
     };
     let size = Value::Object(object.clone()).to_string().len();
     if size > MAX_METADATA_BYTES {
         let reason = format!("is {size} bytes of JSON, more than {MAX_METADATA_BYTES}");
-        return Err(fields.wrong(NAME, reason));
+        return Err(fields.invalid(NAME, reason));
     }
     Ok(object)
 }

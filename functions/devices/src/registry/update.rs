@@ -2,29 +2,29 @@ use meter_domain::device::Device;
 use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
 use meter_http::body;
-use meter_http::{Answer, Failure, Problem, Request};
-use meter_service::lock::{self, Unchanged};
+use meter_http::{ApiError, Problem, Request, Response};
+use meter_service::optimistic_update::{self, UpdateError};
 use meter_store::{DeviceStore, StateStore};
 
 use super::{View, fields};
-use crate::{known, no_device};
+use crate::{device_not_found, require_device_id};
 
 /// Changes what is given of a device.
 pub(crate) async fn update<D, S>(
     registry: &D,
     states: &S,
     request: &Request,
-) -> Result<Answer, Failure>
+) -> Result<Response, ApiError>
 where
     D: DeviceStore,
     S: StateStore,
 {
-    let id = known(request)?;
-    let body = body::object(request)?;
+    let id = require_device_id(request)?;
+    let body = body::parse_object(request)?;
     let device =
-        change(registry, &id, request.now, |device| fields::change_device(device, &body)).await?;
-    let state = lock::read_state(states, &id).await?;
-    Ok(Answer::ok(&View::new(device, Some(&state)))?.with_etag())
+        change(registry, &id, request.now, |device| fields::apply_update(device, &body)).await?;
+    let state = optimistic_update::read_state(states, &id).await?;
+    Ok(Response::ok(&View::new(device, Some(&state)))?.with_etag())
 }
 
 /// Changes a row of the registry.
@@ -33,10 +33,12 @@ pub(crate) async fn change<D: DeviceStore>(
     id: &DeviceId,
     now: Timestamp,
     change: impl Fn(&mut Device) -> Result<(), Problem> + Send + Sync,
-) -> Result<Device, Failure> {
-    lock::change_device(registry, id, now, change).await.map_err(|unchanged| match unchanged {
-        Unchanged::NotRegistered => no_device().into(),
-        Unchanged::Refused(problem) => problem.into(),
-        Unchanged::Store(error) => error.into(),
+) -> Result<Device, ApiError> {
+    optimistic_update::update_device(registry, id, now, change).await.map_err(|unchanged| {
+        match unchanged {
+            UpdateError::NotRegistered => device_not_found().into(),
+            UpdateError::Rejected(problem) => problem.into(),
+            UpdateError::Store(error) => error.into(),
+        }
     })
 }

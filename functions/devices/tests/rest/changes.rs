@@ -1,7 +1,7 @@
 //! Changing and removing devices.
 
+use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
 use meter_service::outbox::Outbox;
-use meter_service::sweep::{Progress, sweep};
 use meter_testing::http::{delete, get, post, put};
 use meter_testing::memory::{Fault, Operation};
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ async fn a_client_that_has_the_device_already_is_told_so() {
 }
 
 /// A device with more alerts and commands than one sweep takes.
-async fn device_with_much(system: &System) {
+async fn register_device_with_data(system: &System) {
     system.register("a").await;
     for n in 0..30 {
         let at = format!("2026-03-10T12:{n:02}:00Z");
@@ -93,7 +93,7 @@ async fn device_with_much(system: &System) {
 #[tokio::test]
 async fn a_delete_takes_alerts_commands_and_configuration_along_and_leaves_the_data() {
     let system = System::new();
-    device_with_much(&system).await;
+    register_device_with_data(&system).await;
     let config = json!({"send_interval_s": 5});
     assert_eq!(system.call(put("/api/devices/a/config").json(&config)).await.status, 200);
 
@@ -120,10 +120,12 @@ async fn a_delete_takes_alerts_commands_and_configuration_along_and_leaves_the_d
 
 #[tokio::test]
 async fn a_delete_that_ended_half_way_is_finished_by_the_next_one() {
-    for operation in [Operation::SweepAlerts, Operation::SweepCommands, Operation::ForgetDevice] {
+    for operation in
+        [Operation::DeleteAlerts, Operation::DeleteCommands, Operation::RemoveTombstone]
+    {
         let system = System::new();
-        device_with_much(&system).await;
-        system.memory.fail_next(operation, Fault::Refuse);
+        register_device_with_data(&system).await;
+        system.memory.fail_next(operation, Fault::Reject);
         assert_eq!(system.call(delete("/api/devices/a")).await.status, 503);
         assert_eq!(system.get("/api/devices/a").await.status, 404);
         assert_eq!(system.call(delete("/api/devices/a")).await.status, 200, "{operation:?}");
@@ -136,8 +138,8 @@ async fn a_delete_that_ended_half_way_is_finished_by_the_next_one() {
 #[tokio::test]
 async fn registering_again_finishes_a_delete_that_ended_half_way() {
     let system = System::new();
-    device_with_much(&system).await;
-    system.memory.fail_next(Operation::SweepCommands, Fault::Refuse);
+    register_device_with_data(&system).await;
+    system.memory.fail_next(Operation::DeleteCommands, Fault::Reject);
     assert_eq!(system.call(delete("/api/devices/a")).await.status, 503);
     system.register("a").await;
     assert_eq!(system.json("/api/devices/a/commands").await, json!([]));
@@ -169,17 +171,17 @@ async fn a_delete_meets_telemetry_and_both_get_their_way() {
 
 /// A sweep that stops after so many calls, while somebody else finishes it, the device is registered again and perhaps
 /// deleted again, and that then goes on: whether it still had something to do when it stopped.
-async fn late_sweep(calls: usize, is_deleted_again: bool) -> bool {
+async fn run_stale_cleanup(calls: usize, is_deleted_again: bool) -> bool {
     let system = System::new();
     system.register("a").await;
     let memory = &system.memory;
     let heard = post("/api/devices/a/commands").json(&json!({"cmd": "request_status"}));
     assert_eq!(system.call(heard).await.status, 201);
-    memory.fail_next(Operation::SweepAlerts, Fault::Refuse);
+    memory.fail_next(Operation::DeleteAlerts, Fault::Reject);
     assert_eq!(system.call(delete("/api/devices/a?purge=true")).await.status, 503);
 
     let (outbox, id) = (Outbox::of_one(memory), device_id("a"));
-    let mut late = std::pin::pin!(sweep(&outbox, memory, memory, &id));
+    let mut late = std::pin::pin!(clean_up_device(&outbox, memory, memory, &id));
     let mut is_pending = true;
     for _ in 0..calls {
         is_pending = is_pending && futures::poll!(late.as_mut()).is_pending();
@@ -190,7 +192,7 @@ async fn late_sweep(calls: usize, is_deleted_again: bool) -> bool {
     let offline = put("/api/devices/a/status").json(&json!({"connection_status": "offline"}));
     assert_eq!(system.call(offline.at("2026-03-10T12:01:00Z")).await.status, 200);
     if is_deleted_again {
-        memory.fail_next(Operation::SweepAlerts, Fault::Refuse);
+        memory.fail_next(Operation::DeleteAlerts, Fault::Reject);
         let deleted = delete("/api/devices/a?purge=true").at("2026-03-10T12:02:00Z");
         assert_eq!(system.call(deleted).await.status, 503);
     }
@@ -201,8 +203,10 @@ async fn late_sweep(calls: usize, is_deleted_again: bool) -> bool {
     assert_eq!(left, (1, 1), "after {calls} calls");
     assert_eq!(system.get("/api/devices/a").await.status, if is_deleted_again { 404 } else { 200 });
     if is_deleted_again {
-        assert!(memory.state(&id).unwrap().sweep.is_some(), "after {calls} calls");
-        while sweep(&outbox, memory, memory, &id).await.unwrap() == Progress::Unfinished {}
+        assert!(memory.state(&id).unwrap().cleanup.is_some(), "after {calls} calls");
+        while clean_up_device(&outbox, memory, memory, &id).await.unwrap()
+            == CleanupStatus::Unfinished
+        {}
         assert_eq!((memory.alerts(&id), memory.commands(&id)), (vec![], vec![]));
     }
     is_pending
@@ -213,7 +217,7 @@ async fn who_is_late_with_a_sweep_leaves_the_next_registration_and_the_next_dele
     for is_deleted_again in [false, true] {
         // By then it knows what it sweeps.
         let mut calls = 2;
-        while late_sweep(calls, is_deleted_again).await {
+        while run_stale_cleanup(calls, is_deleted_again).await {
             calls += 1;
         }
         assert!(calls > 5, "{calls}");

@@ -1,4 +1,4 @@
-use meter_testing::http::{Answered, Call, get, post, put};
+use meter_testing::http::{TestRequest, TestResponse, get, post, put};
 use meter_testing::memory::{Fault, Operation};
 use serde_json::{Value, json};
 
@@ -13,17 +13,17 @@ async fn system() -> System {
     system
 }
 
-fn order(body: &Value) -> Call {
+fn command_request(body: &Value) -> TestRequest {
     post(COMMANDS).json(body).at(NOW)
 }
 
-async fn made(system: &System, body: Value) -> Value {
-    let answered = system.call(order(&body)).await;
+async fn create_command(system: &System, body: Value) -> Value {
+    let answered = system.call(command_request(&body)).await;
     assert_eq!(answered.status, 201, "{}", answered.text());
     answered.json()
 }
 
-async fn ack(system: &System, cmd_id: &Value, body: &Value) -> Answered {
+async fn acknowledge(system: &System, cmd_id: &Value, body: &Value) -> TestResponse {
     let path = format!("/api/commands/{}/ack", cmd_id.as_str().unwrap());
     system.call(put(&path).json(body).at("2026-03-10T12:00:03Z")).await
 }
@@ -32,7 +32,7 @@ async fn ack(system: &System, cmd_id: &Value, body: &Value) -> Answered {
 async fn a_command_is_stored_and_reaches_the_device_as_the_protocol_says() {
     let system = system().await;
     let params = json!({"send_interval_s": 5, "brokers": [{"host": "b", "port": 1883}]});
-    let receipt = made(&system, json!({"cmd": "update_config", "params": params})).await;
+    let receipt = create_command(&system, json!({"cmd": "update_config", "params": params})).await;
     let cmd_id = &receipt["cmd_id"];
     assert_eq!(
         receipt,
@@ -63,7 +63,7 @@ async fn commands_without_parameters_need_none() {
         json!({"cmd": "factory_reset", "params": null}),
         json!({"cmd": "request_status", "params": {}}),
     ] {
-        made(&system, body).await;
+        create_command(&system, body).await;
     }
     assert_eq!(system.memory.published().len(), 3);
 }
@@ -84,7 +84,7 @@ async fn an_unknown_command_or_a_bad_parameter_is_named_and_never_published() {
         ),
         (json!({"cmd": "start_ota", "params": {"fw_version": "1.0.0"}}), "params.fw_url"),
     ] {
-        let answered = system.call(order(&body)).await;
+        let answered = system.call(command_request(&body)).await;
         assert_eq!((answered.status, &answered.json()["field"]), (400, &json!(field)), "{body}");
     }
     assert_eq!(system.memory.published(), []);
@@ -105,8 +105,8 @@ async fn nobody_is_told_anything_who_is_not_registered() {
 #[tokio::test]
 async fn a_command_that_could_not_be_published_is_stored_all_the_same() {
     let system = system().await;
-    system.memory.fail_next(Operation::PublishCommand, Fault::Refuse);
-    let answered = system.call(order(&json!({"cmd": "reboot"}))).await;
+    system.memory.fail_next(Operation::PublishCommand, Fault::Reject);
+    let answered = system.call(command_request(&json!({"cmd": "reboot"}))).await;
     assert_eq!(answered.status, 202);
     let receipt = answered.json();
     assert_eq!(receipt["status"], "pending");
@@ -118,20 +118,21 @@ async fn a_command_that_could_not_be_published_is_stored_all_the_same() {
 #[tokio::test]
 async fn the_same_key_gives_the_first_answer_again_and_publishes_once() {
     let system = system().await;
-    let again = || order(&json!({"cmd": "reboot"})).header("idempotency-key", "k-1");
+    let again = || command_request(&json!({"cmd": "reboot"})).header("idempotency-key", "k-1");
     let first = system.call(again()).await;
     let accepted = json!({"result": "accepted"});
-    assert_eq!(ack(&system, &first.json()["cmd_id"], &accepted).await.status, 200);
+    assert_eq!(acknowledge(&system, &first.json()["cmd_id"], &accepted).await.status, 200);
     let second = system.call(again().at("2026-03-11T11:59:59Z")).await;
     assert_eq!((second.status, second.json()), (first.status, first.json()));
     assert_eq!(system.memory.published().len(), 1);
 
-    let another = order(&json!({"cmd": "factory_reset"})).header("idempotency-key", "k-1");
+    let another =
+        command_request(&json!({"cmd": "factory_reset"})).header("idempotency-key", "k-1");
     let refused = system.call(another).await;
     assert_eq!((refused.status, &refused.json()["field"]), (422, &json!("Idempotency-Key")));
     assert_eq!(system.memory.published().len(), 1);
 
-    let other_key = order(&json!({"cmd": "reboot"})).header("idempotency-key", "k-2");
+    let other_key = command_request(&json!({"cmd": "reboot"})).header("idempotency-key", "k-2");
     assert_ne!(system.call(other_key).await.json()["cmd_id"], first.json()["cmd_id"]);
     let next_day = system.call(again().at("2026-03-11T12:00:01Z")).await;
     assert_ne!(next_day.json()["cmd_id"], first.json()["cmd_id"]);
@@ -140,13 +141,14 @@ async fn the_same_key_gives_the_first_answer_again_and_publishes_once() {
 #[tokio::test]
 async fn the_same_key_publishes_what_was_never_published_until_it_expires() {
     let system = system().await;
-    let again = |at: &str| order(&json!({"cmd": "reboot"})).header("idempotency-key", "k").at(at);
+    let again =
+        |at: &str| command_request(&json!({"cmd": "reboot"})).header("idempotency-key", "k").at(at);
     system.memory.fail_always(Operation::PublishCommand);
     let first = system.call(again(NOW)).await;
     assert_eq!(first.status, 202);
     let expired = system.call(again("2026-03-10T12:05:00Z")).await;
     assert_eq!(expired.json()["mqtt_error"], "it expired before it could be published");
-    system.memory.heal();
+    system.memory.clear_faults();
     let second = system.call(again("2026-03-10T12:04:59Z")).await;
     assert_eq!((second.status, &second.json()["cmd_id"]), (201, &first.json()["cmd_id"]));
     assert_eq!(system.memory.published().len(), 1);
@@ -158,16 +160,16 @@ async fn the_same_key_publishes_what_was_never_published_until_it_expires() {
 #[tokio::test]
 async fn a_publication_that_could_not_be_noted_is_a_publication() {
     let system = system().await;
-    system.memory.fail_next(Operation::NotePublished, Fault::Refuse);
-    made(&system, json!({"cmd": "request_status"})).await;
+    system.memory.fail_next(Operation::MarkPublished, Fault::Reject);
+    create_command(&system, json!({"cmd": "request_status"})).await;
     assert_eq!(system.memory.published().len(), 1);
 }
 
 #[tokio::test]
 async fn a_reboot_of_which_nobody_knows_whether_it_was_sent_is_not_sent_again_by_its_key() {
     let system = system().await;
-    let again = || order(&json!({"cmd": "reboot"})).header("idempotency-key", "k");
-    system.memory.fail_next(Operation::PublishCommand, Fault::LoseAnswer);
+    let again = || command_request(&json!({"cmd": "reboot"})).header("idempotency-key", "k");
+    system.memory.fail_next(Operation::PublishCommand, Fault::LoseResponse);
     let first = system.call(again()).await;
     assert_eq!(first.status, 202);
     let reason = first.json()["mqtt_error"].clone();
@@ -178,10 +180,10 @@ async fn a_reboot_of_which_nobody_knows_whether_it_was_sent_is_not_sent_again_by
 
 #[tokio::test]
 async fn a_reboot_that_could_not_be_noted_beforehand_is_not_sent() {
-    for fault in [Fault::Refuse, Fault::LoseAnswer] {
+    for fault in [Fault::Reject, Fault::LoseResponse] {
         let system = system().await;
         system.memory.fail_next(Operation::ClaimCommand, fault);
-        let answered = system.call(order(&json!({"cmd": "reboot"}))).await;
+        let answered = system.call(command_request(&json!({"cmd": "reboot"}))).await;
         assert_eq!(answered.status, 503, "{}", answered.text());
         assert_eq!(system.memory.published(), []);
     }
@@ -191,8 +193,9 @@ async fn a_reboot_that_could_not_be_noted_beforehand_is_not_sent() {
 async fn a_key_that_is_none_is_refused() {
     let system = system().await;
     for key in ["", "a b", &"x".repeat(256)] {
-        let answered =
-            system.call(order(&json!({"cmd": "reboot"})).header("idempotency-key", key)).await;
+        let answered = system
+            .call(command_request(&json!({"cmd": "reboot"})).header("idempotency-key", key))
+            .await;
         assert_eq!(answered.status, 400, "{key}");
     }
     assert_eq!(system.memory.published(), []);
@@ -202,13 +205,14 @@ async fn a_key_that_is_none_is_refused() {
 async fn an_answer_finishes_the_command_and_the_first_one_stands() {
     let system = system().await;
     let body = json!({"cmd": "update_config", "params": {"send_interval_s": 5}});
-    let cmd_id = made(&system, body).await["cmd_id"].clone();
-    let answered = ack(&system, &cmd_id, &json!({"result": "accepted", "detail": "done"})).await;
+    let cmd_id = create_command(&system, body).await["cmd_id"].clone();
+    let answered =
+        acknowledge(&system, &cmd_id, &json!({"result": "accepted", "detail": "done"})).await;
     let wanted = json!({"cmd_id": cmd_id, "device_id": "a", "cmd": "update_config",
         "params": {"send_interval_s": 5}, "status": "accepted", "ack_detail": "done",
         "created_at": NOW, "acked_at": "2026-03-10T12:00:03Z"});
     assert_eq!((answered.status, answered.json()), (200, wanted.clone()));
-    let late = ack(&system, &cmd_id, &json!({"result": "rejected"})).await;
+    let late = acknowledge(&system, &cmd_id, &json!({"result": "rejected"})).await;
     assert_eq!((late.status, late.json()), (200, wanted));
     assert_eq!(system.json("/api/devices/a/config").await, json!({"send_interval_s": 5}));
 }
@@ -217,8 +221,9 @@ async fn an_answer_finishes_the_command_and_the_first_one_stands() {
 async fn a_rejected_configuration_is_not_in_force() {
     let system = system().await;
     let body = json!({"cmd": "update_config", "params": {"send_interval_s": 5}});
-    let cmd_id = made(&system, body).await["cmd_id"].clone();
-    let answered = ack(&system, &cmd_id, &json!({"result": "rejected", "detail": null})).await;
+    let cmd_id = create_command(&system, body).await["cmd_id"].clone();
+    let answered =
+        acknowledge(&system, &cmd_id, &json!({"result": "rejected", "detail": null})).await;
     assert_eq!(
         (&answered.json()["status"], &answered.json()["ack_detail"]),
         (&json!("rejected"), &json!(null))
@@ -229,7 +234,7 @@ async fn a_rejected_configuration_is_not_in_force() {
 #[tokio::test]
 async fn an_answer_to_nothing_or_with_nothing_is_refused() {
     let system = system().await;
-    let cmd_id = made(&system, json!({"cmd": "reboot"})).await["cmd_id"].clone();
+    let cmd_id = create_command(&system, json!({"cmd": "reboot"})).await["cmd_id"].clone();
     for (body, field) in [
         (json!({}), "result"),
         (json!({"result": "done"}), "result"),
@@ -237,11 +242,14 @@ async fn an_answer_to_nothing_or_with_nothing_is_refused() {
         (json!({"result": "error", "detail": 1}), "detail"),
         (json!({"result": "error", "detail": "x".repeat(1_025)}), "detail"),
     ] {
-        let answered = ack(&system, &cmd_id, &body).await;
+        let answered = acknowledge(&system, &cmd_id, &body).await;
         assert_eq!((answered.status, &answered.json()["field"]), (400, &json!(field)), "{body}");
     }
     for unknown in [json!("nonsense"), json!("018f0000-0000-7000-8000-000000000000")] {
-        assert_eq!(ack(&system, &unknown, &json!({"result": "accepted"})).await.status, 404);
+        assert_eq!(
+            acknowledge(&system, &unknown, &json!({"result": "accepted"})).await.status,
+            404
+        );
     }
 }
 
@@ -249,10 +257,11 @@ async fn an_answer_to_nothing_or_with_nothing_is_refused() {
 async fn commands_are_listed_newest_first_by_status_and_in_pages() {
     let system = system().await;
     for n in 0..5 {
-        let call = order(&json!({"cmd": "reboot"})).at(&format!("2026-03-10T12:00:0{n}Z"));
+        let call =
+            command_request(&json!({"cmd": "reboot"})).at(&format!("2026-03-10T12:00:0{n}Z"));
         let cmd_id = system.call(call).await.json()["cmd_id"].clone();
         if n % 2 == 0 {
-            ack(&system, &cmd_id, &json!({"result": "unsupported"})).await;
+            acknowledge(&system, &cmd_id, &json!({"result": "unsupported"})).await;
         }
     }
     let seconds =
@@ -271,7 +280,8 @@ async fn an_upgrade_shows_how_far_it_is() {
     let params = json!({"fw_version": "2.0.0", "fw_url": "https://fw.example/a.bin",
         "fw_sha256": "0".repeat(64), "fw_size_bytes": 1_000});
     let cmd_id =
-        made(&system, json!({"cmd": "start_ota", "params": params})).await["cmd_id"].clone();
+        create_command(&system, json!({"cmd": "start_ota", "params": params})).await["cmd_id"]
+            .clone();
     let status = json!({"v": 2, "device_id": "a", "ts": NOW, "seq": 1, "msg_type": "ota_status",
         "cmd_id": cmd_id, "ota_state": "downloading", "progress_pct": 40, "fw_version_target": "2.0.0"});
     system.receive(&[("iot/a/ota/status", status.to_string().into_bytes(), NOW)]).await;

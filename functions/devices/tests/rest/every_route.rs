@@ -2,22 +2,22 @@
 
 use devices::ROUTES;
 use meter_http::settings::Auth;
-use meter_testing::http::{Call, call};
-use meter_testing::memory::Memory;
+use meter_testing::http::{TestRequest, call};
+use meter_testing::memory::MemoryStores;
 use serde_json::json;
 
 use crate::system::System;
 
 /// A call of each route that a store must be asked for.
-fn calls() -> Vec<Call> {
-    let mid = "0".repeat(32);
-    let file = format!("telemetry/20260301T100000.000000000Z-{mid}.json");
+fn calls() -> Vec<TestRequest> {
+    let message_id = "0".repeat(32);
+    let file = format!("telemetry/20260301T100000.000000000Z-{message_id}.json");
     let calls = ROUTES.iter().map(|route| {
         let path = route
             .path
             .replace("{device_id}", "a")
             .replace("{*filename}", &file)
-            .replace("{id}", &format!("20260301T100000.000000000Z-{mid}"))
+            .replace("{id}", &format!("20260301T100000.000000000Z-{message_id}"))
             .replace("{cmd_id}", "018f0000-0000-7000-8000-000000000000");
         let body = json!({"device_id": "a", "device_name": "A", "connection_status": "online", "cmd": "reboot",
             "result": "accepted"});
@@ -28,7 +28,7 @@ fn calls() -> Vec<Call> {
 
 #[tokio::test]
 async fn nobody_gets_in_without_a_token_or_with_the_wrong_scope() {
-    let system = System::over(Memory::new(), Auth::Jwt);
+    let system = System::with_memory(MemoryStores::new(), Auth::Jwt);
     for (route, call) in ROUTES.iter().zip(calls()) {
         let wrong = if route.method == "GET" { "meter/write" } else { "meter/read" };
         let right = if route.method == "GET" { "meter/read" } else { "meter/write" };

@@ -6,7 +6,7 @@ use crate::system::{System, device_id};
 const NOW: &str = "2026-03-10T12:00:00Z";
 const LATER: &str = "2026-03-10T12:05:00Z";
 
-async fn says(system: &System, body: Value, at: &str) -> Value {
+async fn put_status(system: &System, body: Value, at: &str) -> Value {
     let answered = system.call(put("/api/devices/a/status").json(&body).at(at)).await;
     assert_eq!(answered.status, 200, "{}", answered.text());
     answered.json()
@@ -51,14 +51,16 @@ async fn an_operator_s_word_is_the_device_s_status() {
     let system = System::new();
     system.register("a").await;
     let device =
-        says(&system, json!({"connection_status": "online", "fw_version": "2.0.0"}), NOW).await;
+        put_status(&system, json!({"connection_status": "online", "fw_version": "2.0.0"}), NOW)
+            .await;
     assert_eq!(device, system.json("/api/devices/a").await);
     assert_eq!(
         (&device["connection_status"], &device["fw_version"]),
         (&json!("online"), &json!("2.0.0"))
     );
     let device =
-        says(&system, json!({"connection_status": "unknown", "fw_version": null}), LATER).await;
+        put_status(&system, json!({"connection_status": "unknown", "fw_version": null}), LATER)
+            .await;
     assert_eq!(
         (&device["connection_status"], &device["fw_version"]),
         (&json!("unknown"), &json!("2.0.0"))
@@ -70,9 +72,9 @@ async fn going_offline_raises_one_alert_and_coming_back_ends_it() {
     let system = System::new();
     system.register("a").await;
     let alerts = || system.memory.alerts(&device_id("a"));
-    says(&system, json!({"connection_status": "online"}), NOW).await;
-    says(&system, json!({"connection_status": "offline"}), LATER).await;
-    says(&system, json!({"connection_status": "offline"}), LATER).await;
+    put_status(&system, json!({"connection_status": "online"}), NOW).await;
+    put_status(&system, json!({"connection_status": "offline"}), LATER).await;
+    put_status(&system, json!({"connection_status": "offline"}), LATER).await;
     assert_eq!(alerts().len(), 1);
     assert_eq!(
         (alerts()[0].alert_type.as_str(), alerts()[0].resolved_at),
@@ -109,7 +111,7 @@ async fn who_loses_the_lock_of_the_state_decides_again() {
     system.memory.conflict_next(&device_id("a"));
     let beat = post("/api/devices/a/heartbeat").at(NOW);
     assert_eq!(system.call(beat).await.status, 200);
-    let word = |status: &str| says(&system, json!({"connection_status": status}), LATER);
+    let word = |status: &str| put_status(&system, json!({"connection_status": status}), LATER);
     let (_, beat) =
         tokio::join!(word("offline"), system.call(post("/api/devices/a/heartbeat").at(NOW)));
     assert_eq!(beat.status, 200);

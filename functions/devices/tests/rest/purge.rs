@@ -4,13 +4,13 @@ use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
 use meter_domain::archive::Layout;
-use meter_domain::id::Mid;
-use meter_domain::parts::Part;
+use meter_domain::id::MessageId;
+use meter_domain::segments::MessageSegment;
+use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
 use meter_service::outbox::Outbox;
-use meter_service::sweep::{Progress, sweep};
 use meter_store::{DeviceStore, MessageStore};
 use meter_testing::http::{delete, get, post};
-use meter_testing::memory::{Memory, Operation};
+use meter_testing::memory::{MemoryStores, Operation};
 use serde_json::{Value, json};
 
 use crate::system::{System, device_id, field, t, telemetry};
@@ -45,9 +45,9 @@ async fn system(layout: Layout) -> System {
 }
 
 /// What is left of a device in the stores, apart from the days that it had data on.
-fn traces(memory: &Memory, id: &str) -> Vec<String> {
+fn remaining_data(memory: &MemoryStores, id: &str) -> Vec<String> {
     let mut traces: Vec<String> =
-        memory.parts(&device_id(id)).iter().map(|part| format!("{:?}", part.ts)).collect();
+        memory.segments(&device_id(id)).iter().map(|segment| format!("{:?}", segment.ts)).collect();
     for (key, body) in memory.objects() {
         let mut text = String::new();
         if MultiGzDecoder::new(&body[..]).read_to_string(&mut text).is_err() {
@@ -61,7 +61,7 @@ fn traces(memory: &Memory, id: &str) -> Vec<String> {
 }
 
 /// Everything that REST answers of what a device said.
-async fn said(system: &System, id: &str) -> Vec<Value> {
+async fn telemetry_responses(system: &System, id: &str) -> Vec<Value> {
     let mut all = system.all(&format!("/api/devices/{id}/metrics?{ALL}")).await;
     all.push(system.json(&format!("/api/devices/{id}/metrics/latest")).await);
     for name in field(&system.all(&format!("/api/devices/{id}/raw-data")).await, "filename") {
@@ -71,18 +71,18 @@ async fn said(system: &System, id: &str) -> Vec<Value> {
 }
 
 /// What the watchdog does.
-async fn go_on(memory: &Memory) {
+async fn run_cleanup(memory: &MemoryStores) {
     let outbox = Outbox::of_one(memory);
-    while sweep(&outbox, memory, memory, &device_id("gone")).await.unwrap() == Progress::Unfinished
-    {
-    }
+    while clean_up_device(&outbox, memory, memory, &device_id("gone")).await.unwrap()
+        == CleanupStatus::Unfinished
+    {}
 }
 
 #[tokio::test]
 async fn a_purge_takes_all_that_the_device_said_and_nothing_of_its_neighbours() {
     for layout in [Layout::Batch, Layout::Message] {
         let system = system(layout).await;
-        let neighbour = said(&system, "stays").await;
+        let neighbour = telemetry_responses(&system, "stays").await;
         // Four points, of which one was said three times; the newest of them; three messages.
         assert_eq!(neighbour.len(), 4 + 1 + 3);
         let objects = system.memory.objects();
@@ -90,9 +90,9 @@ async fn a_purge_takes_all_that_the_device_said_and_nothing_of_its_neighbours() 
         assert_eq!(deleted.status, 202, "{}", deleted.text());
         assert!(deleted.json()["message"].is_string());
 
-        assert_eq!(traces(&system.memory, "gone"), Vec::<String>::new());
-        assert_eq!(said(&system, "gone").await, [json!([])]);
-        assert_eq!(said(&system, "stays").await, neighbour);
+        assert_eq!(remaining_data(&system.memory, "gone"), Vec::<String>::new());
+        assert_eq!(telemetry_responses(&system, "gone").await, [json!([])]);
+        assert_eq!(telemetry_responses(&system, "stays").await, neighbour);
         assert_eq!(system.get("/api/devices/gone").await.status, 404);
         assert_eq!(field(&system.all("/api/devices").await, "device_id"), ["stays"]);
         for (key, body) in system.memory.objects() {
@@ -100,14 +100,14 @@ async fn a_purge_takes_all_that_the_device_said_and_nothing_of_its_neighbours() 
         }
         // What it says from now on is stored, as of any device that is not registered.
         system.telemetry("gone", "2026-03-02T11:00:00Z", json!([{"type": "pf", "val": 1}])).await;
-        assert_eq!(said(&system, "gone").await.len(), 3);
+        assert_eq!(telemetry_responses(&system, "gone").await.len(), 3);
     }
 }
 
 #[tokio::test]
 async fn a_message_that_was_delivered_twice_goes_with_its_copy() {
     let system = system(Layout::Batch).await;
-    let neighbour = said(&system, "stays").await;
+    let neighbour = telemetry_responses(&system, "stays").await;
     let again = telemetry(
         "gone",
         "2026-03-01T10:00:00Z",
@@ -116,23 +116,23 @@ async fn a_message_that_was_delivered_twice_goes_with_its_copy() {
     let received_at = "2026-03-02T10:00:01Z";
     system.receive(&[("iot/gone/telemetry", again, received_at)]).await;
     assert_eq!(system.call(delete(PURGE)).await.status, 202);
-    go_on(&system.memory).await;
-    assert_eq!(traces(&system.memory, "gone"), Vec::<String>::new());
-    assert_eq!(said(&system, "stays").await, neighbour);
+    run_cleanup(&system.memory).await;
+    assert_eq!(remaining_data(&system.memory, "gone"), Vec::<String>::new());
+    assert_eq!(telemetry_responses(&system, "stays").await, neighbour);
 }
 
 #[tokio::test]
 async fn a_purge_that_dies_anywhere_ends_the_same() {
     for layout in [Layout::Batch, Layout::Message] {
         let wanted = system(layout).await;
-        let neighbour = said(&wanted, "stays").await;
+        let neighbour = telemetry_responses(&wanted, "stays").await;
         assert_eq!(wanted.call(delete(PURGE)).await.status, 202);
         let mut calls = 0;
         loop {
             let system = system(layout).await;
             system.memory.fail_all_after(calls);
             let status = system.call(delete(PURGE)).await.status;
-            system.memory.heal();
+            system.memory.clear_faults();
             if status == 202 {
                 break;
             }
@@ -140,15 +140,18 @@ async fn a_purge_that_dies_anywhere_ends_the_same() {
             let memory = &system.memory;
             // Either nothing happened, or the watchdog goes on.
             if DeviceStore::get(memory, &device_id("gone")).await.unwrap().is_none() {
-                let due = memory.state(&device_id("gone")).unwrap().due;
-                assert!(due.is_some() || traces(memory, "gone").is_empty(), "{calls}: not due");
-                go_on(memory).await;
-                assert_eq!(traces(memory, "gone"), Vec::<String>::new(), "{calls}");
+                let due = memory.state(&device_id("gone")).unwrap().next_check;
+                assert!(
+                    due.is_some() || remaining_data(memory, "gone").is_empty(),
+                    "{calls}: not due"
+                );
+                run_cleanup(memory).await;
+                assert_eq!(remaining_data(memory, "gone"), Vec::<String>::new(), "{calls}");
                 assert_eq!(memory.objects(), wanted.memory.objects(), "{calls}");
-                assert!(!memory.is_buried(&device_id("gone")).await.unwrap());
-                assert_eq!(memory.state(&device_id("gone")).unwrap().due, None);
+                assert!(!memory.has_tombstone(&device_id("gone")).await.unwrap());
+                assert_eq!(memory.state(&device_id("gone")).unwrap().next_check, None);
             }
-            assert_eq!(said(&system, "stays").await, neighbour, "{calls}");
+            assert_eq!(telemetry_responses(&system, "stays").await, neighbour, "{calls}");
             calls += 1;
         }
         assert!(calls > 15, "{calls}");
@@ -164,7 +167,7 @@ async fn devices_that_are_purged_at_once_do_not_bring_each_other_back() {
     );
     assert_eq!((one.status, other.status), (202, 202));
     for id in ["gone", "stays"] {
-        assert_eq!(traces(&system.memory, id), Vec::<String>::new());
+        assert_eq!(remaining_data(&system.memory, id), Vec::<String>::new());
     }
     assert!(system.memory.objects().is_empty(), "nothing was left in them");
 }
@@ -174,10 +177,10 @@ async fn what_is_purged_now_is_not_found_rather_than_damaged() {
     let system = system(Layout::Batch).await;
     let names = field(&system.all("/api/devices/gone/raw-data").await, "filename");
     // It ends when the archive is done and its index is not.
-    system.memory.fail_always(Operation::RemoveParts);
+    system.memory.fail_always(Operation::RemoveSegments);
     assert_eq!(system.call(delete(PURGE)).await.status, 503);
-    system.memory.heal();
-    assert_eq!(system.memory.parts(&device_id("gone")).len(), 6);
+    system.memory.clear_faults();
+    assert_eq!(system.memory.segments(&device_id("gone")).len(), 6);
     let mut gone = 0;
     for name in &names {
         match system.get(&format!("/api/devices/gone/raw-data/{name}")).await.status {
@@ -195,9 +198,9 @@ async fn what_is_purged_now_is_not_found_rather_than_damaged() {
 async fn a_device_that_was_deleted_or_never_registered_can_be_purged() {
     let system = system(Layout::Batch).await;
     assert_eq!(system.call(delete("/api/devices/gone")).await.status, 200);
-    assert!(!traces(&system.memory, "gone").is_empty(), "archive and metrics stay");
+    assert!(!remaining_data(&system.memory, "gone").is_empty(), "archive and metrics stay");
     assert_eq!(system.call(delete(PURGE)).await.status, 202);
-    assert_eq!(traces(&system.memory, "gone"), Vec::<String>::new());
+    assert_eq!(remaining_data(&system.memory, "gone"), Vec::<String>::new());
     assert_eq!(system.call(delete("/api/devices/nobody?purge=true")).await.status, 404);
     assert_eq!(system.call(delete("/api/devices/gone?purge=maybe")).await.status, 400);
     assert_eq!(system.call(delete("/api/devices/gone?purge=false")).await.status, 404);
@@ -209,13 +212,13 @@ async fn an_id_is_free_again_when_the_purge_is_over() {
     let body = json!({"device_id": "gone", "device_name": "again"});
     let ts = "2026-03-03T00:00:00Z";
     // More than a round takes.
-    let mut parts = system.memory.parts(&device_id("gone"));
-    let part = parts.pop().unwrap();
+    let mut segments = system.memory.segments(&device_id("gone"));
+    let segment = segments.pop().unwrap();
     let many: Vec<_> = (0..600)
-        .map(|n| Part {
+        .map(|n| MessageSegment {
             ts: t(ts).plus_seconds(n),
-            mid: Mid::of("t", &n.to_be_bytes()),
-            ..part.clone()
+            message_id: MessageId::of("t", &n.to_be_bytes()),
+            ..segment.clone()
         })
         .collect();
     MessageStore::put(&system.memory, &many).await.unwrap();
@@ -223,8 +226,8 @@ async fn an_id_is_free_again_when_the_purge_is_over() {
     let refused = system.call(post("/api/devices").json(&body)).await;
     assert_eq!((refused.status, &refused.json()["field"]), (409, &json!("device_id")));
     assert_eq!(refused.header("retry-after"), Some("60"));
-    go_on(&system.memory).await;
-    assert_eq!(traces(&system.memory, "gone"), Vec::<String>::new());
+    run_cleanup(&system.memory).await;
+    assert_eq!(remaining_data(&system.memory, "gone"), Vec::<String>::new());
     assert_eq!(system.call(post("/api/devices").json(&body)).await.status, 201);
     let stats = system.call(get("/api/devices/gone/status")).await.json();
     assert_eq!(stats["connection_status"], "unknown", "nothing is known of it");

@@ -1,4 +1,4 @@
-use meter_domain::id::Mid;
+use meter_domain::id::MessageId;
 use meter_testing::http::get;
 use serde_json::json;
 
@@ -8,9 +8,9 @@ use crate::system::{System, field};
 async fn what_could_not_be_read_is_listed_with_the_reason_and_kept_byte_for_byte() {
     let system = System::new();
     let page = b"<script>alert(1)</script>\xff\x00".to_vec();
-    let mid = Mid::of("iot/a/telemetry", &page);
+    let message_id = MessageId::of("iot/a/telemetry", &page);
     system.receive(&[("iot/a/telemetry", page.clone(), "2026-03-01T10:00:00.25Z")]).await;
-    let id = format!("20260301T100000.250000000Z-{mid}");
+    let id = format!("20260301T100000.250000000Z-{message_id}");
     let listed = system.json("/api/quarantine").await;
     assert!(listed[0]["reason"].as_str().unwrap().starts_with("payload: is not JSON"));
     let reason = &listed[0]["reason"];
@@ -51,8 +51,8 @@ async fn quarantine_is_listed_newest_first_in_pages() {
 #[tokio::test]
 async fn what_is_not_in_quarantine_is_404() {
     let system = System::new();
-    let mid = "0".repeat(32);
-    for id in ["x", &mid, &format!("20260301T100000.000000000Z-{mid}"), "%ff"] {
+    let message_id = "0".repeat(32);
+    for id in ["x", &message_id, &format!("20260301T100000.000000000Z-{message_id}"), "%ff"] {
         assert_eq!(system.get(&format!("/api/quarantine/{id}")).await.status, 404, "{id}");
     }
 }

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use meter_domain::archive::{Layout, Location, file_name};
-use meter_domain::id::Mid;
+use meter_domain::id::MessageId;
 use meter_domain::message::Category;
-use meter_domain::parts::{Head, Part};
+use meter_domain::segments::{IndexEntry, MessageSegment};
 use meter_store::{Archive, MessageStore};
 use meter_testing::http::get;
 use meter_testing::memory::Operation;
@@ -66,11 +66,11 @@ const ALL: [&str; 5] = [
 async fn messages_are_named_by_device_category_time_and_identity() {
     let system = System::new();
     let payload = hello("2026-03-01T10:15:00.5Z");
-    let (mid, size) = (Mid::of("iot/a:1/hello", &payload), payload.len());
+    let (message_id, size) = (MessageId::of("iot/a:1/hello", &payload), payload.len());
     system.receive(&[("iot/a:1/hello", payload, "2026-03-01T10:15:01Z")]).await;
     assert_eq!(
         system.json(RAW).await,
-        json!([{"filename": format!("a:1/hello/20260301T101500.500000000Z-{mid}.json"), "size": size,
+        json!([{"filename": format!("a:1/hello/20260301T101500.500000000Z-{message_id}.json"), "size": size,
             "last_modified": "2026-03-01T10:15:01Z"}])
     );
 }
@@ -112,9 +112,9 @@ async fn a_prefix_of_one_day_does_not_read_the_others() {
         let ts = format!("2026-02-{day:02}T12:00:00Z");
         system.telemetry("a:1", &ts, json!([{"type": "x", "val": 1}])).await;
     }
-    let before = system.memory.calls(Operation::ReadParts);
+    let before = system.memory.calls(Operation::ReadSegments);
     assert_eq!(names(&system, "prefix=telemetry/20260214").await, ["telemetry/20260214T120000"]);
-    assert_eq!(system.memory.calls(Operation::ReadParts) - before, 1);
+    assert_eq!(system.memory.calls(Operation::ReadSegments) - before, 1);
 }
 
 #[tokio::test]
@@ -127,9 +127,9 @@ async fn a_narrow_filter_gives_short_pages_that_lead_to_the_end() {
     system
         .receive(&[("iot/a:1/hello", hello("2026-01-01T00:00:00Z"), "2026-06-01T00:00:00Z")])
         .await;
-    let before = system.memory.calls(Operation::ReadParts);
+    let before = system.memory.calls(Operation::ReadSegments);
     let pages = system.pages(get(&format!("{RAW}?prefix=hello"))).await;
-    let reads = system.memory.calls(Operation::ReadParts) - before;
+    let reads = system.memory.calls(Operation::ReadSegments) - before;
     let sizes: Vec<_> = pages.iter().map(|page| page.json().as_array().unwrap().len()).collect();
     assert_eq!(sizes, [0, 1]);
     assert!(reads <= 151, "{reads}");
@@ -186,8 +186,8 @@ async fn a_message_comes_back_as_it_was_sent_with_its_envelope_of_receipt() {
         let filename = listed[0]["filename"].as_str().unwrap();
         let name = filename.strip_prefix("a:1/").unwrap();
         let payload: Value = serde_json::from_slice(&hello("2026-03-01T10:15:00Z")).unwrap();
-        let mid = name.rsplit_once('-').unwrap().1.strip_suffix(".json").unwrap();
-        let wanted = json!({"mid": mid, "device_id": "a:1", "category": "hello", "topic": "iot/a:1/hello",
+        let message_id = name.rsplit_once('-').unwrap().1.strip_suffix(".json").unwrap();
+        let wanted = json!({"mid": message_id, "device_id": "a:1", "category": "hello", "topic": "iot/a:1/hello",
             "received_at": "2026-03-03T08:00:00Z", "payload": payload});
         for path in [
             format!("{RAW}/{name}"),
@@ -299,19 +299,24 @@ async fn a_damaged_or_missing_object_hides_no_other_message() {
         }
     }
     assert_eq!(readable, left);
-    let name = file_name(Category::Telemetry, lost.ts, lost.mid);
+    let name = file_name(Category::Telemetry, lost.ts, lost.message_id);
     assert_eq!(system.get(&format!("{RAW}/{name}")).await.status, 404);
 }
 
 /// A message of the index whose object the bucket's lifecycle has removed.
-fn lost(ts: &str) -> Part {
+fn lost(ts: &str) -> MessageSegment {
     let location = Location { object: "gone".to_owned(), member: None };
-    Part {
+    MessageSegment {
         device_id: device_id("a:1"),
-        mid: Mid::of("iot/a:1/telemetry", b"lost"),
+        message_id: MessageId::of("iot/a:1/telemetry", b"lost"),
         ts: t(ts),
-        head: Some(Head { category: Category::Telemetry, received_at: t(ts), size: 4, location }),
-        claim_ts: t(ts),
+        index_entry: Some(IndexEntry {
+            category: Category::Telemetry,
+            received_at: t(ts),
+            size: 4,
+            location,
+        }),
+        envelope_ts: t(ts),
         samples: Vec::new(),
         ttl: None,
     }

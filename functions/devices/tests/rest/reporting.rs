@@ -1,11 +1,11 @@
 //! A device that is to report more often is missed earlier, in whichever way its configuration came into force.
 
-use meter_domain::state::Rules;
+use meter_domain::state::DevicePolicy;
 use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
 use meter_store::{QueueDepth, StoreError};
 use meter_testing::http::{post, put};
-use meter_testing::memory::{Fault, Memory, Operation};
+use meter_testing::memory::{Fault, MemoryStores, Operation};
 use serde_json::{Value, json};
 use watchdog::Watchdog;
 
@@ -13,27 +13,27 @@ use crate::system::{System, device_id, t};
 
 /// A queue in which nothing waits.
 #[derive(Debug)]
-struct Empty;
+struct EmptyQueue;
 
-impl QueueDepth for Empty {
+impl QueueDepth for EmptyQueue {
     async fn depth(&self) -> Result<u64, StoreError> {
         Ok(0)
     }
 }
 
 /// How many devices a run of the watchdog declares silent.
-async fn silent(memory: &Memory, at: &str) -> usize {
+async fn run_watchdog(memory: &MemoryStores, at: &str) -> usize {
     let watchdog = Watchdog {
         outbox: Outbox::of_one(memory),
-        queue: Empty,
+        queue: EmptyQueue,
         messages: memory.clone(),
         archive: memory.clone(),
         alert_rules: RuleCache::new(memory.clone(), 60),
         // Rollups have deadlines of their own.
-        rules: Rules { rollup_gap_s: None, ..Rules::default() },
+        policy: DevicePolicy { rollup_gap_s: None, ..DevicePolicy::default() },
         rollup_ttl_days: None,
     };
-    watchdog.run(t(at)).await.unwrap().silent
+    watchdog.run(t(at)).await.unwrap().went_offline
 }
 
 /// A device that is to report every 20 minutes, has spoken at half past twelve, and need not be looked at within the
@@ -43,8 +43,8 @@ async fn quiet_device() -> System {
     system.register("a").await;
     configure(&system, json!({"send_interval_s": 1_200, "hello_interval_s": 1_200})).await;
     system.telemetry("a", "2026-03-10T12:30:10Z", json!([{"type": "pf", "val": 1}])).await;
-    assert_eq!(silent(&system.memory, "2026-03-10T12:32:00Z").await, 0);
-    let due = system.memory.state(&device_id("a")).unwrap().due;
+    assert_eq!(run_watchdog(&system.memory, "2026-03-10T12:32:00Z").await, 0);
+    let due = system.memory.state(&device_id("a")).unwrap().next_check;
     assert!(due > Some(t("2026-03-10T13:00:00Z")), "{due:?}");
     system
 }
@@ -55,7 +55,7 @@ async fn configure(system: &System, config: Value) {
 }
 
 /// A command that makes its sends 40 s apart; its id.
-async fn order(system: &System) -> String {
+async fn create_command(system: &System) -> String {
     let body = json!({"cmd": "update_config", "params": {"send_interval_s": 40}});
     let order = post("/api/devices/a/commands").json(&body).at("2026-03-10T12:32:10Z");
     let answered = system.call(order).await;
@@ -64,7 +64,7 @@ async fn order(system: &System) -> String {
 }
 
 /// An answer by MQTT, which is a sign of life, too.
-async fn ack(system: &System, cmd_id: &str, result: &str) {
+async fn acknowledge(system: &System, cmd_id: &str, result: &str) {
     const AT: &str = "2026-03-10T12:32:15Z";
     let ack = json!({"v": 2, "device_id": "a", "ts": AT, "seq": 2, "msg_type": "command_ack",
         "cmd_id": cmd_id, "result": result});
@@ -79,8 +79,12 @@ async fn a_shorter_interval_that_is_put_counts_from_the_last_word_on() {
             system.memory.conflict_next(&device_id("a"));
         }
         configure(&system, json!({"send_interval_s": 60})).await;
-        assert_eq!(silent(&system.memory, "2026-03-10T12:33:00Z").await, 0, "not three minutes");
-        assert_eq!(silent(&system.memory, "2026-03-10T12:34:00Z").await, 1);
+        assert_eq!(
+            run_watchdog(&system.memory, "2026-03-10T12:33:00Z").await,
+            0,
+            "not three minutes"
+        );
+        assert_eq!(run_watchdog(&system.memory, "2026-03-10T12:34:00Z").await, 1);
         let status = system.json("/api/devices/a/status").await;
         assert_eq!(status["connection_status"], "offline");
     }
@@ -89,29 +93,29 @@ async fn a_shorter_interval_that_is_put_counts_from_the_last_word_on() {
 #[tokio::test]
 async fn a_shorter_interval_that_is_accepted_over_mqtt_counts_from_the_answer_on() {
     let system = quiet_device().await;
-    let cmd_id = order(&system).await;
-    ack(&system, &cmd_id, "accepted").await;
-    assert_eq!(silent(&system.memory, "2026-03-10T12:34:00Z").await, 0, "not two minutes");
-    assert_eq!(silent(&system.memory, "2026-03-10T12:35:00Z").await, 1);
+    let cmd_id = create_command(&system).await;
+    acknowledge(&system, &cmd_id, "accepted").await;
+    assert_eq!(run_watchdog(&system.memory, "2026-03-10T12:34:00Z").await, 0, "not two minutes");
+    assert_eq!(run_watchdog(&system.memory, "2026-03-10T12:35:00Z").await, 1);
 }
 
 #[tokio::test]
 async fn a_shorter_interval_that_is_accepted_over_rest_counts_from_the_last_word_on() {
     let system = quiet_device().await;
-    let cmd_id = order(&system).await;
+    let cmd_id = create_command(&system).await;
     let accepted = put(&format!("/api/commands/{cmd_id}/ack")).json(&json!({"result": "accepted"}));
     assert_eq!(system.call(accepted.at("2026-03-10T12:32:15Z")).await.status, 200);
-    assert_eq!(silent(&system.memory, "2026-03-10T12:33:00Z").await, 1);
+    assert_eq!(run_watchdog(&system.memory, "2026-03-10T12:33:00Z").await, 1);
 }
 
 #[tokio::test]
 async fn an_interval_that_the_device_refuses_changes_nothing() {
     let system = quiet_device().await;
-    let cmd_id = order(&system).await;
-    ack(&system, &cmd_id, "rejected").await;
+    let cmd_id = create_command(&system).await;
+    acknowledge(&system, &cmd_id, "rejected").await;
     for minute in 33..60 {
         let at = format!("2026-03-10T12:{minute}:00Z");
-        assert_eq!(silent(&system.memory, &at).await, 0, "{at}");
+        assert_eq!(run_watchdog(&system.memory, &at).await, 0, "{at}");
     }
 }
 
@@ -120,9 +124,9 @@ async fn an_interval_that_could_not_be_brought_into_the_state_is_brought_by_the_
 {
     let system = quiet_device().await;
     let shorter = || put("/api/devices/a/config").json(&json!({"send_interval_s": 60}));
-    system.memory.fail_next(Operation::SaveStates, Fault::Refuse);
+    system.memory.fail_next(Operation::SaveStates, Fault::Reject);
     let failed = system.call(shorter().at("2026-03-10T12:32:20Z")).await;
     assert!(failed.status >= 500, "{}", failed.text());
     assert_eq!(system.call(shorter().at("2026-03-10T12:32:30Z")).await.status, 200);
-    assert_eq!(silent(&system.memory, "2026-03-10T12:34:00Z").await, 1);
+    assert_eq!(run_watchdog(&system.memory, "2026-03-10T12:34:00Z").await, 1);
 }

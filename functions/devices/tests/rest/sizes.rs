@@ -9,7 +9,7 @@ const MAX: u32 = 100_000;
 
 /// A system whose answers are small, with 20 messages of 100 points each.
 async fn system() -> System {
-    let system = System::answering(MAX);
+    let system = System::with_response_limit(MAX);
     for n in 0..20 {
         let ts = format!("2026-03-01T10:{n:02}:00Z");
         let points: Vec<Value> = (0..100).map(|i| json!({"type": "pf", "val": i, "ts": format!("2026-03-01T10:{n:02}:00.{i:03}Z")})).collect();
@@ -54,7 +54,7 @@ async fn every_list_ends_its_pages_where_an_answer_is_full() {
 
 #[tokio::test]
 async fn large_devices_come_in_several_answers() {
-    let system = System::answering(MAX);
+    let system = System::with_response_limit(MAX);
     for n in 0..5 {
         let body = json!({"device_id": format!("d{n}"), "device_name": "D", "metadata": {"x": "y".repeat(40_000)}});
         let created = system.call(post("/api/devices").json(&body)).await;

@@ -1,37 +1,37 @@
 //! The function under test and its surroundings.
 
 use devices::{Devices, ROUTES};
-use ingest::batch::{Choices, Ingest};
+use ingest::batch::{Ingest, IngestConfig};
 use ingest::event::Delivery;
 use meter_domain::archive::Layout;
 use meter_domain::id::DeviceId;
-use meter_domain::message::Received;
-use meter_domain::state::Rules;
+use meter_domain::message::ReceivedMessage;
+use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
 use meter_http::route::Router;
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
-use meter_service::in_messages::InMessages;
+use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
-use meter_testing::http::{Answered, Call, get, post};
-use meter_testing::memory::Memory;
+use meter_testing::http::{TestRequest, TestResponse, get, post};
+use meter_testing::memory::MemoryStores;
 use serde_json::{Value, json};
 
 /// All seven ports are one memory.
 type Function = Devices<
-    Memory,
-    Memory,
-    Memory,
-    Memory,
-    Memory,
-    Memory,
-    Memory,
-    InMessages<Memory, Memory, Memory>,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
 >;
 
 pub(crate) struct System {
-    pub(crate) memory: Memory,
+    pub(crate) memory: MemoryStores,
     pub(crate) layout: Layout,
     server: Server<Function>,
 }
@@ -46,37 +46,37 @@ pub(crate) fn t(text: &str) -> Timestamp {
 
 impl System {
     pub(crate) fn new() -> Self {
-        Self::over(Memory::new(), Auth::None)
+        Self::with_memory(MemoryStores::new(), Auth::None)
     }
 
     /// One whose answers are at most so many bytes.
-    pub(crate) fn answering(max_answer_bytes: u32) -> Self {
-        let api = Api { auth: Auth::None, max_answer_bytes, ..Api::default() };
-        Self::with(Memory::new(), api)
+    pub(crate) fn with_response_limit(max_response_bytes: u32) -> Self {
+        let api = Api { auth: Auth::None, max_response_bytes, ..Api::default() };
+        Self::with_api(MemoryStores::new(), api)
     }
 
-    pub(crate) fn over(memory: Memory, auth: Auth) -> Self {
-        Self::with(memory, Api { auth, ..Api::default() })
+    pub(crate) fn with_memory(memory: MemoryStores, auth: Auth) -> Self {
+        Self::with_api(memory, Api { auth, ..Api::default() })
     }
 
-    fn with(memory: Memory, api: Api) -> Self {
+    fn with_api(memory: MemoryStores, api: Api) -> Self {
         let function = Devices {
             outbox: Outbox::of_one(&memory),
             messages: memory.clone(),
-            metrics: InMessages::of_one(&memory, 300),
+            metrics: MessageBackedMetricStore::of_one(&memory, 300),
             archive: memory.clone(),
-            rules: Rules::default(),
+            policy: DevicePolicy::default(),
             command_timeout_s: 300,
         };
         let server = Server::new(function, Router::new(ROUTES).unwrap(), api);
         Self { memory, layout: Layout::Batch, server }
     }
 
-    pub(crate) async fn call(&self, call: Call) -> Answered {
-        call.to(&self.server).await
+    pub(crate) async fn call(&self, call: TestRequest) -> TestResponse {
+        call.send(&self.server).await
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answered {
+    pub(crate) async fn get(&self, path: &str) -> TestResponse {
         self.call(get(path)).await
     }
 
@@ -97,9 +97,9 @@ impl System {
     /// What broker, queue and ingest do with messages that came in one batch.
     pub(crate) async fn receive(&self, messages: &[(&str, Vec<u8>, &str)]) {
         let memory = &self.memory;
-        let choices = Choices {
+        let choices = IngestConfig {
             layout: self.layout,
-            rules: Rules::default(),
+            policy: DevicePolicy::default(),
             ttl_days: None,
             require_registration: false,
         };
@@ -107,7 +107,7 @@ impl System {
         let ingest = Ingest::new(
             memory.clone(),
             memory.clone(),
-            InMessages::of_one(memory, 300),
+            MessageBackedMetricStore::of_one(memory, 300),
             outbox,
             RuleCache::new(memory.clone(), 60),
             choices,
@@ -116,12 +116,12 @@ impl System {
             .iter()
             .map(|(topic, payload, received_at)| Delivery {
                 id: String::new(),
-                received: Received {
+                received: ReceivedMessage {
                     topic: (*topic).to_owned(),
                     payload: payload.clone().into(),
                     received_at: t(received_at),
                 },
-                damage: None,
+                parse_error: None,
             })
             .collect();
         let outcome = ingest.handle(&deliveries, Timestamp::now()).await;
@@ -135,10 +135,10 @@ impl System {
     }
 
     /// Every page of a list, from the first link to the last; fails if it never ends.
-    pub(crate) async fn pages(&self, first: Call) -> Vec<Answered> {
+    pub(crate) async fn pages(&self, first: TestRequest) -> Vec<TestResponse> {
         let mut pages = vec![self.call(first.clone()).await];
-        while let Some(next) = pages.last().and_then(Answered::next) {
-            let page = self.call(first.clone().to_path(next)).await;
+        while let Some(next) = pages.last().and_then(TestResponse::next) {
+            let page = self.call(first.clone().with_path(next)).await;
             assert_eq!(page.status, 200, "{}", page.text());
             pages.push(page);
             assert!(pages.len() < 1_000, "no end");

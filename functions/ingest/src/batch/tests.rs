@@ -1,14 +1,14 @@
 use bytes::Bytes;
 use meter_domain::alert::Severity;
 use meter_domain::metric::MetricName;
-use meter_domain::notice::NoticeEvent;
+use meter_domain::notification::NotificationEvent;
 use meter_domain::rule::{Condition, Limits, Operator, Rule, Scope};
-use meter_domain::state::Notify;
+use meter_domain::state::NotificationPolicy;
 use meter_domain::time::Timestamp;
-use meter_service::in_messages::InMessages;
-use meter_service::points;
+use meter_service::message_backed_metrics::MessageBackedMetricStore;
+use meter_service::point_reader;
 use meter_store::{DeviceStore, PointQuery};
-use meter_testing::memory::{Fault, Memory, Operation};
+use meter_testing::memory::{Fault, MemoryStores, Operation};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -23,12 +23,12 @@ fn id(device: &str) -> DeviceId {
 }
 
 fn delivery(topic: &str, payload: impl Into<Bytes>, received_s: i64) -> Delivery {
-    let received = Received {
+    let received = ReceivedMessage {
         topic: topic.to_owned(),
         payload: payload.into(),
         received_at: second(received_s),
     };
-    Delivery { id: String::new(), received, damage: None }
+    Delivery { id: String::new(), received, parse_error: None }
 }
 
 /// A reading of device `device` made at second `s` and received a second later.
@@ -38,25 +38,34 @@ fn reading(device: &str, s: i64, metric: &str, value: f64) -> Delivery {
     delivery(&format!("iot/{device}/telemetry"), payload.to_string(), s + 1)
 }
 
-fn choices() -> Choices {
-    Choices {
+fn test_config() -> IngestConfig {
+    IngestConfig {
         layout: Layout::Batch,
-        rules: Rules { max_metrics: 2, ..Rules::default() },
+        policy: DevicePolicy { max_metrics: 2, ..DevicePolicy::default() },
         ttl_days: None,
         require_registration: false,
     }
 }
 
-type InMemory = InMessages<Memory, Memory, Memory>;
-type IngestInMemory =
-    Ingest<Memory, Memory, InMemory, Memory, Memory, Memory, Memory, Memory, Memory>;
+type InMemory = MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>;
+type IngestInMemory = Ingest<
+    MemoryStores,
+    MemoryStores,
+    InMemory,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+    MemoryStores,
+>;
 
-fn ingest(memory: &Memory) -> IngestInMemory {
-    ingest_with(memory, choices())
+fn ingest(memory: &MemoryStores) -> IngestInMemory {
+    ingest_with(memory, test_config())
 }
 
-fn ingest_with(memory: &Memory, choices: Choices) -> IngestInMemory {
-    let metrics = InMessages::of_one(memory, 300);
+fn ingest_with(memory: &MemoryStores, choices: IngestConfig) -> IngestInMemory {
+    let metrics = MessageBackedMetricStore::of_one(memory, 300);
     let alert_rules = RuleCache::new(memory.clone(), 60);
     let outbox = Outbox::of_one(memory);
     Ingest::new(memory.clone(), memory.clone(), metrics, outbox, alert_rules, choices)
@@ -67,7 +76,7 @@ fn now() -> Timestamp {
     second(100_000)
 }
 
-async fn register(memory: &Memory, device: &str) {
+async fn register(memory: &MemoryStores, device: &str) {
     let device = meter_domain::device::Device {
         id: meter_domain::id::new_id(second(0)),
         device_id: id(device),
@@ -84,12 +93,12 @@ async fn register(memory: &Memory, device: &str) {
         claimable: false,
         claimed_by: None,
     };
-    let mut state = lock::read_state(memory, &device.device_id).await.unwrap();
-    state.register(second(0), &Rules::default());
+    let mut state = optimistic_update::read_state(memory, &device.device_id).await.unwrap();
+    state.register(second(0), &DevicePolicy::default());
     DeviceStore::create(memory, &device, &state).await.unwrap();
 }
 
-async fn values(memory: &Memory, device: &str) -> Vec<f64> {
+async fn values(memory: &MemoryStores, device: &str) -> Vec<f64> {
     let query = PointQuery {
         device_id: id(device),
         start: Timestamp::min(),
@@ -98,25 +107,28 @@ async fn values(memory: &Memory, device: &str) -> Vec<f64> {
         after: None,
         limit: 100_000,
     };
-    let page = points::read(memory, &query).await.unwrap();
+    let page = point_reader::read(memory, &query).await.unwrap();
     assert_eq!(page.next, None);
     page.points.iter().map(|point| point.value).collect()
 }
 
 /// Every message of the index is where the index says.
-async fn archived(memory: &Memory, device: &str) -> usize {
-    let heads: Vec<_> =
-        memory.parts(&id(device)).into_iter().filter_map(|p| Some((p.mid, p.head?))).collect();
-    for (mid, head) in &heads {
-        let bytes = Archive::get(memory, &head.location).await.unwrap().unwrap();
-        archive::find_line(&bytes, &head.location, *mid).unwrap();
+async fn archived(memory: &MemoryStores, device: &str) -> usize {
+    let heads: Vec<_> = memory
+        .segments(&id(device))
+        .into_iter()
+        .filter_map(|p| Some((p.message_id, p.index_entry?)))
+        .collect();
+    for (message_id, index_entry) in &heads {
+        let bytes = Archive::get(memory, &index_entry.location).await.unwrap().unwrap();
+        archive::find_line(&bytes, &index_entry.location, *message_id).unwrap();
     }
     heads.len()
 }
 
 #[tokio::test]
 async fn a_message_is_archived_indexed_and_in_the_metrics() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     let outcome = ingest(&memory)
         .handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)], now())
         .await;
@@ -132,7 +144,7 @@ async fn a_message_is_archived_indexed_and_in_the_metrics() {
 
 #[tokio::test]
 async fn the_same_messages_again_in_other_groups_store_nothing_new() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     let ingest = ingest(&memory);
     let all: Vec<_> = (0..20).map(|s| reading("a", s, "pf", s as f64)).collect();
     ingest.handle(&all, now()).await;
@@ -140,7 +152,7 @@ async fn the_same_messages_again_in_other_groups_store_nothing_new() {
         let mut group = group.to_vec();
         group.push(group[0].clone());
         let outcome = ingest.handle(&group, now()).await;
-        assert_eq!((outcome.failed.len(), outcome.counts.doubled), (0, 1));
+        assert_eq!((outcome.failed.len(), outcome.counts.redelivered), (0, 1));
     }
     assert_eq!(archived(&memory, "a").await, 20);
     assert_eq!(values(&memory, "a").await, (0..20).map(f64::from).collect::<Vec<_>>());
@@ -148,7 +160,7 @@ async fn the_same_messages_again_in_other_groups_store_nothing_new() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_in_quarantine_with_its_reason_and_holds_nobody_up() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     let batch = [
         delivery("iot/a/telemetry", "nonsense", 1),
         reading("a", 5, "pf", 0.5),
@@ -162,15 +174,16 @@ async fn what_cannot_be_read_is_in_quarantine_with_its_reason_and_holds_nobody_u
     let entries = memory.quarantined();
     assert!(entries[0].reason.starts_with("payload: is not JSON"), "{}", entries[0].reason);
     let bytes = Archive::get(&memory, &entries[0].location).await.unwrap().unwrap();
-    let found = archive::find_quarantined(&bytes, &entries[0].location, entries[0].mid).unwrap();
+    let found =
+        archive::find_quarantined(&bytes, &entries[0].location, entries[0].message_id).unwrap();
     assert_eq!(found, "nonsense");
 }
 
 #[tokio::test]
 async fn where_registration_is_required_strangers_go_to_quarantine() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
-    let ingest = ingest_with(&memory, Choices { require_registration: true, ..choices() });
+    let ingest = ingest_with(&memory, IngestConfig { require_registration: true, ..test_config() });
     let outcome =
         ingest.handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)], now()).await;
     assert_eq!((outcome.counts.stored, outcome.counts.quarantined), (1, 1));
@@ -179,17 +192,17 @@ async fn where_registration_is_required_strangers_go_to_quarantine() {
 
 #[tokio::test]
 async fn a_message_that_is_not_stored_fails_alone_and_is_complete_when_it_comes_again() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     let batch =
         [reading("a", 1, "pf", 0.1), reading("a", 2, "pf", 0.2), reading("b", 1, "pf", 0.3)];
-    memory.refuse_messages([Mid::of(&batch[1].received.topic, &batch[1].received.payload)]);
+    memory.fail_messages([MessageId::of(&batch[1].received.topic, &batch[1].received.payload)]);
     let outcome = ingest(&memory).handle(&batch, now()).await;
     assert_eq!(outcome.failed, BTreeSet::from([1]));
-    let latest = |memory: &Memory| {
+    let latest = |memory: &MemoryStores| {
         memory.state(&id("a")).unwrap().latest[&MetricName::parse("pf").unwrap()].value
     };
     assert_eq!(latest(&memory), 0.1, "the state knows only what is stored");
-    memory.heal();
+    memory.clear_faults();
     assert_eq!(ingest(&memory).handle(&batch[1..2], now()).await.failed, BTreeSet::new());
     assert_eq!((values(&memory, "a").await, latest(&memory)), (vec![0.1, 0.2], 0.2));
 }
@@ -197,15 +210,15 @@ async fn a_message_that_is_not_stored_fails_alone_and_is_complete_when_it_comes_
 #[tokio::test]
 async fn a_store_that_is_away_fails_the_messages_and_not_the_quarantine() {
     for operation in
-        [Operation::PutObject, Operation::PutParts, Operation::GetStates, Operation::SaveStates]
+        [Operation::PutObject, Operation::PutSegments, Operation::GetStates, Operation::SaveStates]
     {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         memory.fail_always(operation);
         let batch = [reading("a", 1, "pf", 0.1), delivery("other", "{}", 2)];
         let outcome = ingest(&memory).handle(&batch, now()).await;
         assert!(outcome.failed.contains(&0), "{operation:?}");
         assert_eq!(outcome.failed.contains(&1), operation == Operation::PutObject, "{operation:?}");
-        memory.heal();
+        memory.clear_faults();
         assert!(ingest(&memory).handle(&batch, now()).await.failed.is_empty());
         assert_eq!((archived(&memory, "a").await, memory.quarantined().len()), (1, 1));
     }
@@ -213,7 +226,7 @@ async fn a_store_that_is_away_fails_the_messages_and_not_the_quarantine() {
 
 #[tokio::test]
 async fn who_loses_the_lock_decides_again() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     memory.conflict_next(&id("a"));
     let outcome = ingest(&memory).handle(&[reading("a", 1, "pf", 0.1)], now()).await;
     assert_eq!((outcome.failed.len(), outcome.counts.conflicts, outcome.counts.stored), (0, 1, 1));
@@ -222,16 +235,16 @@ async fn who_loses_the_lock_decides_again() {
 
 #[tokio::test]
 async fn metrics_beyond_the_limit_are_refused_and_the_message_is_kept() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     let batch = [reading("a", 1, "x", 1.0), reading("a", 2, "y", 2.0), reading("a", 3, "z", 3.0)];
     let outcome = ingest(&memory).handle(&batch, now()).await;
-    assert_eq!(outcome.counts.metrics_refused, 1);
+    assert_eq!(outcome.counts.samples_rejected, 1);
     assert_eq!(values(&memory, "a").await, [1.0, 2.0]);
     assert_eq!(archived(&memory, "a").await, 3);
 }
 
 /// The metrics that a device has by its state, and those of its points.
-async fn metrics(memory: &Memory, device: &str) -> (Vec<String>, Vec<String>) {
+async fn metrics(memory: &MemoryStores, device: &str) -> (Vec<String>, Vec<String>) {
     let query = PointQuery {
         device_id: id(device),
         start: Timestamp::min(),
@@ -240,7 +253,7 @@ async fn metrics(memory: &Memory, device: &str) -> (Vec<String>, Vec<String>) {
         after: None,
         limit: 100_000,
     };
-    let points = points::read(memory, &query).await.unwrap().points;
+    let points = point_reader::read(memory, &query).await.unwrap().points;
     let stored: BTreeSet<_> = points.iter().map(|p| p.key.metric.to_string()).collect();
     let known = memory.state(&id(device)).unwrap().latest.into_keys();
     (known.map(|metric| metric.to_string()).collect(), stored.into_iter().collect())
@@ -249,7 +262,7 @@ async fn metrics(memory: &Memory, device: &str) -> (Vec<String>, Vec<String>) {
 #[tokio::test]
 async fn the_place_of_a_metric_whose_message_was_not_stored_is_another_ones_and_its_points_are_stored()
  {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     // The fourth is of the metric that the first one had the place for.
     let batch = [
         reading("a", 1, "x", 1.0),
@@ -257,11 +270,11 @@ async fn the_place_of_a_metric_whose_message_was_not_stored_is_another_ones_and_
         reading("a", 3, "z", 3.0),
         reading("a", 4, "x", 4.0),
     ];
-    memory.refuse_messages([Mid::of(&batch[0].received.topic, &batch[0].received.payload)]);
+    memory.fail_messages([MessageId::of(&batch[0].received.topic, &batch[0].received.payload)]);
     let outcome = ingest(&memory).handle(&batch, now()).await;
     assert_eq!(outcome.failed, BTreeSet::from([0]));
     assert_eq!(values(&memory, "a").await, [2.0, 3.0]);
-    memory.heal();
+    memory.clear_faults();
     assert!(ingest(&memory).handle(&batch[..1], now()).await.failed.is_empty());
     assert_eq!(values(&memory, "a").await, [2.0, 3.0]);
     let (known, stored) = metrics(&memory, "a").await;
@@ -272,7 +285,7 @@ async fn the_place_of_a_metric_whose_message_was_not_stored_is_another_ones_and_
 async fn of_functions_that_fill_the_last_places_for_metrics_at_once_each_stores_what_was_admitted()
 {
     for n in 0..20 {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         let of = |metrics: [&str; 3], s: i64| -> Vec<_> {
             let readings = metrics.iter().zip(s..);
             readings.map(|(metric, s)| reading("a", s, metric, s as f64)).collect()
@@ -292,9 +305,9 @@ async fn of_functions_that_fill_the_last_places_for_metrics_at_once_each_stores_
 
 #[tokio::test]
 async fn what_is_noted_of_progress_is_the_worst_since_the_last_note() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     let ingest = ingest(&memory);
-    let noted = async |at: i64| memory.progress(second(at)).await.unwrap().map(|note| note.lag_s);
+    let noted = async |at: i64| memory.ingest_lag(second(at)).await.unwrap().map(|note| note.lag_s);
     ingest.handle(&[reading("a", 1_000, "pf", 1.0)], second(1_002)).await;
     assert_eq!(noted(1_002).await, Some(1));
     ingest.handle(&[reading("a", 900, "pf", 1.0)], second(1_005)).await;
@@ -307,7 +320,7 @@ async fn what_is_noted_of_progress_is_the_worst_since_the_last_note() {
 
 #[tokio::test]
 async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
     let status = |status: &str, s: i64| {
         let payload = json!({"v": 2, "device_id": "a", "ts": second(s), "status": status});
@@ -328,7 +341,7 @@ async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
 
 #[tokio::test]
 async fn a_last_will_of_the_same_bytes_counts_each_time_it_is_received() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     let will = json!({"v": 2, "device_id": "a", "ts": "1970-01-01T00:00:00Z", "status": "offline"});
     let will = |s| delivery("iot/a/status", will.to_string(), s);
     let batch = [will(1), reading("a", 2, "pf", 1.0), will(5)];
@@ -340,7 +353,7 @@ async fn a_last_will_of_the_same_bytes_counts_each_time_it_is_received() {
 
 #[tokio::test]
 async fn answers_to_too_many_commands_come_again_and_hold_nobody_up() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
     let mut batch: Vec<_> = (0..60_i64)
         .map(|n| {
@@ -363,8 +376,8 @@ async fn answers_to_too_many_commands_come_again_and_hold_nobody_up() {
 
 #[tokio::test]
 async fn plain_objects_are_under_the_names_that_the_api_gives_them() {
-    let memory = Memory::new();
-    let ingest = ingest_with(&memory, Choices { layout: Layout::Message, ..choices() });
+    let memory = MemoryStores::new();
+    let ingest = ingest_with(&memory, IngestConfig { layout: Layout::Message, ..test_config() });
     ingest.handle(&[reading("a", 1, "pf", 0.1)], now()).await;
     let key = memory.objects().into_keys().next().unwrap();
     assert!(key.starts_with("a/telemetry/19700101T000001.000000000Z-"), "{key}");
@@ -389,18 +402,23 @@ fn rule(metric: &str, for_s: u32) -> Rule {
     }
 }
 
-fn telling() -> Choices {
-    let rules = Rules { notify: Notify::All, rule_hold_down_s: 0, ..choices().rules };
-    Choices { rules, ..choices() }
+fn notifying_config() -> IngestConfig {
+    let policy = DevicePolicy {
+        notify: NotificationPolicy::All,
+        rule_hold_down_s: 0,
+        ..test_config().policy
+    };
+    IngestConfig { policy, ..test_config() }
 }
 
 #[tokio::test]
 async fn a_rule_whose_condition_held_long_enough_raises_one_alert_and_tells_people_once() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
     RuleStore::create(&memory, &rule("pf", 10)).await.unwrap();
     // Two functions in turn, and each message twice.
-    let functions = [ingest_with(&memory, telling()), ingest_with(&memory, telling())];
+    let functions =
+        [ingest_with(&memory, notifying_config()), ingest_with(&memory, notifying_config())];
     for (n, value) in [20.0, 20.0, 20.0, 20.0, 1.0].into_iter().enumerate() {
         for function in &functions {
             let batch = [reading("a", n as i64 * 5, "pf", value)];
@@ -410,8 +428,11 @@ async fn a_rule_whose_condition_held_long_enough_raises_one_alert_and_tells_peop
     let alerts = memory.alerts(&id("a"));
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     assert_eq!((alerts[0].created_at, alerts[0].resolved_at), (second(0), Some(second(20))));
-    let told: Vec<_> = memory.notices().iter().map(|n| (n.event, n.at)).collect();
-    assert_eq!(told, [(NoticeEvent::Opened, second(10)), (NoticeEvent::Resolved, second(20))]);
+    let told: Vec<_> = memory.notifications().iter().map(|n| (n.event, n.at)).collect();
+    assert_eq!(
+        told,
+        [(NotificationEvent::Opened, second(10)), (NotificationEvent::Resolved, second(20))]
+    );
     assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
 }
 
@@ -419,7 +440,7 @@ async fn a_rule_whose_condition_held_long_enough_raises_one_alert_and_tells_peop
 async fn a_thousand_rules_cost_a_batch_no_call() {
     let mut writes = Vec::new();
     for rules in [0, 1_000] {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         register(&memory, "a").await;
         for n in 0..rules {
             RuleStore::create(&memory, &rule(&format!("m{n}"), 0)).await.unwrap();
@@ -438,7 +459,7 @@ async fn a_thousand_rules_cost_a_batch_no_call() {
 
 #[tokio::test]
 async fn a_function_that_holds_old_rules_reads_them_anew_when_another_has_used_newer_ones() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
     let (old, new) = (ingest(&memory), ingest(&memory));
     old.handle(&[reading("a", 1, "pf", 0.5)], now()).await;
@@ -451,13 +472,13 @@ async fn a_function_that_holds_old_rules_reads_them_anew_when_another_has_used_n
 
 #[tokio::test]
 async fn rules_that_cannot_be_read_are_used_on_and_without_any_the_messages_come_again() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
     let ingest = ingest(&memory);
     memory.fail_always(Operation::ReadRules);
     let batch = [reading("a", 1, "pf", 0.5)];
     assert_eq!(ingest.handle(&batch, now()).await.failed, BTreeSet::from([0]));
-    memory.heal();
+    memory.clear_faults();
     assert!(ingest.handle(&batch, now()).await.failed.is_empty());
     memory.fail_always(Operation::ReadRules);
     let later = now().plus_seconds(600);
@@ -466,39 +487,39 @@ async fn rules_that_cannot_be_read_are_used_on_and_without_any_the_messages_come
 
 #[tokio::test]
 async fn a_topic_that_is_away_holds_nothing_up_and_people_hear_of_it_when_it_is_back() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
     RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
-    let ingest = ingest_with(&memory, telling());
+    let ingest = ingest_with(&memory, notifying_config());
     memory.fail_always(Operation::Notify);
     assert!(ingest.handle(&[reading("a", 1, "pf", 11.0)], now()).await.failed.is_empty());
     assert!(ingest.handle(&[reading("a", 2, "pf", 12.0)], now()).await.failed.is_empty());
     assert_eq!(memory.calls(Operation::Notify), 1, "it is not tried with every batch");
-    memory.heal();
+    memory.clear_faults();
     let later = now().plus_seconds(60);
     assert!(ingest.handle(&[reading("a", 3, "pf", 12.0)], later).await.failed.is_empty());
-    assert_eq!(memory.notices().len(), 1);
+    assert_eq!(memory.notifications().len(), 1);
     assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
 }
 
 #[tokio::test]
 async fn a_sample_that_rules_have_gone_beyond_is_counted() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
     RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
-    let ingest = ingest_with(&memory, telling());
+    let ingest = ingest_with(&memory, notifying_config());
     let outcome = ingest.handle(&[reading("a", 10, "pf", 11.0)], now()).await;
-    assert_eq!(outcome.counts.judged_late, 0);
+    assert_eq!(outcome.counts.late_samples, 0);
     let outcome = ingest.handle(&[reading("a", 5, "pf", 12.0)], now()).await;
-    assert_eq!(outcome.counts.judged_late, 1);
+    assert_eq!(outcome.counts.late_samples, 1);
 }
 
 #[tokio::test]
 async fn what_nobody_could_be_told_for_a_day_is_given_up() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
     RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
-    let ingest = ingest_with(&memory, telling());
+    let ingest = ingest_with(&memory, notifying_config());
     memory.fail_always(Operation::Notify);
     ingest.handle(&[reading("a", 1, "pf", 11.0)], now()).await;
     assert_eq!(memory.state(&id("a")).unwrap().outbox.len(), 1);
@@ -509,22 +530,22 @@ async fn what_nobody_could_be_told_for_a_day_is_given_up() {
 
 #[tokio::test]
 async fn an_effect_that_fails_does_not_tell_people_twice() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
     RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
-    let ingest = ingest_with(&memory, telling());
-    memory.fail_next(Operation::OpenAlert, Fault::LoseAnswer);
+    let ingest = ingest_with(&memory, notifying_config());
+    memory.fail_next(Operation::OpenAlert, Fault::LoseResponse);
     let batch = [reading("a", 1, "pf", 11.0)];
     assert_eq!(ingest.handle(&batch, now()).await.failed, BTreeSet::from([0]));
     assert!(ingest.handle(&batch, now()).await.failed.is_empty());
-    assert_eq!((memory.alerts(&id("a")).len(), memory.notices().len()), (1, 1));
+    assert_eq!((memory.alerts(&id("a")).len(), memory.notifications().len()), (1, 1));
 }
 
 #[tokio::test]
 async fn people_hear_of_a_device_that_goes_and_of_its_return_when_it_stays() {
-    let memory = Memory::new();
+    let memory = MemoryStores::new();
     register(&memory, "a").await;
-    let ingest = ingest_with(&memory, telling());
+    let ingest = ingest_with(&memory, notifying_config());
     let status = |status: &str, s: i64| {
         let payload = json!({"v": 2, "device_id": "a", "ts": second(s), "status": status});
         delivery("iot/a/status", payload.to_string(), s)
@@ -532,10 +553,13 @@ async fn people_hear_of_a_device_that_goes_and_of_its_return_when_it_stays() {
     for (word, s) in [("online", 1), ("offline", 2), ("online", 3), ("offline", 4), ("online", 5)] {
         ingest.handle(&[status(word, s)], second(s)).await;
     }
-    let told = || memory.notices().iter().map(|n| (n.event, n.at)).collect::<Vec<_>>();
-    assert_eq!(told(), [(NoticeEvent::Opened, second(2))]);
+    let told = || memory.notifications().iter().map(|n| (n.event, n.at)).collect::<Vec<_>>();
+    assert_eq!(told(), [(NotificationEvent::Opened, second(2))]);
     ingest.handle(&[reading("a", 400, "pf", 1.0)], second(401)).await;
-    assert_eq!(told(), [(NoticeEvent::Opened, second(2)), (NoticeEvent::Resolved, second(5))]);
+    assert_eq!(
+        told(),
+        [(NotificationEvent::Opened, second(2)), (NotificationEvent::Resolved, second(5))]
+    );
 }
 
 /// What a run of the property test does to the stores.
@@ -556,7 +580,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let memory = Memory::new();
+            let memory = MemoryStores::new();
             register(&memory, "d0").await;
             let all: Vec<_> = readings.iter().map(|(d, s)| reading(&format!("d{d}"), *s, "pf", *s as f64)).collect();
             let mut queue = all.clone();
@@ -571,13 +595,13 @@ proptest! {
                 match faults.next() {
                     Some((calls, true)) => memory.fail_all_after(calls),
                     Some((nth, false)) => {
-                        memory.fail_nth(Operation::PutParts, nth, Fault::LoseAnswer);
-                        memory.fail_nth(Operation::SaveStates, nth, Fault::LoseAnswer);
+                        memory.fail_nth(Operation::PutSegments, nth, Fault::LoseResponse);
+                        memory.fail_nth(Operation::SaveStates, nth, Fault::LoseResponse);
                     }
-                    None => memory.heal(),
+                    None => memory.clear_faults(),
                 }
                 let outcome = ingest(&memory).handle(&batch, now()).await;
-                memory.heal();
+                memory.clear_faults();
                 queue.extend(outcome.failed.iter().map(|index| batch[*index].clone()));
             }
             for device in ["d0", "d1", "d2"] {

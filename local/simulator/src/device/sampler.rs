@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::clock::Moment;
-use crate::message::{MAX_MEASUREMENTS, Measurement};
+use crate::clock::ClockReading;
+use crate::message::{MAX_SAMPLES, Sample};
 use crate::train::Meter;
 
 /// What a meter has measured since the last message.
@@ -12,56 +12,57 @@ use crate::train::Meter;
 /// wakes once a message rather than once a sample.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    samples: Vec<Measurement>,
+    samples: Vec<Sample>,
     last_at: Duration,
     next_at: Duration,
 }
 
 impl Sampler {
     /// The first sample is due now.
-    pub(super) fn new(now: Moment) -> Self {
+    pub(super) fn new(now: ClockReading) -> Self {
         Self { samples: Vec::new(), last_at: now.elapsed, next_at: now.elapsed }
     }
 
     /// Takes samples that have become due, until there are none or no more fit into a message.
-    pub(super) fn take(&mut self, meter: &mut Meter, cadence: Duration, now: Moment) {
-        while self.next_at <= now.elapsed && self.room(meter) > 0 {
+    pub(super) fn take(&mut self, meter: &mut Meter, cadence: Duration, now: ClockReading) {
+        while self.next_at <= now.elapsed && self.remaining_capacity(meter) > 0 {
             let readings = meter.sample(self.next_at.saturating_sub(self.last_at));
             self.last_at = self.next_at;
             self.next_at += cadence;
             let ts = now.wall_at(self.last_at);
-            self.samples.extend(readings.into_iter().map(|r| Measurement::new(ts, r)));
+            self.samples.extend(readings.into_iter().map(|r| Sample::new(ts, r)));
         }
     }
 
     /// The next sample follows the last one after the new time, but not in the past.
-    pub(super) fn change_cadence(&mut self, cadence: Duration, now: Moment) {
+    pub(super) fn change_cadence(&mut self, cadence: Duration, now: ClockReading) {
         self.next_at = (self.last_at + cadence).max(now.elapsed);
     }
 
     /// Whether no more samples fit into a message.
     pub(super) fn is_full(&self, meter: &Meter) -> bool {
-        self.room(meter) == 0
+        self.remaining_capacity(meter) == 0
     }
 
     /// When no more samples will fit into a message.
     pub(super) fn full_at(&self, meter: &Meter, cadence: Duration) -> Duration {
-        let more = u32::try_from(self.room(meter).saturating_sub(1)).unwrap_or(u32::MAX);
+        let more =
+            u32::try_from(self.remaining_capacity(meter).saturating_sub(1)).unwrap_or(u32::MAX);
         self.next_at + cadence * more
     }
 
     /// Hands over what there is, with the temperature at the end: slow, so once a message is enough.
-    pub(super) fn drain(&mut self, meter: &mut Meter, now: Moment) -> Vec<Measurement> {
+    pub(super) fn drain(&mut self, meter: &mut Meter, now: ClockReading) -> Vec<Sample> {
         let mut measurements = std::mem::take(&mut self.samples);
         if !measurements.is_empty() {
             let temperature = meter.temperature();
-            measurements.push(Measurement::new(now.wall_at(self.last_at), temperature));
+            measurements.push(Sample::new(now.wall_at(self.last_at), temperature));
         }
         measurements
     }
 
     /// How many more samples fit; the temperature needs a place, too.
-    fn room(&self, meter: &Meter) -> usize {
-        (MAX_MEASUREMENTS - 1 - self.samples.len()) / meter.readings_per_sample()
+    fn remaining_capacity(&self, meter: &Meter) -> usize {
+        (MAX_SAMPLES - 1 - self.samples.len()) / meter.readings_per_sample()
     }
 }

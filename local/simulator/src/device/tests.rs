@@ -2,16 +2,16 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::message::{Kind, MAX_MEASUREMENTS};
+use crate::message::{Kind, MAX_SAMPLES};
 
 /// A device under test, its clock, and what it has said so far.
-struct Bench {
+struct DeviceHarness {
     device: Device,
-    now: Moment,
+    now: ClockReading,
     counters: Arc<Counters>,
 }
 
-impl Bench {
+impl DeviceHarness {
     fn new(change: impl FnOnce(&mut Specification)) -> Self {
         let mut spec = Specification {
             device_id: "dc-meter-001".to_owned(),
@@ -24,7 +24,8 @@ impl Bench {
             count: None,
         };
         change(&mut spec);
-        let now = Moment { elapsed: Duration::ZERO, wall: "2026-01-01T12:00:00Z".parse().unwrap() };
+        let now =
+            ClockReading { elapsed: Duration::ZERO, wall: "2026-01-01T12:00:00Z".parse().unwrap() };
         let counters = Arc::new(Counters::default());
         let device = Device::new(spec, "boot-1".to_owned(), 1.0, now, Arc::clone(&counters));
         Self { device, now, counters }
@@ -32,48 +33,48 @@ impl Bench {
 
     /// Connected, its first hello heard.
     fn online(change: impl FnOnce(&mut Specification)) -> Self {
-        let mut bench = Self::new(change);
-        bench.device.connected(bench.now);
-        assert_eq!(bench.kinds(), [Kind::Hello]);
-        bench
+        let mut harness = Self::new(change);
+        harness.device.connected(harness.now);
+        assert_eq!(harness.kinds(), [Kind::Hello]);
+        harness
     }
 
     /// Lets time pass, waking the device exactly when it asks to be woken.
-    fn pass(&mut self, time: Duration) -> Option<Need> {
+    fn advance(&mut self, time: Duration) -> Option<LifecycleRequest> {
         let end = self.now.elapsed + time;
         loop {
             let wake = self.device.next_tick().max(self.now.elapsed);
             if wake > end {
-                self.jump(end);
+                self.set_elapsed(end);
                 return None;
             }
-            self.jump(wake);
-            let need = self.device.tick(self.now);
-            if need.is_some() {
-                return need;
+            self.set_elapsed(wake);
+            let request = self.device.tick(self.now);
+            if request.is_some() {
+                return request;
             }
         }
     }
 
-    fn jump(&mut self, to: Duration) {
+    fn set_elapsed(&mut self, to: Duration) {
         let wall = self.now.wall_at(to);
-        self.now = Moment { elapsed: to, wall };
+        self.now = ClockReading { elapsed: to, wall };
     }
 
-    fn heard(&mut self) -> Vec<Message> {
+    fn sent(&mut self) -> Vec<Message> {
         std::iter::from_fn(|| self.device.outbox().pop()).map(|queued| queued.message).collect()
     }
 
     fn kinds(&mut self) -> Vec<Kind> {
-        self.heard().iter().map(|message| message.kind).collect()
+        self.sent().iter().map(|message| message.kind).collect()
     }
 
-    fn heard_of(&mut self, kind: Kind) -> Vec<Value> {
-        let heard = self.heard();
-        heard.iter().filter(|message| message.kind == kind).map(value).collect()
+    fn sent_of_kind(&mut self, kind: Kind) -> Vec<Value> {
+        let sent = self.sent();
+        sent.iter().filter(|message| message.kind == kind).map(value).collect()
     }
 
-    fn command(&mut self, cmd_id: u128, cmd: &str, params: Value) -> Option<Need> {
+    fn command(&mut self, cmd_id: u128, cmd: &str, params: Value) -> Option<LifecycleRequest> {
         let cmd_id = Uuid::from_u128(cmd_id);
         let text = json!({"v": 2, "cmd_id": cmd_id, "cmd": cmd, "params": params}).to_string();
         self.device.command(text.as_bytes(), self.now)
@@ -104,9 +105,9 @@ const fn seconds(n: u64) -> Duration {
 
 #[test]
 fn a_message_holds_the_samples_of_its_interval_and_one_temperature() {
-    let mut bench = Bench::online(|_| {});
-    bench.pass(seconds(20));
-    let messages = bench.heard_of(Kind::Telemetry);
+    let mut harness = DeviceHarness::online(|_| {});
+    harness.advance(seconds(20));
+    let messages = harness.sent_of_kind(Kind::Telemetry);
     assert_eq!(messages.len(), 2);
     let measurements = messages[1]["measurements"].as_array().unwrap();
     let times: Vec<_> = measurements
@@ -121,53 +122,50 @@ fn a_message_holds_the_samples_of_its_interval_and_one_temperature() {
 
 #[test]
 fn a_message_that_is_full_leaves_before_its_time() {
-    let mut bench = Bench::online(|spec| {
+    let mut harness = DeviceHarness::online(|spec| {
         spec.config.sampling_cadence_ms = 100;
         spec.config.send_interval_s = 60;
     });
-    bench.pass(seconds(60));
-    let messages = bench.heard_of(Kind::Telemetry);
+    harness.advance(seconds(60));
+    let messages = harness.sent_of_kind(Kind::Telemetry);
     let sizes: Vec<_> =
         messages.iter().map(|m| m["measurements"].as_array().unwrap().len()).collect();
-    assert!(
-        sizes.len() > 5 && sizes.iter().all(|n| (1..=MAX_MEASUREMENTS).contains(n)),
-        "{sizes:?}"
-    );
+    assert!(sizes.len() > 5 && sizes.iter().all(|n| (1..=MAX_SAMPLES).contains(n)), "{sizes:?}");
     let samples: usize = sizes.iter().map(|n| (n - 1) / 2).sum();
     assert_eq!(samples, 601, "one at power-on, and ten a second for a minute");
 }
 
 #[test]
 fn a_process_that_was_suspended_sends_all_samples_and_no_burst_of_empty_messages() {
-    let mut bench = Bench::online(|_| {});
-    bench.jump(seconds(600));
-    bench.device.tick(bench.now);
-    let late = bench.heard_of(Kind::Telemetry);
+    let mut harness = DeviceHarness::online(|_| {});
+    harness.set_elapsed(seconds(600));
+    harness.device.tick(harness.now);
+    let late = harness.sent_of_kind(Kind::Telemetry);
     let samples: usize =
         late.iter().map(|m| (m["measurements"].as_array().unwrap().len() - 1) / 2).sum();
     assert_eq!(samples, 601);
-    bench.pass(seconds(10));
-    assert_eq!(bench.heard_of(Kind::Telemetry).len(), 1);
+    harness.advance(seconds(10));
+    assert_eq!(harness.sent_of_kind(Kind::Telemetry).len(), 1);
 }
 
 #[test]
 fn a_sampling_cadence_longer_than_the_interval_sends_no_empty_message() {
-    let mut bench = Bench::online(|spec| {
+    let mut harness = DeviceHarness::online(|spec| {
         spec.config.sampling_cadence_ms = 10_000;
         spec.config.send_interval_s = 1;
     });
-    bench.pass(seconds(30));
-    assert_eq!(bench.heard_of(Kind::Telemetry).len(), 4);
+    harness.advance(seconds(30));
+    assert_eq!(harness.sent_of_kind(Kind::Telemetry).len(), 4);
 }
 
 #[test]
 fn it_says_hello_when_it_connects_and_counts_its_connections() {
-    let mut bench = Bench::new(|_| {});
-    bench.device.connected(bench.now);
-    bench.device.disconnected(Vec::new());
-    bench.jump(seconds(7));
-    bench.device.connected(bench.now);
-    let hellos = bench.heard_of(Kind::Hello);
+    let mut harness = DeviceHarness::new(|_| {});
+    harness.device.connected(harness.now);
+    harness.device.disconnected(Vec::new());
+    harness.set_elapsed(seconds(7));
+    harness.device.connected(harness.now);
+    let hellos = harness.sent_of_kind(Kind::Hello);
     assert_eq!(hellos.len(), 2);
     assert_eq!(hellos[0]["broker_connections"], 1);
     assert_eq!(hellos[1]["broker_connections"], 2);
@@ -177,54 +175,54 @@ fn it_says_hello_when_it_connects_and_counts_its_connections() {
 
 #[test]
 fn heartbeats_come_only_when_telemetry_is_rarer() {
-    let mut often = Bench::online(|spec| spec.config.send_interval_s = 30);
-    often.pass(seconds(120));
-    assert!(often.heard_of(Kind::Hello).is_empty());
-    let mut rarely = Bench::online(|spec| spec.config.send_interval_s = 60);
-    rarely.pass(seconds(120));
-    assert_eq!(rarely.heard_of(Kind::Hello).len(), 4, "every 30 s");
+    let mut often = DeviceHarness::online(|spec| spec.config.send_interval_s = 30);
+    often.advance(seconds(120));
+    assert!(often.sent_of_kind(Kind::Hello).is_empty());
+    let mut rarely = DeviceHarness::online(|spec| spec.config.send_interval_s = 60);
+    rarely.advance(seconds(120));
+    assert_eq!(rarely.sent_of_kind(Kind::Hello).len(), 4, "every 30 s");
 }
 
 #[test]
 fn without_a_connection_it_buffers_telemetry_but_no_heartbeats() {
-    let mut bench = Bench::online(|spec| {
+    let mut harness = DeviceHarness::online(|spec| {
         spec.config.send_interval_s = 60;
         spec.buffer = 10;
     });
-    bench.device.disconnected(Vec::new());
-    bench.pass(seconds(120));
-    bench.device.connected(bench.now);
-    let heard = bench.heard();
-    let kinds: Vec<_> = heard.iter().map(|message| message.kind).collect();
+    harness.device.disconnected(Vec::new());
+    harness.advance(seconds(120));
+    harness.device.connected(harness.now);
+    let sent = harness.sent();
+    let kinds: Vec<_> = sent.iter().map(|message| message.kind).collect();
     assert_eq!(kinds, [Kind::Telemetry, Kind::Telemetry, Kind::Hello]);
-    assert_eq!(value(&heard[2])["buf_usage_pct"], 20, "it tells how full the buffer had become");
+    assert_eq!(value(&sent[2])["buf_usage_pct"], 20, "it tells how full the buffer had become");
 }
 
 #[test]
 fn what_was_not_acknowledged_goes_first_when_the_connection_is_back() {
-    let mut bench = Bench::online(|_| {});
-    bench.pass(seconds(20));
-    let on_the_way = bench.heard();
-    bench.device.disconnected(on_the_way.clone());
-    bench.pass(seconds(10));
-    let again = bench.heard();
+    let mut harness = DeviceHarness::online(|_| {});
+    harness.advance(seconds(20));
+    let on_the_way = harness.sent();
+    harness.device.disconnected(on_the_way.clone());
+    harness.advance(seconds(10));
+    let again = harness.sent();
     assert_eq!(again[..2], on_the_way[..], "the same bytes in the same order");
     assert_eq!(again.len(), 3);
 }
 
 #[test]
 fn the_sequence_wraps_at_two_to_the_32() {
-    let mut bench = Bench::online(|_| {});
-    bench.device.power.next_seq = u32::MAX;
-    bench.pass(seconds(20));
-    let seqs: Vec<_> = bench.heard().iter().map(|m| value(m)["seq"].as_u64().unwrap()).collect();
+    let mut harness = DeviceHarness::online(|_| {});
+    harness.device.boot_state.next_seq = u32::MAX;
+    harness.advance(seconds(20));
+    let seqs: Vec<_> = harness.sent().iter().map(|m| value(m)["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, [4_294_967_295, 0]);
 }
 
 #[test]
 fn the_last_will_names_the_boot_and_the_connection() {
-    let bench = Bench::new(|_| {});
-    let will = value(&bench.device.status(Presence::Offline, "conn-1", bench.now));
+    let harness = DeviceHarness::new(|_| {});
+    let will = value(&harness.device.status(Presence::Offline, "conn-1", harness.now));
     assert_eq!(will["boot"], "boot-1");
     assert_eq!(will["conn_id"], "conn-1");
     assert_eq!(will["status"], "offline");
@@ -232,142 +230,148 @@ fn the_last_will_names_the_boot_and_the_connection() {
 
 #[test]
 fn an_accepted_configuration_takes_effect_at_once() {
-    let mut bench = Bench::online(|_| {});
+    let mut harness = DeviceHarness::online(|_| {});
     let params = json!({"send_interval_s": 2, "sampling_cadence_ms": 500});
-    assert_eq!(bench.command(1, "update_config", params), None);
-    assert_eq!(bench.heard_of(Kind::CommandAck)[0]["result"], "accepted");
-    bench.pass(seconds(10));
-    let messages = bench.heard_of(Kind::Telemetry);
+    assert_eq!(harness.command(1, "update_config", params), None);
+    assert_eq!(harness.sent_of_kind(Kind::CommandAck)[0]["result"], "accepted");
+    harness.advance(seconds(10));
+    let messages = harness.sent_of_kind(Kind::Telemetry);
     assert_eq!(messages.len(), 5);
     assert_eq!(messages[4]["measurements"].as_array().unwrap().len(), 4 * 2 + 1);
 }
 
 #[test]
 fn a_rejected_configuration_changes_nothing() {
-    let mut bench = Bench::online(|_| {});
-    let before = bench.device.config().clone();
-    bench.command(1, "update_config", json!({"send_interval_s": 5, "hello_interval_s": 1}));
-    let ack = &bench.heard_of(Kind::CommandAck)[0];
+    let mut harness = DeviceHarness::online(|_| {});
+    let before = harness.device.config().clone();
+    harness.command(1, "update_config", json!({"send_interval_s": 5, "hello_interval_s": 1}));
+    let ack = &harness.sent_of_kind(Kind::CommandAck)[0];
     assert_eq!(ack["result"], "rejected");
     assert!(ack["detail"].as_str().unwrap().starts_with("hello_interval_s"));
-    assert_eq!(bench.device.config(), &before);
+    assert_eq!(harness.device.config(), &before);
 }
 
 #[test]
 fn new_brokers_are_tried_first_and_the_factory_s_last() {
-    let mut bench = Bench::online(|_| {});
+    let mut harness = DeviceHarness::online(|_| {});
     let params = json!({"brokers": [{"host": "b.example", "port": 8883}]});
-    assert_eq!(bench.command(1, "update_config", params.clone()), Some(Need::Reconnect));
-    let brokers: Vec<_> = bench.device.brokers().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        harness.command(1, "update_config", params.clone()),
+        Some(LifecycleRequest::Reconnect)
+    );
+    let brokers: Vec<_> = harness.device.brokers().iter().map(ToString::to_string).collect();
     assert_eq!(brokers, ["b.example:8883", "127.0.0.1:1883"]);
-    assert_eq!(bench.command(2, "update_config", params), None, "nothing to move for");
+    assert_eq!(harness.command(2, "update_config", params), None, "nothing to move for");
 }
 
 #[test]
 fn request_status_is_acknowledged_and_answered_with_a_hello() {
-    let mut bench = Bench::online(|_| {});
-    bench.command(1, "request_status", json!({}));
-    assert_eq!(bench.kinds(), [Kind::CommandAck, Kind::Hello]);
+    let mut harness = DeviceHarness::online(|_| {});
+    harness.command(1, "request_status", json!({}));
+    assert_eq!(harness.kinds(), [Kind::CommandAck, Kind::Hello]);
 }
 
 #[test]
 fn a_reboot_is_acknowledged_and_begins_a_new_session_at_zero() {
-    let mut bench = Bench::online(|_| {});
-    assert_eq!(bench.command(1, "reboot", json!({})), Some(Need::Restart));
-    let ack = &bench.heard_of(Kind::CommandAck)[0];
+    let mut harness = DeviceHarness::online(|_| {});
+    assert_eq!(harness.command(1, "reboot", json!({})), Some(LifecycleRequest::Restart));
+    let ack = &harness.sent_of_kind(Kind::CommandAck)[0];
     assert_eq!((&ack["boot"], &ack["seq"]), (&json!("boot-1"), &json!(1)));
-    bench.power_cycle();
-    let hello = &bench.heard_of(Kind::Hello)[0];
+    harness.power_cycle();
+    let hello = &harness.sent_of_kind(Kind::Hello)[0];
     assert_eq!((&hello["boot"], &hello["seq"]), (&json!("boot-2"), &json!(0)));
 }
 
 #[test]
 fn a_reboot_that_comes_again_after_the_reboot_is_only_acknowledged_again() {
-    let mut bench = Bench::online(|_| {});
-    assert_eq!(bench.command(1, "reboot", json!({})), Some(Need::Restart));
-    bench.power_cycle();
-    bench.heard();
-    assert_eq!(bench.command(1, "reboot", json!({})), None);
-    assert_eq!(bench.heard_of(Kind::CommandAck)[0]["result"], "accepted");
-    assert_eq!((bench.counters.obeyed.get(), bench.counters.repeated.get()), (1, 1));
+    let mut harness = DeviceHarness::online(|_| {});
+    assert_eq!(harness.command(1, "reboot", json!({})), Some(LifecycleRequest::Restart));
+    harness.power_cycle();
+    harness.sent();
+    assert_eq!(harness.command(1, "reboot", json!({})), None);
+    assert_eq!(harness.sent_of_kind(Kind::CommandAck)[0]["result"], "accepted");
+    assert_eq!(
+        (harness.counters.commands_accepted.get(), harness.counters.commands_repeated.get()),
+        (1, 1)
+    );
 }
 
 #[test]
 fn a_factory_reset_forgets_the_configuration() {
-    let mut bench = Bench::online(|_| {});
-    bench.command(1, "update_config", json!({"send_interval_s": 77}));
-    assert_eq!(bench.command(2, "factory_reset", json!({})), Some(Need::Restart));
-    assert_eq!(bench.device.config().send_interval_s, 10);
+    let mut harness = DeviceHarness::online(|_| {});
+    harness.command(1, "update_config", json!({"send_interval_s": 77}));
+    assert_eq!(harness.command(2, "factory_reset", json!({})), Some(LifecycleRequest::Restart));
+    assert_eq!(harness.device.config().send_interval_s, 10);
 }
 
 #[test]
 fn what_has_expired_or_cannot_be_read_is_not_answered() {
-    let mut bench = Bench::online(|_| {});
+    let mut harness = DeviceHarness::online(|_| {});
     let expired = json!({
         "v": 2, "cmd_id": Uuid::nil(), "cmd": "reboot", "expires_at": "2026-01-01T11:59:59Z",
     });
     for payload in [expired.to_string().as_bytes(), b"\xff", b"{}", b""] {
-        assert_eq!(bench.device.command(payload, bench.now), None);
+        assert_eq!(harness.device.command(payload, harness.now), None);
     }
-    assert!(bench.heard().is_empty());
-    assert_eq!(bench.counters.ignored.get(), 4);
+    assert!(harness.sent().is_empty());
+    assert_eq!(harness.counters.commands_ignored.get(), 4);
 }
 
 #[test]
 fn an_upgrade_is_reported_to_its_end_and_the_next_hello_has_the_new_version() {
-    let mut bench = Bench::online(|_| {});
-    bench.start_ota("2.0.0");
-    assert_eq!(bench.pass(seconds(60)), Some(Need::Restart));
-    let mut states: Vec<_> = bench
-        .heard_of(Kind::OtaStatus)
+    let mut harness = DeviceHarness::online(|_| {});
+    harness.start_ota("2.0.0");
+    assert_eq!(harness.advance(seconds(60)), Some(LifecycleRequest::Restart));
+    let mut states: Vec<_> = harness
+        .sent_of_kind(Kind::OtaStatus)
         .iter()
         .map(|m| m["ota_state"].as_str().unwrap().to_owned())
         .collect();
     states.dedup();
     assert_eq!(states, ["downloading", "verifying", "applying", "success"]);
-    bench.power_cycle();
-    assert_eq!(bench.heard_of(Kind::Hello)[0]["fw_version"], "2.0.0");
+    harness.power_cycle();
+    assert_eq!(harness.sent_of_kind(Kind::Hello)[0]["fw_version"], "2.0.0");
 }
 
 #[test]
 fn a_bad_image_leaves_the_old_version_running() {
-    let mut bench = Bench::online(|_| {});
-    bench.start_ota("2.0.0-bad");
-    assert_eq!(bench.pass(seconds(60)), None);
-    let last = bench.heard_of(Kind::OtaStatus).pop().unwrap();
+    let mut harness = DeviceHarness::online(|_| {});
+    harness.start_ota("2.0.0-bad");
+    assert_eq!(harness.advance(seconds(60)), None);
+    let last = harness.sent_of_kind(Kind::OtaStatus).pop().unwrap();
     assert_eq!(last["ota_state"], "failed");
     assert_eq!(last["fw_version_target"], "2.0.0-bad");
-    bench.command(3, "request_status", json!({}));
-    assert_eq!(bench.heard_of(Kind::Hello)[0]["fw_version"], "1.0.0");
+    harness.command(3, "request_status", json!({}));
+    assert_eq!(harness.sent_of_kind(Kind::Hello)[0]["fw_version"], "1.0.0");
 }
 
 #[test]
 fn an_upgrade_that_loses_power_is_reported_as_failed() {
-    let mut bench = Bench::online(|_| {});
-    bench.start_ota("2.0.0");
-    bench.pass(seconds(1));
-    bench.heard();
-    bench.power_cycle();
-    let failed = &bench.heard_of(Kind::OtaStatus)[0];
+    let mut harness = DeviceHarness::online(|_| {});
+    harness.start_ota("2.0.0");
+    harness.advance(seconds(1));
+    harness.sent();
+    harness.power_cycle();
+    let failed = &harness.sent_of_kind(Kind::OtaStatus)[0];
     assert_eq!(failed["ota_state"], "failed");
     assert_eq!(failed["boot"], "boot-2");
-    assert_eq!(bench.pass(seconds(60)), None, "it is over");
+    assert_eq!(harness.advance(seconds(60)), None, "it is over");
 }
 
 #[test]
 fn a_device_with_a_count_rests_after_that_many_messages() {
-    let mut bench = Bench::online(|spec| spec.count = Some(3));
-    assert_eq!(bench.pass(seconds(3_600)), Some(Need::Rest));
-    bench.device.flush(bench.now);
-    assert_eq!(bench.kinds(), [Kind::Telemetry; 3]);
+    let mut harness = DeviceHarness::online(|spec| spec.count = Some(3));
+    assert_eq!(harness.advance(seconds(3_600)), Some(LifecycleRequest::Stop));
+    harness.device.flush(harness.now);
+    assert_eq!(harness.kinds(), [Kind::Telemetry; 3]);
 }
 
 #[test]
 fn a_flush_leaves_nothing_behind() {
-    let mut bench = Bench::new(|spec| spec.faults.reordering = 1.0);
-    bench.pass(seconds(25));
-    bench.device.flush(bench.now);
-    let telemetry = bench.heard_of(Kind::Telemetry);
+    let mut harness = DeviceHarness::new(|spec| spec.faults.reordering = 1.0);
+    harness.advance(seconds(25));
+    harness.device.flush(harness.now);
+    let telemetry = harness.sent_of_kind(Kind::Telemetry);
     let samples: usize =
         telemetry.iter().map(|m| (m["measurements"].as_array().unwrap().len() - 1) / 2).sum();
     assert_eq!(samples, 26);
@@ -375,7 +379,7 @@ fn a_flush_leaves_nothing_behind() {
 
 /// What may happen to a device.
 #[derive(Debug, Clone)]
-enum Happening {
+enum TestEvent {
     Pass(u64),
     Command(u128, &'static str),
     Connect,
@@ -383,41 +387,41 @@ enum Happening {
     PowerCycle,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn test_event() -> impl Strategy<Value = TestEvent> {
     prop_oneof![
-        (1..100_000_u64).prop_map(Happening::Pass),
+        (1..100_000_u64).prop_map(TestEvent::Pass),
         (
             0..6_u128,
             prop::sample::select(vec!["reboot", "request_status", "factory_reset", "dance"])
         )
-            .prop_map(|(id, cmd)| Happening::Command(id, cmd)),
-        Just(Happening::Connect),
-        Just(Happening::Disconnect),
-        Just(Happening::PowerCycle),
+            .prop_map(|(id, cmd)| TestEvent::Command(id, cmd)),
+        Just(TestEvent::Connect),
+        Just(TestEvent::Disconnect),
+        Just(TestEvent::PowerCycle),
     ]
 }
 
 proptest! {
     #[test]
     fn whatever_happens_each_session_counts_from_zero_without_a_gap(
-        happenings in prop::collection::vec(happening(), 1..40),
+        happenings in prop::collection::vec(test_event(), 1..40),
     ) {
-        let mut bench = Bench::new(|spec| spec.buffer = 100_000);
+        let mut harness = DeviceHarness::new(|spec| spec.buffer = 100_000);
         let mut boots = 1;
-        for happening in happenings {
-            match happening {
-                Happening::Pass(ms) => { bench.pass(Duration::from_millis(ms)); }
-                Happening::Command(id, cmd) => { bench.command(id, cmd, json!({})); }
-                Happening::Connect => bench.device.connected(bench.now),
-                Happening::Disconnect => bench.device.disconnected(Vec::new()),
-                Happening::PowerCycle => {
+        for test_event in happenings {
+            match test_event {
+                TestEvent::Pass(ms) => { harness.advance(Duration::from_millis(ms)); }
+                TestEvent::Command(id, cmd) => { harness.command(id, cmd, json!({})); }
+                TestEvent::Connect => harness.device.connected(harness.now),
+                TestEvent::Disconnect => harness.device.disconnected(Vec::new()),
+                TestEvent::PowerCycle => {
                     boots += 1;
-                    bench.device.power_on(format!("boot-{boots}"), bench.now);
+                    harness.device.power_on(format!("boot-{boots}"), harness.now);
                 }
             }
         }
         let mut expected = (String::new(), 0);
-        for message in bench.heard() {
+        for message in harness.sent() {
             let message = value(&message);
             let boot = message["boot"].as_str().unwrap();
             if boot != expected.0 {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 
 use super::motion::Motion;
-use super::noise::{Noise, Wander, gaussian};
-use super::supply::{Draw, Supply, TractionSystem};
+use super::noise::{MeanRevertingNoise, SimRng, gaussian};
+use super::supply::{PowerDraw, Supply, TractionSystem};
 
 /// A measured quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,13 +84,13 @@ pub struct Meter {
     system: TractionSystem,
     motion: Motion,
     supply: Supply,
-    frequency: Wander,
-    distortion: Wander,
+    frequency: MeanRevertingNoise,
+    distortion: MeanRevertingNoise,
     /// °C
     ambient: f64,
     /// Of the converter, °C.
     temperature: f64,
-    noise: Noise,
+    rng: SimRng,
 }
 
 /// A converter under full load ends this much above the air around it, K.
@@ -101,21 +101,21 @@ const THERMAL_TIME_CONSTANT_S: f64 = 600.0;
 impl Meter {
     /// A train somewhere in its day: the same seed, the same ride.
     pub fn new(system: TractionSystem, seed: u64) -> Self {
-        let mut noise = Noise::seed_from_u64(seed);
-        let ambient = noise.random_range(-5.0..30.0);
-        let mut motion = Motion::new(system.performance(), &mut noise);
+        let mut rng = SimRng::seed_from_u64(seed);
+        let ambient = rng.random_range(-5.0..30.0);
+        let mut motion = Motion::new(system.performance(), &mut rng);
         // Trains of one fleet do not leave their stations together.
-        let head_start = noise.random_range(0..300);
-        motion.advance(Duration::from_secs(head_start), &mut noise);
+        let head_start = rng.random_range(0..300);
+        motion.advance(Duration::from_secs(head_start), &mut rng);
         Self {
             system,
             motion,
             supply: Supply::new(system),
-            frequency: Wander::new(0.02, Duration::from_secs(30)),
-            distortion: Wander::new(0.3, Duration::from_secs(20)),
+            frequency: MeanRevertingNoise::new(0.02, Duration::from_secs(30)),
+            distortion: MeanRevertingNoise::new(0.3, Duration::from_secs(20)),
             ambient,
             temperature: ambient + 8.0,
-            noise,
+            rng,
         }
     }
 
@@ -131,11 +131,11 @@ impl Meter {
 
     /// Lets `dt` pass and reads the electrical quantities.
     pub fn sample(&mut self, dt: Duration) -> Vec<Reading> {
-        let noise = &mut self.noise;
-        self.motion.advance(dt, noise);
+        let rng = &mut self.rng;
+        self.motion.advance(dt, rng);
         let load = self.motion.load();
         let (power, place) = (self.motion.power(), self.motion.distance());
-        let draw = self.supply.advance(dt, power, load, place, noise);
+        let draw = self.supply.advance(dt, power, load, place, rng);
         let settled = self.ambient + 8.0 + HEATING * load * load;
         let keep = (-dt.as_secs_f64() / THERMAL_TIME_CONSTANT_S).exp();
         self.temperature = settled + (self.temperature - settled) * keep;
@@ -144,30 +144,30 @@ impl Meter {
 
     /// The temperature inside the case: slow, so once a message is enough.
     pub fn temperature(&mut self) -> Reading {
-        let value = self.temperature + gaussian(&mut self.noise, 0.1);
+        let value = self.temperature + gaussian(&mut self.rng, 0.1);
         reading(Quantity::Temperature, value)
     }
 
-    fn read_dc(&mut self, draw: Draw) -> Vec<Reading> {
-        let noise = &mut self.noise;
+    fn read_dc(&mut self, draw: PowerDraw) -> Vec<Reading> {
+        let rng = &mut self.rng;
         vec![
-            reading(Quantity::VoltageDc, draw.voltage * (1.0 + gaussian(noise, 0.000_5))),
-            reading(Quantity::CurrentDc, draw.current + gaussian(noise, 0.4)),
+            reading(Quantity::VoltageDc, draw.voltage * (1.0 + gaussian(rng, 0.000_5))),
+            reading(Quantity::CurrentDc, draw.current + gaussian(rng, 0.4)),
         ]
     }
 
-    fn read_ac(&mut self, dt: Duration, draw: Draw, load: f64) -> Vec<Reading> {
-        let noise = &mut self.noise;
-        let frequency = self.system.frequency() + self.frequency.advance(dt, noise);
-        let distortion = self.distortion.advance(dt, noise);
+    fn read_ac(&mut self, dt: Duration, draw: PowerDraw, load: f64) -> Vec<Reading> {
+        let rng = &mut self.rng;
+        let frequency = self.system.frequency() + self.frequency.advance(dt, rng);
+        let distortion = self.distortion.advance(dt, rng);
         let load = load.abs();
         vec![
-            reading(Quantity::VoltageAc, draw.voltage * (1.0 + gaussian(noise, 0.000_5))),
-            reading(Quantity::CurrentAc, (draw.current + gaussian(noise, 0.1)).max(0.0)),
+            reading(Quantity::VoltageAc, draw.voltage * (1.0 + gaussian(rng, 0.000_5))),
+            reading(Quantity::CurrentAc, (draw.current + gaussian(rng, 0.1)).max(0.0)),
             reading(Quantity::Frequency, frequency),
             reading(
                 Quantity::PowerFactor,
-                (draw.power_factor + gaussian(noise, 0.002)).clamp(-1.0, 1.0),
+                (draw.power_factor + gaussian(rng, 0.002)).clamp(-1.0, 1.0),
             ),
             reading(Quantity::ThdVoltage, (1.6 + 2.4 * load + distortion).max(0.1)),
             // Harmonics hardly change with load, so they are a large share of a small current.
@@ -185,7 +185,7 @@ fn reading(quantity: Quantity, value: f64) -> Reading {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::motion::Phase;
+    use super::super::motion::DrivingPhase;
     use super::*;
 
     const SYSTEMS: [TractionSystem; 4] = [
@@ -250,9 +250,9 @@ mod tests {
                 let readings = meter.sample(Duration::from_secs(1));
                 let current = value(&readings, Quantity::CurrentDc);
                 match meter.motion().phase() {
-                    Phase::Accelerating => most = most.max(current),
-                    Phase::Braking => least = least.min(current),
-                    Phase::Standing | Phase::Coasting => {}
+                    DrivingPhase::Accelerating => most = most.max(current),
+                    DrivingPhase::Braking => least = least.min(current),
+                    DrivingPhase::Standing | DrivingPhase::Coasting => {}
                 }
             }
             assert!(most > 800.0, "{system}: at most {most} A");

@@ -9,5 +9,5 @@ mod noise;
 mod supply;
 
 pub use meter::{Meter, Quantity, Reading};
-pub use motion::{Motion, Phase};
-pub use supply::{Draw, TractionSystem};
+pub use motion::{DrivingPhase, Motion};
+pub use supply::{PowerDraw, TractionSystem};

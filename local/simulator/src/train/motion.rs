@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::noise::Noise;
+use super::noise::SimRng;
 
 /// What the driver does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum DrivingPhase {
     /// In a station, doors open: only the auxiliaries draw power.
     Standing,
     /// Motoring up to the speed of this leg.
@@ -49,7 +49,7 @@ const STEP: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub struct Motion {
     performance: Performance,
-    phase: Phase,
+    phase: DrivingPhase,
     /// Seconds in this phase.
     in_phase: f64,
     /// When this phase ends at the latest, s; for `Accelerating` and `Braking` speed decides.
@@ -67,12 +67,12 @@ pub struct Motion {
 }
 
 impl Motion {
-    pub(crate) fn new(performance: Performance, noise: &mut Noise) -> Self {
+    pub(crate) fn new(performance: Performance, rng: &mut SimRng) -> Self {
         Self {
             performance,
-            phase: Phase::Standing,
+            phase: DrivingPhase::Standing,
             in_phase: 0.0,
-            phase_length: noise.random_range(2.0..30.0),
+            phase_length: rng.random_range(2.0..30.0),
             target_speed: 0.0,
             deceleration: 0.7,
             speed: 0.0,
@@ -82,7 +82,7 @@ impl Motion {
     }
 
     /// What the driver does.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> DrivingPhase {
         self.phase
     }
 
@@ -108,16 +108,16 @@ impl Motion {
     }
 
     /// Lets time pass, however much, in steps that the method bears.
-    pub(crate) fn advance(&mut self, dt: Duration, noise: &mut Noise) {
+    pub(crate) fn advance(&mut self, dt: Duration, rng: &mut SimRng) {
         let mut left = dt;
         while left > Duration::ZERO {
             let step = left.min(STEP);
-            self.step(step.as_secs_f64(), noise);
+            self.step(step.as_secs_f64(), rng);
             left -= step;
         }
     }
 
-    fn step(&mut self, dt: f64, noise: &mut Noise) {
+    fn step(&mut self, dt: f64, rng: &mut SimRng) {
         self.in_phase += dt;
         let handle = (self.in_phase / RAMP_S).min(1.0);
         let Performance { mass, max_effort, max_power, auxiliaries, .. } = self.performance;
@@ -125,9 +125,11 @@ impl Motion {
         let resistance = if self.speed > 0.0 { self.resistance() } else { 0.0 };
         // The motors' effort at the wheel, and the friction brake's beside it.
         let (motors, friction) = match self.phase {
-            Phase::Standing | Phase::Coasting => (0.0, 0.0),
-            Phase::Accelerating => (handle * max_effort.min(max_power / self.speed.max(1.0)), 0.0),
-            Phase::Braking => {
+            DrivingPhase::Standing | DrivingPhase::Coasting => (0.0, 0.0),
+            DrivingPhase::Accelerating => {
+                (handle * max_effort.min(max_power / self.speed.max(1.0)), 0.0)
+            }
+            DrivingPhase::Braking => {
                 let wanted = handle * (inertia * self.deceleration - resistance).max(0.0);
                 let (none, full) = BLENDING;
                 let blend = ((self.speed - none) / (full - none)).clamp(0.0, 1.0);
@@ -142,7 +144,7 @@ impl Motion {
         let electrical =
             if mechanical < 0.0 { mechanical * EFFICIENCY } else { mechanical / EFFICIENCY };
         self.power = auxiliaries + electrical;
-        self.follow_the_timetable(noise);
+        self.update_phase(rng);
     }
 
     /// Davis' formula: rolling friction, flange friction and air, N.
@@ -152,36 +154,36 @@ impl Motion {
         16.0 * mass + 0.25 * mass * v + (6.0 + 0.01 * mass) * v * v
     }
 
-    fn follow_the_timetable(&mut self, noise: &mut Noise) {
+    fn update_phase(&mut self, rng: &mut SimRng) {
         let due = self.in_phase >= self.phase_length;
         let next = match self.phase {
-            Phase::Standing => due.then_some(Phase::Accelerating),
+            DrivingPhase::Standing => due.then_some(DrivingPhase::Accelerating),
             // A heavy train uphill may never reach the target: time ends the phase as well.
-            Phase::Accelerating => {
-                (self.speed >= self.target_speed || due).then_some(Phase::Coasting)
+            DrivingPhase::Accelerating => {
+                (self.speed >= self.target_speed || due).then_some(DrivingPhase::Coasting)
             }
-            Phase::Coasting => {
-                (self.speed < 0.75 * self.target_speed || due).then_some(Phase::Braking)
+            DrivingPhase::Coasting => {
+                (self.speed < 0.75 * self.target_speed || due).then_some(DrivingPhase::Braking)
             }
-            Phase::Braking => (self.speed <= 0.0).then_some(Phase::Standing),
+            DrivingPhase::Braking => (self.speed <= 0.0).then_some(DrivingPhase::Standing),
         };
         if let Some(phase) = next {
-            self.enter(phase, noise);
+            self.enter(phase, rng);
         }
     }
 
-    fn enter(&mut self, phase: Phase, noise: &mut Noise) {
+    fn enter(&mut self, phase: DrivingPhase, rng: &mut SimRng) {
         self.phase = phase;
         self.in_phase = 0.0;
         self.phase_length = match phase {
-            Phase::Standing => noise.random_range(20.0..50.0),
-            Phase::Accelerating => 180.0,
-            Phase::Coasting => noise.random_range(15.0..90.0),
-            Phase::Braking => f64::INFINITY,
+            DrivingPhase::Standing => rng.random_range(20.0..50.0),
+            DrivingPhase::Accelerating => 180.0,
+            DrivingPhase::Coasting => rng.random_range(15.0..90.0),
+            DrivingPhase::Braking => f64::INFINITY,
         };
-        if phase == Phase::Accelerating {
-            self.target_speed = self.performance.max_speed * noise.random_range(0.45..1.0);
-            self.deceleration = noise.random_range(0.55..0.9);
+        if phase == DrivingPhase::Accelerating {
+            self.target_speed = self.performance.max_speed * rng.random_range(0.45..1.0);
+            self.deceleration = rng.random_range(0.55..0.9);
         }
     }
 }
@@ -202,23 +204,28 @@ mod tests {
     };
 
     fn ride(seed: u64, seconds: u32, mut see: impl FnMut(&Motion)) {
-        let mut noise = Noise::seed_from_u64(seed);
-        let mut train = Motion::new(EMU, &mut noise);
+        let mut rng = SimRng::seed_from_u64(seed);
+        let mut train = Motion::new(EMU, &mut rng);
         for _ in 0..seconds {
-            train.advance(Duration::from_secs(1), &mut noise);
+            train.advance(Duration::from_secs(1), &mut rng);
             see(&train);
         }
     }
 
     #[test]
     fn a_train_goes_through_the_four_phases_in_order() {
-        let mut phases = vec![Phase::Standing];
+        let mut phases = vec![DrivingPhase::Standing];
         ride(7, 1_200, |train| {
             if phases.last() != Some(&train.phase()) {
                 phases.push(train.phase());
             }
         });
-        let cycle = [Phase::Standing, Phase::Accelerating, Phase::Coasting, Phase::Braking];
+        let cycle = [
+            DrivingPhase::Standing,
+            DrivingPhase::Accelerating,
+            DrivingPhase::Coasting,
+            DrivingPhase::Braking,
+        ];
         assert!(phases.len() > 8, "two legs in twenty minutes, but it was {phases:?}");
         assert!(phases.iter().zip(cycle.iter().cycle()).all(|(seen, due)| seen == due));
     }
@@ -227,13 +234,13 @@ mod tests {
         #[test]
         fn power_flows_the_way_the_phase_says(seed: u64) {
             ride(seed, 900, |train| match train.phase() {
-                Phase::Standing | Phase::Coasting if train.in_phase > 1.0 => {
+                DrivingPhase::Standing | DrivingPhase::Coasting if train.in_phase > 1.0 => {
                     assert_eq!(train.power(), EMU.auxiliaries);
                 }
-                Phase::Accelerating if train.in_phase > RAMP_S => {
+                DrivingPhase::Accelerating if train.in_phase > RAMP_S => {
                     assert!(train.power() > 3.0 * EMU.auxiliaries);
                 }
-                Phase::Braking if train.in_phase > RAMP_S && train.speed() > 8.0 => {
+                DrivingPhase::Braking if train.in_phase > RAMP_S && train.speed() > 8.0 => {
                     assert!(train.power() < -EMU.auxiliaries);
                 }
                 _ => {}

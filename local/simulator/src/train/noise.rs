@@ -6,33 +6,33 @@ use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
 /// The generator of everything that is random but must repeat with the same `--seed`.
-pub(crate) type Noise = Xoshiro256PlusPlus;
+pub(crate) type SimRng = Xoshiro256PlusPlus;
 
 /// A draw with mean 0 and standard deviation `sigma`, never further out than 3 `sigma`: the sum of
 /// three uniform draws, which is as normal as a sensor is, without the tails that no sensor has.
-pub(crate) fn gaussian(noise: &mut Noise, sigma: f64) -> f64 {
-    let sum: f64 = (0..3).map(|_| noise.random::<f64>()).sum();
+pub(crate) fn gaussian(rng: &mut SimRng, sigma: f64) -> f64 {
+    let sum: f64 = (0..3).map(|_| rng.random::<f64>()).sum();
     (sum - 1.5) * 2.0 * sigma
 }
 
 /// A value that wanders around zero and comes back (an Ornstein–Uhlenbeck process).
 #[derive(Debug, Clone)]
-pub(crate) struct Wander {
+pub(crate) struct MeanRevertingNoise {
     value: f64,
     sigma: f64,
     time_constant: Duration,
 }
 
-impl Wander {
+impl MeanRevertingNoise {
     pub(crate) fn new(sigma: f64, time_constant: Duration) -> Self {
         Self { value: 0.0, sigma, time_constant }
     }
 
     /// Lets `dt` pass; the exact discretisation, so that the spread does not depend on `dt`.
-    pub(crate) fn advance(&mut self, dt: Duration, noise: &mut Noise) -> f64 {
+    pub(crate) fn advance(&mut self, dt: Duration, rng: &mut SimRng) -> f64 {
         let keep = (-dt.as_secs_f64() / self.time_constant.as_secs_f64()).exp();
         let kick = self.sigma * (1.0 - keep * keep).sqrt();
-        self.value = self.value * keep + gaussian(noise, kick);
+        self.value = self.value * keep + gaussian(rng, kick);
         self.value
     }
 }

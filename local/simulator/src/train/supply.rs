@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::motion::Performance;
-use super::noise::{Noise, Wander};
+use super::noise::{MeanRevertingNoise, SimRng};
 
 /// What the line is fed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum TractionSystem {
 }
 
 /// Numbers of a system; voltages after EN 50163.
-struct Line {
+struct LineParameters {
     /// At the substation without load, V.
     no_load: f64,
     /// The highest that a train may lift the line to when it gives back, V.
@@ -58,14 +58,14 @@ impl TractionSystem {
         Performance { mass, max_effort, max_power, max_speed, auxiliaries }
     }
 
-    fn line(self) -> Line {
+    fn line(self) -> LineParameters {
         let (no_load, highest, feeder, per_km, spacing) = match self {
             Self::Dc1500V => (1_650.0, 1_800.0, 0.02, 0.02, 8.0),
             Self::Dc3000V => (3_300.0, 3_600.0, 0.04, 0.025, 20.0),
             Self::Ac15kV => (16_000.0, 17_250.0, 1.0, 0.15, 40.0),
             Self::Ac25kV => (26_250.0, 27_500.0, 1.5, 0.25, 50.0),
         };
-        Line { no_load, highest, feeder, per_km, spacing }
+        LineParameters { no_load, highest, feeder, per_km, spacing }
     }
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for TractionSystem {
 
 /// What the train draws at this instant.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Draw {
+pub struct PowerDraw {
     /// At the pantograph, V.
     pub voltage: f64,
     /// A; of a DC train negative when it gives back, of an AC train the root mean square.
@@ -96,12 +96,12 @@ pub struct Draw {
 pub(crate) struct Supply {
     system: TractionSystem,
     /// Other trains on the same section move the voltage, too: a share of the nominal one.
-    neighbours: Wander,
+    neighbour_load: MeanRevertingNoise,
 }
 
 impl Supply {
     pub(crate) fn new(system: TractionSystem) -> Self {
-        Self { system, neighbours: Wander::new(0.01, Duration::from_secs(60)) }
+        Self { system, neighbour_load: MeanRevertingNoise::new(0.01, Duration::from_secs(60)) }
     }
 
     /// Lets `dt` pass and answers what flows for this power (W, and as a share of what the train
@@ -112,19 +112,19 @@ impl Supply {
         power: f64,
         load: f64,
         place: f64,
-        noise: &mut Noise,
-    ) -> Draw {
+        rng: &mut SimRng,
+    ) -> PowerDraw {
         let line = self.system.line();
-        let no_load = line.no_load * (1.0 + self.neighbours.advance(dt, noise));
+        let no_load = line.no_load * (1.0 + self.neighbour_load.advance(dt, rng));
         let no_load = no_load.min(line.highest);
         let km = (place / 1_000.0).rem_euclid(line.spacing);
         let resistance = line.feeder + line.per_km * km.min(line.spacing - km);
         let power_factor = if self.system.is_dc() { 1.0 } else { power_factor(load) };
         let flow = flow(no_load, resistance, line.highest, power / power_factor.abs());
         if self.system.is_dc() {
-            Draw { voltage: flow.0, current: flow.1, power_factor }
+            PowerDraw { voltage: flow.0, current: flow.1, power_factor }
         } else {
-            Draw { voltage: flow.0, current: flow.1.abs(), power_factor }
+            PowerDraw { voltage: flow.0, current: flow.1.abs(), power_factor }
         }
     }
 }
@@ -183,7 +183,7 @@ mod tests {
     fn far_from_the_substation_the_line_sags_more() {
         let mut near = Supply::new(TractionSystem::Ac25kV);
         let mut far = near.clone();
-        let (mut a, mut b) = (Noise::seed_from_u64(1), Noise::seed_from_u64(1));
+        let (mut a, mut b) = (SimRng::seed_from_u64(1), SimRng::seed_from_u64(1));
         let dt = Duration::from_secs(1);
         let near = near.advance(dt, 5e6, 0.8, 0.0, &mut a);
         let far = far.advance(dt, 5e6, 0.8, 25_000.0, &mut b);

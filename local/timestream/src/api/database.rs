@@ -4,14 +4,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Service, seconds,
+    ApiResult, Service, seconds,
     table::page_size,
     tags::{self, Tag},
 };
 use crate::{
     error::ApiError,
     instant,
-    names::{MAX_DATABASES, check_resource_name},
+    limits::{MAX_DATABASES, check_resource_name},
     store::catalog::Database,
 };
 
@@ -49,7 +49,7 @@ pub(super) struct List {
     max_results: Option<i64>,
 }
 
-pub(super) fn create(service: &Service, request: Create) -> Answer {
+pub(super) fn create(service: &Service, request: Create) -> ApiResult {
     check_resource_name("DatabaseName", &request.database_name).map_err(ApiError::Validation)?;
     let now = instant::now();
     let database = Database {
@@ -71,12 +71,12 @@ pub(super) fn create(service: &Service, request: Create) -> Answer {
     Ok(json!({ "Database": describe_json(&database) }))
 }
 
-pub(super) fn describe(service: &Service, request: Name) -> Answer {
+pub(super) fn describe(service: &Service, request: Name) -> ApiResult {
     let database = Database::find(&service.store.reader()?, &request.database_name)?;
     Ok(json!({ "Database": describe_json(&database) }))
 }
 
-pub(super) fn list(service: &Service, request: List) -> Answer {
+pub(super) fn list(service: &Service, request: List) -> ApiResult {
     let size = page_size(request.max_results)?;
     let after = request.next_token.unwrap_or_default();
     let mut databases = Database::list(&service.store.reader()?, &after, size + 1)?;
@@ -91,7 +91,7 @@ pub(super) fn list(service: &Service, request: List) -> Answer {
     Ok(answer)
 }
 
-pub(super) fn update(service: &Service, request: Update) -> Answer {
+pub(super) fn update(service: &Service, request: Update) -> ApiResult {
     let database = service.store.write(|change| {
         let mut database = Database::find(&change.transaction, &request.database_name)?;
         database.kms_key_id = request.kms_key_id;
@@ -102,7 +102,7 @@ pub(super) fn update(service: &Service, request: Update) -> Answer {
     Ok(json!({ "Database": describe_json(&database) }))
 }
 
-pub(super) fn delete(service: &Service, request: Name) -> Answer {
+pub(super) fn delete(service: &Service, request: Name) -> ApiResult {
     service.store.write(|change| {
         let database = Database::find(&change.transaction, &request.database_name)?;
         database.delete(change)?;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{error::ApiError, query::Queries, store::Store};
 
 /// What an operation answers.
-pub(crate) type Answer = Result<Value, ApiError>;
+pub(crate) type ApiResult = Result<Value, ApiError>;
 
 /// What the operations work on.
 #[derive(Clone)]
@@ -23,14 +23,14 @@ pub(crate) struct Service {
     pub(crate) queries: Queries,
 }
 
-/// How long a client may remember an endpoint. It is always the address that it asked.
+/// How long a client may remember an endpoint. It is always the address that it requested.
 const ENDPOINT_CACHE_MINUTES: u32 = 1_440;
 /// The prefix of `X-Amz-Target`, of both APIs.
 const TARGET: &str = "Timestream_20181101.";
 
 impl Service {
     /// Carries out `target` with the JSON in `body`. `host` is where the client thinks that we are.
-    pub(crate) async fn call(&self, target: &str, host: &str, body: Vec<u8>) -> Answer {
+    pub(crate) async fn call(&self, target: &str, host: &str, body: Vec<u8>) -> ApiResult {
         let unknown = || {
             ApiError::UnknownOperation(format!(
                 "'{target}' is no operation that this stand-in of Timestream knows."
@@ -60,7 +60,7 @@ impl Service {
     }
 
     /// The operations that wait for the disk; `None` is an operation that there is not.
-    fn store_call(&self, operation: &str, body: &[u8]) -> Option<Answer> {
+    fn store_call(&self, operation: &str, body: &[u8]) -> Option<ApiResult> {
         Some(match operation {
             "WriteRecords" => self.with(body, write::write_records),
             "CreateDatabase" => self.with(body, database::create),
@@ -80,7 +80,11 @@ impl Service {
         })
     }
 
-    fn with<T: DeserializeOwned>(&self, body: &[u8], operation: fn(&Self, T) -> Answer) -> Answer {
+    fn with<T: DeserializeOwned>(
+        &self,
+        body: &[u8],
+        operation: fn(&Self, T) -> ApiResult,
+    ) -> ApiResult {
         operation(self, read(body)?)
     }
 }

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Service};
-use crate::{error::ApiError, query::Reply};
+use super::{ApiResult, Service};
+use crate::{error::ApiError, query::PageReply};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -22,14 +22,14 @@ pub(super) struct Cancel {
     query_id: String,
 }
 
-pub(super) async fn query(service: &Service, request: Query) -> Answer {
-    const MOST_ROWS: usize = 1_000;
+pub(super) async fn query(service: &Service, request: Query) -> ApiResult {
+    const MAX_ROWS: usize = 1_000;
     let max_rows = match request.max_rows {
         None => None,
-        Some(asked) => {
-            let rows = usize::try_from(asked).ok().filter(|rows| (1..=MOST_ROWS).contains(rows));
+        Some(requested) => {
+            let rows = usize::try_from(requested).ok().filter(|rows| (1..=MAX_ROWS).contains(rows));
             let rows =
-                rows.ok_or_else(|| ApiError::Validation(format!("MaxRows is 1 to {MOST_ROWS}.")))?;
+                rows.ok_or_else(|| ApiError::Validation(format!("MaxRows is 1 to {MAX_ROWS}.")))?;
             Some(rows)
         }
     };
@@ -37,10 +37,10 @@ pub(super) async fn query(service: &Service, request: Query) -> Answer {
         Some(token) => service.queries.resume(&token, &request.query_string, max_rows).await?,
         None => service.queries.start(request.query_string, max_rows).await?,
     };
-    Ok(answer(&reply))
+    Ok(page_json(&reply))
 }
 
-fn answer(reply: &Reply) -> Value {
+fn page_json(reply: &PageReply) -> Value {
     let columns: Vec<Value> = reply
         .columns
         .iter()
@@ -63,7 +63,7 @@ fn answer(reply: &Reply) -> Value {
     answer
 }
 
-pub(super) fn cancel(service: &Service, request: Cancel) -> Answer {
+pub(super) fn cancel(service: &Service, request: Cancel) -> ApiResult {
     let message = if service.queries.cancel(&request.query_id) {
         "The query has been cancelled."
     } else {
@@ -72,7 +72,7 @@ pub(super) fn cancel(service: &Service, request: Cancel) -> Answer {
     Ok(json!({ "CancellationMessage": message }))
 }
 
-pub(super) fn prepare() -> Answer {
+pub(super) fn prepare() -> ApiResult {
     Err(ApiError::Validation(
         "PrepareQuery and parameters are not supported by this stand-in: write the values into the query."
             .to_owned(),

@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Service, database, seconds,
+    ApiResult, Service, database, seconds,
     tags::{self, Tag},
 };
 use crate::{
     error::ApiError,
     instant,
-    names::check_resource_name,
+    limits::check_resource_name,
     store::catalog::{Database, Table},
 };
 
@@ -151,7 +151,7 @@ pub(super) fn magnetic_writes_enabled(table: &Table) -> bool {
     )
 }
 
-pub(super) fn create(service: &Service, request: Create) -> Answer {
+pub(super) fn create(service: &Service, request: Create) -> ApiResult {
     check_resource_name("DatabaseName", &request.database_name).map_err(ApiError::Validation)?;
     check_resource_name("TableName", &request.table_name).map_err(ApiError::Validation)?;
     let retention = request.retention_properties.unwrap_or(RetentionProperties::DEFAULT).check()?;
@@ -174,13 +174,13 @@ pub(super) fn create(service: &Service, request: Create) -> Answer {
     Ok(json!({ "Table": describe_json(&table) }))
 }
 
-pub(super) fn describe(service: &Service, request: Name) -> Answer {
+pub(super) fn describe(service: &Service, request: Name) -> ApiResult {
     let reader = service.store.reader()?;
     let table = Table::find(&reader, &request.database_name, &request.table_name)?;
     Ok(json!({ "Table": describe_json(&table) }))
 }
 
-pub(super) fn list(service: &Service, request: List) -> Answer {
+pub(super) fn list(service: &Service, request: List) -> ApiResult {
     let size = page_size(request.max_results)?;
     let token = request.next_token.unwrap_or_default();
     let after = token.split_once('/').unwrap_or_default();
@@ -199,7 +199,7 @@ pub(super) fn list(service: &Service, request: List) -> Answer {
     Ok(answer)
 }
 
-pub(super) fn update(service: &Service, request: Update) -> Answer {
+pub(super) fn update(service: &Service, request: Update) -> ApiResult {
     let retention = request.retention_properties.map(RetentionProperties::check).transpose()?;
     let table = service.store.write(|change| {
         let mut table =
@@ -221,7 +221,7 @@ pub(super) fn update(service: &Service, request: Update) -> Answer {
     Ok(json!({ "Table": describe_json(&table) }))
 }
 
-pub(super) fn delete(service: &Service, request: Name) -> Answer {
+pub(super) fn delete(service: &Service, request: Name) -> ApiResult {
     service.store.write(|change| {
         let table = Table::find(&change.transaction, &request.database_name, &request.table_name)?;
         table.delete(change)?;
@@ -231,14 +231,14 @@ pub(super) fn delete(service: &Service, request: Name) -> Answer {
 }
 
 /// How many databases or tables a page has.
-pub(super) fn page_size(asked: Option<i64>) -> Result<usize, ApiError> {
-    const MOST: usize = 20;
-    match asked {
-        None => Ok(MOST),
-        Some(asked) => usize::try_from(asked)
+pub(super) fn page_size(requested: Option<i64>) -> Result<usize, ApiError> {
+    const MAX_COUNT: usize = 20;
+    match requested {
+        None => Ok(MAX_COUNT),
+        Some(requested) => usize::try_from(requested)
             .ok()
-            .filter(|size| (1..=MOST).contains(size))
-            .ok_or_else(|| ApiError::Validation(format!("MaxResults is 1 to {MOST}."))),
+            .filter(|size| (1..=MAX_COUNT).contains(size))
+            .ok_or_else(|| ApiError::Validation(format!("MaxResults is 1 to {MAX_COUNT}."))),
     }
 }
 

@@ -4,8 +4,8 @@ use rusqlite::OptionalExtension;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Service};
-use crate::{error::ApiError, store::Change};
+use super::{ApiResult, Service};
+use crate::{error::ApiError, store::WriteTransaction};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -36,7 +36,7 @@ pub(super) struct Remove {
     keys: Vec<String>,
 }
 
-pub(super) fn list(service: &Service, request: Resource) -> Answer {
+pub(super) fn list(service: &Service, request: Resource) -> ApiResult {
     let reader = service.store.reader()?;
     check_exists(&reader, &request.arn)?;
     let tags: Vec<Value> = reader
@@ -48,7 +48,7 @@ pub(super) fn list(service: &Service, request: Resource) -> Answer {
     Ok(json!({ "Tags": tags }))
 }
 
-pub(super) fn tag(service: &Service, request: Add) -> Answer {
+pub(super) fn tag(service: &Service, request: Add) -> ApiResult {
     service.store.write(|change| {
         check_exists(&change.transaction, &request.arn)?;
         put(change, &request.arn, &request.tags)
@@ -56,7 +56,7 @@ pub(super) fn tag(service: &Service, request: Add) -> Answer {
     Ok(json!({}))
 }
 
-pub(super) fn untag(service: &Service, request: Remove) -> Answer {
+pub(super) fn untag(service: &Service, request: Remove) -> ApiResult {
     service.store.write(|change| {
         check_exists(&change.transaction, &request.arn)?;
         for key in &request.keys {
@@ -68,8 +68,8 @@ pub(super) fn untag(service: &Service, request: Remove) -> Answer {
     Ok(json!({}))
 }
 
-pub(super) fn put(change: &Change<'_>, arn: &str, tags: &[Tag]) -> Result<(), ApiError> {
-    const MOST: i64 = 200;
+pub(super) fn put(change: &WriteTransaction<'_>, arn: &str, tags: &[Tag]) -> Result<(), ApiError> {
+    const MAX_COUNT: i64 = 200;
     for tag in tags {
         if tag.key.is_empty() || tag.key.chars().count() > 128 || tag.value.chars().count() > 256 {
             return Err(ApiError::Validation(
@@ -81,13 +81,13 @@ pub(super) fn put(change: &Change<'_>, arn: &str, tags: &[Tag]) -> Result<(), Ap
     }
     let sql = "SELECT count(*) FROM tags WHERE arn = ?";
     let count: i64 = change.transaction.query_row(sql, [arn], |row| row.get(0))?;
-    if count > MOST {
-        return Err(ApiError::QuotaExceeded(format!("A resource has at most {MOST} tags.")));
+    if count > MAX_COUNT {
+        return Err(ApiError::QuotaExceeded(format!("A resource has at most {MAX_COUNT} tags.")));
     }
     Ok(())
 }
 
-pub(super) fn remove_all(change: &Change<'_>, arn: &str) -> Result<(), ApiError> {
+pub(super) fn remove_all(change: &WriteTransaction<'_>, arn: &str) -> Result<(), ApiError> {
     change.transaction.execute("DELETE FROM tags WHERE arn = ?", [arn])?;
     Ok(())
 }

@@ -6,13 +6,13 @@ use rusqlite::types::Value;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, Service};
+use super::{ApiResult, Service};
 use crate::{
     error::ApiError,
-    instant, names,
+    instant, limits,
     store::{
         catalog::Table,
-        records::{self, Measure, Point, Window},
+        records::{self, IngestionWindow, Measure, Point},
         schema::Role,
     },
     value::Type,
@@ -63,42 +63,45 @@ struct MeasureValue {
 
 /// Why a record cannot be taken.
 #[derive(Debug, PartialEq, Eq)]
-enum Fault {
+enum RecordError {
     /// The whole request is refused: it is not of the form that the API has.
-    Request(String),
+    InvalidRequest(String),
     /// This record is refused, the others are stored.
-    Record(String),
+    RejectedRecord(String),
 }
 
-impl From<String> for Fault {
+impl From<String> for RecordError {
     fn from(reason: String) -> Self {
-        Self::Record(reason)
+        Self::RejectedRecord(reason)
     }
 }
 
-pub(super) fn write_records(service: &Service, request: WriteRecords) -> Answer {
+pub(super) fn write_records(service: &Service, request: WriteRecords) -> ApiResult {
     let count = request.records.len();
-    if count == 0 || count > names::MAX_RECORDS {
+    if count == 0 || count > limits::MAX_RECORDS {
         return Err(ApiError::Validation(format!(
             "Records has {count} members: 1 to {} are allowed.",
-            names::MAX_RECORDS
+            limits::MAX_RECORDS
         )));
     }
     let common = request.common_attributes.unwrap_or_default();
     let mut points = Vec::with_capacity(count);
     for (index, record) in request.records.iter().enumerate() {
-        points.push(match point(&common, record) {
+        points.push(match parse_record(&common, record) {
             Ok(point) => Ok(point),
-            Err(Fault::Record(reason)) => Err(reason),
-            Err(Fault::Request(reason)) => {
+            Err(RecordError::RejectedRecord(reason)) => Err(reason),
+            Err(RecordError::InvalidRequest(reason)) => {
                 return Err(ApiError::Validation(format!("Record {index}: {reason}")));
             }
         });
     }
     let outcome = service.store.write(|change| {
         let table = Table::find(&change.transaction, &request.database_name, &request.table_name)?;
-        let window =
-            Window::of(&table, super::table::magnetic_writes_enabled(&table), instant::now());
+        let window = IngestionWindow::new(
+            &table,
+            super::table::magnetic_writes_enabled(&table),
+            instant::now(),
+        );
         records::write(change, table.id, &window, points)
     })?;
     if !outcome.rejected.is_empty() {
@@ -112,162 +115,177 @@ pub(super) fn write_records(service: &Service, request: WriteRecords) -> Answer 
 }
 
 /// What a record says itself goes before what all have in common.
-fn point(common: &Record, record: &Record) -> Result<Point, Fault> {
+fn parse_record(common: &Record, record: &Record) -> Result<Point, RecordError> {
     let version = record.version.or(common.version).unwrap_or(1);
     if version < 1 {
-        return Err(Fault::Request("Version must be 1 or greater.".to_owned()));
+        return Err(RecordError::InvalidRequest("Version must be 1 or greater.".to_owned()));
     }
     let unit = nanos_per_unit(record.time_unit.as_ref().or(common.time_unit.as_ref()))?;
     let time = record.time.as_ref().or(common.time.as_ref());
-    let time = time.ok_or_else(|| Fault::Request("Time is missing.".to_owned()))?;
-    let time = in_nanos(time, unit)
-        .filter(|time| *time >= 0)
-        .ok_or_else(|| Fault::Request(format!("Time '{time}' is no time since the epoch.")))?;
+    let time = time.ok_or_else(|| RecordError::InvalidRequest("Time is missing.".to_owned()))?;
+    let time = parse_time(time, unit).filter(|time| *time >= 0).ok_or_else(|| {
+        RecordError::InvalidRequest(format!("Time '{time}' is no time since the epoch."))
+    })?;
     let measure_name = record.measure_name.as_ref().or(common.measure_name.as_ref());
-    let measure_name =
-        measure_name.ok_or_else(|| Fault::Request("MeasureName is missing.".to_owned()))?.clone();
+    let measure_name = measure_name
+        .ok_or_else(|| RecordError::InvalidRequest("MeasureName is missing.".to_owned()))?
+        .clone();
     let dimensions = dimensions(common, record)?;
     let measures = measures(common, record, unit)?;
-    names::check_measure_name(&measure_name)?;
+    limits::check_measure_name(&measure_name)?;
     if measures.iter().any(|measure| dimensions.iter().any(|(name, _)| *name == measure.column)) {
-        return Err(Fault::Record("A measure has the name of a dimension.".to_owned()));
+        return Err(RecordError::RejectedRecord(
+            "A measure has the name of a dimension.".to_owned(),
+        ));
     }
     Ok(Point { dimensions, measure_name, time, version, measures })
 }
 
-fn nanos_per_unit(unit: Option<&String>) -> Result<i64, Fault> {
+fn nanos_per_unit(unit: Option<&String>) -> Result<i64, RecordError> {
     match unit.map_or("MILLISECONDS", String::as_str) {
         "SECONDS" => Ok(1_000_000_000),
         "MILLISECONDS" => Ok(1_000_000),
         "MICROSECONDS" => Ok(1_000),
         "NANOSECONDS" => Ok(1),
-        other => Err(Fault::Request(format!(
+        other => Err(RecordError::InvalidRequest(format!(
             "TimeUnit '{other}' is none of SECONDS, MILLISECONDS, MICROSECONDS, NANOSECONDS."
         ))),
     }
 }
 
-fn in_nanos(text: &str, unit: i64) -> Option<i64> {
+fn parse_time(text: &str, unit: i64) -> Option<i64> {
     text.parse::<i64>().ok()?.checked_mul(unit)
 }
 
 /// Those of both; one that both have is refused.
-fn dimensions(common: &Record, record: &Record) -> Result<Vec<(String, String)>, Fault> {
+fn dimensions(common: &Record, record: &Record) -> Result<Vec<(String, String)>, RecordError> {
     let all = common.dimensions.iter().chain(record.dimensions.iter()).flatten();
     let mut dimensions = Vec::new();
     let mut bytes = 0;
     for Dimension { name, value, dimension_value_type } in all {
         if dimension_value_type.as_ref().is_some_and(|of| of != "VARCHAR") {
-            return Err(Fault::Request("DimensionValueType can only be VARCHAR.".to_owned()));
+            return Err(RecordError::InvalidRequest(
+                "DimensionValueType can only be VARCHAR.".to_owned(),
+            ));
         }
-        names::check_dimension_name(name)?;
+        limits::check_dimension_name(name)?;
         if value.is_empty() {
-            return Err(Fault::Record(format!("The dimension '{name}' has an empty value.")));
+            return Err(RecordError::RejectedRecord(format!(
+                "The dimension '{name}' has an empty value."
+            )));
         }
         bytes += name.len() + value.len();
         dimensions.push((name.clone(), value.clone()));
     }
     dimensions.sort_unstable();
     if dimensions.is_empty() {
-        return Err(Fault::Request("A record has at least one dimension.".to_owned()));
+        return Err(RecordError::InvalidRequest("A record has at least one dimension.".to_owned()));
     }
-    if dimensions.len() > names::MAX_DIMENSIONS {
-        return Err(Fault::Request(format!(
+    if dimensions.len() > limits::MAX_DIMENSIONS {
+        return Err(RecordError::InvalidRequest(format!(
             "A record has at most {} dimensions.",
-            names::MAX_DIMENSIONS
+            limits::MAX_DIMENSIONS
         )));
     }
     if let Some([(name, _), _]) = dimensions.array_windows().find(|[(one, _), (two, _)]| one == two)
     {
-        return Err(Fault::Request(format!("The dimension '{name}' is there twice.")));
+        return Err(RecordError::InvalidRequest(format!("The dimension '{name}' is there twice.")));
     }
-    if bytes > names::MAX_DIMENSION_BYTES {
-        return Err(Fault::Record(format!(
+    if bytes > limits::MAX_DIMENSION_BYTES {
+        return Err(RecordError::RejectedRecord(format!(
             "The dimensions have {bytes} bytes; a record's have at most {}.",
-            names::MAX_DIMENSION_BYTES
+            limits::MAX_DIMENSION_BYTES
         )));
     }
     Ok(dimensions)
 }
 
-fn measures(common: &Record, record: &Record, unit: i64) -> Result<Vec<Measure>, Fault> {
+fn measures(common: &Record, record: &Record, unit: i64) -> Result<Vec<Measure>, RecordError> {
     let of = record.measure_value_type.as_ref().or(common.measure_value_type.as_ref());
     let measures = match of.map_or("DOUBLE", String::as_str) {
         "MULTI" => multi(common, record, unit)?,
         // The page on writes says so, and so does the service: https://github.com/boto/boto3/issues/3138
         "TIMESTAMP" => {
-            return Err(Fault::Request(
+            return Err(RecordError::InvalidRequest(
                 "TIMESTAMP is an invalid measure value type outside of MULTI.".to_owned(),
             ));
         }
         of => {
             if record.measure_values.is_some() || common.measure_values.is_some() {
-                return Err(Fault::Request("MeasureValues is only for the type MULTI.".to_owned()));
+                return Err(RecordError::InvalidRequest(
+                    "MeasureValues is only for the type MULTI.".to_owned(),
+                ));
             }
             let value = record.measure_value.as_ref().or(common.measure_value.as_ref());
-            let value =
-                value.ok_or_else(|| Fault::Request("MeasureValue is missing.".to_owned()))?;
+            let value = value.ok_or_else(|| {
+                RecordError::InvalidRequest("MeasureValue is missing.".to_owned())
+            })?;
             let of = measure_type(of)?;
-            let value = read(value, of, unit)?;
+            let value = parse_value(value, of, unit)?;
             let column = format!("measure_value::{of}");
             Vec::from([Measure { column, role: Role::SingleMeasure, of, value }])
         }
     };
     let bytes: usize = measures.iter().map(|measure| size(&measure.value)).sum();
-    if bytes > names::MAX_VALUE_BYTES {
-        return Err(Fault::Record(format!(
+    if bytes > limits::MAX_VALUE_BYTES {
+        return Err(RecordError::RejectedRecord(format!(
             "The measure values have {bytes} bytes; a record's have at most {}.",
-            names::MAX_VALUE_BYTES
+            limits::MAX_VALUE_BYTES
         )));
     }
     Ok(measures)
 }
 
-fn multi(common: &Record, record: &Record, unit: i64) -> Result<Vec<Measure>, Fault> {
+fn multi(common: &Record, record: &Record, unit: i64) -> Result<Vec<Measure>, RecordError> {
     if record.measure_value.is_some() || common.measure_value.is_some() {
-        return Err(Fault::Request("MeasureValue is not for the type MULTI.".to_owned()));
+        return Err(RecordError::InvalidRequest(
+            "MeasureValue is not for the type MULTI.".to_owned(),
+        ));
     }
     let all = || common.measure_values.iter().chain(record.measure_values.iter()).flatten();
     let count = all().count();
     if count == 0 {
-        return Err(Fault::Request("MeasureValues is missing or empty.".to_owned()));
+        return Err(RecordError::InvalidRequest("MeasureValues is missing or empty.".to_owned()));
     }
-    if count > names::MAX_MEASURES_PER_RECORD {
-        return Err(Fault::Record(format!(
+    if count > limits::MAX_MEASURES_PER_RECORD {
+        return Err(RecordError::RejectedRecord(format!(
             "The record has {count} measures, at most {} are allowed.",
-            names::MAX_MEASURES_PER_RECORD
+            limits::MAX_MEASURES_PER_RECORD
         )));
     }
     let mut seen = HashSet::new();
     all()
         .map(|MeasureValue { name, value, of }| {
-            names::check_measure_name(name)?;
+            limits::check_measure_name(name)?;
             if !seen.insert(name) {
-                return Err(Fault::Request(format!("The measure '{name}' is there twice.")));
+                return Err(RecordError::InvalidRequest(format!(
+                    "The measure '{name}' is there twice."
+                )));
             }
             let of = measure_type(of)?;
-            let value =
-                read(value, of, unit).map_err(|(Fault::Record(why) | Fault::Request(why))| {
-                    Fault::Record(format!("'{name}': {why}"))
-                })?;
+            let value = parse_value(value, of, unit).map_err(
+                |(RecordError::RejectedRecord(why) | RecordError::InvalidRequest(why))| {
+                    RecordError::RejectedRecord(format!("'{name}': {why}"))
+                },
+            )?;
             Ok(Measure { column: name.clone(), role: Role::Measure, of, value })
         })
         .collect()
 }
 
-fn measure_type(name: &str) -> Result<Type, Fault> {
+fn measure_type(name: &str) -> Result<Type, RecordError> {
     match name {
         "DOUBLE" => Ok(Type::Double),
         "BIGINT" => Ok(Type::Bigint),
         "VARCHAR" => Ok(Type::Varchar),
         "BOOLEAN" => Ok(Type::Boolean),
         "TIMESTAMP" => Ok(Type::Timestamp),
-        other => Err(Fault::Request(format!("'{other}' is no type of a measure."))),
+        other => Err(RecordError::InvalidRequest(format!("'{other}' is no type of a measure."))),
     }
 }
 
 /// A value as SQLite keeps it; a TIMESTAMP is in the record's TimeUnit.
-fn read(text: &str, of: Type, unit: i64) -> Result<Value, Fault> {
+fn parse_value(text: &str, of: Type, unit: i64) -> Result<Value, RecordError> {
     let value = match of {
         Type::Double => {
             text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Real)
@@ -278,10 +296,12 @@ fn read(text: &str, of: Type, unit: i64) -> Result<Value, Fault> {
             "false" => Some(Value::Integer(0)),
             _ => None,
         },
-        Type::Timestamp => in_nanos(text, unit).filter(|at| *at >= 0).map(Value::Integer),
+        Type::Timestamp => parse_time(text, unit).filter(|at| *at >= 0).map(Value::Integer),
         _ => Some(Value::Text(text.to_owned())).filter(|_| !text.contains('\0')),
     };
-    value.ok_or_else(|| Fault::Record(format!("The measure value '{text}' is no {of}.")))
+    value.ok_or_else(|| {
+        RecordError::RejectedRecord(format!("The measure value '{text}' is no {of}."))
+    })
 }
 
 /// Bytes, for the quota.

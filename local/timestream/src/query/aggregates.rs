@@ -12,15 +12,15 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_INNOCUOUS;
-    for (name, wanted) in [("ts_max_by", Ordering::Greater), ("ts_min_by", Ordering::Less)] {
-        connection.create_aggregate_function(name, 2, flags, ExtremeBy { wanted })?;
+    for (name, better) in [("ts_max_by", Ordering::Greater), ("ts_min_by", Ordering::Less)] {
+        connection.create_aggregate_function(name, 2, flags, MinMaxBy { better })?;
     }
     connection.create_aggregate_function("ts_percentile", 2, flags, Percentile)?;
     for (name, what) in [
-        ("ts_var_samp", Spread::VarianceOfSample),
-        ("ts_var_pop", Spread::Variance),
-        ("ts_stddev_samp", Spread::DeviationOfSample),
-        ("ts_stddev_pop", Spread::Deviation),
+        ("ts_var_samp", VarianceFunction::SampleVariance),
+        ("ts_var_pop", VarianceFunction::PopulationVariance),
+        ("ts_stddev_samp", VarianceFunction::SampleStdDev),
+        ("ts_stddev_pop", VarianceFunction::PopulationStdDev),
     ] {
         connection.create_aggregate_function(name, 1, flags, what)?;
     }
@@ -28,11 +28,11 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
 }
 
 /// `max_by(x, y)`: the x of the greatest y.
-struct ExtremeBy {
-    wanted: Ordering,
+struct MinMaxBy {
+    better: Ordering,
 }
 
-impl Aggregate<Option<(Value, Value)>, Option<Value>> for ExtremeBy {
+impl Aggregate<Option<(Value, Value)>, Option<Value>> for MinMaxBy {
     fn init(&self, _: &mut Context<'_>) -> Result<Option<(Value, Value)>> {
         Ok(None)
     }
@@ -43,7 +43,7 @@ impl Aggregate<Option<(Value, Value)>, Option<Value>> for ExtremeBy {
             return Ok(());
         }
         let is_better = match best {
-            Some((_, best)) => compare(by, (&*best).into()) == self.wanted,
+            Some((_, best)) => compare(by, (&*best).into()) == self.better,
             None => true,
         };
         if is_better {
@@ -118,11 +118,11 @@ impl Aggregate<(Vec<Value>, Option<f64>), Option<Value>> for Percentile {
 
 /// Variance and standard deviation, by Welford's method.
 #[derive(Clone, Copy)]
-enum Spread {
-    Variance,
-    VarianceOfSample,
-    Deviation,
-    DeviationOfSample,
+enum VarianceFunction {
+    PopulationVariance,
+    SampleVariance,
+    PopulationStdDev,
+    SampleStdDev,
 }
 
 #[derive(Default)]
@@ -132,7 +132,7 @@ struct Moments {
     squares: f64,
 }
 
-impl Aggregate<Moments, Option<f64>> for Spread {
+impl Aggregate<Moments, Option<f64>> for VarianceFunction {
     fn init(&self, _: &mut Context<'_>) -> Result<Moments> {
         Ok(Moments::default())
     }
@@ -150,16 +150,16 @@ impl Aggregate<Moments, Option<f64>> for Spread {
     fn finalize(&self, _: &mut Context<'_>, moments: Option<Moments>) -> Result<Option<f64>> {
         let Moments { count, squares, .. } = moments.unwrap_or_default();
         let degrees = match self {
-            Self::Variance | Self::Deviation => count,
-            Self::VarianceOfSample | Self::DeviationOfSample => count - 1.0,
+            Self::PopulationVariance | Self::PopulationStdDev => count,
+            Self::SampleVariance | Self::SampleStdDev => count - 1.0,
         };
         if degrees <= 0.0 {
             return Ok(None);
         }
         let variance = squares / degrees;
         Ok(Some(match self {
-            Self::Variance | Self::VarianceOfSample => variance,
-            Self::Deviation | Self::DeviationOfSample => variance.sqrt(),
+            Self::PopulationVariance | Self::SampleVariance => variance,
+            Self::PopulationStdDev | Self::SampleStdDev => variance.sqrt(),
         }))
     }
 }

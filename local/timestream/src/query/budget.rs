@@ -32,13 +32,13 @@ impl Budget {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_spent(&self) -> bool {
+    pub(super) fn is_exhausted(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
             || *self.until.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
     }
 
     /// What to say to whom SQLite was interrupted for.
-    pub(super) fn refusal(&self) -> ApiError {
+    pub(super) fn error(&self) -> ApiError {
         ApiError::QueryExecution(if self.cancelled.load(Ordering::Relaxed) {
             "The query was cancelled.".to_owned()
         } else {

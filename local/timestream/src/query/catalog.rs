@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::{
     error::ApiError,
-    sql::{Catalog, Refusal, Source, SourceColumn},
+    sql::{Catalog, Source, SourceColumn, TranslationError},
     store::{
         catalog::Table,
         schema::{Role, Schema},
@@ -13,12 +13,12 @@ use crate::{
 };
 
 /// Reads within the transaction of the query, so that it sees the columns of the records that it sees.
-pub(super) struct Stored<'a>(pub(super) &'a Connection);
+pub(super) struct StoreCatalog<'a>(pub(super) &'a Connection);
 
-impl Catalog for Stored<'_> {
-    fn table(&self, database: &str, table: &str) -> Result<Source, Refusal> {
+impl Catalog for StoreCatalog<'_> {
+    fn table(&self, database: &str, table: &str) -> Result<Source, TranslationError> {
         let found = Table::find(self.0, database, table).map_err(|error| match error {
-            ApiError::ResourceNotFound(message) => Refusal::new(message),
+            ApiError::ResourceNotFound(message) => TranslationError::new(message),
             other => failed(&other),
         })?;
         let schema = Schema::read(self.0, found.id).map_err(|error| failed(&error))?;
@@ -26,9 +26,9 @@ impl Catalog for Stored<'_> {
     }
 }
 
-fn failed(error: &dyn std::error::Error) -> Refusal {
+fn failed(error: &dyn std::error::Error) -> TranslationError {
     tracing::error!(%error, "the catalogue cannot be read");
-    Refusal::new("the catalogue cannot be read")
+    TranslationError::new("the catalogue cannot be read")
 }
 
 /// Dimensions, then what every record has, then measures, as `SELECT *` shows them.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What a function answers; `None` is NULL, and text is why there is no answer.
-type Computed = std::result::Result<Option<Value>, String>;
+type FunctionResult = std::result::Result<Option<Value>, String>;
 
 /// Makes all of them known to a connection.
 pub(super) fn register(connection: &Connection) -> Result<()> {
@@ -47,10 +47,10 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
             Ok(Some(Value::Real(function(left, right))))
         })?;
     }
-    define(connection, "ts_divide", 2, |of| whole(of, i64::checked_div))?;
-    define(connection, "ts_modulo", 2, |of| whole(of, i64::checked_rem))?;
+    define(connection, "ts_divide", 2, |of| integer_op(of, i64::checked_div))?;
+    define(connection, "ts_modulo", 2, |of| integer_op(of, i64::checked_rem))?;
     register_times(connection)?;
-    register_texts(connection)?;
+    register_strings(connection)?;
     define(connection, "ts_cast", 3, cast)?;
     define(connection, "ts_try_cast", 3, |of| Ok(cast(of).unwrap_or(None)))
 }
@@ -79,11 +79,11 @@ fn register_times(connection: &Connection) -> Result<()> {
             }
             None => None,
         };
-        later.map(|at| Some(Value::Integer(at))).ok_or_else(too_far)
+        later.map(|at| Some(Value::Integer(at))).ok_or_else(out_of_range)
     })?;
     define(connection, "ts_add_months", 2, |of| {
         let (Some(at), Some(months)) = (integer(of, 0), integer(of, 1)) else { return Ok(None) };
-        let later = instant::add_months(at, months).ok_or_else(too_far)?;
+        let later = instant::add_months(at, months).ok_or_else(out_of_range)?;
         Ok(Some(Value::Integer(later)))
     })?;
     define(connection, "ts_whole_days", 1, |of| {
@@ -110,7 +110,7 @@ fn register_times(connection: &Connection) -> Result<()> {
         if nanos.abs() < i64::MAX as f64 {
             Ok(Some(Value::Integer(nanos as i64)))
         } else {
-            Err(too_far())
+            Err(out_of_range())
         }
     })?;
     define(connection, "ts_from_iso8601", 1, |of| {
@@ -137,7 +137,7 @@ fn register_times(connection: &Connection) -> Result<()> {
     })
 }
 
-fn register_texts(connection: &Connection) -> Result<()> {
+fn register_strings(connection: &Connection) -> Result<()> {
     let one = |name: &str, function: fn(&str) -> String| {
         define(connection, name, 1, move |of| {
             Ok(text(of, 0).map(|given| Value::Text(function(given))))
@@ -168,7 +168,7 @@ fn define(
     connection: &Connection,
     name: &str,
     arguments: i32,
-    function: impl Fn(&Context<'_>) -> Computed + Send + 'static,
+    function: impl Fn(&Context<'_>) -> FunctionResult + Send + 'static,
 ) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
@@ -200,7 +200,7 @@ fn text<'a>(of: &'a Context<'_>, at: usize) -> Option<&'a str> {
     of.get_raw(at).as_str().ok()
 }
 
-fn whole(of: &Context<'_>, compute: fn(i64, i64) -> Option<i64>) -> Computed {
+fn integer_op(of: &Context<'_>, compute: fn(i64, i64) -> Option<i64>) -> FunctionResult {
     let (Some(left), Some(right)) = (integer(of, 0), integer(of, 1)) else { return Ok(None) };
     if right == 0 {
         return Err("Division by zero".to_owned());
@@ -217,7 +217,7 @@ fn round(number: f64, digits: f64) -> f64 {
     if rounded.is_finite() { rounded } else { number }
 }
 
-fn too_far() -> String {
+fn out_of_range() -> String {
     "the result is no time between 1677 and 2262".to_owned()
 }
 
@@ -237,7 +237,7 @@ fn truncate(unit: &str, at: i64) -> Option<i64> {
                 i8::try_from(month - month % size + 1).ok()?,
                 1,
             );
-            instant::of_civil(first.ok()?.to_datetime(jiff::civil::Time::midnight()))
+            instant::from_civil(first.ok()?.to_datetime(jiff::civil::Time::midnight()))
         }
     }
 }
@@ -277,7 +277,7 @@ fn field(name: &str, nanos: i64) -> Option<i64> {
 }
 
 /// `ts_cast(value, from, to)`
-fn cast(of: &Context<'_>) -> Computed {
+fn cast(of: &Context<'_>) -> FunctionResult {
     let given = of.get_raw(0);
     let (from, to) = (text(of, 1).unwrap_or_default(), text(of, 2).unwrap_or_default());
     let failed = || {
@@ -296,7 +296,7 @@ fn cast(of: &Context<'_>) -> Computed {
     let result = match (given, to) {
         (ValueRef::Null, _) => return Ok(None),
         (given, "varchar") => {
-            value::render(given, type_named(from)).ok().flatten().map(Value::Text)
+            value::render(given, type_from_name(from)).ok().flatten().map(Value::Text)
         }
         (ValueRef::Text(bytes), to) => {
             let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
@@ -331,7 +331,7 @@ fn cast(of: &Context<'_>) -> Computed {
 }
 
 /// The inverse of [`Type::name`].
-fn type_named(name: &str) -> Type {
+fn type_from_name(name: &str) -> Type {
     const ALL: [Type; 10] = [
         Type::Integer,
         Type::Bigint,

@@ -29,13 +29,13 @@ use crate::{
 };
 
 /// Queries that run or wait at one time; one more takes the place of the one that has waited longest.
-const MAX_OPEN: usize = 32;
+const MAX_OPEN_QUERIES: usize = 32;
 /// How long a query waits for somebody to ask for its next page. The service waits an hour; here a snapshot that is
 /// held keeps the write-ahead log from being emptied.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+const PAGE_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// How long the last page is kept, for a client that did not receive it.
-const PATIENCE_AT_THE_END: Duration = Duration::from_secs(60);
+const LAST_PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The queries that are not finished.
 #[derive(Clone)]
@@ -43,28 +43,28 @@ pub(crate) struct Queries {
     store: Arc<Store>,
     /// How long a page may take.
     timeout: Duration,
-    open: Arc<Mutex<HashMap<String, Open>>>,
+    open: Arc<Mutex<HashMap<String, OpenQuery>>>,
 }
 
 /// A query that runs, or waits for somebody to ask for its next page.
-struct Open {
+struct OpenQuery {
     text: String,
     requests: mpsc::Sender<Request>,
     budget: Arc<Budget>,
     /// `None` while it works.
-    waits_since: Option<Instant>,
+    idle_since: Option<Instant>,
 }
 
 /// For a page; 0 is the first.
 struct Request {
     page: u64,
     max_rows: Option<usize>,
-    reply: oneshot::Sender<Result<Reply, ApiError>>,
+    reply: oneshot::Sender<Result<PageReply, ApiError>>,
 }
 
 /// A page of an answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply {
+pub(crate) struct PageReply {
     pub(crate) query_id: String,
     pub(crate) columns: Arc<[OutputColumn]>,
     pub(crate) rows: Arc<[Row]>,
@@ -78,7 +78,7 @@ impl Queries {
         Self { store, timeout, open: Arc::default() }
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<String, Open>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<String, OpenQuery>> {
         // What is done under the lock cannot be left half done.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,16 +88,16 @@ impl Queries {
         &self,
         text: String,
         max_rows: Option<usize>,
-    ) -> Result<Reply, ApiError> {
+    ) -> Result<PageReply, ApiError> {
         let id = uuid::Uuid::new_v4().simple().to_string().to_uppercase();
         let (requests, inbox) = mpsc::channel();
         let budget = Arc::new(Budget::new(self.timeout));
-        self.make_room()?;
-        let query = Open {
+        self.evict_idle_query()?;
+        let query = OpenQuery {
             text: text.clone(),
             requests: requests.clone(),
             budget: Arc::clone(&budget),
-            waits_since: None,
+            idle_since: None,
         };
         let mut abandoned = CancelledIfDropped(Some(Arc::clone(&budget)));
         self.open().insert(id.clone(), query);
@@ -107,20 +107,20 @@ impl Queries {
             .stack_size(STACK_BYTES)
             .spawn(move || thread.run())
             .map_err(|error| ApiError::Internal(Box::new(error)))?;
-        let answer = ask(&requests, 0, max_rows).await;
+        let answer = request_page(&requests, 0, max_rows).await;
         abandoned.0 = None;
         answer
     }
 
-    fn make_room(&self) -> Result<(), ApiError> {
+    fn evict_idle_query(&self) -> Result<(), ApiError> {
         let mut open = self.open();
-        if open.len() < MAX_OPEN {
+        if open.len() < MAX_OPEN_QUERIES {
             return Ok(());
         }
-        let waiting = open.iter().filter_map(|(id, query)| Some((query.waits_since?, id)));
-        let (_, longest) = waiting
-            .min()
-            .ok_or_else(|| ApiError::Throttling(format!("{MAX_OPEN} queries run already.")))?;
+        let waiting = open.iter().filter_map(|(id, query)| Some((query.idle_since?, id)));
+        let (_, longest) = waiting.min().ok_or_else(|| {
+            ApiError::Throttling(format!("{MAX_OPEN_QUERIES} queries run already."))
+        })?;
         let longest = longest.clone();
         // Its thread ends, since nobody can ask it anything any more.
         open.remove(&longest);
@@ -133,17 +133,17 @@ impl Queries {
         token: &str,
         text: &str,
         max_rows: Option<usize>,
-    ) -> Result<Reply, ApiError> {
+    ) -> Result<PageReply, ApiError> {
         let (id, page) = token.split_once('.').ok_or_else(invalid_token)?;
         let page: u64 = page.parse().map_err(|_| invalid_token())?;
         let requests = {
             let mut open = self.open();
             let query = open.get_mut(id).filter(|query| query.text == text);
             let query = query.ok_or_else(invalid_token)?;
-            query.waits_since = None;
+            query.idle_since = None;
             query.requests.clone()
         };
-        ask(&requests, page, max_rows).await
+        request_page(&requests, page, max_rows).await
     }
 
     /// Ends a query; `false` if there is none of this id, which may have ended by itself.
@@ -158,11 +158,11 @@ impl Queries {
     }
 }
 
-async fn ask(
+async fn request_page(
     query: &mpsc::Sender<Request>,
     page: u64,
     max_rows: Option<usize>,
-) -> Result<Reply, ApiError> {
+) -> Result<PageReply, ApiError> {
     let (reply, answer) = oneshot::channel();
     query.send(Request { page, max_rows, reply }).map_err(|_| invalid_token())?;
     answer.await.map_err(|_| invalid_token())?
@@ -216,7 +216,7 @@ impl Worker {
     fn serve(
         &self,
         max_rows: Option<usize>,
-        client: &mut Option<oneshot::Sender<Result<Reply, ApiError>>>,
+        client: &mut Option<oneshot::Sender<Result<PageReply, ApiError>>>,
     ) -> Result<(), ApiError> {
         let snapshot = Snapshot::take(&self.queries.store, &self.budget)?;
         let translation = snapshot.translate(&self.text)?;
@@ -229,11 +229,11 @@ impl Worker {
         let mut number = 0;
         loop {
             let next_token = page.more.then(|| format!("{}.{}", self.id, number + 1));
-            let reply = Reply {
+            let reply = PageReply {
                 query_id: self.id.clone(),
                 columns: Arc::clone(&columns),
                 rows: page.rows.clone(),
-                bytes: page.bytes_until_here,
+                bytes: page.cumulative_bytes,
                 next_token,
             };
             if !page.more && number == 0 {
@@ -241,13 +241,13 @@ impl Worker {
                 return Ok(());
             }
             self.answer(client.take(), Ok(reply.clone()));
-            let patience = if page.more { PATIENCE } else { PATIENCE_AT_THE_END };
-            let Some(asked) = self.next_request(number, &reply, page.more, patience) else {
+            let idle_timeout = if page.more { PAGE_IDLE_TIMEOUT } else { LAST_PAGE_TIMEOUT };
+            let Some(next) = self.next_request(number, &reply, page.more, idle_timeout) else {
                 return Ok(());
             };
-            *client = Some(asked.reply);
+            *client = Some(next.reply);
             self.budget.renew();
-            page = pages.next(asked.max_rows)?;
+            page = pages.next(next.max_rows)?;
             number += 1;
         }
     }
@@ -257,12 +257,12 @@ impl Worker {
     fn next_request(
         &self,
         number: u64,
-        reply: &Reply,
+        reply: &PageReply,
         more: bool,
-        patience: Duration,
+        idle_timeout: Duration,
     ) -> Option<Request> {
         loop {
-            let request = self.inbox.recv_timeout(patience).ok()?;
+            let request = self.inbox.recv_timeout(idle_timeout).ok()?;
             if request.page == number + 1 && more {
                 return Some(request);
             }
@@ -277,11 +277,11 @@ impl Worker {
 
     fn answer(
         &self,
-        client: Option<oneshot::Sender<Result<Reply, ApiError>>>,
-        answer: Result<Reply, ApiError>,
+        client: Option<oneshot::Sender<Result<PageReply, ApiError>>>,
+        answer: Result<PageReply, ApiError>,
     ) {
         if let Some(query) = self.queries.open().get_mut(&self.id) {
-            query.waits_since = Some(Instant::now());
+            query.idle_since = Some(Instant::now());
         }
         if let Some(client) = client {
             // A client that has gone needs no answer.

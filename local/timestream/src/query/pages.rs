@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use rusqlite::{Rows, Statement};
 use serde::Serialize;
 
-use super::{budget::Budget, snapshot::failure};
+use super::{budget::Budget, snapshot::query_error};
 use crate::{
     error::ApiError,
     sql::{OutputColumn, Translation},
@@ -34,7 +34,7 @@ enum Datum {
 pub(super) struct Page {
     pub(super) rows: Arc<[Row]>,
     pub(super) more: bool,
-    pub(super) bytes_until_here: u64,
+    pub(super) cumulative_bytes: u64,
 }
 
 /// The rows that are still to come.
@@ -53,7 +53,7 @@ impl<'s> Pages<'s> {
         translation: &'s Translation,
         budget: &'s Budget,
     ) -> Result<Self, ApiError> {
-        let rows = statement.query([]).map_err(|error| failure(error, budget))?;
+        let rows = statement.query([]).map_err(|error| query_error(error, budget))?;
         Ok(Self { rows, columns: &translation.columns, budget, ahead: VecDeque::new(), bytes: 0 })
     }
 
@@ -80,7 +80,7 @@ impl<'s> Pages<'s> {
     }
 
     fn page(&self, rows: VecDeque<Row>, more: bool) -> Page {
-        Page { rows: rows.into_iter().collect(), more, bytes_until_here: self.bytes }
+        Page { rows: rows.into_iter().collect(), more, cumulative_bytes: self.bytes }
     }
 
     fn take(&mut self, max_rows: Option<usize>) -> Result<VecDeque<Row>, ApiError> {
@@ -103,7 +103,7 @@ impl<'s> Pages<'s> {
         if !self.ahead.is_empty() {
             return Ok(true);
         }
-        let Some(row) = self.rows.next().map_err(|error| failure(error, self.budget))? else {
+        let Some(row) = self.rows.next().map_err(|error| query_error(error, self.budget))? else {
             return Ok(false);
         };
         let mut data = Vec::with_capacity(self.columns.len());

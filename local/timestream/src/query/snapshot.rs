@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Error, ErrorCode, Statement, limits::Limit};
 use tracing::warn;
 
-use super::{aggregates, budget::Budget, catalog::Stored, functions};
+use super::{aggregates, budget::Budget, catalog::StoreCatalog, functions};
 use crate::{
     error::ApiError,
     instant,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// SQLite asks whether to go on after so many of its instructions, some tens of microseconds.
-const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 1_000;
+const INSTRUCTIONS_BETWEEN_CHECKS: i32 = 1_000;
 
 pub(super) struct Snapshot {
     connection: Connection,
@@ -28,13 +28,14 @@ impl Snapshot {
         // One query is one statement, and nothing of it attaches other files.
         connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
         let budget = Arc::clone(budget);
-        connection.progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, Some(move || budget.is_spent()))?;
+        connection
+            .progress_handler(INSTRUCTIONS_BETWEEN_CHECKS, Some(move || budget.is_exhausted()))?;
         connection.execute_batch("BEGIN")?;
         Ok(Self { connection })
     }
 
     pub(super) fn translate(&self, text: &str) -> Result<Translation, ApiError> {
-        Ok(sql::translate(text, &Stored(&self.connection), instant::now())?)
+        Ok(sql::translate(text, &StoreCatalog(&self.connection), instant::now())?)
     }
 
     /// # Errors
@@ -45,17 +46,17 @@ impl Snapshot {
             warn!(%error, sql = translation.sql, "a translation that SQLite refuses");
             ApiError::Validation(format!(
                 "the query is beyond what this stand-in can do: {}",
-                words(error)
+                error_message(error)
             ))
         })
     }
 }
 
 /// What a query that runs fails with.
-pub(super) fn failure(error: Error, budget: &Budget) -> ApiError {
+pub(super) fn query_error(error: Error, budget: &Budget) -> ApiError {
     match &error {
         Error::SqliteFailure(cause, _) if cause.code == ErrorCode::OperationInterrupted => {
-            budget.refusal()
+            budget.error()
         }
         Error::SqliteFailure(cause, Some(message)) if cause.code == ErrorCode::Unknown => {
             ApiError::QueryExecution(message.clone())
@@ -65,7 +66,7 @@ pub(super) fn failure(error: Error, budget: &Budget) -> ApiError {
 }
 
 /// The message without the query, which the client has not written.
-fn words(error: Error) -> String {
+fn error_message(error: Error) -> String {
     match error {
         Error::SqliteFailure(_, Some(message)) => message,
         Error::SqlInputError { msg, .. } => msg,

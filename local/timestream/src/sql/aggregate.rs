@@ -3,8 +3,8 @@
 use sqlparser::ast::{DuplicateTreatment, Function, FunctionArg, FunctionArgExpr, ObjectName};
 
 use super::{
-    Refusal,
-    expression::{Place, Rows, Sql},
+    TranslationError,
+    expression::{ExprContext, RowContext, SqlExpr},
     function::{arguments, lower_name},
     select::Translator,
 };
@@ -35,7 +35,7 @@ const NAMES: [&str; 22] = [
     "var_samp",
 ];
 
-pub(super) fn is_one(name: &ObjectName) -> bool {
+pub(super) fn is_aggregate(name: &ObjectName) -> bool {
     lower_name(name).is_some_and(|name| NAMES.contains(&name.as_str()))
 }
 
@@ -45,21 +45,27 @@ impl Translator<'_> {
         &mut self,
         name: &str,
         call: &Function,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        match place.rows {
-            Rows::Grouped(_) => {}
-            Rows::Each(clause) => {
-                return Err(Refusal::new(format!("{name}() is an aggregate: {clause} takes none")));
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        match context.row_context {
+            RowContext::Grouped(_) => {}
+            RowContext::PerRow(clause) => {
+                return Err(TranslationError::new(format!(
+                    "{name}() is an aggregate: {clause} takes none"
+                )));
             }
-            Rows::Aggregated => {
-                return Err(Refusal::new(format!("{name}() stands within another aggregate")));
+            RowContext::InAggregate => {
+                return Err(TranslationError::new(format!(
+                    "{name}() stands within another aggregate"
+                )));
             }
-            Rows::Selected => {
-                return Err(Refusal::new(format!("{name}() is an aggregate and not allowed here")));
+            RowContext::Output => {
+                return Err(TranslationError::new(format!(
+                    "{name}() is an aggregate and not allowed here"
+                )));
             }
         }
-        let inner = place.with(Rows::Aggregated);
+        let inner = context.with_row_context(RowContext::InAggregate);
         let (list, distinct) = arguments(call)?;
         let filter = match &call.filter {
             Some(filter) => {
@@ -69,13 +75,15 @@ impl Translator<'_> {
         };
         if name == "count" && matches!(list, [] | [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)])
         {
-            return Ok(Sql::new(format!("count(*){filter}"), Type::Bigint));
+            return Ok(SqlExpr::new(format!("count(*){filter}"), Type::Bigint));
         }
         let arguments = self.values(list, inner)?;
         let distinct = match distinct {
             Some(DuplicateTreatment::Distinct) if arguments.len() == 1 => "DISTINCT ",
             Some(DuplicateTreatment::Distinct) => {
-                return Err(Refusal::unsupported(format!("{name}(DISTINCT …) of several values")));
+                return Err(TranslationError::unsupported(format!(
+                    "{name}(DISTINCT …) of several values"
+                )));
             }
             _ => "",
         };
@@ -88,12 +96,12 @@ impl Translator<'_> {
             "count_if" => format!("CASE WHEN {values} THEN 1 END"),
             _ => values,
         };
-        Ok(Sql::new(format!("{function}({distinct}{values}){filter}"), of))
+        Ok(SqlExpr::new(format!("{function}({distinct}{values}){filter}"), of))
     }
 }
 
 /// SQLite's function for it, and the type of its result.
-fn plan(name: &str, of: &[Type]) -> Result<(&'static str, Type), Refusal> {
+fn plan(name: &str, of: &[Type]) -> Result<(&'static str, Type), TranslationError> {
     use Type::{Bigint, Boolean, Double, Integer, IntervalDayToSecond, Unknown};
     Ok(match (name, of) {
         ("count" | "approx_distinct", [_]) => ("count", Bigint),
@@ -115,6 +123,6 @@ fn plan(name: &str, of: &[Type]) -> Result<(&'static str, Type), Refusal> {
         ("variance" | "var_samp", [one]) if one.is_numeric() => ("ts_var_samp", Double),
         ("var_pop", [one]) if one.is_numeric() => ("ts_var_pop", Double),
         ("geometric_mean", [one]) if one.is_numeric() => ("ts_geometric_mean", Double),
-        _ => return Err(super::function::no_such(name, of)),
+        _ => return Err(super::function::unknown_function(name, of)),
     })
 }

@@ -4,12 +4,12 @@ use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Ident, Query, Spanned, UnaryOperator, Value,
 };
 
-use super::{Refusal, literal, operator, scope::Scope, select::Translator};
+use super::{TranslationError, literal, operator, scope::Scope, select::Translator};
 use crate::{instant, value::Type};
 
 /// An expression of SQLite. It can stand anywhere: what needs parentheses has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sql {
+pub(super) struct SqlExpr {
     pub(super) text: String,
     pub(super) of: Type,
     pub(super) nullable: bool,
@@ -17,7 +17,7 @@ pub(super) struct Sql {
     pub(super) is_constant: bool,
 }
 
-impl Sql {
+impl SqlExpr {
     pub(super) fn new(text: impl Into<String>, of: Type) -> Self {
         Self { text: text.into(), of, nullable: true, is_constant: false }
     }
@@ -41,27 +41,27 @@ impl Sql {
 
 /// Where an expression stands.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct ExprContext<'a> {
     pub(super) scope: &'a Scope<'a>,
-    pub(super) rows: Rows<'a>,
+    pub(super) row_context: RowContext<'a>,
 }
 
 /// What one evaluation of an expression is about.
 #[derive(Clone, Copy)]
-pub(super) enum Rows<'a> {
+pub(super) enum RowContext<'a> {
     /// A row of FROM; the text says which clause allows no aggregate.
-    Each(&'static str),
+    PerRow(&'static str),
     /// A row of FROM, within an aggregate.
-    Aggregated,
+    InAggregate,
     /// A row of the answer of a query without groups, where a window may look at others.
-    Selected,
+    Output,
     /// A group. Columns are its keys, of which these are the expressions in SQLite.
     Grouped(&'a [String]),
 }
 
-impl<'a> Place<'a> {
-    pub(super) fn with(self, rows: Rows<'a>) -> Self {
-        Self { rows, ..self }
+impl<'a> ExprContext<'a> {
+    pub(super) fn with_row_context(self, row_context: RowContext<'a>) -> Self {
+        Self { row_context, ..self }
     }
 }
 
@@ -70,125 +70,143 @@ impl Translator<'_> {
     pub(super) fn expression(
         &mut self,
         expression: &Expr,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        if let Rows::Grouped(keys) = place.rows
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        if let RowContext::Grouped(keys) = context.row_context
             && !keys.is_empty()
-            && let Ok(key) = self.expression(expression, place.with(Rows::Each("GROUP BY")))
+            && let Ok(key) = self
+                .expression(expression, context.with_row_context(RowContext::PerRow("GROUP BY")))
             && keys.contains(&key.text)
         {
             return Ok(key);
         }
-        self.whatever(expression, place).map_err(|refusal| refusal.at(expression.span()))
+        self.translate_expression(expression, context)
+            .map_err(|refusal| refusal.with_location(expression.span()))
     }
 
-    fn whatever(&mut self, expression: &Expr, place: Place<'_>) -> Result<Sql, Refusal> {
+    fn translate_expression(
+        &mut self,
+        expression: &Expr,
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
         match expression {
-            Expr::Identifier(name) => self.word(name, place),
+            Expr::Identifier(name) => self.identifier(name, context),
             Expr::CompoundIdentifier(path) => match path.as_slice() {
-                [relation, name] => self.column(Some(relation), &name.value, place),
-                [_, relation, name] => self.column(Some(relation), &name.value, place),
-                _ => Err(Refusal::unsupported(format!("the name {expression}"))),
+                [relation, name] => self.column(Some(relation), &name.value, context),
+                [_, relation, name] => self.column(Some(relation), &name.value, context),
+                _ => Err(TranslationError::unsupported(format!("the name {expression}"))),
             },
-            Expr::Nested(inner) => self.expression(inner, place),
+            Expr::Nested(inner) => self.expression(inner, context),
             Expr::Value(value) => literal::constant(&value.value),
             Expr::TypedString(typed) => literal::typed(typed),
             Expr::Interval(interval) => literal::interval(interval),
             Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-                self.chain(&BinaryOperator::And, left, right, place)
+                self.chain(&BinaryOperator::And, left, right, context)
             }
             Expr::BinaryOp { left, op: BinaryOperator::Or, right } => {
-                self.chain(&BinaryOperator::Or, left, right, place)
+                self.chain(&BinaryOperator::Or, left, right, context)
             }
             Expr::BinaryOp { left, op, right } => {
-                let (left, right) = (self.expression(left, place)?, self.expression(right, place)?);
+                let (left, right) =
+                    (self.expression(left, context)?, self.expression(right, context)?);
                 operator::binary(left, op, right)
             }
-            Expr::UnaryOp { op, expr } => self.unary(*op, expr, place),
-            Expr::IsNull(inner) => self.predicate("IS NULL", inner, None, place),
-            Expr::IsNotNull(inner) => self.predicate("IS NOT NULL", inner, None, place),
-            Expr::IsTrue(inner) => self.predicate("IS TRUE", inner, Some(Type::Boolean), place),
-            Expr::IsFalse(inner) => self.predicate("IS FALSE", inner, Some(Type::Boolean), place),
+            Expr::UnaryOp { op, expr } => self.unary(*op, expr, context),
+            Expr::IsNull(inner) => self.predicate("IS NULL", inner, None, context),
+            Expr::IsNotNull(inner) => self.predicate("IS NOT NULL", inner, None, context),
+            Expr::IsTrue(inner) => self.predicate("IS TRUE", inner, Some(Type::Boolean), context),
+            Expr::IsFalse(inner) => self.predicate("IS FALSE", inner, Some(Type::Boolean), context),
             Expr::IsNotTrue(inner) => {
-                self.predicate("IS NOT TRUE", inner, Some(Type::Boolean), place)
+                self.predicate("IS NOT TRUE", inner, Some(Type::Boolean), context)
             }
             Expr::IsNotFalse(inner) => {
-                self.predicate("IS NOT FALSE", inner, Some(Type::Boolean), place)
+                self.predicate("IS NOT FALSE", inner, Some(Type::Boolean), context)
             }
-            Expr::IsDistinctFrom(left, right) => self.distinct("IS NOT", left, right, place),
-            Expr::IsNotDistinctFrom(left, right) => self.distinct("IS", left, right, place),
+            Expr::IsDistinctFrom(left, right) => self.distinct("IS NOT", left, right, context),
+            Expr::IsNotDistinctFrom(left, right) => self.distinct("IS", left, right, context),
             Expr::Between { expr, negated, low, high } => {
-                self.between(expr, *negated, low, high, place)
+                self.between(expr, *negated, low, high, context)
             }
             Expr::In { expr, target, negated, global: false } => {
-                self.is_in(expr, target, *negated, place)
+                self.is_in(expr, target, *negated, context)
             }
             Expr::Like { negated, any: false, expr, pattern, escape_char } => {
-                self.like(expr, *negated, pattern, escape_char.as_deref(), place)
+                self.like(expr, *negated, pattern, escape_char.as_deref(), context)
             }
             Expr::Case { operand, conditions, else_result, .. } => {
-                self.case(operand.as_deref(), conditions, else_result.as_deref(), place)
+                self.case(operand.as_deref(), conditions, else_result.as_deref(), context)
             }
             Expr::Cast { kind, expr, data_type, format: None } => {
-                self.cast(kind, expr, data_type, place)
+                self.cast(kind, expr, data_type, context)
             }
-            Expr::Function(function) => self.function(function, place),
+            Expr::Function(function) => self.function(function, context),
             Expr::Extract { field, expr, .. } => {
-                let at = self.expression(expr, place)?;
+                let at = self.expression(expr, context)?;
                 super::function::field(&field.to_string(), at)
             }
             Expr::Floor { .. }
             | Expr::Ceil { .. }
             | Expr::Substring { .. }
             | Expr::Trim { .. }
-            | Expr::Position { .. } => self.spelled_function(expression, place),
+            | Expr::Position { .. } => self.spelled_function(expression, context),
             Expr::Subquery(query) => {
-                let (sql, of) = self.one_column(query, place)?;
-                Ok(Sql::new(format!("({sql})"), of))
+                let (sql, of) = self.one_column(query, context)?;
+                Ok(SqlExpr::new(format!("({sql})"), of))
             }
             Expr::Exists { subquery, negated } => {
-                let sql = self.query(subquery, Some(place.scope))?.sql;
+                let sql = self.query(subquery, Some(context.scope))?.sql;
                 let not = if *negated { "NOT " } else { "" };
-                Ok(Sql::new(format!("({not}EXISTS ({sql}))"), Type::Boolean))
+                Ok(SqlExpr::new(format!("({not}EXISTS ({sql}))"), Type::Boolean))
             }
-            other => Err(Refusal::unsupported(format!("the expression {}", shortened(other)))),
+            other => {
+                Err(TranslationError::unsupported(format!("the expression {}", shortened(other))))
+            }
         }
     }
 
     /// A word alone: a column, or the literal of an interval.
-    fn word(&mut self, name: &Ident, place: Place<'_>) -> Result<Sql, Refusal> {
+    fn identifier(
+        &mut self,
+        name: &Ident,
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
         if name.quote_style.is_none()
             && let Some(interval) = literal::interval_word(&name.value)
         {
             return interval;
         }
-        self.column(None, &name.value, place)
+        self.column(None, &name.value, context)
     }
 
     fn column(
         &mut self,
         relation: Option<&Ident>,
         name: &str,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let column = place.scope.resolve(relation, name)?;
-        match place.rows {
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        let column = context.scope.resolve(relation, name)?;
+        match context.row_context {
             // It would have been found among the keys.
-            Rows::Grouped(_) => Err(Refusal::new(format!(
+            RowContext::Grouped(_) => Err(TranslationError::new(format!(
                 "'{name}' must be an aggregate expression or appear in GROUP BY clause"
             ))),
             _ => Ok(column),
         }
     }
 
-    fn unary(&mut self, op: UnaryOperator, inner: &Expr, place: Place<'_>) -> Result<Sql, Refusal> {
+    fn unary(
+        &mut self,
+        op: UnaryOperator,
+        inner: &Expr,
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
         if op == UnaryOperator::Minus
             && let Expr::Value(value) = inner
             && let Value::Number(digits, _) = &value.value
         {
             return literal::number(&format!("-{digits}"));
         }
-        let inner = self.expression(inner, place)?;
+        let inner = self.expression(inner, context)?;
         let wanted = match op {
             UnaryOperator::Not => inner.of == Type::Boolean || inner.of == Type::Unknown,
             _ => inner.of.is_numeric() || inner.of == Type::IntervalDayToSecond,
@@ -197,12 +215,12 @@ impl Translator<'_> {
             UnaryOperator::Not => "NOT ",
             UnaryOperator::Minus => "-",
             UnaryOperator::Plus => "+",
-            _ => return Err(Refusal::unsupported(format!("the operator {op}"))),
+            _ => return Err(TranslationError::unsupported(format!("the operator {op}"))),
         };
         if !wanted {
-            return Err(Refusal::new(format!("the operator {op} takes no {}", inner.of)));
+            return Err(TranslationError::new(format!("the operator {op} takes no {}", inner.of)));
         }
-        Ok(Sql { text: format!("({sign}{})", inner.text), ..inner })
+        Ok(SqlExpr { text: format!("({sign}{})", inner.text), ..inner })
     }
 
     /// `a AND b AND c …`. Long chains are written as a balanced tree, since SQLite refuses deep ones.
@@ -211,8 +229,8 @@ impl Translator<'_> {
         op: &BinaryOperator,
         left: &Expr,
         right: &Expr,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
         let mut operands = Vec::from([right]);
         let mut rest = left;
         while let Expr::BinaryOp { left, op: same, right } = rest
@@ -224,24 +242,26 @@ impl Translator<'_> {
         operands.push(rest);
         let mut parts = Vec::with_capacity(operands.len());
         for operand in operands.into_iter().rev() {
-            parts.push(self.condition(operand, place)?.text);
+            parts.push(self.condition(operand, context)?.text);
         }
-        Ok(Sql::new(balanced(&parts, &op.to_string()), Type::Boolean))
+        Ok(SqlExpr::new(balanced(&parts, &op.to_string()), Type::Boolean))
     }
 
     /// An expression that must be a truth value.
     pub(super) fn condition(
         &mut self,
         expression: &Expr,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let condition = self.expression(expression, place)?;
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        let condition = self.expression(expression, context)?;
         if condition.of == Type::Boolean || condition.of == Type::Unknown {
             Ok(condition)
         } else {
-            let refusal =
-                Refusal::new(format!("a boolean is expected, and this is {}", condition.of));
-            Err(refusal.at(expression.span()))
+            let refusal = TranslationError::new(format!(
+                "a boolean is expected, and this is {}",
+                condition.of
+            ));
+            Err(refusal.with_location(expression.span()))
         }
     }
 
@@ -251,29 +271,29 @@ impl Translator<'_> {
         kind: &CastKind,
         inner: &Expr,
         to: &DataType,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
         if *kind == CastKind::DoubleColon {
             let (relation, name) = match inner {
                 Expr::Identifier(name) => (None, name),
                 Expr::CompoundIdentifier(path) => match path.as_slice() {
                     [.., relation, name] => (Some(relation), name),
-                    _ => return Err(Refusal::unsupported("this name")),
+                    _ => return Err(TranslationError::unsupported("this name")),
                 },
-                _ => return Err(Refusal::new(":: stands only in measure_value::TYPE")),
+                _ => return Err(TranslationError::new(":: stands only in measure_value::TYPE")),
             };
             if !name.value.eq_ignore_ascii_case("measure_value") {
-                return Err(Refusal::new(":: stands only in measure_value::TYPE"));
+                return Err(TranslationError::new(":: stands only in measure_value::TYPE"));
             }
             let of = literal::sql_type(to)?;
-            return self.column(relation, &format!("measure_value::{of}"), place);
+            return self.column(relation, &format!("measure_value::{of}"), context);
         }
-        let inner = self.expression(inner, place)?;
+        let inner = self.expression(inner, context)?;
         let to = literal::sql_type(to)?;
         match kind {
             CastKind::Cast => operator::cast(inner, to, "ts_cast"),
             CastKind::TryCast => operator::cast(inner, to, "ts_try_cast"),
-            _ => Err(Refusal::unsupported("this form of CAST")),
+            _ => Err(TranslationError::unsupported("this form of CAST")),
         }
     }
 
@@ -281,24 +301,25 @@ impl Translator<'_> {
     pub(super) fn one_column(
         &mut self,
         query: &Query,
-        place: Place<'_>,
-    ) -> Result<(String, Type), Refusal> {
-        let translation = self.query(query, Some(place.scope))?;
+        context: ExprContext<'_>,
+    ) -> Result<(String, Type), TranslationError> {
+        let translation = self.query(query, Some(context.scope))?;
         match translation.columns.as_slice() {
             [column] => Ok((translation.sql, column.of)),
-            columns => {
-                Err(Refusal::new(format!("this subquery has {} columns, not one", columns.len())))
-            }
+            columns => Err(TranslationError::new(format!(
+                "this subquery has {} columns, not one",
+                columns.len()
+            ))),
         }
     }
 }
 
 /// Promotes all to the type that they have in common.
-pub(super) fn unify(all: &mut Vec<Sql>) -> Result<Type, Refusal> {
+pub(super) fn unify(all: &mut Vec<SqlExpr>) -> Result<Type, TranslationError> {
     let mut of = Type::Unknown;
     for one in all.iter() {
         of = of.common(one.of).ok_or_else(|| {
-            Refusal::new(format!("{of} and {} cannot stand for one value", one.of))
+            TranslationError::new(format!("{of} and {} cannot stand for one value", one.of))
         })?;
     }
     for one in all {

@@ -6,8 +6,8 @@ use sqlparser::ast::{
 };
 
 use super::{
-    OutputColumn, Refusal,
-    expression::{Place, Rows, Sql},
+    OutputColumn, TranslationError,
+    expression::{ExprContext, RowContext, SqlExpr},
     scope::{Column, Relation, Scope},
     select::Translator,
 };
@@ -18,7 +18,7 @@ impl Translator<'_> {
         &mut self,
         tables: &[TableWithJoins],
         scope: &mut Scope<'_>,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, TranslationError> {
         let mut text = String::new();
         for table in tables {
             text.push_str(if text.is_empty() { " FROM " } else { " CROSS JOIN " });
@@ -30,7 +30,7 @@ impl Translator<'_> {
         Ok(text)
     }
 
-    fn join(&mut self, join: &Join, scope: &mut Scope<'_>) -> Result<String, Refusal> {
+    fn join(&mut self, join: &Join, scope: &mut Scope<'_>) -> Result<String, TranslationError> {
         let (word, constraint) = match &join.join_operator {
             JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => {
                 ("JOIN", constraint)
@@ -43,7 +43,7 @@ impl Translator<'_> {
             }
             JoinOperator::FullOuter(constraint) => ("FULL JOIN", constraint),
             JoinOperator::CrossJoin(constraint) => ("CROSS JOIN", constraint),
-            _ => return Err(Refusal::unsupported("this kind of JOIN")),
+            _ => return Err(TranslationError::unsupported("this kind of JOIN")),
         };
         let relation = self.relation(&join.relation, scope)?;
         // A side that may be missing makes every column of it nullable.
@@ -52,17 +52,21 @@ impl Translator<'_> {
         }
         let on = match constraint {
             JoinConstraint::On(condition) => {
-                let place = Place { scope, rows: Rows::Each("ON") };
-                format!(" ON {}", self.condition(condition, place)?.text)
+                let context = ExprContext { scope, row_context: RowContext::PerRow("ON") };
+                format!(" ON {}", self.condition(condition, context)?.text)
             }
             JoinConstraint::None if word == "CROSS JOIN" => String::new(),
-            JoinConstraint::None => return Err(Refusal::new("a JOIN needs ON")),
-            _ => return Err(Refusal::unsupported("JOIN … USING: write it as ON; it")),
+            JoinConstraint::None => return Err(TranslationError::new("a JOIN needs ON")),
+            _ => return Err(TranslationError::unsupported("JOIN … USING: write it as ON; it")),
         };
         Ok(format!(" {word} {relation}{on}"))
     }
 
-    fn relation(&mut self, factor: &TableFactor, scope: &mut Scope<'_>) -> Result<String, Refusal> {
+    fn relation(
+        &mut self,
+        factor: &TableFactor,
+        scope: &mut Scope<'_>,
+    ) -> Result<String, TranslationError> {
         match factor {
             TableFactor::Table {
                 name,
@@ -77,7 +81,8 @@ impl Translator<'_> {
                 index_directives,
                 inheritance: None,
             } if with_hints.is_empty() && partitions.is_empty() && index_directives.is_empty() => {
-                self.table(name, alias.as_ref(), scope).map_err(|refusal| refusal.at(name.span()))
+                self.table(name, alias.as_ref(), scope)
+                    .map_err(|refusal| refusal.with_location(name.span()))
             }
             TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
                 let translation = self.query(subquery, scope.outer)?;
@@ -91,7 +96,7 @@ impl Translator<'_> {
                 scope.relations.push(Relation::of_subquery(name, &sql_alias, columns));
                 Ok(format!("({}) AS {sql_alias}", translation.sql))
             }
-            other => Err(Refusal::unsupported(format!("FROM {other}"))),
+            other => Err(TranslationError::unsupported(format!("FROM {other}"))),
         }
     }
 
@@ -100,21 +105,21 @@ impl Translator<'_> {
         name: &ObjectName,
         alias: Option<&TableAlias>,
         scope: &mut Scope<'_>,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, TranslationError> {
         let parts: Vec<&Ident> = name.0.iter().filter_map(ObjectNamePart::as_ident).collect();
         if alias.is_some_and(|alias| !alias.columns.is_empty() || alias.at.is_some()) {
-            return Err(Refusal::unsupported("an alias with columns"));
+            return Err(TranslationError::unsupported("an alias with columns"));
         }
         let alias = alias.map(|alias| alias.name.value.clone());
         let sql_alias = self.alias('r');
         match parts.as_slice() {
             [name] => {
-                let named = self.named.iter().rev();
+                let named = self.common_tables.iter().rev();
                 let found = named
                     .into_iter()
                     .find(|candidate| candidate.name.eq_ignore_ascii_case(&name.value))
                     .ok_or_else(|| {
-                        Refusal::new(format!(
+                        TranslationError::new(format!(
                             "'{}' is no table of WITH; a table is written as \"database\".\"table\"",
                             name.value
                         ))
@@ -129,7 +134,7 @@ impl Translator<'_> {
                 let source = self.catalog.table(&database.value, &table.value)?;
                 let columns = source.columns.into_iter().map(|column| Column {
                     name: column.name,
-                    sql: Sql {
+                    sql: SqlExpr {
                         text: format!("{sql_alias}.{}", column.sql_name),
                         of: column.of,
                         nullable: column.nullable,
@@ -140,7 +145,7 @@ impl Translator<'_> {
                 scope.relations.push(Relation { name, columns: columns.collect() });
                 Ok(format!("{} AS {sql_alias}", source.sql_name))
             }
-            _ => Err(Refusal::unsupported(format!("the table name {name}"))),
+            _ => Err(TranslationError::unsupported(format!("the table name {name}"))),
         }
     }
 }
@@ -149,15 +154,15 @@ impl Translator<'_> {
 pub(super) fn renamed(
     mut columns: Vec<OutputColumn>,
     alias: &TableAlias,
-) -> Result<Vec<OutputColumn>, Refusal> {
+) -> Result<Vec<OutputColumn>, TranslationError> {
     if alias.at.is_some() {
-        return Err(Refusal::unsupported("this alias"));
+        return Err(TranslationError::unsupported("this alias"));
     }
     if alias.columns.is_empty() {
         return Ok(columns);
     }
     if alias.columns.len() != columns.len() {
-        return Err(Refusal::new(format!(
+        return Err(TranslationError::new(format!(
             "'{}' names {} columns of {}",
             alias.name.value,
             alias.columns.len(),

@@ -7,8 +7,8 @@ use sqlparser::ast::{
 };
 
 use super::{
-    Refusal, aggregate,
-    expression::{Place, Sql, unify},
+    TranslationError, aggregate,
+    expression::{ExprContext, SqlExpr, unify},
     literal::{self, Unit},
     select::Translator,
 };
@@ -55,33 +55,37 @@ pub(crate) const FIELDS: [&str; 13] = [
 ];
 
 impl Translator<'_> {
-    pub(super) fn function(&mut self, call: &Function, place: Place<'_>) -> Result<Sql, Refusal> {
+    pub(super) fn function(
+        &mut self,
+        call: &Function,
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
         let name = lower_name(&call.name)
-            .ok_or_else(|| Refusal::unsupported(format!("the function {}", call.name)))?;
+            .ok_or_else(|| TranslationError::unsupported(format!("the function {}", call.name)))?;
         if call.uses_odbc_syntax
             || call.null_treatment.is_some()
             || !call.within_group.is_empty()
             || !matches!(call.parameters, FunctionArguments::None)
         {
-            return Err(Refusal::unsupported(format!("this form of {name}()")));
+            return Err(TranslationError::unsupported(format!("this form of {name}()")));
         }
         if let Some(window) = &call.over {
-            return self.windowed(&name, call, window, place);
+            return self.windowed(&name, call, window, context);
         }
-        if aggregate::is_one(&call.name) {
-            return self.aggregate(&name, call, place);
+        if aggregate::is_aggregate(&call.name) {
+            return self.aggregate(&name, call, context);
         }
         if call.filter.is_some() {
-            return Err(Refusal::new(format!(
+            return Err(TranslationError::new(format!(
                 "FILTER stands only after an aggregate, not {name}()"
             )));
         }
         let (list, None) = arguments(call)? else {
-            return Err(Refusal::new(format!(
+            return Err(TranslationError::new(format!(
                 "DISTINCT stands only in an aggregate, not {name}()"
             )));
         };
-        let values = self.values(list, place)?;
+        let values = self.values(list, context)?;
         self.scalar(&name, values)
     }
 
@@ -89,8 +93,8 @@ impl Translator<'_> {
     pub(super) fn spelled_function(
         &mut self,
         expression: &Expr,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
         let (name, parts) = match expression {
             Expr::Floor { expr, field: NO_FIELD } => ("floor", Vec::from([expr.as_ref()])),
             Expr::Ceil { expr, field: NO_FIELD } => ("ceil", Vec::from([expr.as_ref()])),
@@ -102,11 +106,11 @@ impl Translator<'_> {
             Expr::Trim { expr, trim_where: None, trim_what: None, trim_characters: None } => {
                 ("trim", Vec::from([expr.as_ref()]))
             }
-            other => return Err(Refusal::unsupported(format!("{other}"))),
+            other => return Err(TranslationError::unsupported(format!("{other}"))),
         };
         let mut values = Vec::new();
         for part in parts {
-            values.push(self.expression(part, place)?);
+            values.push(self.expression(part, context)?);
         }
         self.scalar(name, values)
     }
@@ -114,39 +118,41 @@ impl Translator<'_> {
     pub(super) fn values(
         &mut self,
         list: &[FunctionArg],
-        place: Place<'_>,
-    ) -> Result<Vec<Sql>, Refusal> {
+        context: ExprContext<'_>,
+    ) -> Result<Vec<SqlExpr>, TranslationError> {
         let mut values = Vec::new();
         for argument in list {
             match argument {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => {
-                    values.push(self.expression(expression, place)?);
+                    values.push(self.expression(expression, context)?);
                 }
-                other => return Err(Refusal::unsupported(format!("the argument {other}"))),
+                other => {
+                    return Err(TranslationError::unsupported(format!("the argument {other}")));
+                }
             }
         }
         Ok(values)
     }
 
-    fn scalar(&self, name: &str, values: Vec<Sql>) -> Result<Sql, Refusal> {
+    fn scalar(&self, name: &str, values: Vec<SqlExpr>) -> Result<SqlExpr, TranslationError> {
         let of: Vec<Type> = values.iter().map(|value| value.of).collect();
         time(name, &values, self.now)
             .or_else(|| conditional(name, &values))
             .or_else(|| mathematical(name, &values))
             .or_else(|| textual(name, &values))
-            .unwrap_or_else(|| Err(no_such(name, &of)))
+            .unwrap_or_else(|| Err(unknown_function(name, &of)))
     }
 }
 
 /// Functions of points in time; `None` is another function, or other types.
-fn time(name: &str, values: &[Sql], now: i64) -> Option<Result<Sql, Refusal>> {
+fn time(name: &str, values: &[SqlExpr], now: i64) -> Option<Result<SqlExpr, TranslationError>> {
     use Type::{
         Bigint, Date, Double, Integer, IntervalDayToSecond, Time, Timestamp, Unknown, Varchar,
     };
     let of: Vec<Type> = values.iter().map(|value| value.of).collect();
     let text: Vec<&str> = values.iter().map(|value| value.text.as_str()).collect();
     let instant = |at: usize| values.get(at).cloned().map(|value| value.promoted(Timestamp).text);
-    let constant = |value: i64, of: Type| Sql::constant(value.to_string(), of);
+    let constant = |value: i64, of: Type| SqlExpr::constant(value.to_string(), of);
     let sql = match (name, of.as_slice()) {
         ("now" | "current_timestamp", []) => constant(now, Timestamp),
         ("current_date", []) => constant(now.div_euclid(NANOS_PER_DAY), Date),
@@ -156,68 +162,68 @@ fn time(name: &str, values: &[Sql], now: i64) -> Option<Result<Sql, Refusal>> {
             // Computed here, the bound of a range of time is one that an index can be asked for.
             match length.parse::<i64>().ok().and_then(|length| now.checked_sub(length)) {
                 Some(at) => constant(at, Timestamp),
-                None => Sql::new(format!("({now} - {length})"), Timestamp),
+                None => SqlExpr::new(format!("({now} - {length})"), Timestamp),
             }
         }
         ("bin", [Timestamp | Date, IntervalDayToSecond]) => {
             let ([_, step], Some(at)) = (text.as_slice(), instant(0)) else { return None };
             match step.parse::<i64>() {
                 Ok(length) if length <= 0 => {
-                    return Some(Err(Refusal::new("bin() takes an interval above zero")));
+                    return Some(Err(TranslationError::new("bin() takes an interval above zero")));
                 }
-                _ => Sql {
+                _ => SqlExpr {
                     nullable: values[0].nullable,
-                    ..Sql::new(format!("ts_bin({at}, {step})"), Timestamp)
+                    ..SqlExpr::new(format!("ts_bin({at}, {step})"), Timestamp)
                 },
             }
         }
         ("bin", [Bigint | Integer, Bigint | Integer]) => {
-            Sql::new(format!("ts_bin({}, {})", text[0], text[1]), Bigint)
+            SqlExpr::new(format!("ts_bin({}, {})", text[0], text[1]), Bigint)
         }
         ("date_trunc", [Varchar, Timestamp | Date]) => {
-            Sql::new(format!("ts_truncate({}, {})", unit(&values[0])?, instant(1)?), Timestamp)
+            SqlExpr::new(format!("ts_truncate({}, {})", unit(&values[0])?, instant(1)?), Timestamp)
         }
-        ("date_add", [Varchar, Integer | Bigint, Timestamp | Date]) => Sql::new(
+        ("date_add", [Varchar, Integer | Bigint, Timestamp | Date]) => SqlExpr::new(
             format!("ts_add({}, {}, {})", unit(&values[0])?, text[1], instant(2)?),
             Timestamp,
         ),
-        ("date_diff", [Varchar, Timestamp | Date, Timestamp | Date]) => Sql::new(
+        ("date_diff", [Varchar, Timestamp | Date, Timestamp | Date]) => SqlExpr::new(
             format!("ts_difference({}, {}, {})", unit(&values[0])?, instant(1)?, instant(2)?),
             Bigint,
         ),
         ("from_milliseconds", [Integer | Bigint]) => {
-            Sql::new(format!("({} * 1000000)", text[0]), Timestamp)
+            SqlExpr::new(format!("({} * 1000000)", text[0]), Timestamp)
         }
-        ("from_nanoseconds", [Integer | Bigint]) => Sql::new(text[0], Timestamp),
+        ("from_nanoseconds", [Integer | Bigint]) => SqlExpr::new(text[0], Timestamp),
         ("from_unixtime", [one]) if one.is_numeric() => {
-            Sql::new(format!("ts_from_unixtime({})", text[0]), Timestamp)
+            SqlExpr::new(format!("ts_from_unixtime({})", text[0]), Timestamp)
         }
         ("to_milliseconds", [Timestamp | Date]) => {
-            Sql::new(format!("({} / 1000000)", instant(0)?), Bigint)
+            SqlExpr::new(format!("({} / 1000000)", instant(0)?), Bigint)
         }
         ("to_milliseconds", [IntervalDayToSecond]) => {
-            Sql::new(format!("({} / 1000000)", text[0]), Bigint)
+            SqlExpr::new(format!("({} / 1000000)", text[0]), Bigint)
         }
-        ("to_nanoseconds", [Timestamp | Date]) => Sql::new(instant(0)?, Bigint),
-        ("to_nanoseconds", [IntervalDayToSecond]) => Sql::new(text[0], Bigint),
+        ("to_nanoseconds", [Timestamp | Date]) => SqlExpr::new(instant(0)?, Bigint),
+        ("to_nanoseconds", [IntervalDayToSecond]) => SqlExpr::new(text[0], Bigint),
         ("to_unixtime", [Timestamp | Date]) => {
-            Sql::new(format!("({} / 1000000000.0)", instant(0)?), Double)
+            SqlExpr::new(format!("({} / 1000000000.0)", instant(0)?), Double)
         }
         ("from_iso8601_timestamp", [Varchar]) => {
-            Sql::new(format!("ts_from_iso8601({})", text[0]), Timestamp)
+            SqlExpr::new(format!("ts_from_iso8601({})", text[0]), Timestamp)
         }
         ("from_iso8601_date", [Varchar]) => {
-            Sql::new(format!("ts_cast({}, 'varchar', 'date')", text[0]), Date)
+            SqlExpr::new(format!("ts_cast({}, 'varchar', 'date')", text[0]), Date)
         }
-        ("to_iso8601", [Timestamp]) => Sql::new(format!("ts_to_iso8601({})", text[0]), Varchar),
+        ("to_iso8601", [Timestamp]) => SqlExpr::new(format!("ts_to_iso8601({})", text[0]), Varchar),
         ("to_iso8601", [Date]) => {
-            Sql::new(format!("ts_cast({}, 'date', 'varchar')", text[0]), Varchar)
+            SqlExpr::new(format!("ts_cast({}, 'date', 'varchar')", text[0]), Varchar)
         }
         ("date", [Timestamp]) => {
-            Sql::new(format!("ts_cast({}, 'timestamp', 'date')", text[0]), Date)
+            SqlExpr::new(format!("ts_cast({}, 'timestamp', 'date')", text[0]), Date)
         }
         ("parse_duration", [Varchar]) => {
-            Sql::new(format!("ts_parse_duration({})", text[0]), IntervalDayToSecond)
+            SqlExpr::new(format!("ts_parse_duration({})", text[0]), IntervalDayToSecond)
         }
         (_, [Timestamp | Date | IntervalDayToSecond | Unknown]) if FIELDS.contains(&name) => {
             return Some(field(name, values[0].clone()));
@@ -228,31 +234,31 @@ fn time(name: &str, values: &[Sql], now: i64) -> Option<Result<Sql, Refusal>> {
 }
 
 /// `year(time)` and `extract(year FROM time)`.
-pub(super) fn field(name: &str, at: Sql) -> Result<Sql, Refusal> {
+pub(super) fn field(name: &str, at: SqlExpr) -> Result<SqlExpr, TranslationError> {
     let name = name.to_ascii_lowercase();
     if !FIELDS.contains(&name.as_str()) {
-        return Err(Refusal::unsupported(format!("the field {name}")));
+        return Err(TranslationError::unsupported(format!("the field {name}")));
     }
     let at = match at.of {
         Type::Timestamp | Type::Date => at.promoted(Type::Timestamp).text,
         Type::Unknown => at.text,
-        other => return Err(no_such(&name, &[other])),
+        other => return Err(unknown_function(&name, &[other])),
     };
-    Ok(Sql::new(format!("ts_field('{name}', {at})"), Type::Bigint))
+    Ok(SqlExpr::new(format!("ts_field('{name}', {at})"), Type::Bigint))
 }
 
 /// A unit of time, which must be a literal: `'hour'`.
-fn unit(value: &Sql) -> Option<&str> {
+fn unit(value: &SqlExpr) -> Option<&str> {
     let name = value.text.strip_prefix('\'')?.strip_suffix('\'')?;
     (value.is_constant && Unit::of(name).is_some()).then_some(&value.text)
 }
 
 /// Functions that choose among their arguments.
-fn conditional(name: &str, values: &[Sql]) -> Option<Result<Sql, Refusal>> {
-    let choose = |form: &dyn Fn(Vec<String>) -> String, values: &[Sql]| {
+fn conditional(name: &str, values: &[SqlExpr]) -> Option<Result<SqlExpr, TranslationError>> {
+    let choose = |form: &dyn Fn(Vec<String>) -> String, values: &[SqlExpr]| {
         let mut values = values.to_vec();
         unify(&mut values)
-            .map(|of| Sql::new(form(values.into_iter().map(|value| value.text).collect()), of))
+            .map(|of| SqlExpr::new(form(values.into_iter().map(|value| value.text).collect()), of))
     };
     Some(match (name, values) {
         ("coalesce", [_, ..]) => match values {
@@ -265,63 +271,63 @@ fn conditional(name: &str, values: &[Sql]) -> Option<Result<Sql, Refusal>> {
         ("if", [test, rest @ ..]) if test.of == Type::Boolean && matches!(rest.len(), 1 | 2) => {
             let mut rest = rest.to_vec();
             if rest.len() == 1 {
-                rest.push(Sql::new("NULL", Type::Unknown));
+                rest.push(SqlExpr::new("NULL", Type::Unknown));
             }
             choose(
                 &|texts| format!("(CASE WHEN {} THEN {} END)", test.text, texts.join(" ELSE ")),
                 &rest,
             )
         }
-        ("typeof", [one]) => Ok(Sql::constant(literal::text(one.of.name()), Type::Varchar)),
+        ("typeof", [one]) => Ok(SqlExpr::constant(literal::text(one.of.name()), Type::Varchar)),
         _ => return None,
     })
 }
 
 /// Functions of numbers.
-fn mathematical(name: &str, values: &[Sql]) -> Option<Result<Sql, Refusal>> {
+fn mathematical(name: &str, values: &[SqlExpr]) -> Option<Result<SqlExpr, TranslationError>> {
     use Type::{Bigint, Boolean, Double, Integer};
     let of: Vec<Type> = values.iter().map(|value| value.of).collect();
     let text: Vec<&str> = values.iter().map(|value| value.text.as_str()).collect();
     let sql = match (name, of.as_slice()) {
-        ("abs", [one]) if one.is_numeric() => Sql::new(format!("abs({})", text[0]), *one),
+        ("abs", [one]) if one.is_numeric() => SqlExpr::new(format!("abs({})", text[0]), *one),
         ("sign", [one]) if one.is_numeric() => {
             // SQLite's is a whole number whatever its argument.
-            Sql::new(format!("sign({})", text[0]), Bigint).promoted(*one)
+            SqlExpr::new(format!("sign({})", text[0]), Bigint).promoted(*one)
         }
         ("ceil" | "ceiling" | "floor" | "round" | "truncate", [Integer | Bigint]) => {
             values[0].clone()
         }
-        ("ceil" | "ceiling", [Double]) => Sql::new(format!("ts_ceil({})", text[0]), Double),
-        ("floor", [Double]) => Sql::new(format!("ts_floor({})", text[0]), Double),
-        ("truncate", [Double]) => Sql::new(format!("ts_trunc({})", text[0]), Double),
-        ("round", [Double]) => Sql::new(format!("ts_round({}, 0)", text[0]), Double),
+        ("ceil" | "ceiling", [Double]) => SqlExpr::new(format!("ts_ceil({})", text[0]), Double),
+        ("floor", [Double]) => SqlExpr::new(format!("ts_floor({})", text[0]), Double),
+        ("truncate", [Double]) => SqlExpr::new(format!("ts_trunc({})", text[0]), Double),
+        ("round", [Double]) => SqlExpr::new(format!("ts_round({}, 0)", text[0]), Double),
         ("round", [one, Integer | Bigint]) if one.is_numeric() => {
-            Sql::new(format!("ts_round({}, {})", text[0], text[1]), Double)
+            SqlExpr::new(format!("ts_round({}, {})", text[0], text[1]), Double)
         }
         ("mod", [one, two]) if one.is_integral() && two.is_integral() => {
-            Sql::new(format!("ts_modulo({}, {})", text[0], text[1]), one.common(*two)?)
+            SqlExpr::new(format!("ts_modulo({}, {})", text[0], text[1]), one.common(*two)?)
         }
         ("mod", [one, two]) if one.is_numeric() && two.is_numeric() => {
-            Sql::new(format!("ts_modulo_double({}, {})", text[0], text[1]), Double)
+            SqlExpr::new(format!("ts_modulo_double({}, {})", text[0], text[1]), Double)
         }
         ("power" | "pow", [one, two]) if one.is_numeric() && two.is_numeric() => {
-            Sql::new(format!("ts_power({}, {})", text[0], text[1]), Double)
+            SqlExpr::new(format!("ts_power({}, {})", text[0], text[1]), Double)
         }
         ("atan2", [one, two]) if one.is_numeric() && two.is_numeric() => {
-            Sql::new(format!("ts_atan2({}, {})", text[0], text[1]), Double)
+            SqlExpr::new(format!("ts_atan2({}, {})", text[0], text[1]), Double)
         }
         ("log", [base, one]) if base.is_numeric() && one.is_numeric() => {
-            Sql::new(format!("ts_log({}, {})", text[0], text[1]), Double)
+            SqlExpr::new(format!("ts_log({}, {})", text[0], text[1]), Double)
         }
-        ("pi", []) => Sql::constant(literal::double(std::f64::consts::PI), Double),
-        ("e", []) => Sql::constant(literal::double(std::f64::consts::E), Double),
-        ("infinity", []) => Sql::constant("9e999", Double),
-        ("is_infinite", [Double]) => Sql::new(format!("(abs({}) = 9e999)", text[0]), Boolean),
-        ("is_finite", [Double]) => Sql::new(format!("(abs({}) < 9e999)", text[0]), Boolean),
+        ("pi", []) => SqlExpr::constant(literal::double(std::f64::consts::PI), Double),
+        ("e", []) => SqlExpr::constant(literal::double(std::f64::consts::E), Double),
+        ("infinity", []) => SqlExpr::constant("9e999", Double),
+        ("is_infinite", [Double]) => SqlExpr::new(format!("(abs({}) = 9e999)", text[0]), Boolean),
+        ("is_finite", [Double]) => SqlExpr::new(format!("(abs({}) < 9e999)", text[0]), Boolean),
         (_, [one])
             if one.is_numeric() && DOUBLE_FUNCTIONS.iter().any(|(known, _)| *known == name) =>
         {
-            Sql::new(format!("ts_{name}({})", text[0]), Double)
+            SqlExpr::new(format!("ts_{name}({})", text[0]), Double)
         }
         _ => return None,
     };
@@ -329,11 +335,11 @@ fn mathematical(name: &str, values: &[Sql]) -> Option<Result<Sql, Refusal>> {
 }
 
 /// Functions of texts.
-fn textual(name: &str, values: &[Sql]) -> Option<Result<Sql, Refusal>> {
+fn textual(name: &str, values: &[SqlExpr]) -> Option<Result<SqlExpr, TranslationError>> {
     use Type::{Bigint, Boolean, Varchar};
     let of: Vec<Type> = values.iter().map(|value| value.of).collect();
     let texts = values.iter().map(|value| value.text.as_str()).collect::<Vec<_>>().join(", ");
-    let call = |function: &str, of: Type| Sql::new(format!("{function}({texts})"), of);
+    let call = |function: &str, of: Type| SqlExpr::new(format!("{function}({texts})"), of);
     let is_count = |one: &Type| one.is_integral();
     Some(Ok(match (name, of.as_slice()) {
         ("length", [Varchar]) => call("length", Bigint),
@@ -348,7 +354,7 @@ fn textual(name: &str, values: &[Sql]) -> Option<Result<Sql, Refusal>> {
             call("substr", Varchar)
         }
         ("replace", [Varchar, Varchar, Varchar]) => call("replace", Varchar),
-        ("replace", [Varchar, Varchar]) => Sql::new(format!("replace({texts}, '')"), Varchar),
+        ("replace", [Varchar, Varchar]) => SqlExpr::new(format!("replace({texts}, '')"), Varchar),
         ("strpos", [Varchar, Varchar]) => call("instr", Bigint),
         ("starts_with", [Varchar, Varchar]) => call("ts_starts_with", Boolean),
         ("split_part", [Varchar, Varchar, index]) if is_count(index) => {
@@ -356,7 +362,7 @@ fn textual(name: &str, values: &[Sql]) -> Option<Result<Sql, Refusal>> {
         }
         ("concat", [_, _, ..]) if of.iter().all(|one| matches!(one, Varchar | Type::Unknown)) => {
             let parts: Vec<&str> = values.iter().map(|value| value.text.as_str()).collect();
-            Sql::new(format!("({})", parts.join(" || ")), Varchar)
+            SqlExpr::new(format!("({})", parts.join(" || ")), Varchar)
         }
         _ => return None,
     }))
@@ -373,7 +379,7 @@ pub(super) fn lower_name(name: &ObjectName) -> Option<String> {
 /// The arguments of a call, and whether DISTINCT stands before them.
 pub(super) fn arguments(
     call: &Function,
-) -> Result<(&[FunctionArg], Option<DuplicateTreatment>), Refusal> {
+) -> Result<(&[FunctionArg], Option<DuplicateTreatment>), TranslationError> {
     match &call.args {
         FunctionArguments::None => Ok((&[], None)),
         FunctionArguments::List(list) if list.clauses.is_empty() => {
@@ -381,11 +387,11 @@ pub(super) fn arguments(
                 list.duplicate_treatment.filter(|found| *found == DuplicateTreatment::Distinct);
             Ok((&list.args, treatment))
         }
-        _ => Err(Refusal::unsupported(format!("the arguments of {}()", call.name))),
+        _ => Err(TranslationError::unsupported(format!("the arguments of {}()", call.name))),
     }
 }
 
-pub(super) fn no_such(name: &str, of: &[Type]) -> Refusal {
+pub(super) fn unknown_function(name: &str, of: &[Type]) -> TranslationError {
     let types = of.iter().map(|of| of.name()).collect::<Vec<_>>().join(", ");
-    Refusal::new(format!("there is no function {name}({types}) in this stand-in"))
+    TranslationError::new(format!("there is no function {name}({types}) in this stand-in"))
 }

@@ -2,38 +2,40 @@
 
 use sqlparser::ast::{DataType, DateTimeField, Expr, Interval, TypedString, Value, ValueWithSpan};
 
-use super::{Refusal, expression::Sql};
+use super::{TranslationError, expression::SqlExpr};
 use crate::{
     instant::{self, NANOS_PER_DAY, NANOS_PER_HOUR, NANOS_PER_SECOND},
     value::Type,
 };
 
-pub(super) fn constant(value: &Value) -> Result<Sql, Refusal> {
+pub(super) fn constant(value: &Value) -> Result<SqlExpr, TranslationError> {
     match value {
         Value::Number(digits, false) => number(digits),
-        Value::SingleQuotedString(given) => Ok(Sql::constant(text(given), Type::Varchar)),
-        Value::Boolean(value) => Ok(Sql::constant(if *value { "1" } else { "0" }, Type::Boolean)),
-        Value::Null => Ok(Sql::new("NULL", Type::Unknown)),
-        other => Err(Refusal::unsupported(format!("the literal {other}"))),
+        Value::SingleQuotedString(given) => Ok(SqlExpr::constant(text(given), Type::Varchar)),
+        Value::Boolean(value) => {
+            Ok(SqlExpr::constant(if *value { "1" } else { "0" }, Type::Boolean))
+        }
+        Value::Null => Ok(SqlExpr::new("NULL", Type::Unknown)),
+        other => Err(TranslationError::unsupported(format!("the literal {other}"))),
     }
 }
 
 /// `timestamp '2024-01-01 00:00:00'`, `date '2024-01-01'`
-pub(super) fn typed(typed: &TypedString) -> Result<Sql, Refusal> {
+pub(super) fn typed(typed: &TypedString) -> Result<SqlExpr, TranslationError> {
     let Value::SingleQuotedString(text) = &typed.value.value else {
-        return Err(Refusal::unsupported(format!("the literal {typed}")));
+        return Err(TranslationError::unsupported(format!("the literal {typed}")));
     };
     let of = sql_type(&typed.data_type)?;
     let value = match of {
         Type::Timestamp => instant::parse_timestamp(text),
         Type::Date => instant::parse_date(text),
-        _ => return Err(Refusal::unsupported(format!("the literal {typed}"))),
+        _ => return Err(TranslationError::unsupported(format!("the literal {typed}"))),
     };
-    let value = value.ok_or_else(|| Refusal::new(format!("'{text}' is no {of}")))?;
-    Ok(Sql::constant(value.to_string(), of))
+    let value = value.ok_or_else(|| TranslationError::new(format!("'{text}' is no {of}")))?;
+    Ok(SqlExpr::constant(value.to_string(), of))
 }
 
-pub(super) fn sql_type(name: &DataType) -> Result<Type, Refusal> {
+pub(super) fn sql_type(name: &DataType) -> Result<Type, TranslationError> {
     match name {
         DataType::Double(_) | DataType::DoublePrecision => Ok(Type::Double),
         DataType::BigInt(_) => Ok(Type::Bigint),
@@ -43,7 +45,7 @@ pub(super) fn sql_type(name: &DataType) -> Result<Type, Refusal> {
         DataType::Timestamp(None, _) => Ok(Type::Timestamp),
         DataType::Date => Ok(Type::Date),
         DataType::Time(None, _) => Ok(Type::Time),
-        other => Err(Refusal::unsupported(format!("the type {other}"))),
+        other => Err(TranslationError::unsupported(format!("the type {other}"))),
     }
 }
 
@@ -64,25 +66,25 @@ pub(super) fn double(number: f64) -> String {
 }
 
 /// A number of the query: whole ones are INTEGER if they fit, else BIGINT, all others DOUBLE.
-pub(super) fn number(digits: &str) -> Result<Sql, Refusal> {
+pub(super) fn number(digits: &str) -> Result<SqlExpr, TranslationError> {
     if digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
-        let number: i64 = digits
-            .parse()
-            .map_err(|_| Refusal::new(format!("{digits} is out of the range of bigint")))?;
+        let number: i64 = digits.parse().map_err(|_| {
+            TranslationError::new(format!("{digits} is out of the range of bigint"))
+        })?;
         let of = if i32::try_from(number).is_ok() { Type::Integer } else { Type::Bigint };
         // SQLite takes the magnitude of i64::MIN for a double.
         let text =
             if number == i64::MIN { format!("({} - 1)", -i64::MAX) } else { number.to_string() };
-        return Ok(Sql::constant(text, of));
+        return Ok(SqlExpr::constant(text, of));
     }
     match digits.parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok(Sql::constant(double(number), Type::Double)),
-        _ => Err(Refusal::new(format!("{digits} is no number"))),
+        Ok(number) if number.is_finite() => Ok(SqlExpr::constant(double(number), Type::Double)),
+        _ => Err(TranslationError::new(format!("{digits} is no number"))),
     }
 }
 
 /// `15m`, as one word; `None` if the word is none.
-pub(super) fn interval_word(word: &str) -> Option<Result<Sql, Refusal>> {
+pub(super) fn interval_word(word: &str) -> Option<Result<SqlExpr, TranslationError>> {
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
     let (count, unit) = word.split_at(digits);
     if count.is_empty() {
@@ -92,7 +94,7 @@ pub(super) fn interval_word(word: &str) -> Option<Result<Sql, Refusal>> {
 }
 
 /// `interval '15' minute`
-pub(super) fn interval(interval: &Interval) -> Result<Sql, Refusal> {
+pub(super) fn interval(interval: &Interval) -> Result<SqlExpr, TranslationError> {
     let Interval {
         value,
         leading_field: Some(field),
@@ -101,11 +103,11 @@ pub(super) fn interval(interval: &Interval) -> Result<Sql, Refusal> {
         fractional_seconds_precision: None,
     } = interval
     else {
-        return Err(Refusal::unsupported("an interval that is not of one unit"));
+        return Err(TranslationError::unsupported("an interval that is not of one unit"));
     };
     let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(count), .. }) = value.as_ref()
     else {
-        return Err(Refusal::unsupported("an interval whose count is no text"));
+        return Err(TranslationError::unsupported("an interval whose count is no text"));
     };
     let unit = match field {
         DateTimeField::Custom(word) => word.value.clone(),
@@ -114,17 +116,18 @@ pub(super) fn interval(interval: &Interval) -> Result<Sql, Refusal> {
     interval_of(count, &unit)
 }
 
-fn interval_of(count: &str, unit: &str) -> Result<Sql, Refusal> {
-    let out_of_range = || Refusal::new(format!("the interval {count} {unit} is out of range"));
+fn interval_of(count: &str, unit: &str) -> Result<SqlExpr, TranslationError> {
+    let out_of_range =
+        || TranslationError::new(format!("the interval {count} {unit} is out of range"));
     let count: i64 = count.trim().parse().map_err(|_| out_of_range())?;
     let unit = Unit::of(unit)
-        .ok_or_else(|| Refusal::new(format!("'{unit}' is no unit of an interval")))?;
+        .ok_or_else(|| TranslationError::new(format!("'{unit}' is no unit of an interval")))?;
     let (size, of) = match unit {
         Unit::Nanos(size) => (size, Type::IntervalDayToSecond),
         Unit::Months(size) => (size, Type::IntervalYearToMonth),
     };
     let length = count.checked_mul(size).ok_or_else(out_of_range)?;
-    Ok(Sql::constant(length.to_string(), of))
+    Ok(SqlExpr::constant(length.to_string(), of))
 }
 
 /// A unit of time by its length.

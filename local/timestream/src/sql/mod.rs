@@ -13,9 +13,9 @@ mod literal;
 mod operator;
 mod order;
 mod predicate;
-mod refusal;
 mod scope;
 mod select;
+mod translation_error;
 mod union;
 mod window;
 
@@ -26,7 +26,9 @@ use sqlparser::{
 };
 
 use self::{dialect::TimestreamDialect, select::Translator};
-pub(crate) use self::{function::DOUBLE_FUNCTIONS, literal::Unit, refusal::Refusal};
+pub(crate) use self::{
+    function::DOUBLE_FUNCTIONS, literal::Unit, translation_error::TranslationError,
+};
 use crate::value::Type;
 
 /// The API's limit, in characters of the query.
@@ -42,7 +44,7 @@ pub(crate) const STACK_BYTES: usize = 64 << 20;
 /// Where the translation looks up tables.
 pub(crate) trait Catalog {
     /// The table, or the refusal that says which of the two there is not.
-    fn table(&self, database: &str, table: &str) -> Result<Source, Refusal>;
+    fn table(&self, database: &str, table: &str) -> Result<Source, TranslationError>;
 }
 
 /// A table of the catalogue as a query sees it.
@@ -83,16 +85,16 @@ pub(crate) fn translate(
     text: &str,
     catalog: &dyn Catalog,
     now: i64,
-) -> Result<Translation, Refusal> {
+) -> Result<Translation, TranslationError> {
     if text.len() > MAX_QUERY_BYTES {
-        return Err(Refusal::new(format!("a query has at most {MAX_QUERY_BYTES} bytes")));
+        return Err(TranslationError::new(format!("a query has at most {MAX_QUERY_BYTES} bytes")));
     }
     let tokens = Tokenizer::new(&TimestreamDialect, text)
         .tokenize_with_location()
-        .map_err(|error| Refusal::new(format!("the query cannot be read: {error}")))?;
+        .map_err(|error| TranslationError::new(format!("the query cannot be read: {error}")))?;
     let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count();
     if words > MAX_TOKENS {
-        return Err(Refusal::new(format!(
+        return Err(TranslationError::new(format!(
             "the query has {words} words and signs, at most {MAX_TOKENS} are taken"
         )));
     }
@@ -100,12 +102,12 @@ pub(crate) fn translate(
         .with_recursion_limit(MAX_DEPTH)
         .with_tokens_with_locations(tokens)
         .parse_statements()
-        .map_err(|error| Refusal::new(format!("the query syntax is invalid: {error}")))?;
+        .map_err(|error| TranslationError::new(format!("the query syntax is invalid: {error}")))?;
     match statements.as_slice() {
         [Statement::Query(query)] => Translator::new(catalog, now).translate(query),
-        [] => Err(Refusal::new("the query is empty")),
-        [_] => Err(Refusal::new("only SELECT, also after WITH, is supported")),
-        _ => Err(Refusal::new("only one statement a query is supported")),
+        [] => Err(TranslationError::new("the query is empty")),
+        [_] => Err(TranslationError::new("only SELECT, also after WITH, is supported")),
+        _ => Err(TranslationError::new("only one statement a query is supported")),
     }
 }
 

@@ -3,9 +3,9 @@
 use sqlparser::ast::{Expr, LimitClause, OrderBy, OrderByExpr, OrderByKind, OrderBySort, Value};
 
 use super::{
-    OutputColumn, Refusal,
-    expression::Place,
-    select::{Item, Translator},
+    OutputColumn, TranslationError,
+    expression::ExprContext,
+    select::{SelectedItem, Translator},
 };
 
 impl Translator<'_> {
@@ -13,23 +13,23 @@ impl Translator<'_> {
     pub(super) fn order_key(
         &mut self,
         key: &OrderByExpr,
-        items: &[Item],
-        place: Place<'_>,
-    ) -> Result<String, Refusal> {
+        items: &[SelectedItem],
+        context: ExprContext<'_>,
+    ) -> Result<String, TranslationError> {
         let by_alias = match &key.expr {
             Expr::Identifier(name) => items.iter().position(|item| {
                 item.alias.as_ref().is_some_and(|alias| alias.eq_ignore_ascii_case(&name.value))
             }),
             expression => match ordinal(expression) {
                 Some(number) if (1..=items.len()).contains(&number) => Some(number - 1),
-                Some(number) => return Err(no_such_item(number)),
+                Some(number) => return Err(invalid_position(number)),
                 None => None,
             },
         };
         let (text, nullable) = match by_alias.and_then(|at| items.get(at).map(|item| (at, item))) {
             Some((at, item)) => ((at + 1).to_string(), item.sql.nullable),
             None => {
-                let sql = self.expression(&key.expr, place)?;
+                let sql = self.expression(&key.expr, context)?;
                 // A bare number would be taken for the number of an item.
                 let text = if sql.is_constant { format!("(0 + {})", sql.text) } else { sql.text };
                 (text, sql.nullable)
@@ -42,11 +42,11 @@ impl Translator<'_> {
     pub(super) fn window_order(
         &mut self,
         keys: &[OrderByExpr],
-        place: Place<'_>,
-    ) -> Result<String, Refusal> {
+        context: ExprContext<'_>,
+    ) -> Result<String, TranslationError> {
         let mut texts = Vec::new();
         for key in keys {
-            let sql = self.expression(&key.expr, place)?;
+            let sql = self.expression(&key.expr, context)?;
             texts.push(format!("{}{}", sql.text, direction(key, sql.nullable)?));
         }
         Ok(texts.join(", "))
@@ -55,14 +55,14 @@ impl Translator<'_> {
 
 /// NULLs come last in either direction, unless the query says otherwise. SQLite has them last in descending order by
 /// itself; in ascending order saying so costs it an index, so it is said only where there can be a NULL.
-fn direction(key: &OrderByExpr, nullable: bool) -> Result<&'static str, Refusal> {
+fn direction(key: &OrderByExpr, nullable: bool) -> Result<&'static str, TranslationError> {
     if key.with_fill.is_some() {
-        return Err(Refusal::unsupported("WITH FILL"));
+        return Err(TranslationError::unsupported("WITH FILL"));
     }
     let descending = match &key.options.sort {
         None | Some(OrderBySort::Asc) => false,
         Some(OrderBySort::Desc) => true,
-        Some(_) => return Err(Refusal::unsupported("ORDER BY … USING")),
+        Some(_) => return Err(TranslationError::unsupported("ORDER BY … USING")),
     };
     Ok(match (descending, key.options.nulls_first.unwrap_or(false)) {
         (false, false) if nullable => " NULLS LAST",
@@ -72,47 +72,54 @@ fn direction(key: &OrderByExpr, nullable: bool) -> Result<&'static str, Refusal>
     })
 }
 
-pub(super) fn order_exprs(order_by: Option<&OrderBy>) -> Result<&[OrderByExpr], Refusal> {
+pub(super) fn order_exprs(order_by: Option<&OrderBy>) -> Result<&[OrderByExpr], TranslationError> {
     match order_by {
         None => Ok(&[]),
         Some(OrderBy { kind: OrderByKind::Expressions(keys), interpolate: None }) => Ok(keys),
-        Some(_) => Err(Refusal::unsupported("this ORDER BY")),
+        Some(_) => Err(TranslationError::unsupported("this ORDER BY")),
     }
 }
 
 /// ORDER BY after a UNION: columns of the answer, by name or number.
-pub(super) fn positions(order_by: &OrderBy, columns: &[OutputColumn]) -> Result<String, Refusal> {
+pub(super) fn positions(
+    order_by: &OrderBy,
+    columns: &[OutputColumn],
+) -> Result<String, TranslationError> {
     let mut texts = Vec::new();
     for key in order_exprs(Some(order_by))? {
         let position = match (&key.expr, ordinal(&key.expr)) {
             (_, Some(number)) if (1..=columns.len()).contains(&number) => number,
-            (_, Some(number)) => return Err(no_such_item(number)),
+            (_, Some(number)) => return Err(invalid_position(number)),
             (Expr::Identifier(name), None) => {
                 let found = columns
                     .iter()
                     .position(|column| column.name.eq_ignore_ascii_case(&name.value))
                     .ok_or_else(|| {
-                        Refusal::new(format!("Column '{}' does not exist", name.value))
+                        TranslationError::new(format!("Column '{}' does not exist", name.value))
                     })?;
                 found + 1
             }
-            _ => return Err(Refusal::unsupported("an expression in the ORDER BY of a UNION")),
+            _ => {
+                return Err(TranslationError::unsupported(
+                    "an expression in the ORDER BY of a UNION",
+                ));
+            }
         };
         texts.push(format!("{position}{}", direction(key, true)?));
     }
     Ok(texts.join(", "))
 }
 
-pub(super) fn limit(clause: Option<&LimitClause>) -> Result<String, Refusal> {
+pub(super) fn limit(clause: Option<&LimitClause>) -> Result<String, TranslationError> {
     let count = |expression: &Expr| match expression {
         Expr::Value(value) => match &value.value {
             Value::Number(digits, false) => digits
                 .parse::<u32>()
                 .map(i64::from)
-                .map_err(|_| Refusal::new(format!("{digits} is no number of rows"))),
-            _ => Err(Refusal::new("LIMIT and OFFSET take a number")),
+                .map_err(|_| TranslationError::new(format!("{digits} is no number of rows"))),
+            _ => Err(TranslationError::new("LIMIT and OFFSET take a number")),
         },
-        _ => Err(Refusal::new("LIMIT and OFFSET take a number")),
+        _ => Err(TranslationError::new("LIMIT and OFFSET take a number")),
     };
     match clause {
         None => Ok(String::new()),
@@ -125,7 +132,7 @@ pub(super) fn limit(clause: Option<&LimitClause>) -> Result<String, Refusal> {
                 _ => format!(" LIMIT {limit} OFFSET {offset}"),
             })
         }
-        Some(_) => Err(Refusal::unsupported("this form of LIMIT")),
+        Some(_) => Err(TranslationError::unsupported("this form of LIMIT")),
     }
 }
 
@@ -140,6 +147,6 @@ pub(super) fn ordinal(expression: &Expr) -> Option<usize> {
     }
 }
 
-pub(super) fn no_such_item(position: usize) -> Refusal {
-    Refusal::new(format!("there is no item {position} of SELECT"))
+pub(super) fn invalid_position(position: usize) -> TranslationError {
+    TranslationError::new(format!("there is no item {position} of SELECT"))
 }

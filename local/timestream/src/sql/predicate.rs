@@ -3,8 +3,8 @@
 use sqlparser::ast::{BinaryOperator, CaseWhen, Expr, InTarget};
 
 use super::{
-    Refusal,
-    expression::{Place, Sql, unify},
+    TranslationError,
+    expression::{ExprContext, SqlExpr, unify},
     operator,
     select::Translator,
 };
@@ -16,14 +16,14 @@ impl Translator<'_> {
         test: &str,
         inner: &Expr,
         wanted: Option<Type>,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
         let inner = match wanted {
-            Some(_) => self.condition(inner, place)?,
-            None => self.expression(inner, place)?,
+            Some(_) => self.condition(inner, context)?,
+            None => self.expression(inner, context)?,
         };
         let text = format!("({} {test})", inner.text);
-        Ok(Sql { text, of: Type::Boolean, nullable: false, is_constant: false })
+        Ok(SqlExpr { text, of: Type::Boolean, nullable: false, is_constant: false })
     }
 
     pub(super) fn distinct(
@@ -31,11 +31,11 @@ impl Translator<'_> {
         test: &str,
         left: &Expr,
         right: &Expr,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let (left, right) = (self.expression(left, place)?, self.expression(right, place)?);
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        let (left, right) = (self.expression(left, context)?, self.expression(right, context)?);
         let (left, right) = operator::comparable(left, right)?;
-        Ok(Sql::new(format!("({} {test} {})", left.text, right.text), Type::Boolean))
+        Ok(SqlExpr::new(format!("({} {test} {})", left.text, right.text), Type::Boolean))
     }
 
     pub(super) fn between(
@@ -44,9 +44,9 @@ impl Translator<'_> {
         negated: bool,
         low: &Expr,
         high: &Expr,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let all = [inner, low, high].map(|part| self.expression(part, place));
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        let all = [inner, low, high].map(|part| self.expression(part, context));
         let [inner, low, high] = all;
         let (inner, low, high) = (inner?, low?, high?);
         let mut all = Vec::from([inner, low, high]);
@@ -55,9 +55,9 @@ impl Translator<'_> {
         let texts: Vec<&str> = all.iter().map(|part| part.text.as_str()).collect();
         let text = match texts.as_slice() {
             [inner, low, high] => format!("({inner} {not}BETWEEN {low} AND {high})"),
-            _ => return Err(Refusal::unsupported("this BETWEEN")),
+            _ => return Err(TranslationError::unsupported("this BETWEEN")),
         };
-        Ok(Sql::new(text, Type::Boolean))
+        Ok(SqlExpr::new(text, Type::Boolean))
     }
 
     pub(super) fn is_in(
@@ -65,30 +65,30 @@ impl Translator<'_> {
         inner: &Expr,
         target: &InTarget,
         negated: bool,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let inner = self.expression(inner, place)?;
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        let inner = self.expression(inner, context)?;
         let not = if negated { "NOT " } else { "" };
         match target {
             InTarget::List(members) => {
                 let mut all = Vec::from([inner]);
                 for member in members {
-                    all.push(self.expression(member, place)?);
+                    all.push(self.expression(member, context)?);
                 }
                 unify(&mut all)?;
                 let mut texts = all.into_iter().map(|member| member.text);
                 let inner = texts.next().unwrap_or_default();
                 let members = texts.collect::<Vec<_>>().join(", ");
-                Ok(Sql::new(format!("({inner} {not}IN ({members}))"), Type::Boolean))
+                Ok(SqlExpr::new(format!("({inner} {not}IN ({members}))"), Type::Boolean))
             }
             InTarget::Subquery(query) => {
-                let (sql, of) = self.one_column(query, place)?;
+                let (sql, of) = self.one_column(query, context)?;
                 if inner.of.common(of).is_none() {
                     return Err(operator::mismatch("IN", inner.of, of));
                 }
-                Ok(Sql::new(format!("({} {not}IN ({sql}))", inner.text), Type::Boolean))
+                Ok(SqlExpr::new(format!("({} {not}IN ({sql}))", inner.text), Type::Boolean))
             }
-            _ => Err(Refusal::unsupported("this form of IN")),
+            _ => Err(TranslationError::unsupported("this form of IN")),
         }
     }
 
@@ -98,10 +98,10 @@ impl Translator<'_> {
         negated: bool,
         pattern: &Expr,
         escape: Option<&Expr>,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let inner = self.expression(inner, place)?;
-        let pattern = self.expression(pattern, place)?;
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        let inner = self.expression(inner, context)?;
+        let pattern = self.expression(pattern, context)?;
         for side in [&inner, &pattern] {
             if !matches!(side.of, Type::Varchar | Type::Unknown) {
                 return Err(operator::mismatch("LIKE", inner.of, pattern.of));
@@ -110,15 +110,18 @@ impl Translator<'_> {
         let escape = match escape {
             None => String::new(),
             Some(escape) => {
-                let escape = self.expression(escape, place)?;
+                let escape = self.expression(escape, context)?;
                 if !(escape.is_constant && escape.of == Type::Varchar) {
-                    return Err(Refusal::unsupported("an ESCAPE that is no text"));
+                    return Err(TranslationError::unsupported("an ESCAPE that is no text"));
                 }
                 format!(" ESCAPE {}", escape.text)
             }
         };
         let not = if negated { "NOT " } else { "" };
-        Ok(Sql::new(format!("({} {not}LIKE {}{escape})", inner.text, pattern.text), Type::Boolean))
+        Ok(SqlExpr::new(
+            format!("({} {not}LIKE {}{escape})", inner.text, pattern.text),
+            Type::Boolean,
+        ))
     }
 
     pub(super) fn case(
@@ -126,25 +129,25 @@ impl Translator<'_> {
         operand: Option<&Expr>,
         conditions: &[CaseWhen],
         otherwise: Option<&Expr>,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        let operand = operand.map(|operand| self.expression(operand, place)).transpose()?;
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        let operand = operand.map(|operand| self.expression(operand, context)).transpose()?;
         let mut tests = Vec::new();
         let mut results = Vec::new();
         for CaseWhen { condition, result } in conditions {
             let test = match &operand {
-                None => self.condition(condition, place)?,
+                None => self.condition(condition, context)?,
                 Some(operand) => {
-                    let value = self.expression(condition, place)?;
+                    let value = self.expression(condition, context)?;
                     operator::binary(operand.clone(), &BinaryOperator::Eq, value)?
                 }
             };
             tests.push(test.text);
-            results.push(self.expression(result, place)?);
+            results.push(self.expression(result, context)?);
         }
         results.push(match otherwise {
-            Some(otherwise) => self.expression(otherwise, place)?,
-            None => Sql::new("NULL", Type::Unknown),
+            Some(otherwise) => self.expression(otherwise, context)?,
+            None => SqlExpr::new("NULL", Type::Unknown),
         });
         let of = unify(&mut results)?;
         let otherwise = results.pop().map(|result| result.text).unwrap_or_default();
@@ -152,6 +155,6 @@ impl Translator<'_> {
         for (test, result) in tests.iter().zip(&results) {
             text.push_str(&format!(" WHEN {test} THEN {}", result.text));
         }
-        Ok(Sql::new(format!("({text} ELSE {otherwise} END)"), of))
+        Ok(SqlExpr::new(format!("({text} ELSE {otherwise} END)"), of))
     }
 }

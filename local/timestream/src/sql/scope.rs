@@ -2,7 +2,7 @@
 
 use sqlparser::ast::Ident;
 
-use super::{Refusal, expression::Sql};
+use super::{TranslationError, expression::SqlExpr};
 use crate::value::Type;
 
 /// A column that can be named.
@@ -10,7 +10,7 @@ use crate::value::Type;
 pub(super) struct Column {
     pub(super) name: String,
     /// How SQLite names it within this scope.
-    pub(super) sql: Sql,
+    pub(super) sql: SqlExpr,
 }
 
 /// What stands in FROM under one name.
@@ -30,7 +30,11 @@ pub(super) struct Scope<'a> {
 
 impl Scope<'_> {
     /// The column that `name` means; `relation` is what stands before its dot.
-    pub(super) fn resolve(&self, relation: Option<&Ident>, name: &str) -> Result<Sql, Refusal> {
+    pub(super) fn resolve(
+        &self,
+        relation: Option<&Ident>,
+        name: &str,
+    ) -> Result<SqlExpr, TranslationError> {
         let mut scope = Some(self);
         while let Some(here) = scope {
             if let Some(found) = here.find(relation, name)? {
@@ -42,10 +46,14 @@ impl Scope<'_> {
             Some(relation) => format!("{}.{name}", relation.value),
             None => name.to_owned(),
         };
-        Err(Refusal::new(format!("Column '{full}' does not exist")))
+        Err(TranslationError::new(format!("Column '{full}' does not exist")))
     }
 
-    fn find(&self, relation: Option<&Ident>, name: &str) -> Result<Option<Sql>, Refusal> {
+    fn find(
+        &self,
+        relation: Option<&Ident>,
+        name: &str,
+    ) -> Result<Option<SqlExpr>, TranslationError> {
         let relations = self.relations.iter().filter(|candidate| match relation {
             Some(wanted) => candidate.is_named(&wanted.value),
             None => true,
@@ -60,21 +68,22 @@ impl Scope<'_> {
         match found.as_slice() {
             [] => Ok(None),
             [column] => Ok(Some(column.sql.clone())),
-            _ => Err(Refusal::new(format!("Column '{name}' is ambiguous"))),
+            _ => Err(TranslationError::new(format!("Column '{name}' is ambiguous"))),
         }
     }
 
     /// All columns, or those of the relation that is named.
-    pub(super) fn all(&self, relation: Option<&Ident>) -> Result<Vec<Column>, Refusal> {
+    pub(super) fn all(&self, relation: Option<&Ident>) -> Result<Vec<Column>, TranslationError> {
         let relations: Vec<&Relation> = self
             .relations
             .iter()
             .filter(|candidate| relation.is_none_or(|wanted| candidate.is_named(&wanted.value)))
             .collect();
         match relation {
-            Some(wanted) if relations.is_empty() => {
-                Err(Refusal::new(format!("Table '{}' does not exist in FROM", wanted.value)))
-            }
+            Some(wanted) if relations.is_empty() => Err(TranslationError::new(format!(
+                "Table '{}' does not exist in FROM",
+                wanted.value
+            ))),
             _ => Ok(relations.into_iter().flat_map(|relation| relation.columns.clone()).collect()),
         }
     }
@@ -96,7 +105,7 @@ impl Relation {
             .enumerate()
             .map(|(position, (name, of))| Column {
                 name,
-                sql: Sql::new(format!("{alias}.c{position}"), of),
+                sql: SqlExpr::new(format!("{alias}.c{position}"), of),
             })
             .collect();
         Self { name, columns }

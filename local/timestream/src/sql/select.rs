@@ -9,11 +9,11 @@ use sqlparser::ast::{
 };
 
 use super::{
-    Catalog, OutputColumn, Refusal, Translation, aggregate,
-    expression::{Place, Rows, Sql},
+    Catalog, OutputColumn, Translation, TranslationError, aggregate,
+    expression::{ExprContext, RowContext, SqlExpr},
     from::renamed,
     literal,
-    order::{limit, no_such_item, order_exprs, ordinal, positions},
+    order::{invalid_position, limit, order_exprs, ordinal, positions},
     scope::{Column, Scope},
 };
 
@@ -22,31 +22,31 @@ pub(super) struct Translator<'c> {
     pub(super) catalog: &'c dyn Catalog,
     pub(super) now: i64,
     /// The common table expressions that can be named here, the innermost last.
-    pub(super) named: Vec<Named>,
+    pub(super) common_tables: Vec<CommonTable>,
     aliases: usize,
 }
 
 /// A table of WITH.
-pub(super) struct Named {
+pub(super) struct CommonTable {
     pub(super) name: String,
     pub(super) sql_name: String,
     pub(super) columns: Vec<OutputColumn>,
 }
 
 /// An item of the answer.
-pub(super) struct Item {
+pub(super) struct SelectedItem {
     name: String,
     /// What ORDER BY can call it: only what has an alias.
     pub(super) alias: Option<String>,
-    pub(super) sql: Sql,
+    pub(super) sql: SqlExpr,
 }
 
 impl<'c> Translator<'c> {
     pub(super) fn new(catalog: &'c dyn Catalog, now: i64) -> Self {
-        Self { catalog, now, named: Vec::new(), aliases: 0 }
+        Self { catalog, now, common_tables: Vec::new(), aliases: 0 }
     }
 
-    pub(super) fn translate(mut self, query: &Query) -> Result<Translation, Refusal> {
+    pub(super) fn translate(mut self, query: &Query) -> Result<Translation, TranslationError> {
         self.query(query, None)
     }
 
@@ -61,7 +61,7 @@ impl<'c> Translator<'c> {
         &mut self,
         query: &Query,
         outer: Option<&Scope<'_>>,
-    ) -> Result<Translation, Refusal> {
+    ) -> Result<Translation, TranslationError> {
         let Query {
             with,
             body,
@@ -81,20 +81,24 @@ impl<'c> Translator<'c> {
             || format_clause.is_some()
             || !pipe_operators.is_empty()
         {
-            return Err(Refusal::unsupported("a clause after the query"));
+            return Err(TranslationError::unsupported("a clause after the query"));
         }
-        let known = self.named.len();
+        let known = self.common_tables.len();
         let mut definitions = Vec::new();
         if let Some(with) = with {
             if with.recursive {
-                return Err(Refusal::unsupported("WITH RECURSIVE"));
+                return Err(TranslationError::unsupported("WITH RECURSIVE"));
             }
             for cte in &with.cte_tables {
                 let translation = self.query(&cte.query, outer)?;
                 let columns = renamed(translation.columns, &cte.alias)?;
                 let sql_name = self.alias('w');
                 definitions.push(format!("{sql_name} AS ({})", translation.sql));
-                self.named.push(Named { name: cte.alias.name.value.clone(), sql_name, columns });
+                self.common_tables.push(CommonTable {
+                    name: cte.alias.name.value.clone(),
+                    sql_name,
+                    columns,
+                });
             }
         }
         let mut translation = match body.as_ref() {
@@ -108,7 +112,7 @@ impl<'c> Translator<'c> {
                 translation
             }
         };
-        self.named.truncate(known);
+        self.common_tables.truncate(known);
         translation.sql.push_str(&limit(limit_clause.as_ref())?);
         if !definitions.is_empty() {
             translation.sql = format!("WITH {} {}", definitions.join(", "), translation.sql);
@@ -121,11 +125,11 @@ impl<'c> Translator<'c> {
         select: &Select,
         order_by: Option<&OrderBy>,
         outer: Option<&Scope<'_>>,
-    ) -> Result<Translation, Refusal> {
-        refuse_odd_clauses(select)?;
+    ) -> Result<Translation, TranslationError> {
+        reject_unsupported_clauses(select)?;
         let mut scope = Scope { relations: Vec::new(), outer };
         let from = self.from(&select.from, &mut scope)?;
-        let each = |clause| Place { scope: &scope, rows: Rows::Each(clause) };
+        let each = |clause| ExprContext { scope: &scope, row_context: RowContext::PerRow(clause) };
 
         let mut sql = "SELECT ".to_owned();
         if let Some(Distinct::Distinct) = select.distinct {
@@ -142,10 +146,10 @@ impl<'c> Translator<'c> {
             || select.projection.iter().any(has_aggregate)
             || order.iter().any(|key| has_aggregate(&key.expr));
         let keys = keys.unwrap_or_default();
-        let rows = if grouped { Rows::Grouped(&keys) } else { Rows::Selected };
-        let place = Place { scope: &scope, rows };
+        let rows = if grouped { RowContext::Grouped(&keys) } else { RowContext::Output };
+        let context = ExprContext { scope: &scope, row_context: rows };
 
-        let items = self.items(&select.projection, place)?;
+        let items = self.items(&select.projection, context)?;
         let texts =
             items.iter().enumerate().map(|(at, item)| format!("{} AS c{at}", item.sql.text));
         sql.push_str(&texts.collect::<Vec<_>>().join(", "));
@@ -157,7 +161,7 @@ impl<'c> Translator<'c> {
             sql.push_str(&format!(" GROUP BY {}", keys.join(", ")));
         }
         if let Some(having) = &select.having {
-            let having = self.condition(having, place)?.text;
+            let having = self.condition(having, context)?.text;
             // SQLite wants a GROUP BY before HAVING; a constant one is a single group.
             let group = if keys.is_empty() { " GROUP BY NULL" } else { "" };
             sql.push_str(&format!("{group} HAVING {having}"));
@@ -165,7 +169,7 @@ impl<'c> Translator<'c> {
         if !order.is_empty() {
             let mut texts = Vec::new();
             for key in order {
-                texts.push(self.order_key(key, &items, place)?);
+                texts.push(self.order_key(key, &items, context)?);
             }
             sql.push_str(&format!(" ORDER BY {}", texts.join(", ")));
         }
@@ -174,36 +178,40 @@ impl<'c> Translator<'c> {
         Ok(Translation { sql, columns: columns.collect() })
     }
 
-    fn items(&mut self, projection: &[SelectItem], place: Place<'_>) -> Result<Vec<Item>, Refusal> {
+    fn items(
+        &mut self,
+        projection: &[SelectItem],
+        context: ExprContext<'_>,
+    ) -> Result<Vec<SelectedItem>, TranslationError> {
         let mut items = Vec::new();
         for item in projection {
             match item {
                 SelectItem::Wildcard(options) => {
-                    plain_wildcard(options)?;
-                    self.wildcard(&mut items, None, place)?;
+                    check_wildcard(options)?;
+                    self.wildcard(&mut items, None, context)?;
                 }
                 SelectItem::QualifiedWildcard(
                     SelectItemQualifiedWildcardKind::ObjectName(ObjectName(path)),
                     options,
                 ) => {
-                    plain_wildcard(options)?;
+                    check_wildcard(options)?;
                     let Some(ObjectNamePart::Identifier(relation)) = path.last() else {
-                        return Err(Refusal::unsupported(format!("{item}")));
+                        return Err(TranslationError::unsupported(format!("{item}")));
                     };
-                    self.wildcard(&mut items, Some(relation), place)?;
+                    self.wildcard(&mut items, Some(relation), context)?;
                 }
                 SelectItem::UnnamedExpr(expression) => {
-                    let sql = self.expression(expression, place)?;
+                    let sql = self.expression(expression, context)?;
                     let name =
                         implied_name(expression).unwrap_or_else(|| format!("_col{}", items.len()));
-                    items.push(Item { name, alias: None, sql });
+                    items.push(SelectedItem { name, alias: None, sql });
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
-                    let sql = self.expression(expr, place)?;
+                    let sql = self.expression(expr, context)?;
                     let name = alias.value.clone();
-                    items.push(Item { alias: Some(name.clone()), name, sql });
+                    items.push(SelectedItem { alias: Some(name.clone()), name, sql });
                 }
-                other => return Err(Refusal::unsupported(format!("{other}"))),
+                other => return Err(TranslationError::unsupported(format!("{other}"))),
             }
         }
         Ok(items)
@@ -211,23 +219,23 @@ impl<'c> Translator<'c> {
 
     fn wildcard(
         &mut self,
-        items: &mut Vec<Item>,
+        items: &mut Vec<SelectedItem>,
         relation: Option<&Ident>,
-        place: Place<'_>,
-    ) -> Result<(), Refusal> {
-        let columns = place.scope.all(relation)?;
+        context: ExprContext<'_>,
+    ) -> Result<(), TranslationError> {
+        let columns = context.scope.all(relation)?;
         if columns.is_empty() {
-            return Err(Refusal::new("SELECT * needs a FROM"));
+            return Err(TranslationError::new("SELECT * needs a FROM"));
         }
         for Column { name, sql } in columns {
-            if let Rows::Grouped(keys) = place.rows
+            if let RowContext::Grouped(keys) = context.row_context
                 && !keys.contains(&sql.text)
             {
-                return Err(Refusal::new(format!(
+                return Err(TranslationError::new(format!(
                     "'{name}' must be an aggregate expression or appear in GROUP BY clause"
                 )));
             }
-            items.push(Item { name, alias: None, sql });
+            items.push(SelectedItem { name, alias: None, sql });
         }
         Ok(())
     }
@@ -236,13 +244,13 @@ impl<'c> Translator<'c> {
     fn group_keys(
         &mut self,
         select: &Select,
-        place: Place<'_>,
-    ) -> Result<Option<Vec<String>>, Refusal> {
+        context: ExprContext<'_>,
+    ) -> Result<Option<Vec<String>>, TranslationError> {
         let GroupByExpr::Expressions(expressions, modifiers) = &select.group_by else {
-            return Err(Refusal::unsupported("GROUP BY ALL"));
+            return Err(TranslationError::unsupported("GROUP BY ALL"));
         };
         if !modifiers.is_empty() {
-            return Err(Refusal::unsupported("a modifier of GROUP BY"));
+            return Err(TranslationError::unsupported("a modifier of GROUP BY"));
         }
         if expressions.is_empty() {
             return Ok(None);
@@ -253,14 +261,14 @@ impl<'c> Translator<'c> {
                 None => expression,
                 Some(position) => selected(&select.projection, position)?,
             };
-            keys.push(self.expression(expression, place)?.text);
+            keys.push(self.expression(expression, context)?.text);
         }
         Ok(Some(keys))
     }
 }
 
 /// Everything that the parser knows and Timestream does not.
-fn refuse_odd_clauses(select: &Select) -> Result<(), Refusal> {
+fn reject_unsupported_clauses(select: &Select) -> Result<(), TranslationError> {
     let odd = [
         (matches!(select.distinct, Some(Distinct::On(_))), "DISTINCT ON"),
         (!select.optimizer_hints.is_empty(), "a hint"),
@@ -279,23 +287,23 @@ fn refuse_odd_clauses(select: &Select) -> Result<(), Refusal> {
         (select.value_table_mode.is_some(), "SELECT AS"),
     ];
     match odd.into_iter().find(|(found, _)| *found) {
-        Some((_, what)) => Err(Refusal::unsupported(what)),
+        Some((_, what)) => Err(TranslationError::unsupported(what)),
         None => Ok(()),
     }
 }
 
-fn plain_wildcard(options: &WildcardAdditionalOptions) -> Result<(), Refusal> {
+fn check_wildcard(options: &WildcardAdditionalOptions) -> Result<(), TranslationError> {
     if options.to_string().is_empty() {
         Ok(())
     } else {
-        Err(Refusal::unsupported(format!("*{options}")))
+        Err(TranslationError::unsupported(format!("*{options}")))
     }
 }
 
-fn selected(projection: &[SelectItem], position: usize) -> Result<&Expr, Refusal> {
+fn selected(projection: &[SelectItem], position: usize) -> Result<&Expr, TranslationError> {
     match position.checked_sub(1).and_then(|index| projection.get(index)) {
         Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => Ok(expr),
-        _ => Err(no_such_item(position)),
+        _ => Err(invalid_position(position)),
     }
 }
 
@@ -336,7 +344,7 @@ fn has_aggregate(node: &impl Visit) -> bool {
         fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
             match expression {
                 Expr::Function(Function { name, over: None, .. })
-                    if self.subqueries == 0 && aggregate::is_one(name) =>
+                    if self.subqueries == 0 && aggregate::is_aggregate(name) =>
                 {
                     ControlFlow::Break(())
                 }

@@ -6,9 +6,9 @@ use super::*;
 struct OneTable;
 
 impl Catalog for OneTable {
-    fn table(&self, database: &str, table: &str) -> Result<Source, Refusal> {
+    fn table(&self, database: &str, table: &str) -> Result<Source, TranslationError> {
         if (database, table) != ("iot-meter", "telemetry") {
-            return Err(Refusal::new(format!("The table {table} does not exist.")));
+            return Err(TranslationError::new(format!("The table {table} does not exist.")));
         }
         let column = |name: &str, sql_name: &str, of, nullable| SourceColumn {
             name: name.to_owned(),
@@ -38,7 +38,7 @@ fn translated(query: &str) -> Translation {
     translate(query, &OneTable, NOW).unwrap_or_else(|refusal| panic!("{query}: {refusal}"))
 }
 
-fn refused(query: &str) -> String {
+fn translate_error(query: &str) -> String {
     match translate(query, &OneTable, NOW) {
         Err(refusal) => refusal.to_string(),
         Ok(translation) => panic!("{query} became {}", translation.sql),
@@ -204,14 +204,14 @@ fn what_is_refused_is_named() {
         ("SELECT", "syntax"),
         ("SELECT 'unfinished", "read"),
     ] {
-        let message = refused(query);
+        let message = translate_error(query);
         assert!(message.contains(named), "{query}: {message}");
     }
 }
 
 #[test]
 fn the_place_of_a_wrong_name_is_told() {
-    let message = refused("SELECT voltage,\n  volts FROM \"iot-meter\".telemetry");
+    let message = translate_error("SELECT voltage,\n  volts FROM \"iot-meter\".telemetry");
     assert!(message.starts_with("line 2:3: "), "{message}");
 }
 
@@ -225,30 +225,30 @@ fn no_text_of_a_query_is_sql_for_sqlite() {
 }
 
 /// On a stack as queries have it, and in a debug build.
-fn on_a_query_thread(test: fn()) {
+fn run_on_query_thread(test: fn()) {
     std::thread::Builder::new().stack_size(STACK_BYTES).spawn(test).unwrap().join().unwrap();
 }
 
 #[test]
 fn long_and_deep_queries_are_answered_or_refused_and_overflow_nothing() {
-    on_a_query_thread(|| {
+    run_on_query_thread(|| {
         let many = vec!["device_id = 'm'"; 3_000].join(" OR ");
         translated(&format!("SELECT 1 FROM \"iot-meter\".telemetry WHERE {many}"));
         let sums = vec!["1"; 5_000].join(" + ");
         translated(&format!("SELECT {sums}"));
         let too_many = vec!["1"; 20_000].join(" + ");
-        assert!(refused(&format!("SELECT {too_many}")).contains("words"));
+        assert!(translate_error(&format!("SELECT {too_many}")).contains("words"));
         for depth in [200, 5_000] {
             let deep = format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth));
-            assert!(refused(&deep).contains("recursion"), "{}", refused(&deep));
+            assert!(translate_error(&deep).contains("recursion"), "{}", translate_error(&deep));
             let deep = format!("{}SELECT 1{}", "SELECT (".repeat(depth), ")".repeat(depth));
-            refused(&deep);
+            translate_error(&deep);
         }
         let nots = format!("SELECT {}true", "NOT ".repeat(9_000));
-        refused(&nots);
+        translate_error(&nots);
         let minuses = format!("SELECT {}1", "- ".repeat(9_000));
-        refused(&minuses);
+        translate_error(&minuses);
         let huge = format!("SELECT '{}'", "x".repeat(300_000));
-        assert!(refused(&huge).contains("bytes"));
+        assert!(translate_error(&huge).contains("bytes"));
     });
 }

@@ -3,7 +3,8 @@
 use sqlparser::ast::{SetExpr, SetOperator, SetQuantifier};
 
 use super::{
-    OutputColumn, Refusal, Translation, expression::Sql, scope::Scope, select::Translator,
+    OutputColumn, Translation, TranslationError, expression::SqlExpr, scope::Scope,
+    select::Translator,
 };
 
 impl Translator<'_> {
@@ -12,7 +13,7 @@ impl Translator<'_> {
         &mut self,
         body: &SetExpr,
         outer: Option<&Scope<'_>>,
-    ) -> Result<Translation, Refusal> {
+    ) -> Result<Translation, TranslationError> {
         match body {
             SetExpr::Select(select) => self.select(select, None, outer),
             SetExpr::Query(query) => {
@@ -23,13 +24,13 @@ impl Translator<'_> {
                 let all = match set_quantifier {
                     SetQuantifier::All => " ALL",
                     SetQuantifier::Distinct | SetQuantifier::None => "",
-                    other => return Err(Refusal::unsupported(format!("{op} {other}"))),
+                    other => return Err(TranslationError::unsupported(format!("{op} {other}"))),
                 };
                 let word = match op {
                     SetOperator::Union => "UNION",
                     SetOperator::Intersect if all.is_empty() => "INTERSECT",
                     SetOperator::Except if all.is_empty() => "EXCEPT",
-                    other => return Err(Refusal::unsupported(format!("{other}{all}"))),
+                    other => return Err(TranslationError::unsupported(format!("{other}{all}"))),
                 };
                 let (left, right) = (self.set(left, outer)?, self.set(right, outer)?);
                 let columns = common_columns(&left.columns, &right.columns)?;
@@ -40,7 +41,7 @@ impl Translator<'_> {
                 );
                 Ok(Translation { sql, columns })
             }
-            _ => Err(Refusal::unsupported("a query that is no SELECT")),
+            _ => Err(TranslationError::unsupported("a query that is no SELECT")),
         }
     }
 }
@@ -48,9 +49,9 @@ impl Translator<'_> {
 fn common_columns(
     left: &[OutputColumn],
     right: &[OutputColumn],
-) -> Result<Vec<OutputColumn>, Refusal> {
+) -> Result<Vec<OutputColumn>, TranslationError> {
     if left.len() != right.len() {
-        return Err(Refusal::new(format!(
+        return Err(TranslationError::new(format!(
             "the queries of a UNION have {} and {} columns",
             left.len(),
             right.len()
@@ -61,7 +62,10 @@ fn common_columns(
         .map(|(left, right)| {
             let of = left.of.common(right.of).ok_or_else(|| {
                 let name = &left.name;
-                Refusal::new(format!("column '{name}' is {} and {} in a UNION", left.of, right.of))
+                TranslationError::new(format!(
+                    "column '{name}' is {} and {} in a UNION",
+                    left.of, right.of
+                ))
             })?;
             Ok(OutputColumn { name: left.name.clone(), of })
         })
@@ -76,7 +80,7 @@ fn promoted(side: &Translation, columns: &[OutputColumn]) -> String {
         .zip(columns)
         .enumerate()
         .map(|(at, (own, common))| {
-            let value = Sql::new(format!("c{at}"), own.of).promoted(common.of);
+            let value = SqlExpr::new(format!("c{at}"), own.of).promoted(common.of);
             format!("{} AS c{at}", value.text)
         })
         .collect();

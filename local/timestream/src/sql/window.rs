@@ -6,9 +6,9 @@ use sqlparser::ast::{
 };
 
 use super::{
-    Refusal,
-    expression::{Place, Rows, Sql},
-    function::{arguments, no_such},
+    TranslationError,
+    expression::{ExprContext, RowContext, SqlExpr},
+    function::{arguments, unknown_function},
     select::Translator,
 };
 use crate::value::Type;
@@ -19,13 +19,13 @@ impl Translator<'_> {
         name: &str,
         call: &Function,
         window: &WindowType,
-        place: Place<'_>,
-    ) -> Result<Sql, Refusal> {
-        if matches!(place.rows, Rows::Each(_) | Rows::Aggregated) {
-            return Err(Refusal::new("a window stands only in SELECT and ORDER BY"));
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        if matches!(context.row_context, RowContext::PerRow(_) | RowContext::InAggregate) {
+            return Err(TranslationError::new("a window stands only in SELECT and ORDER BY"));
         }
         if call.filter.is_some() {
-            return Err(Refusal::unsupported("FILTER with a window"));
+            return Err(TranslationError::unsupported("FILTER with a window"));
         }
         let WindowType::WindowSpec(WindowSpec {
             window_name: None,
@@ -34,13 +34,13 @@ impl Translator<'_> {
             window_frame,
         }) = window
         else {
-            return Err(Refusal::unsupported("a named window"));
+            return Err(TranslationError::unsupported("a named window"));
         };
         let (list, None) = arguments(call)? else {
-            return Err(Refusal::unsupported("DISTINCT with a window"));
+            return Err(TranslationError::unsupported("DISTINCT with a window"));
         };
         let all_rows = matches!(list, [] | [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]);
-        let values = if all_rows { Vec::new() } else { self.values(list, place)? };
+        let values = if all_rows { Vec::new() } else { self.values(list, context)? };
         let of: Vec<Type> = values.iter().map(|value| value.of).collect();
         let (function, of) = plan(name, &of)?;
         let values: Vec<String> = values.into_iter().map(|value| value.text).collect();
@@ -50,21 +50,21 @@ impl Translator<'_> {
         if !partition_by.is_empty() {
             let mut keys = Vec::new();
             for key in partition_by {
-                keys.push(self.expression(key, place)?.text);
+                keys.push(self.expression(key, context)?.text);
             }
             over.push(format!("PARTITION BY {}", keys.join(", ")));
         }
         if !order_by.is_empty() {
-            over.push(format!("ORDER BY {}", self.window_order(order_by, place)?));
+            over.push(format!("ORDER BY {}", self.window_order(order_by, context)?));
         }
         if let Some(frame) = window_frame {
             over.push(frame_text(frame)?);
         }
-        Ok(Sql::new(format!("{function}({values}) OVER ({})", over.join(" ")), of))
+        Ok(SqlExpr::new(format!("{function}({values}) OVER ({})", over.join(" ")), of))
     }
 }
 
-fn plan(name: &str, of: &[Type]) -> Result<(&'static str, Type), Refusal> {
+fn plan(name: &str, of: &[Type]) -> Result<(&'static str, Type), TranslationError> {
     use Type::{Bigint, Double, Integer, Unknown};
     Ok(match (name, of) {
         ("row_number", []) => ("row_number", Bigint),
@@ -85,15 +85,17 @@ fn plan(name: &str, of: &[Type]) -> Result<(&'static str, Type), Refusal> {
         ("sum", [Double]) => ("sum", Double),
         ("min", [one]) => ("min", *one),
         ("max", [one]) => ("max", *one),
-        _ => return Err(no_such(&format!("{name} over a window"), of)),
+        _ => return Err(unknown_function(&format!("{name} over a window"), of)),
     })
 }
 
-fn frame_text(frame: &WindowFrame) -> Result<String, Refusal> {
+fn frame_text(frame: &WindowFrame) -> Result<String, TranslationError> {
     let units = match frame.units {
         WindowFrameUnits::Rows => "ROWS",
         WindowFrameUnits::Range => "RANGE",
-        WindowFrameUnits::Groups => return Err(Refusal::unsupported("GROUPS in a window")),
+        WindowFrameUnits::Groups => {
+            return Err(TranslationError::unsupported("GROUPS in a window"));
+        }
     };
     let start = bound_text(&frame.start_bound)?;
     Ok(match &frame.end_bound {
@@ -102,7 +104,7 @@ fn frame_text(frame: &WindowFrame) -> Result<String, Refusal> {
     })
 }
 
-fn bound_text(bound: &WindowFrameBound) -> Result<String, Refusal> {
+fn bound_text(bound: &WindowFrameBound) -> Result<String, TranslationError> {
     let (distance, side) = match bound {
         WindowFrameBound::CurrentRow => return Ok("CURRENT ROW".to_owned()),
         WindowFrameBound::Preceding(distance) => (distance, "PRECEDING"),
@@ -112,9 +114,17 @@ fn bound_text(bound: &WindowFrameBound) -> Result<String, Refusal> {
         None => "UNBOUNDED".to_owned(),
         Some(Expr::Value(value)) => match &value.value {
             Value::Number(digits, false) if digits.parse::<u32>().is_ok() => digits.clone(),
-            _ => return Err(Refusal::unsupported("a window's bound that is no number of rows")),
+            _ => {
+                return Err(TranslationError::unsupported(
+                    "a window's bound that is no number of rows",
+                ));
+            }
         },
-        Some(_) => return Err(Refusal::unsupported("a window's bound that is no number of rows")),
+        Some(_) => {
+            return Err(TranslationError::unsupported(
+                "a window's bound that is no number of rows",
+            ));
+        }
     };
     Ok(format!("{distance} {side}"))
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::Change;
+use super::WriteTransaction;
 use crate::error::ApiError;
 
 /// A database.
@@ -38,7 +38,7 @@ const TABLE: &str = "SELECT id, database, name, memory_hours, magnetic_days, mag
     partition_keys, created, updated FROM tables";
 
 impl Database {
-    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             name: row.get(0)?,
             kms_key_id: row.get(1)?,
@@ -50,7 +50,7 @@ impl Database {
 
     pub(crate) fn find(connection: &Connection, name: &str) -> Result<Self, ApiError> {
         connection
-            .query_row(&format!("{DATABASE} WHERE name = ?"), [name], Self::of)
+            .query_row(&format!("{DATABASE} WHERE name = ?"), [name], Self::from_row)
             .optional()?
             .ok_or_else(|| {
                 ApiError::ResourceNotFound(format!("The database {name} does not exist."))
@@ -65,7 +65,7 @@ impl Database {
     ) -> rusqlite::Result<Vec<Self>> {
         connection
             .prepare(&format!("{DATABASE} WHERE name > ? ORDER BY name LIMIT ?"))?
-            .query_map(params![after, limit as i64], Self::of)?
+            .query_map(params![after, limit as i64], Self::from_row)?
             .collect()
     }
 
@@ -76,7 +76,7 @@ impl Database {
     /// # Errors
     ///
     /// `Conflict` when there is one of this name.
-    pub(crate) fn create(&self, change: &Change<'_>) -> Result<(), ApiError> {
+    pub(crate) fn create(&self, change: &WriteTransaction<'_>) -> Result<(), ApiError> {
         let made = change.transaction.execute(
             "INSERT OR IGNORE INTO databases VALUES (?, ?, ?, ?)",
             params![self.name, self.kms_key_id, self.created, self.updated],
@@ -87,7 +87,7 @@ impl Database {
         Ok(())
     }
 
-    pub(crate) fn update(&self, change: &Change<'_>) -> Result<(), ApiError> {
+    pub(crate) fn update(&self, change: &WriteTransaction<'_>) -> Result<(), ApiError> {
         change.transaction.execute(
             "UPDATE databases SET kms_key_id = ?, updated = ? WHERE name = ?",
             params![self.kms_key_id, self.updated, self.name],
@@ -98,7 +98,7 @@ impl Database {
     /// # Errors
     ///
     /// `Validation` when it still has tables.
-    pub(crate) fn delete(&self, change: &Change<'_>) -> Result<(), ApiError> {
+    pub(crate) fn delete(&self, change: &WriteTransaction<'_>) -> Result<(), ApiError> {
         if self.tables > 0 {
             return Err(ApiError::Validation(format!(
                 "The database {} still has {} tables: delete them first.",
@@ -111,7 +111,7 @@ impl Database {
 }
 
 impl Table {
-    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             id: row.get(0)?,
             database: row.get(1)?,
@@ -132,7 +132,7 @@ impl Table {
     ) -> Result<Self, ApiError> {
         let found = connection
             .prepare_cached(&format!("{TABLE} WHERE database = ? AND name = ?"))?
-            .query_row([database, name], Self::of)
+            .query_row([database, name], Self::from_row)
             .optional()?;
         match found {
             Some(table) => Ok(table),
@@ -155,7 +155,7 @@ impl Table {
                 "{TABLE} WHERE (?1 IS NULL OR database = ?1) AND (database, name) > (?2, ?3)
                  ORDER BY database, name LIMIT ?4"
             ))?
-            .query_map(params![database, after.0, after.1, limit as i64], Self::of)?
+            .query_map(params![database, after.0, after.1, limit as i64], Self::from_row)?
             .collect()
     }
 
@@ -168,7 +168,7 @@ impl Table {
     /// # Errors
     ///
     /// `Conflict` when there is one of this name.
-    pub(crate) fn create(&mut self, change: &Change<'_>) -> Result<(), ApiError> {
+    pub(crate) fn create(&mut self, change: &WriteTransaction<'_>) -> Result<(), ApiError> {
         Database::find(&change.transaction, &self.database)?;
         let made = change.transaction.execute(
             "INSERT OR IGNORE INTO tables (database, name, memory_hours, magnetic_days,
@@ -204,7 +204,7 @@ impl Table {
         Ok(())
     }
 
-    pub(crate) fn update(&self, change: &Change<'_>) -> Result<(), ApiError> {
+    pub(crate) fn update(&self, change: &WriteTransaction<'_>) -> Result<(), ApiError> {
         change.transaction.execute(
             "UPDATE tables SET memory_hours = ?, magnetic_days = ?, magnetic_writes = ?,
              partition_keys = ?, updated = ? WHERE id = ?",
@@ -220,11 +220,11 @@ impl Table {
         Ok(())
     }
 
-    pub(crate) fn delete(&self, change: &Change<'_>) -> Result<(), ApiError> {
+    pub(crate) fn delete(&self, change: &WriteTransaction<'_>) -> Result<(), ApiError> {
         let id = self.id;
         change.transaction.execute_batch(&format!("DROP TABLE records_{id}"))?;
         change.transaction.execute("DELETE FROM tables WHERE id = ?", [id])?;
-        change.remember(id, None);
+        change.cache_schema(id, None);
         Ok(())
     }
 }

@@ -20,14 +20,14 @@ use self::schema::Schema;
 use crate::error::ApiError;
 
 /// The file in the data folder.
-const FILE: &str = "timestream.sqlite3";
+const FILE_NAME: &str = "timestream.sqlite3";
 /// Raised when the layout below changes; a file of another one is refused rather than misread.
-const LAYOUT: i64 = 1;
+const SCHEMA_VERSION: i64 = 1;
 /// Statements of the writer that stay prepared; a few for each set of columns that is written together.
 const PREPARED_STATEMENTS: usize = 128;
 
 /// The catalogue. Records are in `records_{id}`, made with each table.
-const TABLES: &str = "
+const CREATE_TABLES: &str = "
     CREATE TABLE databases (
         name TEXT PRIMARY KEY,
         kms_key_id TEXT NOT NULL,
@@ -96,7 +96,7 @@ impl Store {
         use anyhow::Context as _;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot create the data folder {}", folder.display()))?;
-        let path = folder.join(FILE);
+        let path = folder.join(FILE_NAME);
         let connection =
             writer(&path).with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Self { path, writer: Mutex::new(Writer { connection, schemas: HashMap::new() }) })
@@ -113,15 +113,15 @@ impl Store {
     /// Runs `change` in a transaction, which is committed if it succeeds. It blocks: not for async threads.
     pub(crate) fn write<T>(
         &self,
-        change: impl FnOnce(&Change<'_>) -> Result<T, ApiError>,
+        change: impl FnOnce(&WriteTransaction<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         // A change that panicked was rolled back when its transaction was dropped.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Writer { connection, schemas } = &mut *writer;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let change_ = Change { transaction, schemas: schemas.clone().into() };
-        let result = change(&change_)?;
-        let Change { transaction, schemas: changed } = change_;
+        let transaction_ = WriteTransaction { transaction, schemas: schemas.clone().into() };
+        let result = change(&transaction_)?;
+        let WriteTransaction { transaction, schemas: changed } = transaction_;
         transaction.commit()?;
         *schemas = changed.into_inner();
         Ok(result)
@@ -129,12 +129,12 @@ impl Store {
 }
 
 /// A transaction.
-pub(crate) struct Change<'a> {
+pub(crate) struct WriteTransaction<'a> {
     pub(crate) transaction: Transaction<'a>,
     schemas: std::cell::RefCell<HashMap<i64, Arc<Schema>>>,
 }
 
-impl Change<'_> {
+impl WriteTransaction<'_> {
     /// The columns of a table.
     pub(crate) fn schema(&self, table: i64) -> rusqlite::Result<Arc<Schema>> {
         if let Some(known) = self.schemas.borrow().get(&table) {
@@ -146,7 +146,7 @@ impl Change<'_> {
     }
 
     /// Remembers what the columns of a table are now; `None` forgets the table.
-    pub(crate) fn remember(&self, table: i64, schema: Option<Schema>) {
+    pub(crate) fn cache_schema(&self, table: i64, schema: Option<Schema>) {
         let mut schemas = self.schemas.borrow_mut();
         match schema {
             Some(schema) => schemas.insert(table, Arc::new(schema)),
@@ -167,11 +167,11 @@ fn writer(path: &Path) -> anyhow::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
     match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
         0 => connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {LAYOUT}; COMMIT"
+            "BEGIN IMMEDIATE; {CREATE_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
         ))?,
-        LAYOUT => {}
+        SCHEMA_VERSION => {}
         other => anyhow::bail!(
-            "its layout is version {other}, this program knows {LAYOUT}: remove it, or choose another --data"
+            "its layout is version {other}, this program knows {SCHEMA_VERSION}: remove it, or choose another --data"
         ),
     }
     Ok(connection)

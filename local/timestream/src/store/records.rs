@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use rusqlite::{OptionalExtension, ToSql, params_from_iter, types::Value};
 
 use super::{
-    Change,
+    WriteTransaction,
     catalog::Table,
     schema::{Role, Schema},
 };
 use crate::{
     error::{ApiError, RejectedRecord},
     instant::{self, NANOS_PER_DAY, NANOS_PER_HOUR},
-    names::{MAX_FUTURE_NANOS, MAX_MEASURE_NAMES_PER_TABLE},
+    limits::{MAX_FUTURE_NANOS, MAX_MEASURE_NAMES_PER_TABLE},
     value::Type,
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct Measure {
 
 /// Where records of which age go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
+pub(crate) struct IngestionWindow {
     /// The oldest instant that the memory store takes.
     pub(crate) memory_from: i64,
     /// The oldest instant that any store takes.
@@ -57,7 +57,7 @@ pub(crate) enum Tier {
 
 /// What became of the records of a request.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct WriteOutcome {
     pub(crate) memory: usize,
     pub(crate) magnetic: usize,
     pub(crate) rejected: Vec<RejectedRecord>,
@@ -76,11 +76,11 @@ impl From<String> for Rejection {
     }
 }
 
-impl Window {
+impl IngestionWindow {
     /// The memory store takes what is not older than its retention; what is older goes to the magnetic store if the
     /// table has writes to it enabled and it is not older than that one's retention:
     /// <https://docs.aws.amazon.com/timestream/latest/developerguide/storage.html>.
-    pub(crate) fn of(table: &Table, magnetic_writes: bool, now: i64) -> Self {
+    pub(crate) fn new(table: &Table, magnetic_writes: bool, now: i64) -> Self {
         let back = |count: i64, unit: i64| now.saturating_sub(count.saturating_mul(unit));
         let memory_from = back(table.memory_hours, NANOS_PER_HOUR);
         let magnetic_from = back(table.magnetic_days, NANOS_PER_DAY);
@@ -109,17 +109,17 @@ impl Window {
 /// Stores what can be stored. `points` are the records of a request by their place in it; an `Err` is the reason
 /// why one cannot be read.
 pub(crate) fn write(
-    change: &Change<'_>,
+    change: &WriteTransaction<'_>,
     table: i64,
-    window: &Window,
+    window: &IngestionWindow,
     points: Vec<Result<Point, String>>,
-) -> Result<Outcome, ApiError> {
+) -> Result<WriteOutcome, ApiError> {
     let known = change.schema(table)?;
     let mut schema = Schema::clone(&known);
-    let mut outcome = Outcome::default();
+    let mut outcome = WriteOutcome::default();
     for (record_index, point) in points.into_iter().enumerate() {
         let stored = match point {
-            Ok(point) => store(change, table, window, &mut schema, &point)?,
+            Ok(point) => store_record(change, table, window, &mut schema, &point)?,
             Err(reason) => Err(reason.into()),
         };
         match stored {
@@ -131,15 +131,15 @@ pub(crate) fn write(
         }
     }
     if schema.columns().len() > known.columns().len() {
-        change.remember(table, Some(schema));
+        change.cache_schema(table, Some(schema));
     }
     Ok(outcome)
 }
 
-fn store(
-    change: &Change<'_>,
+fn store_record(
+    change: &WriteTransaction<'_>,
     table: i64,
-    window: &Window,
+    window: &IngestionWindow,
     schema: &mut Schema,
     point: &Point,
 ) -> Result<Result<Tier, Rejection>, ApiError> {
@@ -147,43 +147,43 @@ fn store(
         Ok(tier) => tier,
         Err(reason) => return Ok(Err(reason.into())),
     };
-    let columns = match place(schema, point) {
-        Ok(placed) => placed,
+    let columns = match map_columns(schema, point) {
+        Ok(mapping) => mapping,
         Err(reason) => return Ok(Err(reason.into())),
     };
     let series = match series(change, table, point)? {
         Ok(series) => series,
         Err(reason) => return Ok(Err(reason.into())),
     };
-    if let Some(wider) = columns.wider {
-        wider.persist(&change.transaction, table, schema.columns().len())?;
-        *schema = wider;
+    if let Some(extended_schema) = columns.extended_schema {
+        extended_schema.persist(&change.transaction, table, schema.columns().len())?;
+        *schema = extended_schema;
     }
     if insert(change, table, "INSERT OR IGNORE", series, point, &columns.positions)? {
         return Ok(Ok(tier));
     }
     // The key is taken.
-    let existing = Existing::read(change, table, schema, series, point.time)?;
-    match existing.verdict(point, &columns.positions) {
-        Verdict::Replace => {
+    let existing = ExistingRecord::read(change, table, schema, series, point.time)?;
+    match existing.upsert_decision(point, &columns.positions) {
+        UpsertDecision::Replace => {
             insert(change, table, "INSERT OR REPLACE", series, point, &columns.positions)?;
             Ok(Ok(tier))
         }
-        Verdict::Repeat => Ok(Ok(tier)),
-        Verdict::Reject(reason) => {
+        UpsertDecision::Duplicate => Ok(Ok(tier)),
+        UpsertDecision::Reject(reason) => {
             Ok(Err(Rejection { reason, existing_version: Some(existing.version) }))
         }
     }
 }
 
 /// Where the values of a record go: first its dimensions, then its measures.
-struct Placed {
+struct ColumnMapping {
     positions: Vec<usize>,
     /// The schema with columns that it has not yet.
-    wider: Option<Schema>,
+    extended_schema: Option<Schema>,
 }
 
-fn place(schema: &Schema, point: &Point) -> Result<Placed, String> {
+fn map_columns(schema: &Schema, point: &Point) -> Result<ColumnMapping, String> {
     let dimensions =
         point.dimensions.iter().map(|(name, _)| (name, Role::Dimension, Type::Varchar));
     let measures = point.measures.iter().map(|measure| (&measure.column, measure.role, measure.of));
@@ -193,16 +193,21 @@ fn place(schema: &Schema, point: &Point) -> Result<Placed, String> {
         (column.role == role && column.of == of).then_some(column.position)
     };
     if let Some(positions) = columns.clone().map(known).collect() {
-        return Ok(Placed { positions, wider: None });
+        return Ok(ColumnMapping { positions, extended_schema: None });
     }
-    let mut wider = schema.clone();
-    let positions =
-        columns.map(|(name, role, of)| wider.require(name, role, of)).collect::<Result<_, _>>()?;
-    Ok(Placed { positions, wider: Some(wider) })
+    let mut extended_schema = schema.clone();
+    let positions = columns
+        .map(|(name, role, of)| extended_schema.require(name, role, of))
+        .collect::<Result<_, _>>()?;
+    Ok(ColumnMapping { positions, extended_schema: Some(extended_schema) })
 }
 
 /// The number of the record's series. Dimensions are a set: their order in the request means nothing.
-fn series(change: &Change<'_>, table: i64, point: &Point) -> Result<Result<i64, String>, ApiError> {
+fn series(
+    change: &WriteTransaction<'_>,
+    table: i64,
+    point: &Point,
+) -> Result<Result<i64, String>, ApiError> {
     let mut key = Vec::from([point.measure_name.as_str()]);
     key.extend(point.dimensions.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
     let key = serde_json::to_string(&key).map_err(|error| ApiError::Internal(Box::new(error)))?;
@@ -242,7 +247,7 @@ fn series(change: &Change<'_>, table: i64, point: &Point) -> Result<Result<i64, 
 
 /// Whether a row was written.
 fn insert(
-    change: &Change<'_>,
+    change: &WriteTransaction<'_>,
     table: i64,
     verb: &str,
     series: i64,
@@ -266,22 +271,22 @@ fn insert(
 }
 
 /// The record that is stored under the key of a new one.
-struct Existing {
+struct ExistingRecord {
     version: i64,
     /// Values by position, of all columns but dimensions.
     measures: Vec<(usize, Value)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum UpsertDecision {
     Replace,
-    Repeat,
+    Duplicate,
     Reject(String),
 }
 
-impl Existing {
+impl ExistingRecord {
     fn read(
-        change: &Change<'_>,
+        change: &WriteTransaction<'_>,
         table: i64,
         schema: &Schema,
         series: i64,
@@ -318,24 +323,24 @@ impl Existing {
     ///
     /// No page of AWS says what becomes of a measure that the stored record has and its update has not. Here the update is
     /// the whole record, and such a measure is NULL afterwards: who relies on it being kept will notice.
-    fn verdict(&self, point: &Point, positions: &[usize]) -> Verdict {
+    fn upsert_decision(&self, point: &Point, positions: &[usize]) -> UpsertDecision {
         if point.version > self.version {
-            Verdict::Replace
+            UpsertDecision::Replace
         } else if point.version < self.version {
-            Verdict::Reject(format!(
+            UpsertDecision::Reject(format!(
                 "The record version {} is lower than the existing version {}. A higher version is required to update the measure value.",
                 point.version, self.version
             ))
-        } else if self.has_the_values_of(point, positions) {
-            Verdict::Repeat
+        } else if self.has_same_values(point, positions) {
+            UpsertDecision::Duplicate
         } else {
-            Verdict::Reject(
+            UpsertDecision::Reject(
                 "A record already exists with the same time, dimensions, measure name, and record version. A higher record version must be specified in order to update the measure value.".to_owned(),
             )
         }
     }
 
-    fn has_the_values_of(&self, point: &Point, positions: &[usize]) -> bool {
+    fn has_same_values(&self, point: &Point, positions: &[usize]) -> bool {
         let new: Vec<(usize, &Value)> = positions
             .iter()
             .skip(point.dimensions.len())
@@ -350,14 +355,18 @@ impl Existing {
 }
 
 /// Removes records that are older than their table keeps any, a bounded number at a time; how many those were.
-pub(crate) fn expire(change: &Change<'_>, table: &Table, now: i64) -> Result<usize, ApiError> {
-    const AT_A_TIME: i64 = 10_000;
+pub(crate) fn expire(
+    change: &WriteTransaction<'_>,
+    table: &Table,
+    now: i64,
+) -> Result<usize, ApiError> {
+    const EXPIRY_BATCH_SIZE: i64 = 10_000;
     let id = table.id;
     let oldest = now.saturating_sub(table.magnetic_days.saturating_mul(NANOS_PER_DAY));
     let removed = change.transaction.execute(
         &format!(
             "DELETE FROM records_{id} WHERE (series, time) IN
-             (SELECT series, time FROM records_{id} WHERE time < ? LIMIT {AT_A_TIME})"
+             (SELECT series, time FROM records_{id} WHERE time < ? LIMIT {EXPIRY_BATCH_SIZE})"
         ),
         [oldest],
     )?;
@@ -372,7 +381,7 @@ mod tests {
     const NOW: i64 = 1_000 * NANOS_PER_DAY;
 
     /// Memory for two hours, magnetic for three days.
-    fn window(magnetic_writes: bool) -> Window {
+    fn window(magnetic_writes: bool) -> IngestionWindow {
         let table = Table {
             id: 1,
             database: String::new(),
@@ -384,7 +393,7 @@ mod tests {
             created: 0,
             updated: 0,
         };
-        Window::of(&table, magnetic_writes, NOW)
+        IngestionWindow::new(&table, magnetic_writes, NOW)
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 
 use crate::{
-    names::{MAX_DIMENSIONS, MAX_MULTI_MEASURES_PER_TABLE},
+    limits::{MAX_DIMENSIONS, MAX_MULTI_MEASURES_PER_TABLE},
     value::Type,
 };
 
@@ -64,7 +64,7 @@ impl Schema {
             let (role, of): (String, String) = (row.get(1)?, row.get(2)?);
             // Nobody else writes there.
             let role = Role::of_name(&role).unwrap_or(Role::Measure);
-            schema.push(row.get(0)?, role, Type::of_column(&of).unwrap_or(Type::Varchar));
+            schema.push(row.get(0)?, role, Type::from_column_type(&of).unwrap_or(Type::Varchar));
         }
         Ok(schema)
     }

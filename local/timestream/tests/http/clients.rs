@@ -6,16 +6,16 @@ use aws_sdk_timestreamquery as query;
 use aws_sdk_timestreamwrite as write;
 use write::types::{Dimension, MeasureValue, MeasureValueType, Record, TimeUnit};
 
-use crate::server::{DATABASE, StandIn, TABLE, now, record};
+use crate::server::{DATABASE, Emulator, TABLE, now, record};
 
 /// A program of `.venv`, told about the stand-in by the environment alone.
-async fn run(stand_in: &StandIn, program: &str, arguments: &[&str]) -> String {
+async fn run(emulator: &Emulator, program: &str, arguments: &[&str]) -> String {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin");
     let mut command = Command::new(tools.join(program));
     command
         .args(arguments)
-        .env("AWS_ENDPOINT_URL_TIMESTREAM_WRITE", &stand_in.url)
-        .env("AWS_ENDPOINT_URL_TIMESTREAM_QUERY", &stand_in.url)
+        .env("AWS_ENDPOINT_URL_TIMESTREAM_WRITE", &emulator.url)
+        .env("AWS_ENDPOINT_URL_TIMESTREAM_QUERY", &emulator.url)
         .env("AWS_ACCESS_KEY_ID", "local")
         .env("AWS_SECRET_ACCESS_KEY", "local")
         .env("AWS_DEFAULT_REGION", "us-east-1");
@@ -30,16 +30,16 @@ async fn run(stand_in: &StandIn, program: &str, arguments: &[&str]) -> String {
 
 #[tokio::test]
 async fn the_aws_cli() {
-    let stand_in = StandIn::empty().await;
+    let emulator = Emulator::empty().await;
     let names = ["--database-name", DATABASE, "--table-name", TABLE];
-    run(&stand_in, "aws", &["timestream-write", "create-database", "--database-name", DATABASE])
+    run(&emulator, "aws", &["timestream-write", "create-database", "--database-name", DATABASE])
         .await;
-    run(&stand_in, "aws", &[&["timestream-write", "create-table"], names.as_slice()].concat())
+    run(&emulator, "aws", &[&["timestream-write", "create-table"], names.as_slice()].concat())
         .await;
     let records = serde_json::json!([record("m1", now(), 230.5)]).to_string();
     let arguments =
         [&["timestream-write", "write-records"], names.as_slice(), &["--records", &records]];
-    run(&stand_in, "aws", &arguments.concat()).await;
+    run(&emulator, "aws", &arguments.concat()).await;
     let query = "SELECT device_id, voltage FROM \"iot-meter\".telemetry WHERE time > ago(1h)";
     let arguments = [
         "timestream-query",
@@ -51,7 +51,7 @@ async fn the_aws_cli() {
         "--query",
         "Rows[].Data[].ScalarValue",
     ];
-    assert_eq!(run(&stand_in, "aws", &arguments).await.trim(), "m1\t230.5");
+    assert_eq!(run(&emulator, "aws", &arguments).await.trim(), "m1\t230.5");
 }
 
 #[tokio::test]
@@ -77,8 +77,8 @@ try:
 except query.exceptions.ValidationException as error:
     print(error)
 "#;
-    let stand_in = StandIn::empty().await;
-    let text = run(&stand_in, "python", &["-c", SCRIPT]).await;
+    let emulator = Emulator::empty().await;
+    let text = run(&emulator, "python", &["-c", SCRIPT]).await;
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "[1, 1, 1, 1, 1]");
     assert_eq!(lines[1], "['m0', 'm1', 'm2', 'm3', 'm4']");
@@ -87,13 +87,13 @@ except query.exceptions.ValidationException as error:
 
 #[tokio::test]
 async fn the_rust_sdk() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let credentials = write::config::Credentials::new("local", "local", None, None, "test");
     let config = write::Config::builder()
         .behavior_version(write::config::BehaviorVersion::latest())
         .region(write::config::Region::new("us-east-1"))
         .credentials_provider(credentials)
-        .endpoint_url(&stand_in.url)
+        .endpoint_url(&emulator.url)
         .build();
     let writer = write::Client::from_conf(config);
     let credentials = query::config::Credentials::new("local", "local", None, None, "test");
@@ -101,7 +101,7 @@ async fn the_rust_sdk() {
         .behavior_version(query::config::BehaviorVersion::latest())
         .region(query::config::Region::new("us-east-1"))
         .credentials_provider(credentials)
-        .endpoint_url(&stand_in.url)
+        .endpoint_url(&emulator.url)
         .build();
     let reader = query::Client::from_conf(config);
 

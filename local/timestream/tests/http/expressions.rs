@@ -1,9 +1,9 @@
-//! Random expressions: each is refused or answered, and an answer is of the type that its column says.
+//! Random expressions: each is expect_error or answered, and an answer is of the type that its column says.
 
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::{Value, json};
 
-use crate::server::{StandIn, multi};
+use crate::server::{Emulator, multi};
 
 /// Operands, some of which fit where others do not.
 const LEAVES: [&str; 20] = [
@@ -125,7 +125,7 @@ fn fits(of: &str, text: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_of_the_type_that_its_column_says() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let measures = json!([
         { "Name": "voltage", "Value": "-1.5", "Type": "DOUBLE" },
         { "Name": "pulses", "Value": "40", "Type": "BIGINT" },
@@ -134,7 +134,7 @@ async fn an_answer_is_of_the_type_that_its_column_says() {
         { "Name": "since", "Value": "1700000000", "Type": "TIMESTAMP" },
     ]);
     let without = json!([{ "Name": "voltage", "Value": "3", "Type": "DOUBLE" }]);
-    stand_in
+    emulator
         .write(json!([multi("m1", 1_700_000_000, measures), multi("m2", 1_700_000_007, without)]))
         .await;
     let handle = tokio::runtime::Handle::current();
@@ -146,7 +146,7 @@ async fn an_answer_is_of_the_type_that_its_column_says() {
             .run(&expression(), |expression| {
                 let query = format!("SELECT {expression} FROM \"iot-meter\".telemetry");
                 let request = json!({ "QueryString": query });
-                let (status, answer) = handle.block_on(stand_in.call("Query", request));
+                let (status, answer) = handle.block_on(emulator.call("Query", request));
                 if !status.is_success() {
                     prop_assert_eq!(status.as_u16(), 400, "{}: {}", query, answer);
                     let message = answer["Message"].as_str().unwrap();

@@ -9,7 +9,7 @@
 mod clients;
 mod databases;
 mod expressions;
-mod hostile;
+mod invalid_input;
 mod pages;
 mod queries;
 mod random;

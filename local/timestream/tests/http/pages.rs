@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{StandIn, record};
+use crate::server::{Emulator, record};
 
 const ALL: &str = "SELECT time, voltage FROM \"iot-meter\".telemetry ORDER BY time";
 
-async fn with_records(count: i64) -> StandIn {
-    let stand_in = StandIn::with_table().await;
+async fn with_records(count: i64) -> Emulator {
+    let emulator = Emulator::with_table().await;
     for begin in (0..count).step_by(100) {
         let records: Value = (begin..count.min(begin + 100))
             .map(|second| record("m1", 1_700_000_000 + second, second as f64))
             .collect();
-        stand_in.write(records).await;
+        emulator.write(records).await;
     }
-    stand_in
+    emulator
 }
 
 fn voltages(answer: &Value) -> Vec<String> {
@@ -24,24 +24,24 @@ fn voltages(answer: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn an_answer_within_max_rows_is_whole() {
-    let stand_in = with_records(5).await;
-    let answer = stand_in.ok("Query", json!({ "QueryString": ALL, "MaxRows": 5 })).await;
+    let emulator = with_records(5).await;
+    let answer = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 5 })).await;
     assert_eq!(voltages(&answer).len(), 5);
     assert_eq!(answer.get("NextToken"), None);
 }
 
 #[tokio::test]
 async fn an_answer_beyond_max_rows_begins_with_a_token_and_no_rows() {
-    let stand_in = with_records(5).await;
+    let emulator = with_records(5).await;
     let mut request = json!({ "QueryString": ALL, "MaxRows": 2 });
-    let first = stand_in.ok("Query", request.clone()).await;
+    let first = emulator.ok("Query", request.clone()).await;
     assert_eq!(first["Rows"], json!([]));
     assert_eq!(first["ColumnInfo"].as_array().unwrap().len(), 2);
     let mut pages = Vec::new();
     let mut answer = first.clone();
     while let Some(token) = answer.get("NextToken") {
         request["NextToken"] = token.clone();
-        answer = stand_in.ok("Query", request.clone()).await;
+        answer = emulator.ok("Query", request.clone()).await;
         assert_eq!(answer["QueryId"], first["QueryId"]);
         pages.push(voltages(&answer));
     }
@@ -50,40 +50,40 @@ async fn an_answer_beyond_max_rows_begins_with_a_token_and_no_rows() {
 
 #[tokio::test]
 async fn the_latest_token_answers_again_and_the_one_before_no_more() {
-    let stand_in = with_records(6).await;
+    let emulator = with_records(6).await;
     let request = |token: &Value| json!({ "QueryString": ALL, "MaxRows": 2, "NextToken": token });
-    let first = stand_in.ok("Query", json!({ "QueryString": ALL, "MaxRows": 2 })).await;
-    let one = stand_in.ok("Query", request(&first["NextToken"])).await;
-    assert_eq!(stand_in.ok("Query", request(&first["NextToken"])).await, one);
-    let two = stand_in.ok("Query", request(&one["NextToken"])).await;
-    let (exception, message) = stand_in.refused("Query", request(&first["NextToken"])).await;
+    let first = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 2 })).await;
+    let one = emulator.ok("Query", request(&first["NextToken"])).await;
+    assert_eq!(emulator.ok("Query", request(&first["NextToken"])).await, one);
+    let two = emulator.ok("Query", request(&one["NextToken"])).await;
+    let (exception, message) = emulator.expect_error("Query", request(&first["NextToken"])).await;
     assert_eq!(exception, "ValidationException");
     assert!(message.contains("pagination token"), "{message}");
-    let three = stand_in.ok("Query", request(&two["NextToken"])).await;
+    let three = emulator.ok("Query", request(&two["NextToken"])).await;
     assert_eq!(voltages(&three), ["4.0", "5.0"]);
     assert_eq!(three.get("NextToken"), None);
     // The last page may have been lost on its way, too.
-    assert_eq!(stand_in.ok("Query", request(&two["NextToken"])).await, three);
+    assert_eq!(emulator.ok("Query", request(&two["NextToken"])).await, three);
 }
 
 #[tokio::test]
 async fn all_pages_are_of_one_instant() {
-    let stand_in = with_records(4).await;
-    let first = stand_in.ok("Query", json!({ "QueryString": ALL, "MaxRows": 3 })).await;
-    stand_in.write(json!([record("m1", 1_700_000_099, 99.0)])).await;
+    let emulator = with_records(4).await;
+    let first = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 3 })).await;
+    emulator.write(json!([record("m1", 1_700_000_099, 99.0)])).await;
     let mut request = json!({ "QueryString": ALL, "MaxRows": 3, "NextToken": first["NextToken"] });
-    let mut seen = voltages(&stand_in.ok("Query", request.clone()).await);
+    let mut seen = voltages(&emulator.ok("Query", request.clone()).await);
     assert_eq!(seen.len(), 3);
-    let page = stand_in.ok("Query", request.clone()).await;
+    let page = emulator.ok("Query", request.clone()).await;
     request["NextToken"] = page["NextToken"].clone();
-    seen.extend(voltages(&stand_in.ok("Query", request).await));
+    seen.extend(voltages(&emulator.ok("Query", request).await));
     assert_eq!(seen, ["0.0", "1.0", "2.0", "3.0"]);
-    assert_eq!(stand_in.rows(ALL).await.len(), 5);
+    assert_eq!(emulator.rows(ALL).await.len(), 5);
 }
 
 #[tokio::test]
 async fn without_max_rows_pages_are_of_a_megabyte() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let text = "x".repeat(2_000);
     for begin in 0..8 {
         let records: Value = (0..100)
@@ -92,25 +92,25 @@ async fn without_max_rows_pages_are_of_a_megabyte() {
                 crate::server::multi("m1", 1_700_000_000 + begin * 100 + number, measures)
             })
             .collect();
-        stand_in.write(records).await;
+        emulator.write(records).await;
     }
     let query = "SELECT note FROM \"iot-meter\".telemetry";
-    let first = stand_in.ok("Query", json!({ "QueryString": query })).await;
+    let first = emulator.ok("Query", json!({ "QueryString": query })).await;
     let rows = first["Rows"].as_array().unwrap().len();
     assert!((400..600).contains(&rows), "{rows}");
     assert!(first["NextToken"].is_string());
-    assert_eq!(stand_in.rows(query).await.len(), 800);
+    assert_eq!(emulator.rows(query).await.len(), 800);
 
     let row = format!("SELECT {} FROM \"iot-meter\".telemetry", vec!["note"; 600].join(", "));
-    let (exception, message) = stand_in.query_refused(&row).await;
+    let (exception, message) = emulator.expect_query_error(&row).await;
     assert_eq!(exception, "QueryExecutionException");
     assert!(message.contains("max page response size"), "{message}");
 }
 
 #[tokio::test]
 async fn a_token_is_for_its_own_query() {
-    let stand_in = with_records(3).await;
-    let first = stand_in.ok("Query", json!({ "QueryString": ALL, "MaxRows": 1 })).await;
+    let emulator = with_records(3).await;
+    let first = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 1 })).await;
     let token = &first["NextToken"];
     for (query, token) in [
         ("SELECT 1", token.clone()),
@@ -119,34 +119,34 @@ async fn a_token_is_for_its_own_query() {
         (ALL, json!(format!("{}9", token.as_str().unwrap()))),
     ] {
         let request = json!({ "QueryString": query, "NextToken": token });
-        let (exception, message) = stand_in.refused("Query", request).await;
+        let (exception, message) = emulator.expect_error("Query", request).await;
         assert_eq!(exception, "ValidationException");
         assert!(message.contains("pagination token"), "{message}");
     }
     for rows in [0, 1_001] {
         let request = json!({ "QueryString": ALL, "MaxRows": rows });
-        assert_eq!(stand_in.refused("Query", request).await.0, "ValidationException");
+        assert_eq!(emulator.expect_error("Query", request).await.0, "ValidationException");
     }
 }
 
 #[tokio::test]
 async fn a_cancelled_query_has_no_next_page() {
-    let stand_in = with_records(3).await;
-    let first = stand_in.ok("Query", json!({ "QueryString": ALL, "MaxRows": 1 })).await;
+    let emulator = with_records(3).await;
+    let first = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 1 })).await;
     let id = json!({ "QueryId": first["QueryId"] });
     for _ in 0..2 {
-        let answer = stand_in.ok("CancelQuery", id.clone()).await;
+        let answer = emulator.ok("CancelQuery", id.clone()).await;
         assert!(answer["CancellationMessage"].is_string());
     }
     let request = json!({ "QueryString": ALL, "MaxRows": 1, "NextToken": first["NextToken"] });
-    assert_eq!(stand_in.refused("Query", request).await.0, "ValidationException");
+    assert_eq!(emulator.expect_error("Query", request).await.0, "ValidationException");
 }
 
 #[tokio::test]
 async fn queries_that_nobody_continues_make_room_for_others() {
-    let stand_in = with_records(2).await;
+    let emulator = with_records(2).await;
     for _ in 0..100 {
-        stand_in.ok("Query", json!({ "QueryString": ALL, "MaxRows": 1 })).await;
+        emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 1 })).await;
     }
-    assert_eq!(stand_in.rows(ALL).await.len(), 2);
+    assert_eq!(emulator.rows(ALL).await.len(), 2);
 }

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{StandIn, multi, record};
+use crate::server::{Emulator, multi, record};
 
 /// 2023-11-14 22:00:00
 const TEN: i64 = 1_699_999_200;
 
 /// Two meters, a value each minute for ten minutes: 0 to 9, and 100 to 109 with `state` at every other minute.
-async fn two_meters() -> StandIn {
-    let stand_in = StandIn::with_table().await;
+async fn two_meters() -> Emulator {
+    let emulator = Emulator::with_table().await;
     let mut records = Vec::new();
     for minute in 0..10 {
         let time = TEN + 60 * minute;
@@ -23,13 +23,13 @@ async fn two_meters() -> StandIn {
         }
         records.push(multi("m2", time, measures));
     }
-    stand_in.write(Value::Array(records)).await;
-    stand_in
+    emulator.write(Value::Array(records)).await;
+    emulator
 }
 
 /// Rows as one text, values separated by blanks and rows by commas; NULL is `-`.
-async fn table(stand_in: &StandIn, query: &str) -> String {
-    let rows = stand_in.rows(query).await;
+async fn table(emulator: &Emulator, query: &str) -> String {
+    let rows = emulator.rows(query).await;
     let line = |row: Vec<Option<String>>| {
         row.into_iter()
             .map(|value| value.unwrap_or_else(|| "-".into()))
@@ -41,7 +41,7 @@ async fn table(stand_in: &StandIn, query: &str) -> String {
 
 #[tokio::test]
 async fn queries_over_records() {
-    let stand_in = two_meters().await;
+    let emulator = two_meters().await;
     for (query, expected) in [
         ("SELECT voltage FROM {t} WHERE device_id = 'm1' ORDER BY time LIMIT 3", "0.0, 1.0, 2.0"),
         (
@@ -129,13 +129,13 @@ async fn queries_over_records() {
         ("SELECT t.device_id FROM {t} AS t WHERE t.voltage = 3", "m1"),
     ] {
         let query = query.replace("{t}", "\"iot-meter\".\"telemetry\"");
-        assert_eq!(table(&stand_in, &query).await, expected, "{query}");
+        assert_eq!(table(&emulator, &query).await, expected, "{query}");
     }
 }
 
 #[tokio::test]
 async fn expressions_without_a_table() {
-    let stand_in = StandIn::empty().await;
+    let emulator = Emulator::empty().await;
     for (expression, expected) in [
         ("1 + 1", "2"),
         ("7 / 2", "3"),
@@ -199,13 +199,13 @@ async fn expressions_without_a_table() {
         ("1 IN (SELECT 2)", "false"),
     ] {
         let query = format!("SELECT {expression}");
-        assert_eq!(table(&stand_in, &query).await, expected, "{expression}");
+        assert_eq!(table(&emulator, &query).await, expected, "{expression}");
     }
 }
 
 #[tokio::test]
 async fn what_fails_while_it_runs_says_so() {
-    let stand_in = StandIn::empty().await;
+    let emulator = Emulator::empty().await;
     for (expression, named) in [
         ("1 / 0", "Division by zero"),
         ("CAST('x' AS bigint)", "'x'"),
@@ -213,7 +213,8 @@ async fn what_fails_while_it_runs_says_so() {
         ("from_iso8601_timestamp('soon')", "soon"),
         ("date '2024-01-01' + 1h", "whole days"),
     ] {
-        let (exception, message) = stand_in.query_refused(&format!("SELECT {expression}")).await;
+        let (exception, message) =
+            emulator.expect_query_error(&format!("SELECT {expression}")).await;
         assert_eq!(exception, "QueryExecutionException", "{expression}");
         assert!(message.contains(named), "{expression}: {message}");
     }
@@ -221,9 +222,9 @@ async fn what_fails_while_it_runs_says_so() {
 
 #[tokio::test]
 async fn the_columns_of_an_empty_answer_have_types() {
-    let stand_in = two_meters().await;
+    let emulator = two_meters().await;
     let query = "SELECT voltage, time, state, count(*) AS n FROM \"iot-meter\".telemetry WHERE device_id = 'x' GROUP BY voltage, time, state";
-    let answer = stand_in.ok("Query", json!({ "QueryString": query })).await;
+    let answer = emulator.ok("Query", json!({ "QueryString": query })).await;
     assert_eq!(answer["Rows"], json!([]));
     let types: Vec<_> = answer["ColumnInfo"]
         .as_array()
@@ -236,7 +237,7 @@ async fn the_columns_of_an_empty_answer_have_types() {
 
 #[tokio::test]
 async fn a_query_that_cannot_be_translated_is_a_validation_exception_that_names_it() {
-    let stand_in = two_meters().await;
+    let emulator = two_meters().await;
     for (query, named) in [
         ("SELECT interpolate_linear(voltage) FROM \"iot-meter\".telemetry", "interpolate_linear"),
         ("SELECT frequency FROM \"iot-meter\".telemetry", "frequency"),
@@ -245,7 +246,7 @@ async fn a_query_that_cannot_be_translated_is_a_validation_exception_that_names_
         ("SELEC 1", "syntax"),
         ("INSERT INTO \"iot-meter\".telemetry VALUES (1)", "only SELECT"),
     ] {
-        let (exception, message) = stand_in.query_refused(query).await;
+        let (exception, message) = emulator.expect_query_error(query).await;
         assert_eq!(exception, "ValidationException", "{query}");
         assert!(message.contains(named), "{query}: {message}");
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::{Value, json};
 
-use crate::server::StandIn;
+use crate::server::Emulator;
 
 const BEGIN: i64 = 1_700_000_000_000_000_000;
 
@@ -79,10 +79,10 @@ fn records(device: &str, points: &Points) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bins_hold_what_plain_arithmetic_says() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     // The column is there even if no record has a value.
     let zero = BTreeMap::from([(0, Some(0.0))]);
-    stand_in.write(records("nobody", &zero)).await;
+    emulator.write(records("nobody", &zero)).await;
     let handle = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let devices = std::cell::Cell::new(0);
@@ -97,8 +97,8 @@ async fn bins_hold_what_plain_arithmetic_says() {
                      GROUP BY bin(time, {seconds}s) ORDER BY 1"
                 );
                 let rows = handle.block_on(async {
-                    stand_in.write(records(&device, &points)).await;
-                    stand_in.rows(&query).await
+                    emulator.write(records(&device, &points)).await;
+                    emulator.rows(&query).await
                 });
                 let (bins, sums) = plain(&points, seconds * 1_000_000_000);
                 let double = |text: &Option<String>| text.as_ref().map(|text| text.parse::<f64>().unwrap());

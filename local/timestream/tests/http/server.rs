@@ -13,7 +13,7 @@ pub(crate) const DATABASE: &str = "iot-meter";
 pub(crate) const TABLE: &str = "telemetry";
 
 /// It listens on a free port, and its data is in a temporary folder.
-pub(crate) struct StandIn {
+pub(crate) struct Emulator {
     pub(crate) url: String,
     http: reqwest::Client,
     shutdown: CancellationToken,
@@ -21,7 +21,7 @@ pub(crate) struct StandIn {
     data: TempDir,
 }
 
-impl StandIn {
+impl Emulator {
     /// With nothing in it.
     pub(crate) async fn empty() -> Self {
         Self::on(tempfile::tempdir().unwrap()).await
@@ -29,15 +29,15 @@ impl StandIn {
 
     /// With a table that takes any age.
     pub(crate) async fn with_table() -> Self {
-        let stand_in = Self::empty().await;
-        stand_in.ok("CreateDatabase", json!({ "DatabaseName": DATABASE })).await;
+        let emulator = Self::empty().await;
+        emulator.ok("CreateDatabase", json!({ "DatabaseName": DATABASE })).await;
         let table = json!({
             "DatabaseName": DATABASE,
             "TableName": TABLE,
             "MagneticStoreWriteProperties": { "EnableMagneticStoreWrites": true },
         });
-        stand_in.ok("CreateTable", table).await;
-        stand_in
+        emulator.ok("CreateTable", table).await;
+        emulator
     }
 
     async fn on(data: TempDir) -> Self {
@@ -87,7 +87,7 @@ impl StandIn {
     }
 
     /// The exception and its message of an operation that must fail.
-    pub(crate) async fn refused(&self, operation: &str, body: Value) -> (String, String) {
+    pub(crate) async fn expect_error(&self, operation: &str, body: Value) -> (String, String) {
         let (status, answer) = self.call(operation, body).await;
         assert!(status.is_client_error(), "{operation}: {status} {answer}");
         let name = answer["__type"].as_str().unwrap().rsplit('#').next().unwrap();
@@ -128,8 +128,8 @@ impl StandIn {
     }
 
     /// The exception and its message of a query that must fail.
-    pub(crate) async fn query_refused(&self, query: &str) -> (String, String) {
-        self.refused("Query", json!({ "QueryString": query })).await
+    pub(crate) async fn expect_query_error(&self, query: &str) -> (String, String) {
+        self.expect_error("Query", json!({ "QueryString": query })).await
     }
 }
 

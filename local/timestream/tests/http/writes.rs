@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{DATABASE, StandIn, TABLE, multi, now, record, write_request};
+use crate::server::{DATABASE, Emulator, TABLE, multi, now, record, write_request};
 
 const VOLTAGES: &str = "SELECT voltage FROM \"iot-meter\".telemetry ORDER BY time";
 
@@ -12,7 +12,7 @@ fn some(texts: &[&str]) -> Vec<Option<String>> {
 
 #[tokio::test]
 async fn every_type_comes_back_as_it_went() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let measures = json!([
         { "Name": "power", "Value": "-0.1", "Type": "DOUBLE" },
         { "Name": "pulses", "Value": "9223372036854775807", "Type": "BIGINT" },
@@ -20,8 +20,8 @@ async fn every_type_comes_back_as_it_went() {
         { "Name": "closed", "Value": "true", "Type": "BOOLEAN" },
         { "Name": "since", "Value": "1700000000", "Type": "TIMESTAMP" },
     ]);
-    stand_in.write(json!([multi("m1", 1_700_000_001, measures)])).await;
-    let answer = stand_in
+    emulator.write(json!([multi("m1", 1_700_000_001, measures)])).await;
+    let answer = emulator
         .ok("Query", json!({ "QueryString": "SELECT * FROM \"iot-meter\".telemetry" }))
         .await;
     let columns: Vec<_> = answer["ColumnInfo"]
@@ -59,7 +59,7 @@ async fn every_type_comes_back_as_it_went() {
 
 #[tokio::test]
 async fn single_measures_have_a_column_for_each_type() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let time = now();
     let single = |name: &str, value: &str, of: Option<&str>| {
         let mut record = json!({
@@ -75,7 +75,7 @@ async fn single_measures_have_a_column_for_each_type() {
         record
     };
     // DOUBLE is what a measure is that does not say.
-    stand_in
+    emulator
         .write(json!([
             single("temperature", "21.5", None),
             single("pulses", "7", Some("BIGINT")),
@@ -91,18 +91,18 @@ async fn single_measures_have_a_column_for_each_type() {
     ] {
         let query =
             format!("SELECT {column} FROM \"iot-meter\".telemetry WHERE measure_name = '{name}'");
-        assert_eq!(stand_in.value(&query).await.as_deref(), Some(value), "{name}");
+        assert_eq!(emulator.value(&query).await.as_deref(), Some(value), "{name}");
     }
     let timestamp = single("since", "1", Some("TIMESTAMP"));
     let (exception, message) =
-        stand_in.refused("WriteRecords", write_request(json!([timestamp]))).await;
+        emulator.expect_error("WriteRecords", write_request(json!([timestamp]))).await;
     assert_eq!(exception, "ValidationException");
     assert!(message.contains("MULTI"), "{message}");
 }
 
 #[tokio::test]
 async fn common_attributes_complete_each_record() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let time = now();
     let mut request = write_request(json!([
         { "Time": (time * 1_000).to_string(), "MeasureValues": [{ "Name": "voltage", "Value": "1", "Type": "DOUBLE" }] },
@@ -115,33 +115,33 @@ async fn common_attributes_complete_each_record() {
         "MeasureValueType": "MULTI",
         "MeasureValues": [{ "Name": "site", "Value": "depot", "Type": "VARCHAR" }],
     });
-    let answer = stand_in.ok("WriteRecords", request.clone()).await;
+    let answer = emulator.ok("WriteRecords", request.clone()).await;
     assert_eq!(
         answer["RecordsIngested"],
         json!({ "Total": 2, "MemoryStore": 2, "MagneticStore": 0 })
     );
-    let rows = stand_in
+    let rows = emulator
         .rows("SELECT device_id, line, measure_name, site, voltage FROM \"iot-meter\".telemetry ORDER BY time")
         .await;
     assert_eq!(rows[0], some(&["m1", "L2", "other", "depot", "2.0"]));
     assert_eq!(rows[1][1], None);
 
     request["Records"][0]["Dimensions"] = json!([{ "Name": "device_id", "Value": "m2" }]);
-    let (exception, message) = stand_in.refused("WriteRecords", request).await;
+    let (exception, message) = emulator.expect_error("WriteRecords", request).await;
     assert_eq!(exception, "ValidationException");
     assert!(message.contains("twice"), "{message}");
 }
 
 #[tokio::test]
 async fn nanoseconds_are_kept() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let mut precise = record("m1", 0, 1.0);
     precise["Time"] = json!("1700000000123456789");
     precise["TimeUnit"] = json!("NANOSECONDS");
-    stand_in.write(json!([precise])).await;
-    let time = stand_in.value("SELECT time FROM \"iot-meter\".telemetry").await;
+    emulator.write(json!([precise])).await;
+    let time = emulator.value("SELECT time FROM \"iot-meter\".telemetry").await;
     assert_eq!(time.as_deref(), Some("2023-11-14 22:13:20.123456789"));
-    let nanos = stand_in.value("SELECT to_nanoseconds(time) FROM \"iot-meter\".telemetry").await;
+    let nanos = emulator.value("SELECT to_nanoseconds(time) FROM \"iot-meter\".telemetry").await;
     assert_eq!(nanos.as_deref(), Some("1700000000123456789"));
 }
 
@@ -152,21 +152,21 @@ fn with_version(mut record: Value, version: i64) -> Value {
 
 #[tokio::test]
 async fn a_repeat_is_accepted_and_changes_nothing() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let time = now();
     for _ in 0..2 {
-        let answer = stand_in.write(json!([record("m1", time, 1.0)])).await;
+        let answer = emulator.write(json!([record("m1", time, 1.0)])).await;
         assert_eq!(answer["RecordsIngested"]["Total"], 1);
     }
-    assert_eq!(stand_in.rows(VOLTAGES).await, [some(&["1.0"])]);
+    assert_eq!(emulator.rows(VOLTAGES).await, [some(&["1.0"])]);
 }
 
 #[tokio::test]
 async fn the_same_version_with_another_value_is_rejected_with_the_version_that_is_there() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let time = now();
-    stand_in.write(json!([with_version(record("m1", time, 1.0), 7)])).await;
-    let rejected = stand_in
+    emulator.write(json!([with_version(record("m1", time, 1.0), 7)])).await;
+    let rejected = emulator
         .rejected(json!([
             record("m2", time, 5.0),
             with_version(record("m1", time, 2.0), 7),
@@ -181,80 +181,80 @@ async fn the_same_version_with_another_value_is_rejected_with_the_version_that_i
     let reason = rejected[1]["Reason"].as_str().unwrap();
     assert!(reason.contains("lower than the existing version 7"), "{reason}");
     // The others are stored.
-    assert_eq!(stand_in.rows(VOLTAGES).await.len(), 2);
+    assert_eq!(emulator.rows(VOLTAGES).await.len(), 2);
 }
 
 #[tokio::test]
 async fn a_higher_version_is_the_record_from_then_on() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let time = now();
     let both = json!([
         { "Name": "voltage", "Value": "1", "Type": "DOUBLE" },
         { "Name": "current", "Value": "2", "Type": "DOUBLE" },
     ]);
-    stand_in.write(json!([with_version(multi("m1", time, both), 1)])).await;
-    stand_in.write(json!([with_version(record("m1", time, 3.0), 2)])).await;
-    let rows = stand_in.rows("SELECT voltage, current FROM \"iot-meter\".telemetry").await;
+    emulator.write(json!([with_version(multi("m1", time, both), 1)])).await;
+    emulator.write(json!([with_version(record("m1", time, 3.0), 2)])).await;
+    let rows = emulator.rows("SELECT voltage, current FROM \"iot-meter\".telemetry").await;
     assert_eq!(rows, [[Some("3.0".to_owned()), None]]);
     // The version counts although the value did not change.
-    stand_in.write(json!([with_version(record("m1", time, 3.0), 9)])).await;
-    let rejected = stand_in.rejected(json!([with_version(record("m1", time, 4.0), 8)])).await;
+    emulator.write(json!([with_version(record("m1", time, 3.0), 9)])).await;
+    let rejected = emulator.rejected(json!([with_version(record("m1", time, 4.0), 8)])).await;
     assert_eq!(rejected[0]["ExistingVersion"], 9);
 }
 
 #[tokio::test]
 async fn the_order_of_dimensions_makes_no_other_series() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let mut one = record("m1", now(), 1.0);
     one["Dimensions"] = json!([{ "Name": "a", "Value": "1" }, { "Name": "b", "Value": "2" }]);
     let mut two = one.clone();
     two["Dimensions"].as_array_mut().unwrap().reverse();
     two["MeasureValues"][0]["Value"] = json!("2");
-    stand_in.write(json!([one])).await;
-    assert_eq!(stand_in.rejected(json!([two])).await.len(), 1);
+    emulator.write(json!([one])).await;
+    assert_eq!(emulator.rejected(json!([two])).await.len(), 1);
 }
 
 #[tokio::test]
 async fn ages_go_to_the_store_that_keeps_them_or_nowhere() {
-    let stand_in = StandIn::empty().await;
-    stand_in.ok("CreateDatabase", json!({ "DatabaseName": DATABASE })).await;
+    let emulator = Emulator::empty().await;
+    emulator.ok("CreateDatabase", json!({ "DatabaseName": DATABASE })).await;
     let retention = json!({
         "MemoryStoreRetentionPeriodInHours": 2,
         "MagneticStoreRetentionPeriodInDays": 3,
     });
     let mut table =
         json!({ "DatabaseName": DATABASE, "TableName": TABLE, "RetentionProperties": retention });
-    stand_in.ok("CreateTable", table.clone()).await;
+    emulator.ok("CreateTable", table.clone()).await;
     let (hour, day) = (3_600, 86_400);
     let ago = |age: i64| json!([record("m1", now() - age, age as f64)]);
-    stand_in.write(ago(hour)).await;
-    let rejected = stand_in.rejected(ago(3 * hour)).await;
+    emulator.write(ago(hour)).await;
+    let rejected = emulator.rejected(ago(3 * hour)).await;
     let reason = rejected[0]["Reason"].as_str().unwrap();
     assert!(reason.contains("outside the time range"), "{reason}");
     assert_eq!(rejected[0].get("ExistingVersion"), None);
 
     table["MagneticStoreWriteProperties"] = json!({ "EnableMagneticStoreWrites": true });
-    stand_in.ok("UpdateTable", table).await;
-    let answer = stand_in.write(ago(3 * hour)).await;
+    emulator.ok("UpdateTable", table).await;
+    let answer = emulator.write(ago(3 * hour)).await;
     assert_eq!(
         answer["RecordsIngested"],
         json!({ "Total": 1, "MemoryStore": 0, "MagneticStore": 1 })
     );
-    assert_eq!(stand_in.rejected(ago(3 * day + hour)).await.len(), 1);
+    assert_eq!(emulator.rejected(ago(3 * day + hour)).await.len(), 1);
 
-    stand_in.write(ago(-14 * 60)).await;
-    assert_eq!(stand_in.rejected(ago(-16 * 60)).await.len(), 1);
+    emulator.write(ago(-14 * 60)).await;
+    assert_eq!(emulator.rejected(ago(-16 * 60)).await.len(), 1);
 }
 
 #[tokio::test]
 async fn a_column_keeps_its_type_and_its_role() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let time = now();
-    stand_in.write(json!([record("m1", time, 1.0)])).await;
+    emulator.write(json!([record("m1", time, 1.0)])).await;
     let measure = |name: &str, value: &str, of: &str| {
         multi("m2", time, json!([{ "Name": name, "Value": value, "Type": of }]))
     };
-    let rejected = stand_in
+    let rejected = emulator
         .rejected(json!([
             measure("voltage", "1", "BIGINT"),
             measure("device_id", "1", "DOUBLE"),
@@ -273,16 +273,16 @@ async fn a_column_keeps_its_type_and_its_role() {
 
 #[tokio::test]
 async fn a_record_beyond_the_limits_is_rejected_alone() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let time = now();
     let measures = |count: usize, value: &str, of: &str| -> Value {
         (0..count)
             .map(|number| json!({ "Name": format!("m{number}"), "Value": value, "Type": of }))
             .collect()
     };
-    stand_in.write(json!([multi("m1", time, measures(256, "1", "DOUBLE"))])).await;
+    emulator.write(json!([multi("m1", time, measures(256, "1", "DOUBLE"))])).await;
     let text = "x".repeat(1_025);
-    let rejected = stand_in
+    let rejected = emulator
         .rejected(json!([
             multi("m2", time, measures(257, "1", "DOUBLE")),
             multi(
@@ -303,7 +303,7 @@ async fn a_record_beyond_the_limits_is_rejected_alone() {
 
 #[tokio::test]
 async fn requests_out_of_form_are_refused_whole() {
-    let stand_in = StandIn::with_table().await;
+    let emulator = Emulator::with_table().await;
     let time = now();
     let good = record("m1", time, 1.0);
     let changed = |member: &str, value: Value| {
@@ -334,29 +334,33 @@ async fn requests_out_of_form_are_refused_whole() {
         changed("MeasureValues", json!([{ "Name": "voltage" }])),
         changed("Dimensions", json!("device")),
     ] {
-        let (exception, _) = stand_in.refused("WriteRecords", write_request(records.clone())).await;
+        let (exception, _) =
+            emulator.expect_error("WriteRecords", write_request(records.clone())).await;
         assert_eq!(exception, "ValidationException", "{records}");
     }
-    assert_eq!(stand_in.rows("SELECT * FROM \"iot-meter\".telemetry").await.len(), 0);
+    assert_eq!(emulator.rows("SELECT * FROM \"iot-meter\".telemetry").await.len(), 0);
     let mut elsewhere = write_request(json!([good]));
     elsewhere["TableName"] = json!("unknown");
-    assert_eq!(stand_in.refused("WriteRecords", elsewhere).await.0, "ResourceNotFoundException");
+    assert_eq!(
+        emulator.expect_error("WriteRecords", elsewhere).await.0,
+        "ResourceNotFoundException"
+    );
 }
 
 #[tokio::test]
 async fn what_is_older_than_a_table_keeps_is_removed() {
-    let stand_in = StandIn::with_table().await;
-    stand_in.write(json!([record("m1", now(), 1.0), record("m1", now() - 2 * 86_400, 2.0)])).await;
+    let emulator = Emulator::with_table().await;
+    emulator.write(json!([record("m1", now(), 1.0), record("m1", now() - 2 * 86_400, 2.0)])).await;
     let shorter = json!({ "DatabaseName": DATABASE, "TableName": TABLE, "RetentionProperties": {
         "MemoryStoreRetentionPeriodInHours": 1,
         "MagneticStoreRetentionPeriodInDays": 1,
     } });
-    stand_in.ok("UpdateTable", shorter).await;
+    emulator.ok("UpdateTable", shorter).await;
     // It looks when it starts, and each minute.
-    let stand_in = stand_in.restarted().await;
+    let emulator = emulator.restarted().await;
     let patience = std::time::Instant::now();
-    while stand_in.rows(VOLTAGES).await != [some(&["1.0"])] {
-        assert!(patience.elapsed().as_secs() < 30, "{:?}", stand_in.rows(VOLTAGES).await);
+    while emulator.rows(VOLTAGES).await != [some(&["1.0"])] {
+        assert!(patience.elapsed().as_secs() < 30, "{:?}", emulator.rows(VOLTAGES).await);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }

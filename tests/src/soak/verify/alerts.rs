@@ -6,12 +6,12 @@ use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::super::model::{Range, When};
-use super::super::story::{Presence, Registration};
-use super::device::OfDevice;
+use super::super::model::{Range, VerifyStage};
+use super::super::scenario::{PresencePattern, Registration};
+use super::device::DeviceVerifier;
 
 /// Longer than a run takes, and much shorter than the time since what was said in it.
-const TODAY: SignedDuration = SignedDuration::from_hours(24);
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
 #[derive(Deserialize)]
 struct Alert {
@@ -21,40 +21,40 @@ struct Alert {
     resolved_at: Option<Timestamp>,
 }
 
-impl OfDevice<'_> {
+impl DeviceVerifier<'_> {
     /// Each absence is one alert, and so are the numbers that are missing. How many there are.
-    pub(super) async fn alerts(&mut self) -> Result<i64> {
+    pub(super) async fn verify_alerts(&mut self) -> Result<i64> {
         let mut alerts: Vec<Alert> = self.list("/alerts").await?;
         let count = alerts.len();
         alerts.reverse(); // oldest first
         let (gaps, offline): (Vec<_>, Vec<_>) =
             alerts.into_iter().partition(|alert| alert.alert_type == "sequence_gap");
         let expected = self.offline_alerts(offline) + self.gap_alerts(&gaps);
-        self.found.totals.alerts.add(expected, count);
+        self.report.totals.alerts.add(expected, count);
         Ok(i64::try_from(count)?)
     }
 
     fn offline_alerts(&mut self, mut alerts: Vec<Alert>) -> usize {
         let presence = &self.device.presence;
-        let is_watched = self.character.registration == Registration::Before;
-        let absences = if is_watched { presence.absences.as_slice() } else { &[] };
+        let is_watched = self.profile.registration == Registration::BeforeMessages;
+        let offline_periods = if is_watched { presence.offline_periods.as_slice() } else { &[] };
         let told: Vec<_> =
             alerts.iter().map(|a| (&a.alert_type, a.created_at, a.resolved_at)).collect();
-        let mut told = format!("alerts {told:?} for absences {absences:?}");
+        let mut told = format!("alerts {told:?} for absences {offline_periods:?}");
         if presence.is_silent {
             told += " and silence";
         }
         let is_its_own = |alert: &Alert| alert.alert_type == "device_offline";
         let mut fits = alerts.iter().all(is_its_own);
         // What the watchdog has raised is of now, long after all that was said.
-        let by_now = |alert: &mut Alert| alert.created_at.duration_until(Timestamp::now()) < TODAY;
+        let by_now = |alert: &mut Alert| alert.created_at.duration_until(Timestamp::now()) < RECENT;
         let silence: Vec<_> = alerts.extract_if(.., by_now).collect();
         fits &= silence.len() == usize::from(presence.is_silent)
             && silence.iter().all(|alert| alert.resolved_at.is_none());
-        fits &= match self.character.presence {
-            Presence::Steady | Presence::InActs => {
-                alerts.len() == absences.len()
-                    && alerts.iter().zip(absences).all(|(alert, (gone, back))| {
+        fits &= match self.profile.presence {
+            PresencePattern::Steady | PresencePattern::OrderedOutages => {
+                alerts.len() == offline_periods.len()
+                    && alerts.iter().zip(offline_periods).all(|(alert, (gone, back))| {
                         gone.contains(&alert.created_at)
                             && match alert.resolved_at {
                                 None => back.is_empty(),
@@ -64,29 +64,31 @@ impl OfDevice<'_> {
             }
             // Of comings and goings that nobody put in order, not each needs to be noticed. But none twice,
             // and none that was not; and one is open if it is gone, else none.
-            Presence::Flapping => {
+            PresencePattern::Flapping => {
                 let open = alerts.iter().filter(|alert| alert.resolved_at.is_none()).count();
-                let is_gone = presence.is_there == Some(false) && !presence.is_silent;
+                let is_gone = presence.is_online == Some(false) && !presence.is_silent;
                 let began: BTreeSet<_> = alerts.iter().map(|alert| alert.created_at).collect();
                 began.len() == alerts.len()
                     && open == usize::from(is_watched && is_gone)
-                    && began.iter().all(|at| absences.iter().any(|(gone, _)| gone.contains(at)))
+                    && began
+                        .iter()
+                        .all(|at| offline_periods.iter().any(|(gone, _)| gone.contains(at)))
             }
         };
-        let expected = match self.character.presence {
-            Presence::Flapping if fits => alerts.len(),
-            _ => absences.len(),
+        let expected = match self.profile.presence {
+            PresencePattern::Flapping if fits => alerts.len(),
+            _ => offline_periods.len(),
         };
         if !fits {
-            self.difference(told);
+            self.add_difference(told);
         }
         expected + usize::from(self.device.presence.is_silent)
     }
 
     /// One alert that names what is missing; it is resolved if that has come after all.
     fn gap_alerts(&mut self, alerts: &[Alert]) -> usize {
-        let is_watched =
-            self.when == When::Watched && self.character.registration != Registration::Never;
+        let is_watched = self.stage == VerifyStage::AfterWatchdog
+            && self.profile.registration != Registration::Never;
         let none = (BTreeSet::new(), BTreeSet::new());
         let (first, last) = match &self.device.gaps {
             _ if !is_watched => &none,
@@ -107,7 +109,7 @@ impl OfDevice<'_> {
         let expected = usize::from(!first.is_empty());
         if !fits {
             let told: Vec<_> = alerts.iter().map(|a| (a.resolved_at, &a.message)).collect();
-            self.difference(format!("gap alerts {told:?}, missing {first:?}, then {last:?}"));
+            self.add_difference(format!("gap alerts {told:?}, missing {first:?}, then {last:?}"));
         }
         expected
     }

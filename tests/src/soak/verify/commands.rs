@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::super::play::Played;
-use super::super::story::Registration;
-use super::device::OfDevice;
+use super::super::runner::ScenarioRun;
+use super::super::scenario::Registration;
+use super::device::DeviceVerifier;
 
 #[derive(Deserialize)]
 struct Command {
@@ -26,44 +26,44 @@ struct Upgrade {
     progress_pct: Option<f64>,
 }
 
-impl OfDevice<'_> {
+impl DeviceVerifier<'_> {
     /// Each command has an answer that was given, and the configuration is what was accepted.
-    pub(super) async fn commands(&mut self, played: &Played) -> Result<()> {
+    pub(super) async fn verify_commands(&mut self, scenario_run: &ScenarioRun) -> Result<()> {
         let commands: Vec<Command> = self.list("/commands").await?;
-        self.found.totals.commands.add(self.device.commands.len(), commands.len());
+        self.report.totals.commands.add(self.device.commands.len(), commands.len());
         let mut commands: HashMap<Uuid, Command> =
             commands.into_iter().map(|command| (command.cmd_id, command)).collect();
         let mut accepted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-        for (order, expected) in &self.device.commands {
-            let Some(command) = commands.remove(&played.commands[*order]) else {
-                self.difference(format!("command {order} is not there"));
+        for (planned_command, expected) in &self.device.commands {
+            let Some(command) = commands.remove(&scenario_run.commands[*planned_command]) else {
+                self.add_difference(format!("command {planned_command} is not there"));
                 continue;
             };
             let said = (command.status.as_str(), command.ack_detail.clone());
-            let fits = match expected.answers.as_slice() {
+            let fits = match expected.acks.as_slice() {
                 [] => said == ("pending", None),
-                answers => answers.contains(&said),
+                acks => acks.contains(&said),
             };
             if !fits {
-                self.difference(format!(
-                    "command {order} is {said:?}, expected {:?}",
-                    expected.answers
+                self.add_difference(format!(
+                    "command {planned_command} is {said:?}, expected {:?}",
+                    expected.acks
                 ));
             }
             let upgrade = command.ota.as_ref().map(|ota| (ota.state.as_str(), ota.progress_pct));
-            let whose = self.character.id.clone();
-            self.found.compare(&whose, "upgrade", &expected.upgrade, &upgrade);
-            let order = &played.orders[*order];
-            if command.status == "accepted" && order.cmd == "update_config" {
-                for (key, value) in order.params.as_object().into_iter().flatten() {
+            let subject = self.profile.id.clone();
+            self.report.compare(&subject, "upgrade", &expected.upgrade, &upgrade);
+            let planned_command = &scenario_run.planned_commands[*planned_command];
+            if command.status == "accepted" && planned_command.cmd == "update_config" {
+                for (key, value) in planned_command.params.as_object().into_iter().flatten() {
                     accepted.entry(key.clone()).or_default().push(value.clone());
                 }
             }
         }
         for id in commands.into_keys() {
-            self.difference(format!("command {id} is there that nobody has given"));
+            self.add_difference(format!("command {id} is there that nobody has given"));
         }
-        if self.character.registration == Registration::Before {
+        if self.profile.registration == Registration::BeforeMessages {
             let config = self.api.get(&self.path("/config")).await?;
             let config = config.as_object().cloned().unwrap_or_default();
             let fits = config.len() == accepted.len()
@@ -71,7 +71,7 @@ impl OfDevice<'_> {
                     accepted.get(key).is_some_and(|values| values.contains(value))
                 });
             if !fits {
-                self.difference(format!("configuration {config:?}, accepted was {accepted:?}"));
+                self.add_difference(format!("configuration {config:?}, accepted was {accepted:?}"));
             }
         }
         Ok(())

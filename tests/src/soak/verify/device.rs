@@ -4,27 +4,27 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::super::model::{ExpectedDevice, When};
-use super::super::rest::Api;
-use super::super::story::{Character, Registration};
-use super::{Found, parse};
+use super::super::model::{ExpectedDevice, VerifyStage};
+use super::super::rest::RestApi;
+use super::super::scenario::{DeviceProfile, Registration};
+use super::{VerifyReport, parse};
 
 /// The comparison of one device.
-pub(super) struct OfDevice<'a> {
-    pub(super) character: &'a Character,
+pub(super) struct DeviceVerifier<'a> {
+    pub(super) profile: &'a DeviceProfile,
     pub(super) device: &'a ExpectedDevice,
-    pub(super) when: When,
-    pub(super) api: &'a mut Api,
-    pub(super) found: &'a mut Found,
+    pub(super) stage: VerifyStage,
+    pub(super) api: &'a mut RestApi,
+    pub(super) report: &'a mut VerifyReport,
 }
 
-impl OfDevice<'_> {
+impl DeviceVerifier<'_> {
     pub(super) fn path(&self, suffix: &str) -> String {
-        format!("/api/devices/{}{suffix}", self.character.id)
+        format!("/api/devices/{}{suffix}", self.profile.id)
     }
 
-    pub(super) fn difference(&mut self, what: impl std::fmt::Display) {
-        self.found.difference(&self.character.id, what);
+    pub(super) fn add_difference(&mut self, what: impl std::fmt::Display) {
+        self.report.add_difference(&self.profile.id, what);
     }
 
     pub(super) async fn list<T: for<'de> Deserialize<'de>>(
@@ -37,12 +37,12 @@ impl OfDevice<'_> {
     }
 
     /// What the registry says.
-    pub(super) async fn registry(&mut self) -> Result<()> {
+    pub(super) async fn verify_registry(&mut self) -> Result<()> {
         let path = self.path("");
         let answer = self.api.send("GET", &path, "application/json", None).await?;
-        if self.character.registration == Registration::Never {
+        if self.profile.registration == Registration::Never {
             if answer.status != 404 {
-                self.difference(format!("is not registered, and {path} is {}", answer.body));
+                self.add_difference(format!("is not registered, and {path} is {}", answer.body));
             }
             return Ok(());
         }
@@ -56,10 +56,10 @@ impl OfDevice<'_> {
             (Some(at), Some((first, last))) => first <= at && at <= last,
             _ => false,
         };
-        let whose = self.character.id.clone();
-        self.found.compare(&whose, "connection and firmware", &expected, &said);
+        let subject = self.profile.id.clone();
+        self.report.compare(&subject, "connection and firmware", &expected, &said);
         if !fits {
-            self.difference(format!("was seen at {last_seen:?}, expected {seen:?}"));
+            self.add_difference(format!("was seen at {last_seen:?}, expected {seen:?}"));
         }
         Ok(())
     }
@@ -67,7 +67,7 @@ impl OfDevice<'_> {
 
 /// The word of the API.
 pub(super) fn connection(device: &ExpectedDevice) -> &'static str {
-    match device.presence.is_there {
+    match device.presence.is_online {
         None => "unknown",
         Some(true) => "online",
         Some(false) => "offline",

@@ -8,14 +8,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::model::ExpectedMessage;
-use super::device::OfDevice;
+use super::device::DeviceVerifier;
 use super::parse;
 
 const ALL_TIME: &str = "start=1900-01-01T00:00:00Z&stop=2200-01-01T00:00:00Z";
 
 #[derive(Deserialize)]
 struct Line {
-    mid: String,
+    #[serde(rename = "mid")]
+    message_id: String,
     device_id: String,
     category: String,
     topic: String,
@@ -38,65 +39,68 @@ struct Point {
     unit: Option<String>,
 }
 
-impl OfDevice<'_> {
+impl DeviceVerifier<'_> {
     /// Every message readable once, as it was said, and listed once.
-    pub(super) async fn archive(&mut self) -> Result<()> {
+    pub(super) async fn verify_archive(&mut self) -> Result<()> {
         let path = self.path("/raw-data");
         let lines = self.api.lines(&path).await?;
         let lines = lines.into_iter().map(|line| parse::<Line>(line, &path));
         let mut lines: Vec<Line> = lines.collect::<Result<_>>()?;
         let files: Vec<File> = self.list("/raw-data").await?;
-        self.found.totals.messages.add(self.device.messages.len(), lines.len());
+        self.report.totals.messages.add(self.device.messages.len(), lines.len());
 
         let mut names: BTreeMap<String, usize> = BTreeMap::new();
         for message in &self.device.messages {
-            let Some(place) = lines.iter().position(|line| is_it(message, line)) else {
+            let Some(place) = lines.iter().position(|line| matches_line(message, line)) else {
                 let payload = &message.payload;
-                self.difference(format!("message is missing: {} {payload}", message.topic));
+                self.add_difference(format!("message is missing: {} {payload}", message.topic));
                 continue;
             };
             let line = lines.swap_remove(place);
-            if line.device_id != self.character.id
+            if line.device_id != self.profile.id
                 || line.category != message.category
                 || line.topic != message.topic
                 || !message.received_at.contains(&line.received_at)
             {
                 let (topic, at) = (&line.topic, line.received_at);
-                self.difference(format!("message {} says topic {topic}, receipt {at}", line.mid));
+                self.add_difference(format!(
+                    "message {} says topic {topic}, receipt {at}",
+                    line.message_id
+                ));
             }
-            let ts = message.identity.as_ref().map_or(line.received_at, |(ts, _)| *ts);
+            let ts = message.message_id.as_ref().map_or(line.received_at, |(ts, _)| *ts);
             names.insert(
-                file_name(&self.character.id, message.category, ts, &line.mid),
+                file_name(&self.profile.id, message.category, ts, &line.message_id),
                 message.size,
             );
         }
         for line in lines {
-            self.difference(format!(
+            self.add_difference(format!(
                 "message is there that should not be: {} {}",
-                line.mid, line.payload
+                line.message_id, line.payload
             ));
         }
         for File { filename, size } in files {
             match names.remove(&filename) {
                 Some(expected) if expected == size => {}
                 Some(expected) => {
-                    self.difference(format!("{filename} has {size} bytes, not {expected}"))
+                    self.add_difference(format!("{filename} has {size} bytes, not {expected}"))
                 }
                 None => {
-                    self.difference(format!("{filename} is listed and should not be, or twice"))
+                    self.add_difference(format!("{filename} is listed and should not be, or twice"))
                 }
             }
         }
         for name in names.into_keys() {
-            self.difference(format!("{name} is not listed"));
+            self.add_difference(format!("{name} is not listed"));
         }
         Ok(())
     }
 
     /// Every point once, with the value of the greatest claim.
-    pub(super) async fn points(&mut self) -> Result<()> {
+    pub(super) async fn verify_points(&mut self) -> Result<()> {
         let found: Vec<Point> = self.list(&format!("/metrics?{ALL_TIME}")).await?;
-        self.found.totals.points.add(self.device.points.len(), found.len());
+        self.report.totals.points.add(self.device.points.len(), found.len());
         let row = |time: &Timestamp, metric: &str, value: f64, unit: Option<&str>| {
             format!("{time} {metric} {value} {}", unit.unwrap_or("-"))
         };
@@ -111,8 +115,9 @@ impl OfDevice<'_> {
             .map(|point| row(&point.time, &point.metric, point.value, point.unit.as_deref()))
             .collect();
         if expected != found {
-            let (missing, surplus) = (without(&expected, &found), without(&found, &expected));
-            self.difference(format!("points are missing: {missing:?}, are there: {surplus:?}"));
+            let (missing, surplus) =
+                (missing_rows(&expected, &found), missing_rows(&found, &expected));
+            self.add_difference(format!("points are missing: {missing:?}, are there: {surplus:?}"));
         }
         let latest: Vec<Point> = self.list("/metrics/latest").await?;
         let latest: BTreeMap<_, _> = latest
@@ -124,25 +129,25 @@ impl OfDevice<'_> {
             .into_iter()
             .map(|(metric, (key, p))| (metric, row(&key.time, metric, p.value, p.unit)))
             .collect();
-        self.found.compare(&self.character.id, "latest points", &expected, &latest);
+        self.report.compare(&self.profile.id, "latest points", &expected, &latest);
         Ok(())
     }
 }
 
-fn is_it(message: &ExpectedMessage, line: &Line) -> bool {
-    match &message.identity {
-        Some((_, identity)) => line.mid == *identity && line.payload == message.payload,
+fn matches_line(message: &ExpectedMessage, line: &Line) -> bool {
+    match &message.message_id {
+        Some((_, message_id)) => line.message_id == *message_id && line.payload == message.payload,
         None => message.received_at.contains(&line.received_at) && line.payload == message.payload,
     }
 }
 
-fn file_name(device: &str, category: &str, ts: Timestamp, mid: &str) -> String {
+fn file_name(device: &str, category: &str, ts: Timestamp, message_id: &str) -> String {
     let time = ts.strftime("%Y%m%dT%H%M%S.%9f");
-    format!("{device}/{category}/{time}Z-{mid}.json")
+    format!("{device}/{category}/{time}Z-{message_id}.json")
 }
 
 /// The rows of `a` that are not in `b`, as often as they are missing.
-fn without(a: &[String], b: &[String]) -> Vec<String> {
+fn missing_rows(a: &[String], b: &[String]) -> Vec<String> {
     let mut left: HashMap<&String, usize> = HashMap::new();
     for row in b {
         *left.entry(row).or_default() += 1;

@@ -3,7 +3,7 @@
 mod alerts;
 mod commands;
 mod device;
-mod fleet;
+mod fleet_stats;
 mod messages;
 mod quarantine;
 
@@ -11,15 +11,15 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use self::device::OfDevice;
-pub(super) use self::fleet::Fleet;
-use super::model::{self, When};
-use super::play::Played;
-use super::world::World;
+use self::device::DeviceVerifier;
+pub(super) use self::fleet_stats::FleetStats;
+use super::environment::Environment;
+use super::model::{self, VerifyStage};
+use super::runner::ScenarioRun;
 
 /// What a comparison has found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct VerifyReport {
     /// One line each; none if all is well.
     pub(super) differences: Vec<String>,
     pub(super) totals: Totals,
@@ -28,84 +28,101 @@ pub(super) struct Found {
 /// What was expected and what was there, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
-    pub(super) messages: Both,
-    pub(super) points: Both,
-    pub(super) quarantined: Both,
-    pub(super) alerts: Both,
-    pub(super) commands: Both,
+    pub(super) messages: ExpectedActual,
+    pub(super) points: ExpectedActual,
+    pub(super) quarantined: ExpectedActual,
+    pub(super) alerts: ExpectedActual,
+    pub(super) commands: ExpectedActual,
 }
 
 /// Expected and found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Both {
+pub(super) struct ExpectedActual {
     pub(super) expected: usize,
-    pub(super) found: usize,
+    pub(super) actual: usize,
 }
 
-impl Both {
-    fn add(&mut self, expected: usize, found: usize) {
+impl ExpectedActual {
+    fn add(&mut self, expected: usize, actual: usize) {
         self.expected += expected;
-        self.found += found;
+        self.actual += actual;
     }
 }
 
-impl Found {
-    fn difference(&mut self, whose: &str, what: impl std::fmt::Display) {
-        self.differences.push(format!("{whose}: {what}"));
+impl VerifyReport {
+    fn add_difference(&mut self, subject: &str, what: impl std::fmt::Display) {
+        self.differences.push(format!("{subject}: {what}"));
     }
 
     fn compare<T: PartialEq + std::fmt::Debug>(
         &mut self,
-        whose: &str,
+        subject: &str,
         what: &str,
         expected: &T,
-        found: &T,
+        actual: &T,
     ) {
-        if expected != found {
-            self.difference(whose, format!("{what}: expected {expected:?}, found {found:?}"));
+        if expected != actual {
+            self.add_difference(
+                subject,
+                format!("{what}: expected {expected:?}, actual {actual:?}"),
+            );
         }
     }
 }
 
 /// Compares all that a seed has left behind so far; `before` is the fleet before it.
 pub(super) async fn verify(
-    world: &mut World,
-    played: &Played,
-    before: &Fleet,
-    when: When,
-) -> Result<Found> {
-    let expected = model::expected(&played.cast, &played.orders, &played.story, when);
-    let mut found = Found::default();
-    let mut fleet = Fleet::default();
-    for (character, device) in played.cast.devices.iter().zip(&expected.devices) {
-        let mut of_device =
-            OfDevice { character, device, when, api: &mut world.api, found: &mut found };
-        of_device.archive().await?;
-        of_device.points().await?;
-        fleet.unacknowledged += of_device.alerts().await?;
-        of_device.registry().await?;
-        of_device.commands(played).await?;
-        if character.registration != super::story::Registration::Never {
+    environment: &mut Environment,
+    scenario_run: &ScenarioRun,
+    before: &FleetStats,
+    stage: VerifyStage,
+) -> Result<VerifyReport> {
+    let expected = model::expected(
+        &scenario_run.fleet,
+        &scenario_run.planned_commands,
+        &scenario_run.scenario,
+        stage,
+    );
+    let mut report = VerifyReport::default();
+    let mut fleet = FleetStats::default();
+    for (profile, device) in scenario_run.fleet.devices.iter().zip(&expected.devices) {
+        let mut verifier = DeviceVerifier {
+            profile,
+            device,
+            stage,
+            api: &mut environment.api,
+            report: &mut report,
+        };
+        verifier.verify_archive().await?;
+        verifier.verify_points().await?;
+        fleet.unacknowledged += verifier.verify_alerts().await?;
+        verifier.verify_registry().await?;
+        verifier.verify_commands(scenario_run).await?;
+        if profile.registration != super::scenario::Registration::Never {
             fleet.devices += 1;
             let connection = device::connection(device).to_owned();
             *fleet.by_connection.entry(connection).or_default() += 1;
         }
     }
-    quarantine::quarantine(world, played, &expected, &mut found).await?;
-    outboxes(world, played, &mut found).await?;
-    let after = Fleet::read(&mut world.api).await?.since(before);
-    found.compare("fleet", "statistics", &fleet, &after);
-    Ok(found)
+    quarantine::verify_quarantine(environment, scenario_run, &expected, &mut report).await?;
+    verify_outboxes(environment, scenario_run, &mut report).await?;
+    let after = FleetStats::read(&mut environment.api).await?.since(before);
+    report.compare("fleet", "statistics", &fleet, &after);
+    Ok(report)
 }
 
 /// Nothing is left to do. Looked up in the table, since no client sees it.
-async fn outboxes(world: &World, played: &Played, found: &mut Found) -> Result<()> {
-    let table = &world.stack.settings()["STATE_TABLE"];
+async fn verify_outboxes(
+    environment: &Environment,
+    scenario_run: &ScenarioRun,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    let table = &environment.stack.settings()["STATE_TABLE"];
     let http = reqwest::Client::new();
-    for character in &played.cast.devices {
-        let key = json!({"TableName": table, "Key": {"device_id": {"S": character.id}}});
+    for profile in &scenario_run.fleet.devices {
+        let key = json!({"TableName": table, "Key": {"device_id": {"S": profile.id}}});
         let answer = http
-            .post(world.stack.endpoint_url())
+            .post(environment.stack.endpoint_url())
             .header("x-amz-target", "DynamoDB_20120810.GetItem")
             .json(&key);
         let row: Value = answer.send().await?.json().await?;
@@ -114,7 +131,7 @@ async fn outboxes(world: &World, played: &Played, found: &mut Found) -> Result<(
         // The end of an alert is told when its hold-down is over, which is later than this.
         let is_done = |effect: &Value| effect["effect"] == "notify";
         if outbox.as_array().is_none_or(|effects| !effects.iter().all(is_done)) {
-            found.difference(&character.id, format!("its outbox is {outbox}"));
+            report.add_difference(&profile.id, format!("its outbox is {outbox}"));
         }
     }
     Ok(())

@@ -4,25 +4,25 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
-use meter_domain::alert::Revision;
+use meter_domain::alert::AlertRevision;
 use meter_domain::alert::{Alert, Severity};
 use meter_domain::id::{DeviceId, Shard};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    AlertFilter, AlertStore, Counts, IdempotencyKey, Made, Order, Page, PageRequest, Recount,
-    Recounted, StoreError,
+    AlertFilter, AlertStore, Counts, CreateOutcome, IdempotencyKey, Order, Page, PageRequest,
+    Recount, RecountReport, StoreError,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::conditional::{self, Failure};
+use super::conditional::{self, ConditionalWriteError};
+use super::guarded_delete::{DeleteOutcome, GuardedDelete};
+use super::idempotent_create::IdempotentCreate;
 use super::item::{Item, decode, encode, number, text};
-use super::listing::{self, Budget, Listing, Partition, Rows};
-use super::making::Making;
-use super::recount::{self, Kind};
-use super::sweeping::{Deleted, Removal};
-use super::table::{Table, built, names, values};
-use super::transaction::{self, Action, Canceled};
+use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch};
+use super::recount::{self, CounterGroup};
+use super::table::{Table, checked_build, names, values};
+use super::transaction::{self, TransactAction, TransactionError};
 use super::{counters, devices, idempotency, index};
 use crate::Clients;
 use crate::settings::Tables;
@@ -35,7 +35,7 @@ const UNACKNOWLEDGED: &str = "unacknowledged";
 
 /// Alerts that one sweep removes at most; a transaction takes 100 items, and there are the counts of all shards and
 /// the tombstone.
-const SWEPT_AT_ONCE: i32 = 50;
+const MAX_CLEANUP_ITEMS: i32 = 50;
 
 /// The tables `alerts` and, to see whether a device is registered, `devices`: an [`AlertStore`].
 #[derive(Debug, Clone)]
@@ -48,14 +48,14 @@ impl Alerts {
     /// The tables of these names.
     pub fn new(clients: &Clients, tables: &Tables) -> Self {
         Self {
-            table: Table::sorted(clients, &tables.alerts, "device_id", "alert_id"),
+            table: Table::with_sort_key(clients, &tables.alerts, "device_id", "alert_id"),
             devices: devices::table(clients, tables),
         }
     }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Row {
+struct AlertItem {
     device_id: DeviceId,
     alert_id: Uuid,
     shard: String,
@@ -75,7 +75,7 @@ struct Row {
 }
 
 fn to_item(alert: &Alert) -> Result<Item, StoreError> {
-    encode(&Row {
+    encode(&AlertItem {
         device_id: alert.device_id.clone(),
         alert_id: alert.alert_id,
         shard: Alert::shard(alert.alert_id).to_string(),
@@ -92,7 +92,7 @@ fn to_item(alert: &Alert) -> Result<Item, StoreError> {
 }
 
 fn from_item(item: Item) -> Result<Alert, StoreError> {
-    let row: Row = decode(item)?;
+    let row: AlertItem = decode(item)?;
     Ok(Alert {
         alert_id: row.alert_id,
         device_id: row.device_id,
@@ -109,20 +109,20 @@ fn from_item(item: Item) -> Result<Alert, StoreError> {
 }
 
 /// Alerts that a filter lets through, newest first: of one device, or of the fleet by shards.
-struct Newest<'a> {
+struct AlertQuery<'a> {
     table: &'a Table,
     filter: &'a AlertFilter,
 }
 
 /// A partition of the table or of its index.
 #[derive(Debug, Clone, Copy)]
-enum Stream<'a> {
+enum Partition<'a> {
     Device(&'a DeviceId),
-    Fleet(Shard),
+    Shard(Shard),
 }
 
-impl<'a> Listing for Newest<'a> {
-    type Stream = Stream<'a>;
+impl<'a> MergedQuery for AlertQuery<'a> {
+    type Partition = Partition<'a>;
     type Row = Alert;
 
     fn order(&self) -> Order {
@@ -133,22 +133,23 @@ impl<'a> Listing for Newest<'a> {
         alert.alert_id.to_string()
     }
 
-    fn keeps(&self, alert: &Alert) -> bool {
-        self.filter.passes(alert)
+    fn matches(&self, alert: &Alert) -> bool {
+        self.filter.matches(alert)
     }
 
     async fn read(
         &self,
-        stream: Stream<'a>,
+        stream: Partition<'a>,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Rows<Alert>, StoreError> {
-        let (index, hash, name) = match stream {
-            Stream::Device(id) => (None, "device_id", id.to_string()),
-            Stream::Fleet(shard) => (Some(BY_TIME), "shard", shard.to_string()),
+    ) -> Result<RowBatch<Alert>, StoreError> {
+        let (index, partition_key, name) = match stream {
+            Partition::Device(id) => (None, "device_id", id.to_string()),
+            Partition::Shard(shard) => (Some(BY_TIME), "shard", shard.to_string()),
         };
-        let partition = Partition { index, hash, name, sort: "alert_id" };
-        listing::rows(partition.backwards(self.table, after), limit, from_item).await
+        let partition = PartitionQuery { index, partition_key, name, sort_key: "alert_id" };
+        merged_query::fetch_rows(partition.query_descending(self.table, after), limit, from_item)
+            .await
     }
 }
 
@@ -159,7 +160,7 @@ impl Alerts {
     }
 
     /// Whose alert this is.
-    async fn device_of(&self, alert_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
+    async fn find_device_id(&self, alert_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
         let query = self
             .table
             .client
@@ -182,20 +183,20 @@ impl Alerts {
 
     /// How many alerts of a shard nobody has seen.
     async fn count_unacknowledged(&self, shard: Shard) -> Result<Counts, StoreError> {
-        let items = recount::items(&self.table, BY_TIME, shard, &["acknowledged"]).await?;
-        let is_unseen =
+        let items = recount::query_index(&self.table, BY_TIME, shard, &["acknowledged"]).await?;
+        let is_unacknowledged =
             |item: &&Item| item.get("acknowledged") == Some(&AttributeValue::Bool(false));
-        let unseen = items.iter().filter(is_unseen).map(|_| Some(UNACKNOWLEDGED));
-        Ok(recount::tally(unseen, &[UNACKNOWLEDGED]))
+        let unacknowledged = items.iter().filter(is_unacknowledged).map(|_| Some(UNACKNOWLEDGED));
+        Ok(recount::count_by_name(unacknowledged, &[UNACKNOWLEDGED]))
     }
 
     /// What removes these alerts, unless one of them is acknowledged or removed meanwhile, and counts them out. It asks
     /// for no more than keys and `acknowledged`, so that one that nobody can read is no reason to keep it.
-    fn removals(&self, items: &[Item]) -> Result<Vec<TransactWriteItem>, StoreError> {
+    fn delete_actions(&self, items: &[Item]) -> Result<Vec<TransactWriteItem>, StoreError> {
         let mut actions = Vec::with_capacity(items.len() + 1);
-        let mut unseen: BTreeMap<Shard, i64> = BTreeMap::new();
+        let mut unacknowledged: BTreeMap<Shard, i64> = BTreeMap::new();
         for item in items {
-            let (device, id) = self.table.key_of(item);
+            let (device, id) = self.table.key_text_of(item);
             let delete = self
                 .table
                 .delete(&device, &id)
@@ -207,14 +208,14 @@ impl Alerts {
                     .set_expression_attribute_values(values([("read", read.clone())])),
                 None => delete.condition_expression("attribute_not_exists(#acknowledged)"),
             };
-            actions.push(built(delete.build())?.action());
+            actions.push(checked_build(delete.build())?.action());
             let counted = Uuid::parse_str(&id).ok();
             if let Some(id) = counted.filter(|_| read == Some(&AttributeValue::Bool(false))) {
-                *unseen.entry(Alert::shard(id)).or_default() += 1;
+                *unacknowledged.entry(Alert::shard(id)).or_default() += 1;
             }
         }
-        for (shard, count) in unseen {
-            actions.extend(self.count(shard, -count)?.map(Action::action));
+        for (shard, count) in unacknowledged {
+            actions.extend(self.count(shard, -count)?.map(TransactAction::action));
         }
         Ok(actions)
     }
@@ -225,8 +226,8 @@ impl AlertStore for Alerts {
         &self,
         alert: &Alert,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Made<Alert>, StoreError> {
-        let making = Making {
+    ) -> Result<CreateOutcome<Alert>, StoreError> {
+        let creation = IdempotentCreate {
             table: &self.table,
             devices: &self.devices,
             device_id: &alert.device_id,
@@ -236,7 +237,7 @@ impl AlertStore for Alerts {
             at: alert.created_at,
             count: self.count(Alert::shard(alert.alert_id), i64::from(!alert.acknowledged))?,
         };
-        making.make(|id| self.get(&alert.device_id, id)).await
+        creation.execute(|id| self.get(&alert.device_id, id)).await
     }
 
     async fn list(
@@ -244,13 +245,13 @@ impl AlertStore for Alerts {
         filter: &AlertFilter,
         request: &PageRequest,
     ) -> Result<Page<Alert>, StoreError> {
-        let newest = Newest { table: &self.table, filter };
-        let streams: Vec<Stream<'_>> = match &filter.device_id {
-            Some(id) => vec![Stream::Device(id)],
-            None => Shard::all().map(Stream::Fleet).collect(),
+        let newest = AlertQuery { table: &self.table, filter };
+        let streams: Vec<Partition<'_>> = match &filter.device_id {
+            Some(id) => vec![Partition::Device(id)],
+            None => Shard::all().map(Partition::Shard).collect(),
         };
         let (after, limit) = (request.after.as_deref(), request.limit);
-        listing::page(&newest, streams, after, limit, &mut Budget::default()).await
+        merged_query::read_page(&newest, streams, after, limit, &mut ReadBudget::default()).await
     }
 
     async fn acknowledge(
@@ -259,7 +260,7 @@ impl AlertStore for Alerts {
         by: Option<&str>,
         at: Timestamp,
     ) -> Result<Option<Alert>, StoreError> {
-        let Some(device_id) = self.device_of(alert_id).await? else {
+        let Some(device_id) = self.find_device_id(alert_id).await? else {
             return Ok(None);
         };
         let mut set = String::from("SET #acknowledged = :yes, #acknowledged_at = :at");
@@ -279,12 +280,14 @@ impl AlertStore for Alerts {
                 .expression_attribute_names("#acknowledged_by", "acknowledged_by")
                 .expression_attribute_values(":by", text(by));
         }
-        let mut actions = vec![built(mark.update_expression(set).build())?.action()];
-        actions.extend(self.count(Alert::shard(alert_id), -1)?.map(Action::action));
+        let mut actions = vec![checked_build(mark.update_expression(set).build())?.action()];
+        actions.extend(self.count(Alert::shard(alert_id), -1)?.map(TransactAction::action));
         match transaction::write(&self.table.client, actions).await {
             // Refused: it is acknowledged or gone already.
-            Ok(()) | Err(Canceled::Refused(_)) => self.get(&device_id, alert_id).await,
-            Err(Canceled::Failed(error)) => Err(error),
+            Ok(()) | Err(TransactionError::ConditionFailed(_)) => {
+                self.get(&device_id, alert_id).await
+            }
+            Err(TransactionError::Store(error)) => Err(error),
         }
     }
 
@@ -292,7 +295,7 @@ impl AlertStore for Alerts {
         &self,
         device_id: &DeviceId,
         alert_id: Uuid,
-        revision: &Revision,
+        revision: &AlertRevision,
     ) -> Result<(), StoreError> {
         let exists = self.table.exists();
         let (mut set, mut remove) = (String::from("SET #revision = :number"), "");
@@ -303,7 +306,7 @@ impl AlertStore for Alerts {
                 "{exists} AND (attribute_not_exists(#revision) OR #revision <= :number)"
             ))
             .set_expression_attribute_names(names(["revision", "resolved_at"]))
-            .set_expression_attribute_values(values([("number", number(revision.number))]));
+            .set_expression_attribute_values(values([("number", number(revision.state_version))]));
         match revision.resolved_at {
             Some(at) => {
                 set += ", #resolved_at = :at";
@@ -317,36 +320,40 @@ impl AlertStore for Alerts {
                 .expression_attribute_names("#message", "message")
                 .expression_attribute_values(":message", text(message));
         }
-        let update = built(update.update_expression(set + remove).build())?;
+        let update = checked_build(update.update_expression(set + remove).build())?;
         match conditional::update(&self.table.client, update).await {
-            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
-            Err(Failure::Failed(error)) => Err(error),
+            Ok(_) | Err(ConditionalWriteError::ConditionFailed(_)) => Ok(()),
+            Err(ConditionalWriteError::Store(error)) => Err(error),
         }
     }
 
-    async fn sweep(&self, device_id: &DeviceId, at: Timestamp) -> Result<bool, StoreError> {
-        let deleted = Deleted { devices: &self.devices, device_id, at };
-        let (items, _) = self.table.first_of(device_id.as_str(), SWEPT_AT_ONCE).await?;
+    async fn delete_for_device(
+        &self,
+        device_id: &DeviceId,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let deleted = GuardedDelete { devices: &self.devices, device_id, at };
+        let (items, _) = self.table.query_first(device_id.as_str(), MAX_CLEANUP_ITEMS).await?;
         if items.is_empty() {
-            return idempotency::sweep(&self.table, deleted).await;
+            return idempotency::delete_keys(&self.table, deleted).await;
         }
         // Changed: some were acknowledged meanwhile. Done: the keys are left, which are swept when there are no
         // alerts any more.
-        let removal = deleted.remove(&self.table, self.removals(&items)?).await?;
-        Ok(removal != Removal::NotDeleted)
+        let removal = deleted.delete_items(&self.table, self.delete_actions(&items)?).await?;
+        Ok(removal != DeleteOutcome::TombstoneMissing)
     }
 
-    async fn unacknowledged(&self) -> Result<u64, StoreError> {
-        let sums = counters::sums(&self.table, UNACKNOWLEDGED).await?;
+    async fn count_unacknowledged(&self) -> Result<u64, StoreError> {
+        let sums = counters::totals(&self.table, UNACKNOWLEDGED).await?;
         Ok(sums.get(UNACKNOWLEDGED).copied().unwrap_or(0))
     }
 }
 
 impl Recount for Alerts {
-    async fn recount(&self) -> Result<Vec<Recounted>, StoreError> {
+    async fn recount(&self) -> Result<Vec<RecountReport>, StoreError> {
         let what = "unacknowledged alerts";
-        let (table, sort) = (&self.table, UNACKNOWLEDGED);
-        let kind = Kind { what, table, sort, names: &[UNACKNOWLEDGED] };
+        let (table, sort_key) = (&self.table, UNACKNOWLEDGED);
+        let kind = CounterGroup { what, table, sort_key, names: &[UNACKNOWLEDGED] };
         Ok(vec![recount::recount(kind, |shard| self.count_unacknowledged(shard)).await?])
     }
 }

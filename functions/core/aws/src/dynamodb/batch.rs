@@ -10,14 +10,14 @@ use meter_store::StoreError;
 use meter_store::retry;
 
 use super::item::Item;
-use super::table::{Table, built};
+use super::table::{Table, checked_build};
 use crate::unavailable;
 
 /// Items that one BatchWriteItem takes. Its other limit, 16 MB, is out of their reach at 400 KB each.
-const WRITES_AT_ONCE: usize = 25;
+const MAX_BATCH_WRITE_ITEMS: usize = 25;
 
 /// Keys that one BatchGetItem takes. What would be more than 16 MB comes back as unprocessed.
-const READS_AT_ONCE: usize = 100;
+const MAX_BATCH_GET_KEYS: usize = 100;
 
 /// Calls under way at once: enough to hide the way to the store, few enough not to flood it.
 pub(super) const CONCURRENCY: usize = 8;
@@ -27,20 +27,20 @@ pub(super) type Key = (String, String);
 
 /// What was not written, and one reason of possibly many.
 #[derive(Debug)]
-pub(super) struct Unwritten {
+pub(super) struct UnwrittenItems {
     pub(super) keys: BTreeSet<Key>,
     pub(super) source: StoreError,
 }
 
 /// Puts items. Of several with one key the last is put: DynamoDB refuses a batch that holds a key twice.
-pub(super) async fn put_all(table: &Table, items: Vec<Item>) -> Result<(), Unwritten> {
+pub(super) async fn put_all(table: &Table, items: Vec<Item>) -> Result<(), UnwrittenItems> {
     let by_key: BTreeMap<Key, Item> =
-        items.into_iter().map(|item| (table.key_of(&item), item)).collect();
+        items.into_iter().map(|item| (table.key_text_of(&item), item)).collect();
     let requests = by_key.into_iter().map(|(key, item)| {
         let put = PutRequest::builder().set_item(Some(item)).build();
         (key, put.map(|put| WriteRequest::builder().put_request(put).build()))
     });
-    write_all(table, requests.map(|(key, put)| (key, built(put)))).await
+    write_all(table, requests.map(|(key, put)| (key, checked_build(put)))).await
 }
 
 /// Removes items by their keys, which must differ.
@@ -48,8 +48,8 @@ pub(super) async fn delete_all(table: &Table, keys: Vec<Key>) -> Result<(), Stor
     let requests = keys.into_iter().map(|key| {
         let of_item = table.key(&key.0, &key.1);
         let delete = DeleteRequest::builder().set_key(Some(of_item)).build();
-        let request =
-            built(delete).map(|delete| WriteRequest::builder().delete_request(delete).build());
+        let request = checked_build(delete)
+            .map(|delete| WriteRequest::builder().delete_request(delete).build());
         (key, request)
     });
     write_all(table, requests).await.map_err(|unwritten| unwritten.source)
@@ -58,14 +58,14 @@ pub(super) async fn delete_all(table: &Table, keys: Vec<Key>) -> Result<(), Stor
 async fn write_all(
     table: &Table,
     requests: impl Iterator<Item = (Key, Result<WriteRequest, StoreError>)>,
-) -> Result<(), Unwritten> {
-    let mut failed = Failed::default();
-    let mut chunks = vec![Vec::with_capacity(WRITES_AT_ONCE)];
+) -> Result<(), UnwrittenItems> {
+    let mut failed = WriteFailures::default();
+    let mut chunks = vec![Vec::with_capacity(MAX_BATCH_WRITE_ITEMS)];
     for (key, request) in requests {
         match request {
             Err(error) => failed.add([key], error),
             Ok(request) => match chunks.last_mut() {
-                Some(chunk) if chunk.len() < WRITES_AT_ONCE => chunk.push(request),
+                Some(chunk) if chunk.len() < MAX_BATCH_WRITE_ITEMS => chunk.push(request),
                 _ => chunks.push(vec![request]),
             },
         }
@@ -76,26 +76,26 @@ async fn write_all(
         .collect::<Vec<_>>()
         .await;
     for (requests, error) in answers.into_iter().filter_map(Result::err) {
-        failed.add(requests.iter().map(|request| key_of(table, request)), error);
+        failed.add(requests.iter().map(|request| key_text_of(table, request)), error);
     }
     failed.into_result()
 }
 
 #[derive(Default)]
-struct Failed {
+struct WriteFailures {
     keys: BTreeSet<Key>,
     source: Option<StoreError>,
 }
 
-impl Failed {
+impl WriteFailures {
     fn add(&mut self, keys: impl IntoIterator<Item = Key>, error: StoreError) {
         self.keys.extend(keys);
         self.source.get_or_insert(error);
     }
 
-    fn into_result(self) -> Result<(), Unwritten> {
+    fn into_result(self) -> Result<(), UnwrittenItems> {
         let keys = self.keys;
-        self.source.map_or(Ok(()), |source| Err(Unwritten { keys, source }))
+        self.source.map_or(Ok(()), |source| Err(UnwrittenItems { keys, source }))
     }
 }
 
@@ -105,9 +105,9 @@ async fn write(
     mut requests: Vec<WriteRequest>,
 ) -> Result<(), (Vec<WriteRequest>, StoreError)> {
     const OPERATION: &str = "dynamodb:BatchWriteItem";
-    for attempt in 0..retry::ATTEMPTS {
+    for attempt in 0..retry::MAX_ATTEMPTS {
         if attempt > 0 {
-            retry::pause(attempt - 1).await;
+            retry::wait(attempt - 1).await;
         }
         let answer = table
             .client
@@ -126,21 +126,21 @@ async fn write(
             return Ok(());
         }
     }
-    let error = unavailable(OPERATION)(Unprocessed { count: requests.len() });
+    let error = unavailable(OPERATION)(UnprocessedItems { count: requests.len() });
     Err((requests, error))
 }
 
 /// What DynamoDB has left over to the end.
 #[derive(Debug, thiserror::Error)]
-#[error("{count} items were left unprocessed {} times in a row", retry::ATTEMPTS)]
-struct Unprocessed {
+#[error("{count} items were left unprocessed {} times in a row", retry::MAX_ATTEMPTS)]
+struct UnprocessedItems {
     count: usize,
 }
 
-fn key_of(table: &Table, request: &WriteRequest) -> Key {
+fn key_text_of(table: &Table, request: &WriteRequest) -> Key {
     let put = request.put_request().map(|put| put.item());
     let delete = request.delete_request().map(|delete| delete.key());
-    put.or(delete).map(|item| table.key_of(item)).unwrap_or_default()
+    put.or(delete).map(|item| table.key_text_of(item)).unwrap_or_default()
 }
 
 /// Reads items by their keys, consistently. Those that do not exist are left out.
@@ -149,8 +149,9 @@ pub(super) async fn get_all(
     keys: impl IntoIterator<Item = Key>,
 ) -> Result<Vec<Item>, StoreError> {
     let keys: BTreeSet<Key> = keys.into_iter().collect();
-    let keys: Vec<Item> = keys.iter().map(|(hash, sort)| table.key(hash, sort)).collect();
-    let chunks = keys.chunks(READS_AT_ONCE).map(<[Item]>::to_vec);
+    let keys: Vec<Item> =
+        keys.iter().map(|(partition_key, sort_key)| table.key(partition_key, sort_key)).collect();
+    let chunks = keys.chunks(MAX_BATCH_GET_KEYS).map(<[Item]>::to_vec);
     let answers = stream::iter(chunks.collect::<Vec<_>>())
         .map(|chunk| get(table, chunk))
         .buffer_unordered(CONCURRENCY)
@@ -167,10 +168,10 @@ async fn get(table: &Table, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
     const OPERATION: &str = "dynamodb:BatchGetItem";
     let mut items = Vec::with_capacity(keys.len());
     let request = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
-    let mut requests = HashMap::from([(table.name.clone(), built(request)?)]);
-    for attempt in 0..retry::ATTEMPTS {
+    let mut requests = HashMap::from([(table.name.clone(), checked_build(request)?)]);
+    for attempt in 0..retry::MAX_ATTEMPTS {
         if attempt > 0 {
-            retry::pause(attempt - 1).await;
+            retry::wait(attempt - 1).await;
         }
         let answer = table
             .client
@@ -186,5 +187,5 @@ async fn get(table: &Table, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
         }
     }
     let count = requests.values().map(|request| request.keys().len()).sum();
-    Err(unavailable(OPERATION)(Unprocessed { count }))
+    Err(unavailable(OPERATION)(UnprocessedItems { count }))
 }

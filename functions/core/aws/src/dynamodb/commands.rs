@@ -2,8 +2,8 @@
 //! `by-due` which of those that are pending somebody must look at. Also clients' keys. What people and
 //! devices made up (parameters, progress) is JSON text.
 
-mod answer;
-mod row;
+mod acknowledgement;
+mod command_item;
 
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use meter_domain::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
@@ -11,17 +11,18 @@ use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
 use meter_store::retry;
 use meter_store::{
-    CommandStore, Finished, IdempotencyKey, Made, Order, Page, PageRequest, StoreError,
+    AcknowledgeOutcome, CommandStore, CreateOutcome, IdempotencyKey, Order, Page, PageRequest,
+    StoreError,
 };
 use uuid::Uuid;
 
-use self::row::{from_item, to_item};
-use super::conditional::{self, Failure};
+use self::command_item::{from_item, to_item};
+use super::conditional::{self, ConditionalWriteError};
+use super::guarded_delete::{DeleteOutcome, GuardedDelete};
+use super::idempotent_create::IdempotentCreate;
 use super::item::{Item, attribute, text, to_json};
-use super::listing::{self, Budget, Listing, Partition, Rows};
-use super::making::Making;
-use super::sweeping::{Deleted, Removal};
-use super::table::{Table, built, names, values};
+use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch};
+use super::table::{Table, checked_build, names, values};
 use super::{devices, due, idempotency, index};
 use crate::settings::Tables;
 use crate::{Clients, unavailable};
@@ -37,20 +38,20 @@ impl Commands {
     /// The tables of these names.
     pub fn new(clients: &Clients, tables: &Tables) -> Self {
         Self {
-            table: Table::sorted(clients, &tables.commands, "device_id", "cmd_id"),
+            table: Table::with_sort_key(clients, &tables.commands, "device_id", "cmd_id"),
             devices: devices::table(clients, tables),
         }
     }
 }
 
 /// A device's commands with a status, newest first.
-struct Newest<'a> {
+struct CommandQuery<'a> {
     table: &'a Table,
     status: Option<CommandStatus>,
 }
 
-impl<'a> Listing for Newest<'a> {
-    type Stream = &'a DeviceId;
+impl<'a> MergedQuery for CommandQuery<'a> {
+    type Partition = &'a DeviceId;
     type Row = Command;
 
     fn order(&self) -> Order {
@@ -61,7 +62,7 @@ impl<'a> Listing for Newest<'a> {
         command.cmd_id.to_string()
     }
 
-    fn keeps(&self, command: &Command) -> bool {
+    fn matches(&self, command: &Command) -> bool {
         self.status.is_none_or(|status| command.status == status)
     }
 
@@ -70,17 +71,19 @@ impl<'a> Listing for Newest<'a> {
         device_id: &'a DeviceId,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Rows<Command>, StoreError> {
+    ) -> Result<RowBatch<Command>, StoreError> {
         let name = device_id.to_string();
-        let partition = Partition { index: None, hash: "device_id", name, sort: "cmd_id" };
-        listing::rows(partition.backwards(self.table, after), limit, from_item).await
+        let partition =
+            PartitionQuery { index: None, partition_key: "device_id", name, sort_key: "cmd_id" };
+        merged_query::fetch_rows(partition.query_descending(self.table, after), limit, from_item)
+            .await
     }
 }
 
 impl Commands {
     /// Whose command this is, and its id, of an index's item.
-    fn identity(&self, item: &Item) -> Result<(DeviceId, Uuid), StoreError> {
-        let (device_id, cmd_id) = self.table.key_of(item);
+    fn ids_of(&self, item: &Item) -> Result<(DeviceId, Uuid), StoreError> {
+        let (device_id, cmd_id) = self.table.key_text_of(item);
         let corrupt = |reason: String| StoreError::Corrupt {
             what: format!("command {cmd_id} of {device_id}"),
             reason,
@@ -102,18 +105,18 @@ impl Commands {
             .update(device_id.as_str(), &cmd_id.to_string())
             .condition_expression("#status = :pending")
             .expression_attribute_names("#status", "status")
-            .expression_attribute_names("#due_shard", due::SHARD)
-            .expression_attribute_names("#due_at", due::AT)
+            .expression_attribute_names("#due_shard", due::SHARD_ATTRIBUTE)
+            .expression_attribute_names("#due_at", due::DUE_AT_ATTRIBUTE)
             .expression_attribute_values(":pending", pending);
         Ok(update)
     }
 
     /// Whether it was done; else its condition is false.
-    async fn updated(&self, update: UpdateBuilder) -> Result<bool, StoreError> {
-        match conditional::update(&self.table.client, built(update.build())?).await {
+    async fn apply_update(&self, update: UpdateBuilder) -> Result<bool, StoreError> {
+        match conditional::update(&self.table.client, checked_build(update.build())?).await {
             Ok(_) => Ok(true),
-            Err(Failure::Refused(_)) => Ok(false),
-            Err(Failure::Failed(error)) => Err(error),
+            Err(ConditionalWriteError::ConditionFailed(_)) => Ok(false),
+            Err(ConditionalWriteError::Store(error)) => Err(error),
         }
     }
 }
@@ -123,8 +126,8 @@ impl CommandStore for Commands {
         &self,
         command: &Command,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Made<Command>, StoreError> {
-        let making = Making {
+    ) -> Result<CreateOutcome<Command>, StoreError> {
+        let creation = IdempotentCreate {
             table: &self.table,
             devices: &self.devices,
             device_id: &command.device_id,
@@ -134,7 +137,7 @@ impl CommandStore for Commands {
             at: command.created_at,
             count: None,
         };
-        making.make(|id| self.get(&command.device_id, id)).await
+        creation.execute(|id| self.get(&command.device_id, id)).await
     }
 
     async fn get(&self, device_id: &DeviceId, cmd_id: Uuid) -> Result<Option<Command>, StoreError> {
@@ -142,11 +145,15 @@ impl CommandStore for Commands {
         item.map(from_item).transpose()
     }
 
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<(DeviceId, Uuid)>, StoreError> {
+    async fn list_due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(DeviceId, Uuid)>, StoreError> {
         let items = due::find(&self.table, now, limit).await?;
         // One that cannot be read must not stop its neighbours.
         let read = |item: &Item| {
-            let identity = self.identity(item);
+            let identity = self.ids_of(item);
             identity.inspect_err(|error| tracing::error!(%error, "what is due is no command")).ok()
         };
         Ok(items.iter().filter_map(read).collect())
@@ -168,7 +175,7 @@ impl CommandStore for Commands {
             .expression_attribute_names("#expires_at", "expires_at")
             .expression_attribute_values(":at", text(at.to_string()))
             .expression_attribute_values(":shard", text(due::shard(device_id)));
-        self.updated(update).await
+        self.apply_update(update).await
     }
 
     async fn postpone(
@@ -183,7 +190,7 @@ impl CommandStore for Commands {
             .expression_attribute_names("#published_at", "published_at")
             .expression_attribute_values(":shard", text(due::shard(device_id)))
             .expression_attribute_values(":until", text(until.key()));
-        self.updated(update).await.map(drop)
+        self.apply_update(update).await.map(drop)
     }
 
     async fn time_out(&self, device_id: &DeviceId, cmd_id: Uuid) -> Result<(), StoreError> {
@@ -191,10 +198,10 @@ impl CommandStore for Commands {
             .update_pending(device_id, cmd_id)?
             .update_expression("SET #status = :timeout REMOVE #due_shard, #due_at")
             .expression_attribute_values(":timeout", attribute(&CommandStatus::Timeout)?);
-        self.updated(update).await.map(drop)
+        self.apply_update(update).await.map(drop)
     }
 
-    async fn published(
+    async fn mark_published(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
@@ -211,7 +218,7 @@ impl CommandStore for Commands {
             .expression_attribute_names("#expires_at", "expires_at")
             .expression_attribute_values(":at", text(at.to_string()))
             .expression_attribute_values(":shard", text(due::shard(device_id)));
-        if self.updated(update).await? {
+        if self.apply_update(update).await? {
             return Ok(());
         }
         // The answer was faster, or it is not there at all.
@@ -223,10 +230,10 @@ impl CommandStore for Commands {
             .condition_expression(format!("{exists} AND attribute_not_exists(#published_at)"))
             .set_expression_attribute_names(names(["published_at"]))
             .set_expression_attribute_values(values([("at", text(at.to_string()))]));
-        self.updated(update).await.map(drop)
+        self.apply_update(update).await.map(drop)
     }
 
-    async fn device_of(&self, cmd_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
+    async fn find_device(&self, cmd_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
         let query = self
             .table
             .client
@@ -238,7 +245,7 @@ impl CommandStore for Commands {
         let Some(item) = index::find(query).await? else {
             return Ok(None);
         };
-        let (device_id, _) = self.identity(&item)?;
+        let (device_id, _) = self.ids_of(&item)?;
         Ok(Some(device_id))
     }
 
@@ -248,25 +255,26 @@ impl CommandStore for Commands {
         status: Option<CommandStatus>,
         request: &PageRequest,
     ) -> Result<Page<Command>, StoreError> {
-        let newest = Newest { table: &self.table, status };
+        let newest = CommandQuery { table: &self.table, status };
         let (after, limit) = (request.after.as_deref(), request.limit);
-        listing::page(&newest, [device_id], after, limit, &mut Budget::default()).await
+        merged_query::read_page(&newest, [device_id], after, limit, &mut ReadBudget::default())
+            .await
     }
 
-    async fn finish(
+    async fn record_acknowledgement(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
         result: AckResult,
         detail: Option<&str>,
         at: Timestamp,
-    ) -> Result<Finished, StoreError> {
-        for attempt in 0..retry::ATTEMPTS {
+    ) -> Result<AcknowledgeOutcome, StoreError> {
+        for attempt in 0..retry::MAX_ATTEMPTS {
             let Some(command) = self.get(device_id, cmd_id).await? else {
-                return Ok(Finished::Unknown);
+                return Ok(AcknowledgeOutcome::CommandNotFound);
             };
             if !command.status.is_open() {
-                return Ok(Finished::Before(command));
+                return Ok(AcknowledgeOutcome::AlreadyRecorded(command));
             }
             let answered = Command {
                 status: result.into(),
@@ -274,12 +282,12 @@ impl CommandStore for Commands {
                 acked_at: Some(at),
                 ..command.clone()
             };
-            if self.store_answer(&command, &answered, at).await? {
-                return Ok(Finished::Now(answered));
+            if self.store_acknowledgement(&command, &answered, at).await? {
+                return Ok(AcknowledgeOutcome::Recorded(answered));
             }
-            retry::pause(attempt).await;
+            retry::wait(attempt).await;
         }
-        Err(contended())
+        Err(too_many_conflicts())
     }
 
     async fn advance_ota(
@@ -290,7 +298,7 @@ impl CommandStore for Commands {
     ) -> Result<Option<String>, StoreError> {
         let key = cmd_id.to_string();
         let next = text(to_json(ota)?);
-        for attempt in 0..retry::ATTEMPTS {
+        for attempt in 0..retry::MAX_ATTEMPTS {
             let Some(item) = self.table.get(device_id.as_str(), &key).await? else {
                 return Ok(None);
             };
@@ -316,26 +324,30 @@ impl CommandStore for Commands {
                     update.condition_expression(format!("{exists} AND attribute_not_exists(#ota)"))
                 }
             };
-            match conditional::update(&self.table.client, built(update.build())?).await {
+            match conditional::update(&self.table.client, checked_build(update.build())?).await {
                 Ok(_) => return Ok(target),
-                Err(Failure::Refused(_)) => retry::pause(attempt).await,
-                Err(Failure::Failed(error)) => return Err(error),
+                Err(ConditionalWriteError::ConditionFailed(_)) => retry::wait(attempt).await,
+                Err(ConditionalWriteError::Store(error)) => return Err(error),
             }
         }
-        Err(contended())
+        Err(too_many_conflicts())
     }
 
-    async fn sweep(&self, device_id: &DeviceId, at: Timestamp) -> Result<bool, StoreError> {
-        let deleted = Deleted { devices: &self.devices, device_id, at };
-        match deleted.remove_first_of(&self.table, device_id.as_str()).await? {
-            (0, _) => idempotency::sweep(&self.table, deleted).await,
+    async fn delete_for_device(
+        &self,
+        device_id: &DeviceId,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let deleted = GuardedDelete { devices: &self.devices, device_id, at };
+        match deleted.delete_first(&self.table, device_id.as_str()).await? {
+            (0, _) => idempotency::delete_keys(&self.table, deleted).await,
             // The keys are swept when there are no commands any more.
-            (_, removal) => Ok(removal != Removal::NotDeleted),
+            (_, removal) => Ok(removal != DeleteOutcome::TombstoneMissing),
         }
     }
 }
 
-fn contended() -> StoreError {
-    let reason = format!("written by others {} times in a row", retry::ATTEMPTS);
+fn too_many_conflicts() -> StoreError {
+    let reason = format!("written by others {} times in a row", retry::MAX_ATTEMPTS);
     unavailable("change of a command")(reason)
 }

@@ -12,32 +12,39 @@ use crate::unavailable;
 
 /// Why a conditional write was not done.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum ConditionalWriteError {
     /// Its condition is false; what stands there, if the request asked for that.
-    Refused(Option<Item>),
+    ConditionFailed(Option<Item>),
     /// It could not be tried.
-    Failed(StoreError),
+    Store(StoreError),
 }
 
 /// Puts an item. Meeting a transaction on the same item is no answer: it is tried again.
-pub(super) async fn put(client: &Client, put: Put) -> Result<(), Failure> {
-    for attempt in 0..retry::ATTEMPTS {
+pub(super) async fn put(client: &Client, put: Put) -> Result<(), ConditionalWriteError> {
+    for attempt in 0..retry::MAX_ATTEMPTS {
         match put_once(client, put.clone()).await {
-            Err(Met) => retry::pause(attempt).await,
+            Err(TransactionConflict) => retry::wait(attempt).await,
             Ok(answer) => return answer,
         }
     }
-    put_once(client, put).await.unwrap_or_else(|Met| Err(contended("dynamodb:PutItem")))
+    put_once(client, put)
+        .await
+        .unwrap_or_else(|TransactionConflict| Err(too_many_conflicts("dynamodb:PutItem")))
 }
 
 /// A transaction was under way on the item.
-struct Met;
+struct TransactionConflict;
 
-fn contended(operation: &'static str) -> Failure {
-    Failure::Failed(unavailable(operation)("met transactions on the same item at every try"))
+fn too_many_conflicts(operation: &'static str) -> ConditionalWriteError {
+    ConditionalWriteError::Store(unavailable(operation)(
+        "met transactions on the same item at every try",
+    ))
 }
 
-async fn put_once(client: &Client, put: Put) -> Result<Result<(), Failure>, Met> {
+async fn put_once(
+    client: &Client,
+    put: Put,
+) -> Result<Result<(), ConditionalWriteError>, TransactionConflict> {
     let sent = client
         .put_item()
         .table_name(put.table_name)
@@ -51,27 +58,32 @@ async fn put_once(client: &Client, put: Put) -> Result<Result<(), Failure>, Met>
     match sent {
         Ok(_) => Ok(Ok(())),
         Err(error) => match error.as_service_error() {
-            Some(PutItemError::TransactionConflictException(_)) => Err(Met),
+            Some(PutItemError::TransactionConflictException(_)) => Err(TransactionConflict),
             Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                Ok(Err(Failure::Refused(failed.item().cloned())))
+                Ok(Err(ConditionalWriteError::ConditionFailed(failed.item().cloned())))
             }
-            _ => Ok(Err(Failure::Failed(unavailable("dynamodb:PutItem")(error)))),
+            _ => Ok(Err(ConditionalWriteError::Store(unavailable("dynamodb:PutItem")(error)))),
         },
     }
 }
 
 /// Updates an item; what it is then. See [`put`].
-pub(super) async fn update(client: &Client, update: Update) -> Result<Item, Failure> {
-    for attempt in 0..retry::ATTEMPTS {
+pub(super) async fn update(client: &Client, update: Update) -> Result<Item, ConditionalWriteError> {
+    for attempt in 0..retry::MAX_ATTEMPTS {
         match update_once(client, update.clone()).await {
-            Err(Met) => retry::pause(attempt).await,
+            Err(TransactionConflict) => retry::wait(attempt).await,
             Ok(answer) => return answer,
         }
     }
-    update_once(client, update).await.unwrap_or_else(|Met| Err(contended("dynamodb:UpdateItem")))
+    update_once(client, update)
+        .await
+        .unwrap_or_else(|TransactionConflict| Err(too_many_conflicts("dynamodb:UpdateItem")))
 }
 
-async fn update_once(client: &Client, update: Update) -> Result<Result<Item, Failure>, Met> {
+async fn update_once(
+    client: &Client,
+    update: Update,
+) -> Result<Result<Item, ConditionalWriteError>, TransactionConflict> {
     let sent = client
         .update_item()
         .table_name(update.table_name)
@@ -86,11 +98,11 @@ async fn update_once(client: &Client, update: Update) -> Result<Result<Item, Fai
     match sent {
         Ok(answer) => Ok(Ok(answer.attributes.unwrap_or_default())),
         Err(error) => match error.as_service_error() {
-            Some(UpdateItemError::TransactionConflictException(_)) => Err(Met),
+            Some(UpdateItemError::TransactionConflictException(_)) => Err(TransactionConflict),
             Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                Ok(Err(Failure::Refused(failed.item().cloned())))
+                Ok(Err(ConditionalWriteError::ConditionFailed(failed.item().cloned())))
             }
-            _ => Ok(Err(Failure::Failed(unavailable("dynamodb:UpdateItem")(error)))),
+            _ => Ok(Err(ConditionalWriteError::Store(unavailable("dynamodb:UpdateItem")(error)))),
         },
     }
 }

@@ -11,18 +11,18 @@ use meter_domain::id::Shard;
 use meter_store::StoreError;
 
 use super::batch;
-use super::conditional::{self, Failure};
+use super::conditional::{self, ConditionalWriteError};
 use super::item::{Item, number};
-use super::table::{Table, built, names, values};
+use super::table::{Table, checked_build, names, values};
 
 /// The attribute that counts the changes of an item.
 const CHANGES: &str = "changes";
 
-/// Adds to counts of things of one shard, which stand together in an item with the sort key `sort` (where the
+/// Adds to counts of things of one shard, which stand together in an item with the sort key `sort_key` (where the
 /// table has one). None when nothing changes.
 pub(super) fn add(
     table: &Table,
-    sort: &str,
+    sort_key: &str,
     shard: Shard,
     changes: &[(&str, i64)],
 ) -> Result<Option<Update>, StoreError> {
@@ -35,7 +35,7 @@ pub(super) fn add(
         return Ok(None);
     }
     let mut update = table
-        .update(&item(shard), sort)
+        .update(&item_key(shard), sort_key)
         .set_expression_attribute_names(names([CHANGES]))
         .set_expression_attribute_values(values([("one", number(1))]));
     let mut expression = format!("ADD #{CHANGES} :one");
@@ -46,12 +46,15 @@ pub(super) fn add(
             .expression_attribute_names(format!("#n{i}"), name)
             .expression_attribute_values(format!(":n{i}"), number(change));
     }
-    built(update.update_expression(expression).build()).map(Some)
+    checked_build(update.update_expression(expression).build()).map(Some)
 }
 
 /// The sum of each count by its name, read consistently.
-pub(super) async fn sums(table: &Table, sort: &str) -> Result<HashMap<String, u64>, StoreError> {
-    let keys = Shard::all().map(|shard| (item(shard), sort.to_owned()));
+pub(super) async fn totals(
+    table: &Table,
+    sort_key: &str,
+) -> Result<HashMap<String, u64>, StoreError> {
+    let keys = Shard::all().map(|shard| (item_key(shard), sort_key.to_owned()));
     let mut sums: HashMap<String, i64> = HashMap::new();
     for item in batch::get_all(table, keys).await? {
         for (name, value) in item {
@@ -68,15 +71,15 @@ pub(super) async fn sums(table: &Table, sort: &str) -> Result<HashMap<String, u6
     Ok(sums.map(|(name, sum)| (name, u64::try_from(sum).unwrap_or(0))).collect())
 }
 
-fn item(shard: Shard) -> String {
+fn item_key(shard: Shard) -> String {
     format!("#stats#{shard}")
 }
 
 /// The counts of one shard as they stand.
 #[derive(Debug)]
-pub(super) struct Standing(Item);
+pub(super) struct ShardCounters(Item);
 
-impl Standing {
+impl ShardCounters {
     /// One of them.
     pub(super) fn count(&self, name: &str) -> i64 {
         let value = self.0.get(name).and_then(|value| value.as_n().ok());
@@ -85,24 +88,24 @@ impl Standing {
 }
 
 /// Reads the counts of one shard.
-pub(super) async fn standing(
+pub(super) async fn read_shard(
     table: &Table,
-    sort: &str,
+    sort_key: &str,
     shard: Shard,
-) -> Result<Standing, StoreError> {
-    table.get(&item(shard), sort).await.map(|item| Standing(item.unwrap_or_default()))
+) -> Result<ShardCounters, StoreError> {
+    table.get(&item_key(shard), sort_key).await.map(|item| ShardCounters(item.unwrap_or_default()))
 }
 
 /// Sets the counts of one shard, if nobody has changed them since they were read; whether that is so.
 pub(super) async fn set(
     table: &Table,
-    sort: &str,
+    sort_key: &str,
     shard: Shard,
-    read: &Standing,
+    read: &ShardCounters,
     counts: &[(&str, i64)],
 ) -> Result<bool, StoreError> {
     let mut update = table
-        .update(&item(shard), sort)
+        .update(&item_key(shard), sort_key)
         .set_expression_attribute_names(names([CHANGES]))
         .set_expression_attribute_values(values([("one", number(1))]));
     update = match read.0.get(CHANGES) {
@@ -119,10 +122,10 @@ pub(super) async fn set(
             .expression_attribute_values(format!(":n{i}"), number(*count));
     }
     let expression = format!("SET {} ADD #{CHANGES} :one", sets.join(", "));
-    let update = built(update.update_expression(expression).build())?;
+    let update = checked_build(update.update_expression(expression).build())?;
     match conditional::update(&table.client, update).await {
         Ok(_) => Ok(true),
-        Err(Failure::Refused(_)) => Ok(false),
-        Err(Failure::Failed(error)) => Err(error),
+        Err(ConditionalWriteError::ConditionFailed(_)) => Ok(false),
+        Err(ConditionalWriteError::Store(error)) => Err(error),
     }
 }

@@ -14,19 +14,19 @@ use meter_domain::id::{CertificateId, DeviceId, Shard};
 use meter_domain::state::{Connection, DeviceState};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    Counts, CreateError, DeviceFilter, DeviceStore, FleetCounts, Order, Page, PageRequest, Recount,
-    Recounted, StoreError, WriteError,
+    Counts, CreateDeviceError, DeviceFilter, DeviceStore, FleetCounts, Order, Page, PageRequest,
+    Recount, RecountReport, StoreError, WriteError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::conditional::{self, Failure};
+use super::conditional::{self, ConditionalWriteError};
 use super::item::{Item, decode, encode, from_json, number, text, to_json};
-use super::listing::{self, Budget, Listing, Partition, Rows};
-use super::recount::{self, Kind};
-use super::table::{Table, built, names, values};
-use super::transaction::{self, Action, Canceled};
+use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch};
+use super::recount::{self, CounterGroup};
+use super::table::{Table, checked_build, names, values};
+use super::transaction::{self, TransactAction, TransactionError};
 use super::{batch, counters, state};
 use crate::settings::Tables;
 use crate::{Clients, unavailable};
@@ -50,7 +50,7 @@ impl Devices {
 
 /// The table that [`Devices`] is an adapter of.
 pub(super) fn table(clients: &Clients, tables: &Tables) -> Table {
-    Table::keyed(clients, &tables.devices, "device_id")
+    Table::with_partition_key(clients, &tables.devices, "device_id")
 }
 
 /// The expression that is true of a registered device, and false of a tombstone.
@@ -58,7 +58,7 @@ pub(super) const IS_REGISTERED: &str = "attribute_exists(id)";
 
 // Not Debug: it holds a secret.
 #[derive(Serialize, Deserialize)]
-struct Row {
+struct DeviceItem {
     device_id: DeviceId,
     shard: String,
     id: Uuid,
@@ -88,7 +88,7 @@ struct Tombstone<'a> {
 }
 
 fn to_item(device: &Device) -> Result<Item, StoreError> {
-    encode(&Row {
+    encode(&DeviceItem {
         device_id: device.device_id.clone(),
         shard: device.device_id.shard().to_string(),
         id: device.id,
@@ -108,7 +108,7 @@ fn to_item(device: &Device) -> Result<Item, StoreError> {
 }
 
 fn from_item(item: Item) -> Result<Device, StoreError> {
-    let row: Row = decode(item)?;
+    let row: DeviceItem = decode(item)?;
     let object = |json: &str| from_json::<Map<String, Value>>(row.device_id.as_str(), json);
     Ok(Device {
         metadata: object(&row.metadata)?,
@@ -138,7 +138,7 @@ fn replace(table: &Table, read: &Device, item: Item) -> Result<Put, StoreError> 
             ("id", text(read.id.to_string())),
             ("revision", number(read.revision)),
         ]));
-    built(put.build())
+    checked_build(put.build())
 }
 
 /// Changes the configuration in force, if that is still the registration and the revision that was read.
@@ -161,7 +161,7 @@ pub(super) fn configure(
             ("config", text(to_json(config)?)),
             ("at", text(at.to_string())),
         ]));
-    built(update.build())
+    checked_build(update.build())
 }
 
 /// A registered device.
@@ -172,29 +172,29 @@ pub(super) async fn get(table: &Table, id: &DeviceId) -> Result<Option<Device>, 
 }
 
 /// True while the tombstone of the delete that was asked for at `deleted_at` is there.
-pub(super) fn is_deleted(
+pub(super) fn tombstone_check(
     table: &Table,
     id: &DeviceId,
     deleted_at: Timestamp,
 ) -> Result<ConditionCheck, StoreError> {
     let check = table
-        .check(id.as_str(), "")
+        .condition_check(id.as_str(), "")
         .condition_expression("#deleted_at = :at")
         .set_expression_attribute_names(names([DELETED_AT]))
         .set_expression_attribute_values(values([("at", text(deleted_at.to_string()))]));
-    built(check.build())
+    checked_build(check.build())
 }
 
 /// Any condition that is false is a conflict.
-fn conflict(canceled: Canceled) -> WriteError {
+fn conflict(canceled: TransactionError) -> WriteError {
     match canceled {
-        Canceled::Refused(_) => WriteError::Conflict,
-        Canceled::Failed(error) => error.into(),
+        TransactionError::ConditionFailed(_) => WriteError::Conflict,
+        TransactionError::Store(error) => error.into(),
     }
 }
 
 /// The fleet's devices that a filter lets through, newest first or by id.
-struct Fleet<'a> {
+struct DeviceQuery<'a> {
     table: &'a Table,
     filter: &'a DeviceFilter,
 }
@@ -206,8 +206,8 @@ const BY_CREATED: &str = "by-created";
 const LOWEST: char = ' ';
 const HIGHEST: char = '~';
 
-impl Listing for Fleet<'_> {
-    type Stream = Shard;
+impl MergedQuery for DeviceQuery<'_> {
+    type Partition = Shard;
     type Row = Device;
 
     fn order(&self) -> Order {
@@ -224,7 +224,7 @@ impl Listing for Fleet<'_> {
         }
     }
 
-    fn keeps(&self, device: &Device) -> bool {
+    fn matches(&self, device: &Device) -> bool {
         let filter = self.filter;
         (filter.status).is_none_or(|status| device.status == status)
             && (filter.device_type.is_none() || device.device_type == filter.device_type)
@@ -235,13 +235,14 @@ impl Listing for Fleet<'_> {
         shard: Shard,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Rows<Device>, StoreError> {
+    ) -> Result<RowBatch<Device>, StoreError> {
         let shard = shard.to_string();
         let query = match &self.filter.id_prefix {
             None => {
                 let index = Some(BY_CREATED);
-                let partition = Partition { index, hash: "shard", name: shard, sort: "id" };
-                partition.backwards(self.table, after)
+                let partition =
+                    PartitionQuery { index, partition_key: "shard", name: shard, sort_key: "id" };
+                partition.query_descending(self.table, after)
             }
             Some(prefix) => {
                 // Behind a position is from the least text that goes on after it.
@@ -263,35 +264,38 @@ impl Listing for Fleet<'_> {
                     ]))
             }
         };
-        listing::rows(query, limit, from_item).await
+        merged_query::fetch_rows(query, limit, from_item).await
     }
 }
 
 impl DeviceStore for Devices {
-    async fn create(&self, device: &Device, state: &DeviceState) -> Result<(), CreateError> {
+    async fn create(&self, device: &Device, state: &DeviceState) -> Result<(), CreateDeviceError> {
         let row = self
             .table
             .put(to_item(device)?)
-            .condition_expression(self.table.is_free())
+            .condition_expression(self.table.not_exists())
             .return_values_on_condition_check_failure(OnFailure::AllOld);
         let shard = device.device_id.shard();
         let by_status = [(device.status.as_str(), 1)];
         let by_connection = [(state.presence.connection.as_str(), 1)];
         let mut actions =
-            vec![built(row.build())?.action(), state::put(&self.states, state)?.action()];
-        actions.extend(counters::add(&self.table, "", shard, &by_status)?.map(Action::action));
-        actions.extend(counters::add(&self.states, "", shard, &by_connection)?.map(Action::action));
+            vec![checked_build(row.build())?.action(), state::put(&self.states, state)?.action()];
+        actions
+            .extend(counters::add(&self.table, "", shard, &by_status)?.map(TransactAction::action));
+        actions.extend(
+            counters::add(&self.states, "", shard, &by_connection)?.map(TransactAction::action),
+        );
         match transaction::write(&self.table.client, actions).await {
             Ok(()) => Ok(()),
-            Err(Canceled::Failed(error)) => Err(error.into()),
-            Err(Canceled::Refused(refused)) if refused.at(0) => {
-                let stored = refused.stored(0).unwrap_or_default();
+            Err(TransactionError::Store(error)) => Err(error.into()),
+            Err(TransactionError::ConditionFailed(refused)) if refused.contains(0) => {
+                let stored = refused.existing_item(0).unwrap_or_default();
                 Err(match stored.contains_key(DELETED_AT) {
-                    true => CreateError::BeingDeleted,
-                    false => CreateError::Exists,
+                    true => CreateDeviceError::BeingDeleted,
+                    false => CreateDeviceError::AlreadyExists,
                 })
             }
-            Err(Canceled::Refused(_)) => Err(CreateError::Conflict),
+            Err(TransactionError::ConditionFailed(_)) => Err(CreateDeviceError::Conflict),
         }
     }
 
@@ -304,22 +308,22 @@ impl DeviceStore for Devices {
         let put = replace(&self.table, before, to_item(&changed)?)?;
         let changes = [(before.status.as_str(), -1), (after.status.as_str(), 1)];
         let counts = counters::add(&self.table, "", before.device_id.shard(), &changes)?;
-        let retyped = (before.device_type != after.device_type)
+        let type_update = (before.device_type != after.device_type)
             .then(|| {
                 let device_type = after.device_type.as_deref();
                 state::set_device_type(&self.states, &before.device_id, device_type)
             })
             .transpose()?;
-        if counts.is_some() || retyped.is_some() {
+        if counts.is_some() || type_update.is_some() {
             let mut actions = vec![put.action()];
-            actions.extend(counts.into_iter().chain(retyped).map(Action::action));
+            actions.extend(counts.into_iter().chain(type_update).map(TransactAction::action));
             let written = transaction::write(&self.table.client, actions).await;
             return written.map_err(conflict);
         }
         match conditional::put(&self.table.client, put).await {
             Ok(()) => Ok(()),
-            Err(Failure::Refused(_)) => Err(WriteError::Conflict),
-            Err(Failure::Failed(error)) => Err(error.into()),
+            Err(ConditionalWriteError::ConditionFailed(_)) => Err(WriteError::Conflict),
+            Err(ConditionalWriteError::Store(error)) => Err(error.into()),
         }
     }
 
@@ -333,13 +337,18 @@ impl DeviceStore for Devices {
         if !prefix.is_empty() && DeviceId::parse(prefix).is_err() {
             return Ok(Page { items: Vec::new(), next: None });
         }
-        let fleet = Fleet { table: &self.table, filter };
+        let fleet = DeviceQuery { table: &self.table, filter };
         let (after, limit) = (request.after.as_deref(), request.limit);
-        listing::page(&fleet, Shard::all(), after, limit, &mut Budget::default()).await
+        merged_query::read_page(&fleet, Shard::all(), after, limit, &mut ReadBudget::default())
+            .await
     }
 
-    async fn bury(&self, device: &Device, state: &DeviceState) -> Result<(), WriteError> {
-        let deleted_at = state.sweep.map_or_else(Timestamp::now, |sweep| sweep.since);
+    async fn create_tombstone(
+        &self,
+        device: &Device,
+        state: &DeviceState,
+    ) -> Result<(), WriteError> {
+        let deleted_at = state.cleanup.map_or_else(Timestamp::now, |sweep| sweep.since);
         let tombstone = encode(&Tombstone { device_id: &device.device_id, deleted_at })?;
         let shard = device.device_id.shard();
         let by_status = [(device.status.as_str(), -1)];
@@ -348,18 +357,25 @@ impl DeviceStore for Devices {
             replace(&self.table, device, tombstone)?.action(),
             state::put(&self.states, state)?.action(),
         ];
-        actions.extend(counters::add(&self.table, "", shard, &by_status)?.map(Action::action));
-        actions.extend(counters::add(&self.states, "", shard, &by_connection)?.map(Action::action));
+        actions
+            .extend(counters::add(&self.table, "", shard, &by_status)?.map(TransactAction::action));
+        actions.extend(
+            counters::add(&self.states, "", shard, &by_connection)?.map(TransactAction::action),
+        );
         let written = transaction::write(&self.table.client, actions).await;
         written.map_err(conflict)
     }
 
-    async fn is_buried(&self, id: &DeviceId) -> Result<bool, StoreError> {
+    async fn has_tombstone(&self, id: &DeviceId) -> Result<bool, StoreError> {
         let item = self.table.get(id.as_str(), "").await?;
         Ok(item.is_some_and(|item| item.contains_key(DELETED_AT)))
     }
 
-    async fn forget(&self, id: &DeviceId, deleted_at: Timestamp) -> Result<(), StoreError> {
+    async fn remove_tombstone(
+        &self,
+        id: &DeviceId,
+        deleted_at: Timestamp,
+    ) -> Result<(), StoreError> {
         let sent = self
             .table
             .client
@@ -382,8 +398,8 @@ impl DeviceStore for Devices {
     }
 
     async fn counts(&self) -> Result<FleetCounts, StoreError> {
-        let by_status = counters::sums(&self.table, "");
-        let by_connection = counters::sums(&self.states, "");
+        let by_status = counters::totals(&self.table, "");
+        let by_connection = counters::totals(&self.states, "");
         let (by_status, by_connection) = futures::try_join!(by_status, by_connection)?;
         let positive = |count: &u64| *count > 0;
         let status =
@@ -400,21 +416,21 @@ impl DeviceStore for Devices {
 impl Devices {
     /// How many devices of a shard are in each status.
     async fn count_statuses(&self, shard: Shard) -> Result<Counts, StoreError> {
-        let items = recount::items(&self.table, BY_CREATED, shard, &["status"]).await?;
+        let items = recount::query_index(&self.table, BY_CREATED, shard, &["status"]).await?;
         let statuses = items.iter().map(|item| recount::attribute(item, "status"));
-        Ok(recount::tally(statuses, &STATUSES))
+        Ok(recount::count_by_name(statuses, &STATUSES))
     }
 
     /// How many devices of a shard are in each connection.
     async fn count_connections(&self, shard: Shard) -> Result<Counts, StoreError> {
-        let items = recount::items(&self.table, BY_CREATED, shard, &["device_id"]).await?;
-        let keys = items.iter().map(|item| self.table.key_of(item));
+        let items = recount::query_index(&self.table, BY_CREATED, shard, &["device_id"]).await?;
+        let keys = items.iter().map(|item| self.table.key_text_of(item));
         let states = batch::get_all(&self.states, keys).await?;
         let states: Vec<DeviceState> =
             states.into_iter().map(state::from_item).collect::<Result<_, _>>()?;
         let registered = states.iter().filter(|state| state.registered);
         let connections = registered.map(|state| Some(state.presence.connection.as_str()));
-        Ok(recount::tally(connections, &CONNECTIONS))
+        Ok(recount::count_by_name(connections, &CONNECTIONS))
     }
 }
 
@@ -423,11 +439,16 @@ const CONNECTIONS: [&str; 3] =
     [Connection::Online.as_str(), Connection::Offline.as_str(), Connection::Unknown.as_str()];
 
 impl Recount for Devices {
-    async fn recount(&self) -> Result<Vec<Recounted>, StoreError> {
-        let (table, states, sort) = (&self.table, &self.states, "");
-        let by_status = Kind { what: "devices by status", table, sort, names: &STATUSES };
-        let by_connection =
-            Kind { what: "devices by connection", table: states, sort, names: &CONNECTIONS };
+    async fn recount(&self) -> Result<Vec<RecountReport>, StoreError> {
+        let (table, states, sort_key) = (&self.table, &self.states, "");
+        let by_status =
+            CounterGroup { what: "devices by status", table, sort_key, names: &STATUSES };
+        let by_connection = CounterGroup {
+            what: "devices by connection",
+            table: states,
+            sort_key,
+            names: &CONNECTIONS,
+        };
         Ok(vec![
             recount::recount(by_status, |shard| self.count_statuses(shard)).await?,
             recount::recount(by_connection, |shard| self.count_connections(shard)).await?,

@@ -18,9 +18,9 @@ use crate::unavailable;
 const INDEX: &str = "by-due";
 
 /// The attributes of an item that is due at some time.
-pub(super) const ATTRIBUTES: [&str; 2] = [SHARD, AT];
-pub(super) const SHARD: &str = "due_shard";
-pub(super) const AT: &str = "due_at";
+pub(super) const ATTRIBUTES: [&str; 2] = [SHARD_ATTRIBUTE, DUE_AT_ATTRIBUTE];
+pub(super) const SHARD_ATTRIBUTE: &str = "due_shard";
+pub(super) const DUE_AT_ATTRIBUTE: &str = "due_at";
 
 /// The partition of a device's items.
 pub(super) fn shard(device_id: &DeviceId) -> String {
@@ -29,7 +29,10 @@ pub(super) fn shard(device_id: &DeviceId) -> String {
 
 /// Writes a time in the form that [`Timestamp::key`] gives it: one that can become `due_at` where it
 /// stands.
-pub(super) fn as_key<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize_as_key<S: Serializer>(
+    time: &Timestamp,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time.key())
 }
 
@@ -77,5 +80,5 @@ async fn find_in(
 }
 
 fn due_at(item: &Item) -> Option<&String> {
-    item.get(AT).and_then(|value: &AttributeValue| value.as_s().ok())
+    item.get(DUE_AT_ATTRIBUTE).and_then(|value: &AttributeValue| value.as_s().ok())
 }

@@ -7,18 +7,18 @@
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure};
 use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
-use meter_store::{IDEMPOTENCY_SECONDS, IdempotencyKey, StoreError};
+use meter_store::{IDEMPOTENCY_TTL_S, IdempotencyKey, StoreError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::guarded_delete::{DeleteOutcome, GuardedDelete};
 use super::item::{Item, decode, encode, number, text};
-use super::sweeping::{Deleted, Removal};
-use super::table::{Table, built, names, values};
+use super::table::{Table, checked_build, names, values};
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Memo {
-    made: Uuid,
+struct IdempotencyItem {
+    resource_id: Uuid,
     ttl: i64,
 }
 
@@ -27,39 +27,45 @@ fn partition(device_id: &DeviceId) -> String {
 }
 
 /// Notes what is made under a key. The condition is false while something else counts as made under
-/// it, which the transaction then tells, unless that is `gone`.
-pub(super) fn remember(
+/// it, which the transaction then tells, unless that is `replaced_id`.
+pub(super) fn put_key(
     table: &Table,
     device_id: &DeviceId,
     key: &IdempotencyKey,
-    made: Uuid,
+    resource_id: Uuid,
     now: Timestamp,
-    gone: Option<Uuid>,
+    replaced_id: Option<Uuid>,
 ) -> Result<Put, StoreError> {
-    let mut item = encode(&Memo { made, ttl: now.as_seconds() + IDEMPOTENCY_SECONDS })?;
+    let mut item =
+        encode(&IdempotencyItem { resource_id, ttl: now.as_seconds() + IDEMPOTENCY_TTL_S })?;
     let digest = format!("key#{}", hex::encode(Sha256::digest(&key.0)));
     item.extend(table.key(&partition(device_id), &digest));
-    let is_free = table.is_free();
+    let not_exists = table.not_exists();
     let put = table
         .put(item)
-        .condition_expression(format!("{is_free} OR #ttl <= :now OR #made = :gone"))
-        .set_expression_attribute_names(names(["ttl", "made"]))
+        .condition_expression(format!(
+            "{not_exists} OR #ttl <= :now OR #resource_id = :replaced_id"
+        ))
+        .set_expression_attribute_names(names(["ttl", "resource_id"]))
         .set_expression_attribute_values(values([
             ("now", number(now.as_seconds())),
-            ("gone", text(gone.unwrap_or(made).to_string())),
+            ("replaced_id", text(replaced_id.unwrap_or(resource_id).to_string())),
         ]))
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .build();
-    built(put)
+    checked_build(put)
 }
 
 /// What was made under the key of this item.
-pub(super) fn made(item: Item) -> Result<Uuid, StoreError> {
-    decode::<Memo>(item).map(|memo| memo.made)
+pub(super) fn resource_id(item: Item) -> Result<Uuid, StoreError> {
+    decode::<IdempotencyItem>(item).map(|memo| memo.resource_id)
 }
 
 /// Removes some of the keys of a deleted device; whether there may be more.
-pub(super) async fn sweep(table: &Table, deleted: Deleted<'_>) -> Result<bool, StoreError> {
-    let (memos, removal) = deleted.remove_first_of(table, &partition(deleted.device_id)).await?;
-    Ok(memos > 0 && removal != Removal::NotDeleted)
+pub(super) async fn delete_keys(
+    table: &Table,
+    deleted: GuardedDelete<'_>,
+) -> Result<bool, StoreError> {
+    let (memos, removal) = deleted.delete_first(table, &partition(deleted.device_id)).await?;
+    Ok(memos > 0 && removal != DeleteOutcome::TombstoneMissing)
 }

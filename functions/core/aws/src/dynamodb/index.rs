@@ -9,11 +9,11 @@ use super::item::Item;
 use crate::unavailable;
 
 /// An index is behind its table by some milliseconds: who asks for what was made just now asks again.
-const LAG: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
 
 /// The item that a query of an index finds.
 pub(super) async fn find(query: QueryFluentBuilder) -> Result<Option<Item>, StoreError> {
-    let mut lag = LAG.into_iter();
+    let mut lag = RETRY_DELAYS.into_iter();
     loop {
         let found = query.clone().send().await.map_err(unavailable("dynamodb:Query"))?;
         let item = found.items.unwrap_or_default().pop();

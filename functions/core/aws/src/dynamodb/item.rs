@@ -13,8 +13,8 @@ use crate::unavailable;
 pub(super) type Item = HashMap<String, AttributeValue>;
 
 /// The version of the layout of every item, in its attribute `v`. A reader refuses what is newer.
-pub(super) const SCHEMA: &str = "1";
-pub(super) const VERSION: &str = "v";
+pub(super) const SCHEMA_VERSION: &str = "1";
+pub(super) const SCHEMA_VERSION_ATTRIBUTE: &str = "v";
 
 /// DynamoDB's limit on an item, names of attributes included.
 const MAX_BYTES: usize = 400 * 1024;
@@ -45,7 +45,7 @@ pub(super) fn attribute<T: Serialize>(value: &T) -> Result<AttributeValue, Store
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Item, StoreError> {
     let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(value)
         .map_err(unavailable("encoding of an item"))?;
-    item.insert(VERSION.to_owned(), AttributeValue::N(SCHEMA.to_owned()));
+    item.insert(SCHEMA_VERSION_ATTRIBUTE.to_owned(), AttributeValue::N(SCHEMA_VERSION.to_owned()));
     match size(&item) {
         bytes if bytes > MAX_BYTES => Err(unavailable("encoding of an item")(TooLarge(bytes))),
         _ => Ok(item),
@@ -54,13 +54,13 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Result<Item, StoreError> {
 
 /// The value of an item, if it is of this schema.
 pub(super) fn decode<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
-    let what = || format!("item {}", name(&item));
-    match item.get(VERSION).map(AttributeValue::as_n) {
-        Some(Ok(version)) if version == SCHEMA => {}
+    let what = || format!("item {}", describe_key(&item));
+    match item.get(SCHEMA_VERSION_ATTRIBUTE).map(AttributeValue::as_n) {
+        Some(Ok(version)) if version == SCHEMA_VERSION => {}
         version => {
             return Err(StoreError::Corrupt {
                 what: what(),
-                reason: format!("schema version {version:?}, not {SCHEMA}"),
+                reason: format!("schema version {version:?}, not {SCHEMA_VERSION}"),
             });
         }
     }
@@ -81,7 +81,7 @@ pub(super) fn from_json<T: DeserializeOwned>(what: &str, json: &str) -> Result<T
 }
 
 /// The key of an item, for an error message.
-fn name(item: &Item) -> String {
+fn describe_key(item: &Item) -> String {
     let keys = ["pk", "sk", "device_id", "alert_id", "cmd_id", "rule_id"];
     let texts = keys.iter().filter_map(|key| item.get(*key)?.as_s().ok());
     texts.cloned().collect::<Vec<_>>().join(" ")
@@ -129,9 +129,9 @@ mod tests {
     fn an_item_of_another_schema_is_not_guessed_at() {
         let mut item = encode(&thing(1)).unwrap();
         assert_eq!(decode::<Thing>(item.clone()).unwrap(), thing(1));
-        item.insert(VERSION.to_owned(), number(2));
+        item.insert(SCHEMA_VERSION_ATTRIBUTE.to_owned(), number(2));
         assert!(matches!(decode::<Thing>(item.clone()), Err(StoreError::Corrupt { .. })));
-        item.remove(VERSION);
+        item.remove(SCHEMA_VERSION_ATTRIBUTE);
         assert!(decode::<Thing>(item).is_err());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! | item | pk | sk |
 //! |---|---|---|
-//! | head of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{mid}` |
-//! | tail of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{mid}#t` |
+//! | head of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}` |
+//! | tail of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}#s` |
 //! | a day with parts | `{device_id}` | `{YYYY-MM-DD}`, or `{YYYY-MM-DD}#{last day}` |
 //!
 //! A day is one partition, so a device's history is no hot key, and `#` is in no device id. An index
@@ -15,17 +15,17 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 use meter_domain::archive::Location;
-use meter_domain::id::{DeviceId, Mid};
+use meter_domain::id::{DeviceId, MessageId};
 use meter_domain::message::Category;
-use meter_domain::parts::{Head, Part, PartPosition};
+use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
 use meter_domain::time::Timestamp;
-use meter_store::{MessageStore, NotStored, Order, PartQuery, StoreError};
+use meter_store::{BatchWriteError, MessageStore, Order, SegmentQuery, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{self, Key};
+use super::day_cache::DayCache;
 use super::item::{Item, decode, encode, text};
 use super::samples;
-use super::seen_days::SeenDays;
 use super::table::{Table, names, values};
 use crate::settings::Tables;
 use crate::{Clients, unavailable};
@@ -35,35 +35,35 @@ use crate::{Clients, unavailable};
 #[derive(Debug, Clone)]
 pub struct Messages {
     pub(super) table: Table,
-    pub(super) seen_days: Arc<SeenDays>,
+    pub(super) day_cache: Arc<DayCache>,
 }
 
 impl Messages {
     /// The table of this name.
     pub fn new(clients: &Clients, tables: &Tables) -> Self {
         Self {
-            table: Table::sorted(clients, &tables.messages, "pk", "sk"),
-            seen_days: Arc::default(),
+            table: Table::with_sort_key(clients, &tables.messages, "pk", "sk"),
+            day_cache: Arc::default(),
         }
     }
 
     /// Writes items, each of which belongs to a message, and entries of an index, each of which belongs
     /// to all the items that it leads to.
-    pub(super) async fn put_indexed(
+    pub(super) async fn put_with_day_index(
         &self,
-        items: Vec<(Mid, Item, IndexEntry)>,
-        unencoded: Option<(BTreeSet<Mid>, StoreError)>,
-    ) -> Result<(), NotStored> {
-        let mut owners: BTreeMap<Key, BTreeSet<Mid>> = BTreeMap::new();
+        items: Vec<(MessageId, Item, DayIndexEntry)>,
+        unencoded: Option<(BTreeSet<MessageId>, StoreError)>,
+    ) -> Result<(), BatchWriteError> {
+        let mut owners: BTreeMap<Key, BTreeSet<MessageId>> = BTreeMap::new();
         let mut puts = Vec::with_capacity(items.len());
         let mut entries = BTreeMap::new();
-        for (mid, item, entry) in items {
+        for (message_id, item, entry) in items {
             let entry_key = entry.key();
-            if !self.seen_days.contains(&entry_key) {
-                owners.entry(entry_key.clone()).or_default().insert(mid);
+            if !self.day_cache.contains(&entry_key) {
+                owners.entry(entry_key.clone()).or_default().insert(message_id);
                 entries.entry(entry_key).or_insert(entry);
             }
-            owners.entry(self.table.key_of(&item)).or_default().insert(mid);
+            owners.entry(self.table.key_text_of(&item)).or_default().insert(message_id);
             puts.push(item);
         }
         let (mut failed, mut source) = unencoded.unzip();
@@ -87,26 +87,26 @@ impl Messages {
             }
         };
         for key in entries.into_keys().filter(|key| !unwritten.contains(key)) {
-            self.seen_days.insert(key);
+            self.day_cache.insert(key);
         }
         failed.extend(unwritten.iter().filter_map(|key| owners.get(key)).flatten());
         match source {
             None => Ok(()),
-            Some(source) => Err(NotStored { failed: std::mem::take(failed), source }),
+            Some(source) => Err(BatchWriteError { failed: std::mem::take(failed), source }),
         }
     }
 }
 
 /// That a partition has items of a day.
 #[derive(Debug, Serialize)]
-pub(super) struct IndexEntry {
+pub(super) struct DayIndexEntry {
     pk: String,
     sk: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<i64>,
 }
 
-impl IndexEntry {
+impl DayIndexEntry {
     /// The entry for things of `day` that may be forgotten at `ttl`. It lives to the end of that day.
     pub(super) fn new(pk: String, day: Date, ttl: Option<i64>) -> Self {
         let end = ttl.map(|ttl| {
@@ -137,14 +137,14 @@ impl IndexEntry {
 const DAY_SECONDS: u32 = 24 * 3600;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct PartItem {
+struct SegmentItem {
     pk: String,
     sk: String,
     #[serde(flatten)]
-    head: Option<HeadAttributes>,
+    index_entry: Option<IndexEntryAttributes>,
     /// Where it is not the time of the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    claim_ts: Option<Timestamp>,
+    envelope_ts: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     samples: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,7 +152,7 @@ struct PartItem {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct HeadAttributes {
+struct IndexEntryAttributes {
     category: Category,
     received_at: Timestamp,
     size: u64,
@@ -165,66 +165,74 @@ fn partition(device_id: &DeviceId, day: Date) -> String {
     format!("{device_id}#{day}")
 }
 
-fn sort_key(position: &PartPosition) -> String {
-    let tail = if position.tail { "#t" } else { "" };
-    format!("{}#{}{tail}", position.ts.key(), position.mid)
+fn sort_key(position: &SegmentPosition) -> String {
+    let suffix = if position.is_continuation { "#s" } else { "" };
+    format!("{}#{}{suffix}", position.ts.key(), position.message_id)
 }
 
-fn parse_sort_key(sk: &str) -> Option<PartPosition> {
+fn parse_sort_key(sk: &str) -> Option<SegmentPosition> {
     let (ts, rest) = sk.split_once('#')?;
-    let (mid, tail) = match rest.strip_suffix("#t") {
-        Some(mid) => (mid, true),
+    let (message_id, is_continuation) = match rest.strip_suffix("#s") {
+        Some(message_id) => (message_id, true),
         None => (rest, false),
     };
-    Some(PartPosition { ts: Timestamp::parse(ts).ok()?, mid: Mid::parse(mid)?, tail })
-}
-
-fn to_item(part: &Part) -> Result<Item, StoreError> {
-    let samples = (!part.samples.is_empty())
-        .then(|| samples::encode(part.ts, &part.samples))
-        .transpose()
-        .map_err(unavailable("encoding of samples"))?;
-    encode(&PartItem {
-        pk: partition(&part.device_id, part.ts.day()),
-        sk: sort_key(&PartPosition { ts: part.ts, mid: part.mid, tail: part.head.is_none() }),
-        head: part.head.clone().map(|head| HeadAttributes {
-            category: head.category,
-            received_at: head.received_at,
-            size: head.size,
-            object: head.location.object,
-            member: head.location.member,
-        }),
-        claim_ts: (part.claim_ts != part.ts).then_some(part.claim_ts),
-        samples,
-        ttl: part.ttl,
+    Some(SegmentPosition {
+        ts: Timestamp::parse(ts).ok()?,
+        message_id: MessageId::parse(message_id)?,
+        is_continuation,
     })
 }
 
-fn from_item(device_id: &DeviceId, item: Item) -> Result<Part, StoreError> {
-    let item: PartItem = decode(item)?;
+fn to_item(segment: &MessageSegment) -> Result<Item, StoreError> {
+    let samples = (!segment.samples.is_empty())
+        .then(|| samples::encode(segment.ts, &segment.samples))
+        .transpose()
+        .map_err(unavailable("encoding of samples"))?;
+    encode(&SegmentItem {
+        pk: partition(&segment.device_id, segment.ts.day()),
+        sk: sort_key(&SegmentPosition {
+            ts: segment.ts,
+            message_id: segment.message_id,
+            is_continuation: segment.index_entry.is_none(),
+        }),
+        index_entry: segment.index_entry.clone().map(|index_entry| IndexEntryAttributes {
+            category: index_entry.category,
+            received_at: index_entry.received_at,
+            size: index_entry.size,
+            object: index_entry.location.object,
+            member: index_entry.location.member,
+        }),
+        envelope_ts: (segment.envelope_ts != segment.ts).then_some(segment.envelope_ts),
+        samples,
+        ttl: segment.ttl,
+    })
+}
+
+fn from_item(device_id: &DeviceId, item: Item) -> Result<MessageSegment, StoreError> {
+    let item: SegmentItem = decode(item)?;
     let corrupt = |reason: String| StoreError::Corrupt {
         what: format!("item {} {}", item.pk, item.sk),
         reason,
     };
     let position = parse_sort_key(&item.sk).ok_or_else(|| corrupt("sort key".to_owned()))?;
-    if position.tail == item.head.is_some() {
-        return Err(corrupt("is neither head nor tail".to_owned()));
+    if position.is_continuation == item.index_entry.is_some() {
+        return Err(corrupt("is neither index_entry nor is_continuation".to_owned()));
     }
     let samples = (item.samples.as_deref())
         .map(|text| samples::decode(position.ts, text))
         .transpose()
         .map_err(|reason| corrupt(format!("samples: {reason}")))?;
-    Ok(Part {
+    Ok(MessageSegment {
         device_id: device_id.clone(),
-        mid: position.mid,
+        message_id: position.message_id,
         ts: position.ts,
-        head: item.head.map(|head| Head {
-            category: head.category,
-            received_at: head.received_at,
-            size: head.size,
-            location: Location { object: head.object, member: head.member },
+        index_entry: item.index_entry.map(|index_entry| IndexEntry {
+            category: index_entry.category,
+            received_at: index_entry.received_at,
+            size: index_entry.size,
+            location: Location { object: index_entry.object, member: index_entry.member },
         }),
-        claim_ts: item.claim_ts.unwrap_or(position.ts),
+        envelope_ts: item.envelope_ts.unwrap_or(position.ts),
         samples: samples.unwrap_or_default(),
         ttl: item.ttl,
     })
@@ -232,7 +240,7 @@ fn from_item(device_id: &DeviceId, item: Item) -> Result<Part, StoreError> {
 
 /// Sort keys to read.
 #[derive(Debug, PartialEq)]
-struct Range {
+struct SortKeyRange {
     /// The first one or before it.
     low: String,
     /// The last one or after it.
@@ -242,7 +250,7 @@ struct Range {
 }
 
 /// The sort keys that a query asks for; none when there can be none.
-fn range(query: &PartQuery) -> Option<Range> {
+fn sort_key_range(query: &SegmentQuery) -> Option<SortKeyRange> {
     // A key goes on after its time, so a time is below all keys of its instant and above all others
     // that are before it: what is between two times is what is not before the first, but before the
     // second.
@@ -257,27 +265,27 @@ fn range(query: &PartQuery) -> Option<Range> {
         Order::Ascending => *after > high,
         Order::Descending => *after < low,
     });
-    (low < high && !is_past_the_end).then_some(Range { low, high, after })
+    (low < high && !is_past_the_end).then_some(SortKeyRange { low, high, after })
 }
 
 impl MessageStore for Messages {
-    async fn put(&self, parts: &[Part]) -> Result<(), NotStored> {
-        let mut items = Vec::with_capacity(parts.len());
-        let mut unencoded: Option<(BTreeSet<Mid>, StoreError)> = None;
-        for part in parts {
-            match to_item(part) {
+    async fn put(&self, segments: &[MessageSegment]) -> Result<(), BatchWriteError> {
+        let mut items = Vec::with_capacity(segments.len());
+        let mut unencoded: Option<(BTreeSet<MessageId>, StoreError)> = None;
+        for segment in segments {
+            match to_item(segment) {
                 Ok(item) => {
-                    let index = part.device_id.as_str().to_owned();
-                    let entry = IndexEntry::new(index, part.ts.day(), part.ttl);
-                    items.push((part.mid, item, entry));
+                    let index = segment.device_id.as_str().to_owned();
+                    let entry = DayIndexEntry::new(index, segment.ts.day(), segment.ttl);
+                    items.push((segment.message_id, item, entry));
                 }
                 Err(error) => {
-                    let (mids, _) = unencoded.get_or_insert((BTreeSet::new(), error));
-                    mids.insert(part.mid);
+                    let (message_ids, _) = unencoded.get_or_insert((BTreeSet::new(), error));
+                    message_ids.insert(segment.message_id);
                 }
             }
         }
-        self.put_indexed(items, unencoded).await
+        self.put_with_day_index(items, unencoded).await
     }
 
     async fn days(&self, device_id: &DeviceId) -> Result<Vec<Date>, StoreError> {
@@ -296,13 +304,13 @@ impl MessageStore for Messages {
         while let Some(item) = pages.next().await {
             let item = item.map_err(unavailable("dynamodb:Query"))?;
             let sk = item.get("sk").and_then(|sk| sk.as_s().ok());
-            days.insert(IndexEntry::day(sk.map_or("", String::as_str))?);
+            days.insert(DayIndexEntry::day(sk.map_or("", String::as_str))?);
         }
         Ok(days.into_iter().collect())
     }
 
-    async fn read(&self, query: &PartQuery) -> Result<(Vec<Part>, bool), StoreError> {
-        let Some(Range { low, high, after }) = range(query) else {
+    async fn read(&self, query: &SegmentQuery) -> Result<(Vec<MessageSegment>, bool), StoreError> {
+        let Some(SortKeyRange { low, high, after }) = sort_key_range(query) else {
             return Ok((Vec::new(), false));
         };
         let pk = partition(&query.device_id, query.day);
@@ -328,25 +336,29 @@ impl MessageStore for Messages {
             .map_err(unavailable("dynamodb:Query"))?;
         let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
         let items = answer.items.unwrap_or_default().into_iter();
-        let parts = items.map(|item| from_item(&query.device_id, item));
-        Ok((parts.collect::<Result<_, _>>()?, more))
+        let segments = items.map(|item| from_item(&query.device_id, item));
+        Ok((segments.collect::<Result<_, _>>()?, more))
     }
 
-    async fn remove(&self, device_id: &DeviceId, parts: &[PartPosition]) -> Result<(), StoreError> {
-        let keys = parts.iter().map(|at| (partition(device_id, at.ts.day()), sort_key(at)));
+    async fn remove(
+        &self,
+        device_id: &DeviceId,
+        segments: &[SegmentPosition],
+    ) -> Result<(), StoreError> {
+        let keys = segments.iter().map(|at| (partition(device_id, at.ts.day()), sort_key(at)));
         let keys: BTreeSet<Key> = keys.collect();
         batch::delete_all(&self.table, keys.into_iter().collect()).await
     }
 
-    async fn head(
+    async fn get_index_entry(
         &self,
         device_id: &DeviceId,
         ts: Timestamp,
-        mid: Mid,
-    ) -> Result<Option<Head>, StoreError> {
-        let sk = sort_key(&PartPosition { ts, mid, tail: false });
+        message_id: MessageId,
+    ) -> Result<Option<IndexEntry>, StoreError> {
+        let sk = sort_key(&SegmentPosition { ts, message_id, is_continuation: false });
         let item = self.table.get(&partition(device_id, ts.day()), &sk).await?;
-        let part = item.map(|item| from_item(device_id, item)).transpose()?;
-        Ok(part.and_then(|part| part.head))
+        let segment = item.map(|item| from_item(device_id, item)).transpose()?;
+        Ok(segment.and_then(|segment| segment.index_entry))
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | an entry | `#quarantine#{YYYY-MM-DD}#{shard}` | its id |
 //! | a day with entries | `#quarantine` | `{YYYY-MM-DD}` |
-//! | which receipt stands for a message | `#quarantine#{mid}` | `first` |
+//! | which receipt stands for a message | `#quarantine#{message_id}` | `first_receipt` |
 //!
 //! An entry is found by its receipt, since what cannot be read has no other time; and a message that comes
 //! twice is received twice. So the first receipt that anybody writes down stands for all.
@@ -15,20 +15,22 @@ use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnFailure;
 use futures::{StreamExt, stream};
 use jiff::civil::Date;
 use meter_domain::archive::Location;
-use meter_domain::id::{Mid, SHARDS, Shard};
+use meter_domain::id::{MessageId, SHARDS, Shard};
 use meter_domain::time::Timestamp;
-use meter_store::{NotStored, Order, Page, PageRequest, QuarantineStore, Quarantined, StoreError};
+use meter_store::{
+    BatchWriteError, Order, Page, PageRequest, QuarantineEntry, QuarantineStore, StoreError,
+};
 use serde::{Deserialize, Serialize};
 
 use super::batch::CONCURRENCY;
-use super::conditional::{self, Failure};
+use super::conditional::{self, ConditionalWriteError};
 use super::item::{Item, decode, encode, text};
-use super::listing::{self, Budget, Listing, Partition, Rows};
-use super::messages::{IndexEntry, Messages};
-use super::table::{Table, built, values};
+use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch};
+use super::messages::{DayIndexEntry, Messages};
+use super::table::{Table, checked_build, values};
 use crate::unavailable;
 
-const INDEX: &str = "#quarantine";
+const QUARANTINE_PARTITION: &str = "#quarantine";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
@@ -45,20 +47,20 @@ struct Entry {
 
 /// Which receipt stands for a message.
 #[derive(Debug, Serialize, Deserialize)]
-struct First {
+struct FirstReceipt {
     pk: String,
     sk: String,
     received_at: Timestamp,
 }
 
 fn partition(day: Date, shard: Shard) -> String {
-    format!("{INDEX}#{day}#{shard}")
+    format!("{QUARANTINE_PARTITION}#{day}#{shard}")
 }
 
-fn to_item(entry: &Quarantined) -> Result<Item, StoreError> {
+fn to_item(entry: &QuarantineEntry) -> Result<Item, StoreError> {
     let day = entry.received_at.day();
     encode(&Entry {
-        pk: partition(day, Quarantined::shard(entry.mid)),
+        pk: partition(day, QuarantineEntry::shard(entry.message_id)),
         sk: entry.id(),
         topic: entry.topic.clone(),
         received_at: entry.received_at,
@@ -69,16 +71,16 @@ fn to_item(entry: &Quarantined) -> Result<Item, StoreError> {
     })
 }
 
-fn from_item(item: Item) -> Result<Quarantined, StoreError> {
+fn from_item(item: Item) -> Result<QuarantineEntry, StoreError> {
     let entry: Entry = decode(item)?;
-    let Some((_, mid)) = Quarantined::parse_id(&entry.sk) else {
+    let Some((_, message_id)) = QuarantineEntry::parse_id(&entry.sk) else {
         return Err(StoreError::Corrupt {
             what: format!("item {} {}", entry.pk, entry.sk),
             reason: "sort key".to_owned(),
         });
     };
-    Ok(Quarantined {
-        mid,
+    Ok(QuarantineEntry {
+        message_id,
         topic: entry.topic,
         received_at: entry.received_at,
         reason: entry.reason,
@@ -88,20 +90,20 @@ fn from_item(item: Item) -> Result<Quarantined, StoreError> {
 }
 
 /// The entries of a day, newest first.
-struct DayListing<'a> {
+struct QuarantineDayQuery<'a> {
     table: &'a Table,
     day: Date,
 }
 
-impl Listing for DayListing<'_> {
-    type Stream = Shard;
-    type Row = Quarantined;
+impl MergedQuery for QuarantineDayQuery<'_> {
+    type Partition = Shard;
+    type Row = QuarantineEntry;
 
     fn order(&self) -> Order {
         Order::Descending
     }
 
-    fn position(&self, row: &Quarantined) -> String {
+    fn position(&self, row: &QuarantineEntry) -> String {
         row.id()
     }
 
@@ -110,11 +112,11 @@ impl Listing for DayListing<'_> {
         shard: Shard,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Rows<Quarantined>, StoreError> {
+    ) -> Result<RowBatch<QuarantineEntry>, StoreError> {
         let name = partition(self.day, shard);
-        let partition = Partition { index: None, hash: "pk", name, sort: "sk" };
-        let query = partition.backwards(self.table, after);
-        listing::rows(query, limit, from_item).await
+        let partition = PartitionQuery { index: None, partition_key: "pk", name, sort_key: "sk" };
+        let query = partition.query_descending(self.table, after);
+        merged_query::fetch_rows(query, limit, from_item).await
     }
 }
 
@@ -122,31 +124,37 @@ impl Messages {
     /// The receipt that stands for a message: `received_at`, unless there is one already.
     async fn first_receipt(
         &self,
-        mid: Mid,
+        message_id: MessageId,
         received_at: Timestamp,
     ) -> Result<Timestamp, StoreError> {
-        let first = First { pk: format!("{INDEX}#{mid}"), sk: "first".to_owned(), received_at };
+        let first = FirstReceipt {
+            pk: format!("{QUARANTINE_PARTITION}#{message_id}"),
+            sk: "first_receipt".to_owned(),
+            received_at,
+        };
         let put = self
             .table
             .put(encode(&first)?)
-            .condition_expression(self.table.is_free())
+            .condition_expression(self.table.not_exists())
             .return_values_on_condition_check_failure(OnFailure::AllOld);
-        match conditional::put(&self.table.client, built(put.build())?).await {
+        match conditional::put(&self.table.client, checked_build(put.build())?).await {
             Ok(()) => Ok(received_at),
-            Err(Failure::Refused(Some(item))) => Ok(decode::<First>(item)?.received_at),
-            Err(Failure::Refused(None)) => {
+            Err(ConditionalWriteError::ConditionFailed(Some(item))) => {
+                Ok(decode::<FirstReceipt>(item)?.received_at)
+            }
+            Err(ConditionalWriteError::ConditionFailed(None)) => {
                 Err(unavailable("dynamodb:PutItem")("a refusal without what stands there"))
             }
-            Err(Failure::Failed(error)) => Err(error),
+            Err(ConditionalWriteError::Store(error)) => Err(error),
         }
     }
 
     async fn with_first_receipt(
         &self,
-        entry: Quarantined,
-    ) -> (Mid, Result<Quarantined, StoreError>) {
-        let first = self.first_receipt(entry.mid, entry.received_at).await;
-        (entry.mid, first.map(|received_at| Quarantined { received_at, ..entry }))
+        entry: QuarantineEntry,
+    ) -> (MessageId, Result<QuarantineEntry, StoreError>) {
+        let first = self.first_receipt(entry.message_id, entry.received_at).await;
+        (entry.message_id, first.map(|received_at| QuarantineEntry { received_at, ..entry }))
     }
 
     /// The days with entries in quarantine, up to a day, newest first.
@@ -161,7 +169,10 @@ impl Messages {
         let last = last.map_or_else(|| "9999-99-99".to_owned(), |day| day.to_string());
         let mut items = query
             .key_condition_expression("pk = :pk AND sk <= :last")
-            .set_expression_attribute_values(values([("pk", text(INDEX)), ("last", text(last))]))
+            .set_expression_attribute_values(values([
+                ("pk", text(QUARANTINE_PARTITION)),
+                ("last", text(last)),
+            ]))
             .into_paginator()
             .items()
             .send();
@@ -169,44 +180,48 @@ impl Messages {
         while let Some(item) = items.next().await {
             let item = item.map_err(unavailable("dynamodb:Query"))?;
             let sk = item.get("sk").and_then(|sk| sk.as_s().ok());
-            days.push(IndexEntry::day(sk.map_or("", String::as_str))?);
+            days.push(DayIndexEntry::day(sk.map_or("", String::as_str))?);
         }
         Ok(days)
     }
 }
 
 impl QuarantineStore for Messages {
-    async fn put_quarantined(&self, entries: &[Quarantined]) -> Result<(), NotStored> {
+    async fn put_quarantined(&self, entries: &[QuarantineEntry]) -> Result<(), BatchWriteError> {
         let mut items = Vec::with_capacity(entries.len());
-        let mut unwritten: Option<(BTreeSet<Mid>, StoreError)> = None;
+        let mut unwritten: Option<(BTreeSet<MessageId>, StoreError)> = None;
         let entries = stream::iter(entries.to_vec())
             .map(|entry| self.with_first_receipt(entry))
             .buffer_unordered(CONCURRENCY)
             .collect::<Vec<_>>()
             .await;
-        for (mid, entry) in entries {
+        for (message_id, entry) in entries {
             let item = entry.and_then(|entry| Ok((to_item(&entry)?, entry.received_at.day())));
             match item {
                 Ok((item, day)) => {
-                    items.push((mid, item, IndexEntry::new(INDEX.to_owned(), day, None)));
+                    items.push((
+                        message_id,
+                        item,
+                        DayIndexEntry::new(QUARANTINE_PARTITION.to_owned(), day, None),
+                    ));
                 }
                 Err(error) => {
-                    let (mids, _) = unwritten.get_or_insert((BTreeSet::new(), error));
-                    mids.insert(mid);
+                    let (message_ids, _) = unwritten.get_or_insert((BTreeSet::new(), error));
+                    message_ids.insert(message_id);
                 }
             }
         }
-        self.put_indexed(items, unwritten).await
+        self.put_with_day_index(items, unwritten).await
     }
 
     async fn list_quarantined(
         &self,
         request: &PageRequest,
-    ) -> Result<Page<Quarantined>, StoreError> {
+    ) -> Result<Page<QuarantineEntry>, StoreError> {
         let after = request.after.as_deref();
-        let last = after.and_then(Quarantined::parse_id).map(|(at, _)| at.day());
-        let mut budget = Budget::default();
-        let mut items: Vec<Quarantined> = Vec::new();
+        let last = after.and_then(QuarantineEntry::parse_id).map(|(at, _)| at.day());
+        let mut budget = ReadBudget::default();
+        let mut items: Vec<QuarantineEntry> = Vec::new();
         for day in self.quarantine_days(last).await? {
             // A day costs a query for each shard, also when there is next to nothing in it.
             let is_affordable = budget.spend(SHARDS.into());
@@ -216,9 +231,10 @@ impl QuarantineStore for Messages {
                 let next = Some(last.id());
                 return Ok(Page { items, next });
             }
-            let listing = DayListing { table: &self.table, day };
+            let listing = QuarantineDayQuery { table: &self.table, day };
             let room = request.limit - items.len();
-            let of_day = listing::page(&listing, Shard::all(), after, room, &mut budget).await?;
+            let of_day =
+                merged_query::read_page(&listing, Shard::all(), after, room, &mut budget).await?;
             items.extend(of_day.items);
             if let Some(next) = of_day.next {
                 return Ok(Page { items, next: Some(next) });
@@ -230,10 +246,10 @@ impl QuarantineStore for Messages {
     async fn get_quarantined(
         &self,
         received_at: Timestamp,
-        mid: Mid,
-    ) -> Result<Option<Quarantined>, StoreError> {
-        let pk = partition(received_at.day(), Quarantined::shard(mid));
-        let id = format!("{}-{mid}", received_at.file_stem());
+        message_id: MessageId,
+    ) -> Result<Option<QuarantineEntry>, StoreError> {
+        let pk = partition(received_at.day(), QuarantineEntry::shard(message_id));
+        let id = format!("{}-{message_id}", received_at.file_stem());
         self.table.get(&pk, &id).await?.map(from_item).transpose()
     }
 }

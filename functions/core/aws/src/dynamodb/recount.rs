@@ -11,55 +11,56 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::{StreamExt, TryStreamExt, stream};
 use meter_domain::id::Shard;
-use meter_store::{Counts, Recounted, StoreError};
+use meter_store::{Counts, RecountReport, StoreError};
 use rand::seq::SliceRandom;
 
 use super::batch::CONCURRENCY;
-use super::counters::{self, Standing};
+use super::counters::{self, ShardCounters};
 use super::item::{Item, text};
 use super::table::{Table, names, values};
 use crate::unavailable;
 
 /// How often a shard is counted that changes meanwhile.
-const TRIES: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 /// Far more than an index is behind.
-const INDEX_LAG: Duration = Duration::from_secs(1);
+const INDEX_PROPAGATION_DELAY: Duration = Duration::from_secs(1);
 
 /// The counts of one kind.
 #[derive(Clone, Copy)]
-pub(super) struct Kind<'a> {
+pub(super) struct CounterGroup<'a> {
     pub(super) what: &'static str,
     pub(super) table: &'a Table,
     /// See [`counters::add`].
-    pub(super) sort: &'a str,
+    pub(super) sort_key: &'a str,
     /// Every count that there is.
     pub(super) names: &'a [&'static str],
 }
 
 /// Recounts every shard; `count` counts the things of one.
 pub(super) async fn recount<F>(
-    kind: Kind<'_>,
+    kind: CounterGroup<'_>,
     count: impl Fn(Shard) -> F,
-) -> Result<Recounted, StoreError>
+) -> Result<RecountReport, StoreError>
 where
     F: Future<Output = Result<Counts, StoreError>>,
 {
     // In another order each time: of a fleet that is too large for one run all shards have their turn.
     let mut shards: Vec<_> = Shard::all().collect();
     shards.shuffle(&mut rand::rng());
-    let shards: Vec<_> = shards.into_iter().map(|shard| of_shard(kind, shard, &count)).collect();
+    let shards: Vec<_> =
+        shards.into_iter().map(|shard| recount_shard(kind, shard, &count)).collect();
     let shards: Vec<(Counts, Option<Counts>)> =
         stream::iter(shards).buffer_unordered(CONCURRENCY).try_collect().await?;
-    let mut recounted = Recounted {
+    let mut recounted = RecountReport {
         what: kind.what,
-        was: Counts::new(),
-        is: Counts::new(),
-        busy: shards.iter().filter(|(_, is)| is.is_none()).count(),
+        before: Counts::new(),
+        after: Counts::new(),
+        skipped_shards: shards.iter().filter(|(_, is)| is.is_none()).count(),
     };
     for (was, is) in shards {
-        add(&mut recounted.is, is.as_ref().unwrap_or(&was));
-        add(&mut recounted.was, &was);
+        add(&mut recounted.after, is.as_ref().unwrap_or(&was));
+        add(&mut recounted.before, &was);
     }
     Ok(recounted)
 }
@@ -71,8 +72,8 @@ fn add(sum: &mut Counts, counts: &Counts) {
 }
 
 /// What a shard's counts were, and what they are now; none: it changed all the time.
-async fn of_shard<F>(
-    kind: Kind<'_>,
+async fn recount_shard<F>(
+    kind: CounterGroup<'_>,
     shard: Shard,
     count: impl Fn(Shard) -> F,
 ) -> Result<(Counts, Option<Counts>), StoreError>
@@ -80,11 +81,11 @@ where
     F: Future<Output = Result<Counts, StoreError>>,
 {
     let mut was = Counts::new();
-    for _ in 0..TRIES {
-        let standing = counters::standing(kind.table, kind.sort, shard).await?;
+    for _ in 0..MAX_ATTEMPTS {
+        let standing = counters::read_shard(kind.table, kind.sort_key, shard).await?;
         was = kind.names.iter().map(|name| (*name, standing.count(name))).collect();
         let first = count(shard).await?;
-        tokio::time::sleep(INDEX_LAG).await;
+        tokio::time::sleep(INDEX_PROPAGATION_DELAY).await;
         let second = count(shard).await?;
         if first == second && set(kind, shard, &standing, &second).await? {
             let is = |name: &&'static str| (*name, second.get(name).copied().unwrap_or(0));
@@ -95,18 +96,18 @@ where
 }
 
 async fn set(
-    kind: Kind<'_>,
+    kind: CounterGroup<'_>,
     shard: Shard,
-    read: &Standing,
+    read: &ShardCounters,
     counts: &Counts,
 ) -> Result<bool, StoreError> {
     let all: Vec<_> =
         kind.names.iter().map(|name| (*name, counts.get(name).copied().unwrap_or(0))).collect();
-    counters::set(kind.table, kind.sort, shard, read, &all).await
+    counters::set(kind.table, kind.sort_key, shard, read, &all).await
 }
 
 /// Every item of a partition of an index over the fleet, with the attributes named.
-pub(super) async fn items(
+pub(super) async fn query_index(
     table: &Table,
     index: &str,
     shard: Shard,
@@ -134,7 +135,7 @@ pub(super) async fn items(
 }
 
 /// Counts items by one of a few names.
-pub(super) fn tally<'a>(
+pub(super) fn count_by_name<'a>(
     found: impl Iterator<Item = Option<&'a str>>,
     known: &[&'static str],
 ) -> Counts {

@@ -7,9 +7,9 @@
 //!
 //! Each hour is one attribute (`m` of the minutes, `h00` to `h23` of the hours), written under a condition of
 //! its own, so that two who roll up hours of one day never wait for each other. It is a map: `g` the
-//! generation, `p` until when its points live, `u` the unit, `c` the cells ([`cells`]).
+//! generation, `p` until when its points live, `u` the unit, `b` the buckets ([`buckets`]).
 
-mod cells;
+mod buckets;
 
 use std::collections::BTreeMap;
 
@@ -19,33 +19,35 @@ use futures::future::try_join;
 use meter_domain::id::DeviceId;
 use meter_domain::metric::MetricName;
 use meter_domain::time::Timestamp;
-use meter_store::{Cell, CellQuery, Cells, HourRollup, Level, RollupStore, StoreError};
+use meter_store::{
+    BucketPage, BucketQuery, HourRollup, RollupBucket, RollupLevel, RollupStore, StoreError,
+};
 
 use super::batch::{self, Key};
-use super::conditional::{self, Failure};
-use super::item::{Item, SCHEMA, VERSION, number, text};
+use super::conditional::{self, ConditionalWriteError};
+use super::item::{Item, SCHEMA_VERSION, SCHEMA_VERSION_ATTRIBUTE, number, text};
 use super::messages::Messages;
-use super::table::{built, names, values};
+use super::table::{checked_build, names, values};
 use crate::unavailable;
 
 /// Items that one call of a sweep removes.
-const SWEPT_AT_ONCE: i32 = 100;
+const MAX_CLEANUP_ITEMS: i32 = 100;
 
 /// The attribute with the minutes of the item's hour.
-const MINUTES: &str = "m";
+const MINUTES_ATTRIBUTE: &str = "m";
 
-fn partition(device_id: &DeviceId, level: Level) -> String {
+fn partition(device_id: &DeviceId, level: RollupLevel) -> String {
     match level {
-        Level::Minute => format!("{device_id}#minutes"),
-        Level::Hour => format!("{device_id}#hours"),
+        RollupLevel::Minute => format!("{device_id}#minutes"),
+        RollupLevel::Hour => format!("{device_id}#hours"),
     }
 }
 
 /// The sort key of the item that starts at `start`.
-fn sort_key(metric: &MetricName, level: Level, start: Timestamp) -> String {
+fn sort_key(metric: &MetricName, level: RollupLevel, start: Timestamp) -> String {
     let width = match level {
-        Level::Minute => "YYYY-MM-DDTHH".len(),
-        Level::Hour => "YYYY-MM-DD".len(),
+        RollupLevel::Minute => "YYYY-MM-DDTHH".len(),
+        RollupLevel::Hour => "YYYY-MM-DD".len(),
     };
     let mut key = start.key();
     key.truncate(width);
@@ -53,11 +55,11 @@ fn sort_key(metric: &MetricName, level: Level, start: Timestamp) -> String {
 }
 
 /// Where the item of a sort key starts.
-fn start_of(sk: &str, level: Level) -> Option<Timestamp> {
+fn start_of(sk: &str, level: RollupLevel) -> Option<Timestamp> {
     let (_, start) = sk.split_once('#')?;
     let rest = match level {
-        Level::Minute => ":00:00Z",
-        Level::Hour => "T00:00:00Z",
+        RollupLevel::Minute => ":00:00Z",
+        RollupLevel::Hour => "T00:00:00Z",
     };
     Timestamp::parse(&format!("{start}{rest}")).ok()
 }
@@ -68,25 +70,25 @@ fn hour_attribute(hour: Timestamp) -> String {
 }
 
 impl Messages {
-    /// Writes the cells of an hour into one attribute of an item, unless what is there must stay.
-    async fn put_cells(
+    /// Writes the buckets of an hour into one attribute of an item, unless what is there must stay.
+    async fn put_buckets(
         &self,
         rollup: &HourRollup,
-        level: Level,
-        cells: &[Cell],
+        level: RollupLevel,
+        buckets: &[RollupBucket],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let Some(last) = cells.last() else { return Ok(()) };
+        let Some(last) = buckets.last() else { return Ok(()) };
         let start = rollup.hour.start.floor(level.item_seconds());
         let attribute = match level {
-            Level::Minute => MINUTES.to_owned(),
-            Level::Hour => hour_attribute(rollup.hour.start),
+            RollupLevel::Minute => MINUTES_ATTRIBUTE.to_owned(),
+            RollupLevel::Hour => hour_attribute(rollup.hour.start),
         };
         let mut value = Item::from([
             ("g".to_owned(), number(rollup.generation)),
-            ("c".to_owned(), AttributeValue::B(Blob::new(cells::encode(level, start, cells)))),
+            ("b".to_owned(), AttributeValue::B(Blob::new(buckets::encode(level, start, buckets)))),
         ]);
-        value.extend(rollup.points_until.map(|until| ("p".to_owned(), number(until))));
+        value.extend(rollup.points_expire_at.map(|until| ("p".to_owned(), number(until))));
         value.extend(last.unit.as_ref().map(|unit| ("u".to_owned(), text(unit))));
         // What is in the item longest decides: hours of one day may be rolled up in any order.
         let ttl = rollup.ttl.map(|ttl| {
@@ -98,16 +100,16 @@ impl Messages {
         let mut update = self
             .table
             .update(&partition(&rollup.device_id, level), &sort_key(&rollup.metric, level, start))
-            .update_expression(format!("SET #cells = :cells, #v = :v{set_ttl}"))
+            .update_expression(format!("SET #buckets = :buckets, #v = :v{set_ttl}"))
             .condition_expression(
-                "attribute_not_exists(#cells) OR (#cells.#g < :generation AND \
-                 (attribute_not_exists(#cells.#p) OR #cells.#p > :now))",
+                "attribute_not_exists(#buckets) OR (#buckets.#g < :generation AND \
+                 (attribute_not_exists(#buckets.#p) OR #buckets.#p > :now))",
             )
             .set_expression_attribute_names(names(["v", "g", "p"]))
-            .expression_attribute_names("#cells", attribute)
+            .expression_attribute_names("#buckets", attribute)
             .set_expression_attribute_values(values([
-                ("cells", AttributeValue::M(value)),
-                ("v", AttributeValue::N(SCHEMA.to_owned())),
+                ("buckets", AttributeValue::M(value)),
+                ("v", AttributeValue::N(SCHEMA_VERSION.to_owned())),
                 ("generation", number(rollup.generation)),
                 ("now", number(now.as_seconds())),
             ]));
@@ -116,17 +118,21 @@ impl Messages {
                 .expression_attribute_names("#ttl", "ttl")
                 .expression_attribute_values(":ttl", number(ttl));
         }
-        match conditional::update(&self.table.client, built(update.build())?).await {
-            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
-            Err(Failure::Failed(error)) => Err(error),
+        match conditional::update(&self.table.client, checked_build(update.build())?).await {
+            Ok(_) | Err(ConditionalWriteError::ConditionFailed(_)) => Ok(()),
+            Err(ConditionalWriteError::Store(error)) => Err(error),
         }
     }
 
     /// Removes the first items of a partition; whether there may be more.
-    async fn sweep_level(&self, device_id: &DeviceId, level: Level) -> Result<bool, StoreError> {
+    async fn delete_level(
+        &self,
+        device_id: &DeviceId,
+        level: RollupLevel,
+    ) -> Result<bool, StoreError> {
         let (items, more) =
-            self.table.first_of(&partition(device_id, level), SWEPT_AT_ONCE).await?;
-        let keys: Vec<Key> = items.iter().map(|item| self.table.key_of(item)).collect();
+            self.table.query_first(&partition(device_id, level), MAX_CLEANUP_ITEMS).await?;
+        let keys: Vec<Key> = items.iter().map(|item| self.table.key_text_of(item)).collect();
         batch::delete_all(&self.table, keys).await?;
         Ok(more)
     }
@@ -134,18 +140,18 @@ impl Messages {
 
 impl RollupStore for Messages {
     async fn put_rollup(&self, rollup: &HourRollup, now: Timestamp) -> Result<(), StoreError> {
-        let minutes = self.put_cells(rollup, Level::Minute, &rollup.minutes, now);
+        let minutes = self.put_buckets(rollup, RollupLevel::Minute, &rollup.minutes, now);
         let hour = std::slice::from_ref(&rollup.hour);
-        try_join(minutes, self.put_cells(rollup, Level::Hour, hour, now)).await.map(drop)
+        try_join(minutes, self.put_buckets(rollup, RollupLevel::Hour, hour, now)).await.map(drop)
     }
 
-    async fn cells(&self, query: &CellQuery) -> Result<Cells, StoreError> {
-        let CellQuery { device_id, metric, level, from, to, limit } = query;
+    async fn buckets(&self, query: &BucketQuery) -> Result<BucketPage, StoreError> {
+        let BucketQuery { device_id, metric, level, from, to, limit } = query;
         let first = from.floor(level.item_seconds());
         // BETWEEN takes both ends in.
         let last = Timestamp::from_nanos(to.as_nanos() - 1).unwrap_or(*to);
         if last < *from {
-            return Ok(Cells { cells: Vec::new(), complete: *to, items: 0 });
+            return Ok(BucketPage { buckets: Vec::new(), complete_until: *to, items_read: 0 });
         }
         let answer = self
             .table
@@ -168,36 +174,43 @@ impl RollupStore for Messages {
         let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
         let items = answer.items.unwrap_or_default();
         let mut complete = *to;
-        let mut cells = BTreeMap::new();
+        let mut buckets = BTreeMap::new();
         for item in &items {
-            let (_, sk) = self.table.key_of(item);
+            let (_, sk) = self.table.key_text_of(item);
             let corrupt = |reason: &str| StoreError::Corrupt {
                 what: format!("rollup {sk} of {device_id}"),
                 reason: reason.to_owned(),
             };
-            if item.get(VERSION) != Some(&AttributeValue::N(SCHEMA.to_owned())) {
+            if item.get(SCHEMA_VERSION_ATTRIBUTE)
+                != Some(&AttributeValue::N(SCHEMA_VERSION.to_owned()))
+            {
                 return Err(corrupt("schema version"));
             }
             let start = start_of(&sk, *level).ok_or_else(|| corrupt("sort key"))?;
             for value in item.values().filter_map(|value| value.as_m().ok()) {
-                let blob = value.get("c").and_then(|cells| cells.as_b().ok());
+                let blob = value.get("b").and_then(|buckets| buckets.as_b().ok());
                 let unit = value.get("u").and_then(|unit| unit.as_s().ok()).cloned();
-                let blob = blob.ok_or_else(|| corrupt("an hour without cells"))?;
-                let read = cells::decode(*level, start, unit, blob.as_ref());
-                let read = read.ok_or_else(|| corrupt("cells"))?;
-                cells.extend(read.into_iter().map(|cell| (cell.start, cell)));
+                let blob = blob.ok_or_else(|| corrupt("an hour without buckets"))?;
+                let read = buckets::decode(*level, start, unit, blob.as_ref());
+                let read = read.ok_or_else(|| corrupt("buckets"))?;
+                buckets.extend(read.into_iter().map(|bucket| (bucket.start, bucket)));
             }
             if more {
                 complete = start.plus_seconds(i64::from(level.item_seconds())).min(*to);
             }
         }
-        let cells = cells.into_values().filter(|cell| (*from..*to).contains(&cell.start));
-        Ok(Cells { cells: cells.collect(), complete, items: items.len() })
+        let buckets = buckets.into_values().filter(|bucket| (*from..*to).contains(&bucket.start));
+        Ok(BucketPage {
+            buckets: buckets.collect(),
+            complete_until: complete,
+            items_read: items.len(),
+        })
     }
 
-    async fn sweep_rollups(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
-        let minutes = self.sweep_level(device_id, Level::Minute);
-        let (minutes, hours) = try_join(minutes, self.sweep_level(device_id, Level::Hour)).await?;
+    async fn delete_rollups_for_device(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+        let minutes = self.delete_level(device_id, RollupLevel::Minute);
+        let (minutes, hours) =
+            try_join(minutes, self.delete_level(device_id, RollupLevel::Hour)).await?;
         Ok(minutes || hours)
     }
 }

@@ -5,20 +5,20 @@ use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure as OnFailure, 
 use meter_domain::rule::{MAX_RULES, Rule};
 use meter_store::retry;
 use meter_store::{
-    AllRules, CreateRuleError, Order, Page, PageRequest, RuleStore, StoreError, WriteError,
+    CreateRuleError, Order, Page, PageRequest, RuleSnapshot, RuleStore, StoreError, WriteError,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::item::{Item, decode, encode, from_json, number, text, to_json};
-use super::listing::{self, Budget, Listing, Partition, Rows as ListedRows};
-use super::table::{Table, built, names, values};
-use super::transaction::{self, Action, Canceled};
+use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch as RuleRows};
+use super::table::{Table, checked_build, names, values};
+use super::transaction::{self, TransactAction, TransactionError};
 use crate::settings::Tables;
 use crate::{Clients, unavailable};
 
-const HASH: &str = "kind";
-const SORT: &str = "rule_id";
+const PARTITION_KEY: &str = "kind";
+const SORT_KEY: &str = "rule_id";
 
 /// The partition of the rules, and the key of what is counted of them.
 const RULE: &str = "rule";
@@ -26,19 +26,19 @@ const COUNTED: (&str, &str) = ("#counted", "rules");
 
 /// The table `alert-rules`: a [`RuleStore`].
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub struct AlertRules {
     table: Table,
 }
 
-impl Rules {
+impl AlertRules {
     /// The table of this name.
     pub fn new(clients: &Clients, tables: &Tables) -> Self {
-        Self { table: Table::sorted(clients, &tables.rules, HASH, SORT) }
+        Self { table: Table::with_sort_key(clients, &tables.rules, PARTITION_KEY, SORT_KEY) }
     }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Row {
+struct RuleItem {
     kind: String,
     rule_id: Uuid,
     version: u64,
@@ -47,7 +47,7 @@ struct Row {
 }
 
 fn to_item(rule: &Rule) -> Result<Item, StoreError> {
-    encode(&Row {
+    encode(&RuleItem {
         kind: RULE.to_owned(),
         rule_id: rule.rule_id,
         version: rule.version,
@@ -56,15 +56,15 @@ fn to_item(rule: &Rule) -> Result<Item, StoreError> {
 }
 
 fn from_item(item: Item) -> Result<Rule, StoreError> {
-    let row: Row = decode(item)?;
+    let row: RuleItem = decode(item)?;
     from_json(&row.rule_id.to_string(), &row.document)
 }
 
-/// Rules, newest first.
-struct Newest<'a>(&'a Table);
+/// AlertRules, newest first.
+struct RuleQuery<'a>(&'a Table);
 
-impl Listing for Newest<'_> {
-    type Stream = ();
+impl MergedQuery for RuleQuery<'_> {
+    type Partition = ();
     type Row = Rule;
 
     fn order(&self) -> Order {
@@ -80,20 +80,25 @@ impl Listing for Newest<'_> {
         (): (),
         after: Option<&str>,
         limit: usize,
-    ) -> Result<ListedRows<Rule>, StoreError> {
-        let partition = Partition { index: None, hash: HASH, name: RULE.to_owned(), sort: SORT };
-        let query = partition.backwards(self.0, after).consistent_read(true);
-        listing::rows(query, limit, from_item).await
+    ) -> Result<RuleRows<Rule>, StoreError> {
+        let partition = PartitionQuery {
+            index: None,
+            partition_key: PARTITION_KEY,
+            name: RULE.to_owned(),
+            sort_key: SORT_KEY,
+        };
+        let query = partition.query_descending(self.0, after).consistent_read(true);
+        merged_query::fetch_rows(query, limit, from_item).await
     }
 }
 
-impl Rules {
+impl AlertRules {
     /// Counts a change, and by how many rules it makes them more.
     fn counted(&self, by: i64) -> Result<Update, StoreError> {
-        let (hash, sort) = COUNTED;
+        let (partition_key, sort_key) = COUNTED;
         let mut update = self
             .table
-            .update(hash, sort)
+            .update(partition_key, sort_key)
             .update_expression("ADD #generation :one, #count :by")
             .set_expression_attribute_names(names(["generation", "count"]))
             .set_expression_attribute_values(values([("one", number(1)), ("by", number(by))]));
@@ -102,13 +107,13 @@ impl Rules {
                 .condition_expression("attribute_not_exists(#count) OR #count < :most")
                 .expression_attribute_values(":most", number(MAX_RULES));
         }
-        built(update.build())
+        checked_build(update.build())
     }
 
     /// How many changes there were.
     async fn generation(&self) -> Result<u64, StoreError> {
-        let (hash, sort) = COUNTED;
-        let Some(item) = self.table.get(hash, sort).await? else { return Ok(0) };
+        let (partition_key, sort_key) = COUNTED;
+        let Some(item) = self.table.get(partition_key, sort_key).await? else { return Ok(0) };
         let digits = item.get("generation").and_then(|value| value.as_n().ok());
         digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| StoreError::Corrupt {
             what: "the count of alert rules".to_owned(),
@@ -123,8 +128,8 @@ impl Rules {
             .query()
             .table_name(&self.table.name)
             .key_condition_expression("#kind = :kind")
-            .set_expression_attribute_names(names([HASH]))
-            .set_expression_attribute_values(values([(HASH, text(RULE))]))
+            .set_expression_attribute_names(names([PARTITION_KEY]))
+            .set_expression_attribute_values(values([(PARTITION_KEY, text(RULE))]))
             .consistent_read(true)
             .into_paginator()
             .items()
@@ -137,7 +142,7 @@ impl Rules {
     }
 
     /// Writes a change of a rule together with its count.
-    async fn write(&self, change: impl Action, by: i64) -> Result<(), Canceled> {
+    async fn write(&self, change: impl TransactAction, by: i64) -> Result<(), TransactionError> {
         let actions = vec![change.action(), self.counted(by)?.action()];
         transaction::write(&self.table.client, actions).await
     }
@@ -146,26 +151,26 @@ impl Rules {
 /// The expression that is true of a rule of a version, and its parts.
 const IS_AT: &str = "#version = :read";
 
-fn conflict(canceled: Canceled) -> WriteError {
+fn conflict(canceled: TransactionError) -> WriteError {
     match canceled {
-        Canceled::Refused(_) => WriteError::Conflict,
-        Canceled::Failed(error) => error.into(),
+        TransactionError::ConditionFailed(_) => WriteError::Conflict,
+        TransactionError::Store(error) => error.into(),
     }
 }
 
-impl RuleStore for Rules {
+impl RuleStore for AlertRules {
     async fn create(&self, rule: &Rule) -> Result<(), CreateRuleError> {
         let put = self
             .table
             .put(to_item(rule)?)
-            .condition_expression(self.table.is_free())
+            .condition_expression(self.table.not_exists())
             .return_values_on_condition_check_failure(OnFailure::AllOld);
-        match self.write(built(put.build())?, 1).await {
+        match self.write(checked_build(put.build())?, 1).await {
             Ok(()) => Ok(()),
             // Its id is new: it is there because a try before this one was done, and only its answer was lost.
-            Err(Canceled::Refused(refused)) if refused.at(0) => Ok(()),
-            Err(Canceled::Refused(_)) => Err(CreateRuleError::Full),
-            Err(Canceled::Failed(error)) => Err(error.into()),
+            Err(TransactionError::ConditionFailed(refused)) if refused.contains(0) => Ok(()),
+            Err(TransactionError::ConditionFailed(_)) => Err(CreateRuleError::LimitReached),
+            Err(TransactionError::Store(error)) => Err(error.into()),
         }
     }
 
@@ -175,7 +180,14 @@ impl RuleStore for Rules {
 
     async fn list(&self, request: &PageRequest) -> Result<Page<Rule>, StoreError> {
         let (after, limit) = (request.after.as_deref(), request.limit);
-        listing::page(&Newest(&self.table), [()], after, limit, &mut Budget::default()).await
+        merged_query::read_page(
+            &RuleQuery(&self.table),
+            [()],
+            after,
+            limit,
+            &mut ReadBudget::default(),
+        )
+        .await
     }
 
     async fn replace(&self, rule: &Rule) -> Result<(), WriteError> {
@@ -188,7 +200,7 @@ impl RuleStore for Rules {
                 "read",
                 number(rule.version.saturating_sub(1)),
             )]));
-        self.write(built(put.build())?, 0).await.map_err(conflict)
+        self.write(checked_build(put.build())?, 0).await.map_err(conflict)
     }
 
     async fn remove(&self, rule_id: Uuid, version: u64) -> Result<(), WriteError> {
@@ -198,20 +210,20 @@ impl RuleStore for Rules {
             .condition_expression(IS_AT)
             .set_expression_attribute_names(names(["version"]))
             .set_expression_attribute_values(values([("read", number(version))]));
-        self.write(built(delete.build())?, -1).await.map_err(conflict)
+        self.write(checked_build(delete.build())?, -1).await.map_err(conflict)
     }
 
-    async fn all(&self) -> Result<AllRules, StoreError> {
+    async fn all(&self) -> Result<RuleSnapshot, StoreError> {
         let mut generation = self.generation().await?;
-        for attempt in 0..retry::ATTEMPTS {
+        for attempt in 0..retry::MAX_ATTEMPTS {
             // A query reads item after item: only when nothing was changed meanwhile is it one moment.
             let rules = self.read_all().await?;
             let after = self.generation().await?;
             if after == generation {
-                return Ok(AllRules { rules, generation });
+                return Ok(RuleSnapshot { rules, generation });
             }
             generation = after;
-            retry::pause(attempt).await;
+            retry::wait(attempt).await;
         }
         let reason = "they were changed at every try";
         Err(unavailable("reading of all alert rules")(reason))

@@ -4,17 +4,18 @@
 //! `["ms",[["voltage_dc","V",[[1000,1503.5],[1000,1502.25]]],["pf",null,[[0,0.98],[0,0.97,1]]]]]`: the
 //! unit of time; then a group for each metric and unit, with a triple for each sample: the time since
 //! the sample before it in the group (the first: since the start of the interval that the part lies in),
-//! the value, and the ordinal when it is not 0. The unit of time is the coarsest in which every step is
+//! the value, and the sample_index when it is not 0. The unit of time is the coarsest in which every step is
 //! a whole number, so nothing is rounded; values are the shortest texts that read back as the same double.
 
 use meter_domain::metric::MetricName;
-use meter_domain::parts::{PART_SECONDS, Sample};
+use meter_domain::metric::Sample;
+use meter_domain::segments::SEGMENT_SECONDS;
 use meter_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A unit of time, by its name in SI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Tick {
+enum TimeUnit {
     #[serde(rename = "s")]
     Second,
     #[serde(rename = "ms")]
@@ -25,7 +26,7 @@ enum Tick {
     Nanosecond,
 }
 
-impl Tick {
+impl TimeUnit {
     const COARSEST_FIRST: [Self; 4] =
         [Self::Second, Self::Millisecond, Self::Microsecond, Self::Nanosecond];
 
@@ -39,30 +40,30 @@ impl Tick {
     }
 }
 
-type Encoded<T> = (Tick, Vec<T>);
+type Encoded<T> = (TimeUnit, Vec<T>);
 
-type Group = (MetricName, Option<String>, Vec<Entry>);
+type Group = (MetricName, Option<String>, Vec<SampleEntry>);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Entry {
-    Ordinary(i64, f64),
-    Numbered(i64, f64, u16),
+enum SampleEntry {
+    Plain(i64, f64),
+    Indexed(i64, f64, u16),
 }
 
 /// The text of samples that lie in the interval of `ts`. Samples of one metric and unit stay in order.
 pub(super) fn encode(ts: Timestamp, samples: &[Sample]) -> Result<String, String> {
-    let start = ts.floor(PART_SECONDS);
+    let start = ts.floor(SEGMENT_SECONDS);
     let offsets = || {
         let times = samples.iter().map(|sample| sample.time.as_nanos());
         times.map(|time| time - start.as_nanos())
     };
-    let tick = Tick::COARSEST_FIRST
+    let tick = TimeUnit::COARSEST_FIRST
         .into_iter()
         .find(|tick| offsets().all(|offset| offset % tick.nanos() == 0))
-        .unwrap_or(Tick::Nanosecond);
+        .unwrap_or(TimeUnit::Nanosecond);
 
-    let mut groups: Vec<(&Sample, i128, Vec<Entry>)> = Vec::new();
+    let mut groups: Vec<(&Sample, i128, Vec<SampleEntry>)> = Vec::new();
     for (sample, offset) in samples.iter().zip(offsets()) {
         let ticks = offset / tick.nanos();
         let same = |first: &Sample| (&first.metric, &first.unit) == (&sample.metric, &sample.unit);
@@ -75,9 +76,9 @@ pub(super) fn encode(ts: Timestamp, samples: &[Sample]) -> Result<String, String
         let step = ticks - std::mem::replace(before, ticks);
         let step = i64::try_from(step)
             .map_err(|_| format!("{} is centuries away from {ts}", sample.time))?;
-        entries.push(match sample.ordinal {
-            0 => Entry::Ordinary(step, sample.value),
-            ordinal => Entry::Numbered(step, sample.value, ordinal),
+        entries.push(match sample.sample_index {
+            0 => SampleEntry::Plain(step, sample.value),
+            sample_index => SampleEntry::Indexed(step, sample.value, sample_index),
         });
     }
     let groups =
@@ -88,23 +89,23 @@ pub(super) fn encode(ts: Timestamp, samples: &[Sample]) -> Result<String, String
 
 /// The reverse of [`encode`], in its order: a group after the other.
 pub(super) fn decode(ts: Timestamp, text: &str) -> Result<Vec<Sample>, String> {
-    let start = ts.floor(PART_SECONDS).as_nanos();
+    let start = ts.floor(SEGMENT_SECONDS).as_nanos();
     let (tick, groups): Encoded<Group> =
         serde_json::from_str(text).map_err(|error| error.to_string())?;
     let mut samples = Vec::new();
     for (metric, unit, entries) in groups {
         let mut nanos = start;
         for entry in entries {
-            let (step, value, ordinal) = match entry {
-                Entry::Ordinary(step, value) => (step, value, 0),
-                Entry::Numbered(step, value, ordinal) => (step, value, ordinal),
+            let (step, value, sample_index) = match entry {
+                SampleEntry::Plain(step, value) => (step, value, 0),
+                SampleEntry::Indexed(step, value, sample_index) => (step, value, sample_index),
             };
             // Neither can overflow: both are far below 2^127.
             nanos += i128::from(step) * tick.nanos();
             samples.push(Sample {
                 metric: metric.clone(),
                 time: Timestamp::from_nanos(nanos).map_err(|error| error.to_string())?,
-                ordinal,
+                sample_index,
                 value,
                 unit: unit.clone(),
             });
@@ -119,11 +120,17 @@ mod tests {
 
     use super::*;
 
-    fn sample(metric: &str, time: &str, ordinal: u16, value: f64, unit: Option<&str>) -> Sample {
+    fn sample(
+        metric: &str,
+        time: &str,
+        sample_index: u16,
+        value: f64,
+        unit: Option<&str>,
+    ) -> Sample {
         Sample {
             metric: MetricName::parse(metric).unwrap(),
             time: Timestamp::parse(time).unwrap(),
-            ordinal,
+            sample_index,
             value,
             unit: unit.map(str::to_owned),
         }
@@ -165,15 +172,15 @@ mod tests {
             ),
         ) {
             let start = Timestamp::from_millis(start * 300_000).unwrap();
-            let mut samples: Vec<Sample> = raw.into_iter().map(|(offset, value, ordinal, metric, unit)| Sample {
+            let mut samples: Vec<Sample> = raw.into_iter().map(|(offset, value, sample_index, metric, unit)| Sample {
                 metric: MetricName::parse(&metric).unwrap(),
                 time: Timestamp::from_nanos(start.as_nanos() + offset).unwrap(),
-                ordinal, value, unit,
+                sample_index, value, unit,
             }).collect();
             let mut decoded = decode(start, &encode(start, &samples).unwrap()).unwrap();
             let order = |a: &Sample, b: &Sample| {
-                (&a.metric, &a.unit, a.time, a.ordinal, a.value.to_bits())
-                    .cmp(&(&b.metric, &b.unit, b.time, b.ordinal, b.value.to_bits()))
+                (&a.metric, &a.unit, a.time, a.sample_index, a.value.to_bits())
+                    .cmp(&(&b.metric, &b.unit, b.time, b.sample_index, b.value.to_bits()))
             };
             samples.sort_by(order);
             decoded.sort_by(order);

@@ -12,28 +12,28 @@ use futures::{StreamExt, stream};
 use meter_domain::id::{DeviceId, Shard};
 use meter_domain::state::DeviceState;
 use meter_domain::time::Timestamp;
-use meter_store::with_causes;
+use meter_store::error_chain;
 use meter_store::{StateStore, StateWrite, StoreError, WriteError};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{self, CONCURRENCY};
-use super::conditional::{self, Failure};
+use super::conditional::{self, ConditionalWriteError};
 use super::item::{Item, decode, encode, from_json, number, size, text, to_json};
-use super::statements::{self, copies};
-use super::table::{Table, built, names, values};
-use super::transaction::{self, Action, Canceled};
+use super::partiql_batch::{self, share_error};
+use super::table::{Table, checked_build, names, values};
+use super::transaction::{self, TransactAction, TransactionError};
 use super::{counters, due};
 use crate::Clients;
 use crate::settings::Tables;
 
 /// States that share a transaction, and one count, when their connections change. When a whole fleet
 /// comes back after an outage, that is a twentieth of the writes to the counts.
-const COUNTED_AT_ONCE: usize = 20;
+const MAX_COUNTED_WRITES: usize = 20;
 
 /// What such a transaction may weigh; DynamoDB takes 4 MB.
-const COUNTED_BYTES: usize = 3 * 1024 * 1024;
+const MAX_COUNTED_BYTES: usize = 3 * 1024 * 1024;
 
-/// The table `device-state`: a [`StateStore`], and a [`ProgressStore`](meter_store::ProgressStore).
+/// The table `device-state`: a [`StateStore`], and a [`IngestLagStore`](meter_store::IngestLagStore).
 #[derive(Debug, Clone)]
 pub struct States {
     pub(super) table: Table,
@@ -48,12 +48,19 @@ impl States {
 
 /// The table that [`States`] is an adapter of.
 pub(super) fn table(clients: &Clients, tables: &Tables) -> Table {
-    Table::keyed(clients, &tables.state, "device_id")
+    Table::with_partition_key(clients, &tables.state, "device_id")
 }
 
 /// The attributes of an item, and its key.
-const ATTRIBUTES: [&str; 7] =
-    ["version", "registered", DEVICE_TYPE, "document", "v", due::SHARD, due::AT];
+const ATTRIBUTES: [&str; 7] = [
+    "version",
+    "registered",
+    DEVICE_TYPE,
+    "document",
+    "v",
+    due::SHARD_ATTRIBUTE,
+    due::DUE_AT_ATTRIBUTE,
+];
 const DEVICE_TYPE: &str = "device_type";
 const KEY: &str = "device_id";
 
@@ -80,8 +87,8 @@ fn to_item(state: &DeviceState) -> Result<Item, StoreError> {
         registered: state.registered,
         device_type: state.device_type.clone(),
         document: to_json(state)?,
-        due_shard: state.due.map(|_| due::shard(&state.device_id)),
-        due_at: state.due.map(Timestamp::key),
+        due_shard: state.next_check.map(|_| due::shard(&state.device_id)),
+        due_at: state.next_check.map(Timestamp::key),
     })
 }
 
@@ -110,7 +117,7 @@ pub(super) fn set_device_type(
             .expression_attribute_values(":type", text(name)),
         None => update.update_expression("REMOVE #device_type ADD #version :one"),
     };
-    built(update.build())
+    checked_build(update.build())
 }
 
 /// Puts a state, with the version after its own, where its own is the stored one.
@@ -118,30 +125,34 @@ pub(super) fn put(table: &Table, state: &DeviceState) -> Result<Put, StoreError>
     let put =
         table.put(to_item(state)?).return_values_on_condition_check_failure(OnFailure::AllOld);
     let put = match state.version {
-        0 => put.condition_expression(table.is_free()),
+        0 => put.condition_expression(table.not_exists()),
         version => put
             .condition_expression("#version = :read")
             .set_expression_attribute_names(names(["version"]))
             .set_expression_attribute_values(values([("read", number(version))])),
     };
-    built(put.build())
+    checked_build(put.build())
 }
 
 /// The same as [`put`], as a statement.
-fn statement(table: &Table, put: &Put, read: u64) -> Result<BatchStatementRequest, StoreError> {
+fn to_statement(
+    table: &Table,
+    put: &Put,
+    read_version: u64,
+) -> Result<BatchStatementRequest, StoreError> {
     let name = &table.name;
     let (present, absent): (Vec<&str>, Vec<&str>) =
         ATTRIBUTES.into_iter().partition(|attribute| put.item.contains_key(*attribute));
     let named = present.iter().chain([&KEY]);
     let mut parameters: Vec<_> =
         named.clone().filter_map(|name| put.item.get(*name)).cloned().collect();
-    let sentence = if read == 0 {
+    let sentence = if read_version == 0 {
         let fields: Vec<_> = named.map(|attribute| format!("'{attribute}': ?")).collect();
         format!("INSERT INTO \"{name}\" VALUE {{{}}}", fields.join(", "))
     } else {
         let sets: String = present.iter().map(|name| format!(" SET \"{name}\" = ?")).collect();
         let removes: String = absent.iter().map(|name| format!(" REMOVE \"{name}\"")).collect();
-        parameters.push(number(read));
+        parameters.push(number(read_version));
         format!("UPDATE \"{name}\"{sets}{removes} WHERE \"{KEY}\" = ? AND \"version\" = ?")
     };
     let request = BatchStatementRequest::builder()
@@ -149,12 +160,12 @@ fn statement(table: &Table, put: &Put, read: u64) -> Result<BatchStatementReques
         .set_parameters(Some(parameters))
         .return_values_on_condition_check_failure(OnFailure::AllOld)
         .build();
-    built(request)
+    checked_build(request)
 }
 
 /// What a condition that is false means. When what was found is what was to be written, a try before
 /// this one was done and only its answer was lost: that is no conflict.
-fn refused(stored: Option<&Item>, wanted: &Item) -> Result<(), WriteError> {
+fn resolve_failed_condition(stored: Option<&Item>, wanted: &Item) -> Result<(), WriteError> {
     let is_same = |stored: &Item| {
         let mut attributes = ["version", DEVICE_TYPE, "document"].iter();
         attributes.all(|attribute| stored.get(*attribute) == wanted.get(*attribute))
@@ -165,38 +176,43 @@ fn refused(stored: Option<&Item>, wanted: &Item) -> Result<(), WriteError> {
     }
 }
 
-fn answer(result: Result<(), Failure>, wanted: &Item) -> Result<(), WriteError> {
+fn write_result(
+    result: Result<(), ConditionalWriteError>,
+    wanted: &Item,
+) -> Result<(), WriteError> {
     match result {
         Ok(()) => Ok(()),
-        Err(Failure::Refused(stored)) => refused(stored.as_ref(), wanted),
-        Err(Failure::Failed(error)) => Err(error.into()),
+        Err(ConditionalWriteError::ConditionFailed(stored)) => {
+            resolve_failed_condition(stored.as_ref(), wanted)
+        }
+        Err(ConditionalWriteError::Store(error)) => Err(error.into()),
     }
 }
 
 /// A write of a call.
-struct Planned {
-    /// Its place in the call.
-    place: usize,
+struct PlannedWrite {
+    /// Its index in the call.
+    index: usize,
     shard: Shard,
     /// The version that was read.
-    read: u64,
+    read_version: u64,
     put: Put,
     /// How the counts change.
     changes: Vec<(&'static str, i64)>,
 }
 
-/// The place of a write, and what became of it.
-type Answer = (usize, Result<(), WriteError>);
+/// The index of a write, and what became of it.
+type IndexedResult = (usize, Result<(), WriteError>);
 
 impl States {
     /// One write needs no batch.
-    async fn save_one(&self, write: Planned) -> Answer {
+    async fn save_one(&self, write: PlannedWrite) -> IndexedResult {
         let wanted = write.put.item.clone();
         let result = conditional::put(&self.table.client, write.put).await;
-        (write.place, answer(result, &wanted))
+        (write.index, write_result(result, &wanted))
     }
 
-    async fn save_plain(&self, mut writes: Vec<Planned>) -> Vec<Answer> {
+    async fn save_uncounted(&self, mut writes: Vec<PlannedWrite>) -> Vec<IndexedResult> {
         if writes.len() <= 1 {
             return join_all(writes.pop().map(|write| self.save_one(write))).await;
         }
@@ -204,48 +220,51 @@ impl States {
         let mut sent = Vec::with_capacity(writes.len());
         let mut requests = Vec::with_capacity(writes.len());
         for write in writes {
-            match statement(&self.table, &write.put, write.read) {
+            match to_statement(&self.table, &write.put, write.read_version) {
                 Ok(request) => {
                     requests.push(request);
                     sent.push(write);
                 }
-                Err(error) => answers.push((write.place, Err(error.into()))),
+                Err(error) => answers.push((write.index, Err(error.into()))),
             }
         }
-        let results = statements::execute(&self.table.client, requests).await;
+        let results = partiql_batch::execute(&self.table.client, requests).await;
         answers.extend(
             sent.into_iter()
                 .zip(results)
-                .map(|(write, result)| (write.place, answer(result, &write.put.item))),
+                .map(|(write, result)| (write.index, write_result(result, &write.put.item))),
         );
         answers
     }
 
     /// Writes states and the counts that they change in one transaction. Those whose versions are old
     /// are taken out, and the others tried again.
-    async fn save_counted(&self, mut writes: Vec<Planned>) -> Vec<Answer> {
+    async fn save_counted(&self, mut writes: Vec<PlannedWrite>) -> Vec<IndexedResult> {
         let mut answers = Vec::with_capacity(writes.len());
         while !writes.is_empty() {
             let canceled = match self.save_together(&writes).await {
                 Ok(()) => {
-                    answers.extend(writes.iter().map(|write| (write.place, Ok(()))));
+                    answers.extend(writes.iter().map(|write| (write.index, Ok(()))));
                     return answers;
                 }
                 Err(canceled) => canceled,
             };
             let refusals = match canceled {
-                Canceled::Refused(refusals) => refusals,
-                Canceled::Failed(error) => {
-                    let error = copies(error);
-                    answers.extend(writes.iter().map(|w| (w.place, Err(error().into()))));
+                TransactionError::ConditionFailed(refusals) => refusals,
+                TransactionError::Store(error) => {
+                    let error = share_error(error);
+                    answers.extend(writes.iter().map(|w| (w.index, Err(error().into()))));
                     return answers;
                 }
             };
             let mut others = Vec::with_capacity(writes.len());
             for (i, write) in writes.into_iter().enumerate() {
-                if refusals.at(i) {
-                    let answer = refused(refusals.stored(i).as_ref(), &write.put.item);
-                    answers.push((write.place, answer));
+                if refusals.contains(i) {
+                    let answer = resolve_failed_condition(
+                        refusals.existing_item(i).as_ref(),
+                        &write.put.item,
+                    );
+                    answers.push((write.index, answer));
                 } else {
                     others.push(write);
                 }
@@ -255,7 +274,7 @@ impl States {
         answers
     }
 
-    async fn save_together(&self, writes: &[Planned]) -> Result<(), Canceled> {
+    async fn save_together(&self, writes: &[PlannedWrite]) -> Result<(), TransactionError> {
         let changes: Vec<_> = writes.iter().flat_map(|write| write.changes.clone()).collect();
         let shard = writes.first().map(|write| write.shard);
         let counts = match shard {
@@ -263,22 +282,22 @@ impl States {
             None => None,
         };
         let puts = writes.iter().map(|write| write.put.clone().action());
-        let actions = puts.chain(counts.map(Action::action)).collect();
+        let actions = puts.chain(counts.map(TransactAction::action)).collect();
         transaction::write(&self.table.client, actions).await
     }
 }
 
 /// Groups for one transaction each, of one shard each: they share a count.
-fn groups(mut writes: Vec<Planned>) -> Vec<Vec<Planned>> {
+fn group_by_shard(mut writes: Vec<PlannedWrite>) -> Vec<Vec<PlannedWrite>> {
     writes.sort_by_key(|write| write.shard);
-    let mut groups: Vec<Vec<Planned>> = Vec::new();
+    let mut groups: Vec<Vec<PlannedWrite>> = Vec::new();
     let mut bytes = 0;
     for write in writes {
         let of_this = size(&write.put.item);
         match groups.last_mut() {
             Some(group)
-                if group.len() < COUNTED_AT_ONCE
-                    && bytes + of_this <= COUNTED_BYTES
+                if group.len() < MAX_COUNTED_WRITES
+                    && bytes + of_this <= MAX_COUNTED_BYTES
                     && group.iter().all(|other| other.shard == write.shard) =>
             {
                 bytes += of_this;
@@ -319,7 +338,7 @@ impl StateStore for States {
                 // It must not stop its neighbours. Whoever takes it for a device that was never heard
                 // loses the lock, so nothing is overwritten.
                 Err(error) if ids.len() > 1 => {
-                    tracing::error!(error = with_causes(&error), "a device's state is left out");
+                    tracing::error!(error = error_chain(&error), "a device's state is left out");
                 }
                 Err(error) => return Err(error),
             }
@@ -330,41 +349,43 @@ impl StateStore for States {
     async fn save_many(&self, writes: &[StateWrite]) -> Vec<Result<(), WriteError>> {
         let (mut plain, mut counted, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         let mut ids = HashSet::new();
-        for (place, write) in writes.iter().enumerate() {
+        for (index, write) in writes.iter().enumerate() {
             // A batch must not hold a key twice; and after the first write the second has read an old
             // version.
             if !ids.insert(&write.state.device_id) {
-                answers.push((place, Err(WriteError::Conflict)));
+                answers.push((index, Err(WriteError::Conflict)));
                 continue;
             }
             let changes = count_changes(write);
             match put(&self.table, &write.state) {
-                Err(error) => answers.push((place, Err(error.into()))),
+                Err(error) => answers.push((index, Err(error.into()))),
                 Ok(put) => {
                     let list = if changes.is_empty() { &mut plain } else { &mut counted };
                     let shard = write.state.device_id.shard();
-                    let read = write.state.version;
-                    list.push(Planned { place, shard, read, put, changes });
+                    let read_version = write.state.version;
+                    list.push(PlannedWrite { index, shard, read_version, put, changes });
                 }
             }
         }
-        let counted = stream::iter(groups(counted))
+        let counted = stream::iter(group_by_shard(counted))
             .map(|group| self.save_counted(group))
             .buffer_unordered(CONCURRENCY)
             .concat();
-        let (plain, counted) = join(self.save_plain(plain), counted).await;
+        let (plain, counted) = join(self.save_uncounted(plain), counted).await;
         answers.extend(plain.into_iter().chain(counted));
-        answers.sort_by_key(|(place, _)| *place);
+        answers.sort_by_key(|(index, _)| *index);
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DeviceId>, StoreError> {
+    async fn list_due(&self, now: Timestamp, limit: usize) -> Result<Vec<DeviceId>, StoreError> {
         let items = due::find(&self.table, now, limit).await?;
         let ids = items.into_iter().filter_map(|item| {
-            let (id, _) = self.table.key_of(&item);
+            let (id, _) = self.table.key_text_of(&item);
             // It must not stop its neighbours.
             DeviceId::parse(&id)
-                .inspect_err(|error| tracing::error!(id, %error, "what is due is no device"))
+                .inspect_err(
+                    |error| tracing::error!(device_id = id, %error, "what is due is no device"),
+                )
                 .ok()
         });
         Ok(ids.collect())

@@ -19,61 +19,74 @@ use crate::{Clients, unavailable};
 pub(super) struct Table {
     pub(super) client: Client,
     pub(super) name: String,
-    hash: &'static str,
-    sort: Option<&'static str>,
+    partition_key: &'static str,
+    sort_key: Option<&'static str>,
 }
 
 impl Table {
     /// A table whose key is one attribute.
-    pub(super) fn keyed(clients: &Clients, name: &str, hash: &'static str) -> Self {
-        Self { client: clients.dynamodb.clone(), name: name.to_owned(), hash, sort: None }
+    pub(super) fn with_partition_key(
+        clients: &Clients,
+        name: &str,
+        partition_key: &'static str,
+    ) -> Self {
+        Self {
+            client: clients.dynamodb.clone(),
+            name: name.to_owned(),
+            partition_key,
+            sort_key: None,
+        }
     }
 
     /// A table whose key is a partition and a place in it.
-    pub(super) fn sorted(
+    pub(super) fn with_sort_key(
         clients: &Clients,
         name: &str,
-        hash: &'static str,
-        sort: &'static str,
+        partition_key: &'static str,
+        sort_key: &'static str,
     ) -> Self {
-        Self { sort: Some(sort), ..Self::keyed(clients, name, hash) }
+        Self { sort_key: Some(sort_key), ..Self::with_partition_key(clients, name, partition_key) }
     }
 
-    /// A key. `sort` is left out where the table has none.
-    pub(super) fn key(&self, hash: &str, sort: &str) -> Item {
-        let mut key = HashMap::from([(self.hash.to_owned(), text(hash))]);
-        if let Some(attribute) = self.sort {
-            key.insert(attribute.to_owned(), text(sort));
+    /// A key. `sort_key` is left out where the table has none.
+    pub(super) fn key(&self, partition_key: &str, sort_key: &str) -> Item {
+        let mut key = HashMap::from([(self.partition_key.to_owned(), text(partition_key))]);
+        if let Some(attribute) = self.sort_key {
+            key.insert(attribute.to_owned(), text(sort_key));
         }
         key
     }
 
     /// The key of an item, as plain text.
-    pub(super) fn key_of(&self, item: &Item) -> (String, String) {
+    pub(super) fn key_text_of(&self, item: &Item) -> (String, String) {
         let attribute = |name: &str| {
             let value = item.get(name).and_then(|value| value.as_s().ok());
             value.cloned().unwrap_or_default()
         };
-        (attribute(self.hash), self.sort.map(attribute).unwrap_or_default())
+        (attribute(self.partition_key), self.sort_key.map(attribute).unwrap_or_default())
     }
 
     /// The expression that is true of an item that exists.
     pub(super) fn exists(&self) -> String {
-        format!("attribute_exists({})", self.hash)
+        format!("attribute_exists({})", self.partition_key)
     }
 
     /// The expression that is true where there is no item.
-    pub(super) fn is_free(&self) -> String {
-        format!("attribute_not_exists({})", self.hash)
+    pub(super) fn not_exists(&self) -> String {
+        format!("attribute_not_exists({})", self.partition_key)
     }
 
     /// One item, read consistently.
-    pub(super) async fn get(&self, hash: &str, sort: &str) -> Result<Option<Item>, StoreError> {
+    pub(super) async fn get(
+        &self,
+        partition_key: &str,
+        sort_key: &str,
+    ) -> Result<Option<Item>, StoreError> {
         let answer = self
             .client
             .get_item()
             .table_name(&self.name)
-            .set_key(Some(self.key(hash, sort)))
+            .set_key(Some(self.key(partition_key, sort_key)))
             .consistent_read(true)
             .send()
             .await
@@ -82,18 +95,18 @@ impl Table {
     }
 
     /// The first items of a partition, read consistently, and whether there may be more.
-    pub(super) async fn first_of(
+    pub(super) async fn query_first(
         &self,
-        hash: &str,
+        partition_key: &str,
         limit: i32,
     ) -> Result<(Vec<Item>, bool), StoreError> {
         let answer = self
             .client
             .query()
             .table_name(&self.name)
-            .key_condition_expression("#hash = :hash")
-            .expression_attribute_names("#hash", self.hash)
-            .expression_attribute_values(":hash", text(hash))
+            .key_condition_expression("#partition_key = :partition_key")
+            .expression_attribute_names("#partition_key", self.partition_key)
+            .expression_attribute_values(":partition_key", text(partition_key))
             .consistent_read(true)
             .limit(limit)
             .send()
@@ -107,16 +120,22 @@ impl Table {
         Put::builder().table_name(&self.name).set_item(Some(item))
     }
 
-    pub(super) fn update(&self, hash: &str, sort: &str) -> UpdateBuilder {
-        Update::builder().table_name(&self.name).set_key(Some(self.key(hash, sort)))
+    pub(super) fn update(&self, partition_key: &str, sort_key: &str) -> UpdateBuilder {
+        Update::builder().table_name(&self.name).set_key(Some(self.key(partition_key, sort_key)))
     }
 
-    pub(super) fn delete(&self, hash: &str, sort: &str) -> DeleteBuilder {
-        Delete::builder().table_name(&self.name).set_key(Some(self.key(hash, sort)))
+    pub(super) fn delete(&self, partition_key: &str, sort_key: &str) -> DeleteBuilder {
+        Delete::builder().table_name(&self.name).set_key(Some(self.key(partition_key, sort_key)))
     }
 
-    pub(super) fn check(&self, hash: &str, sort: &str) -> ConditionCheckBuilder {
-        ConditionCheck::builder().table_name(&self.name).set_key(Some(self.key(hash, sort)))
+    pub(super) fn condition_check(
+        &self,
+        partition_key: &str,
+        sort_key: &str,
+    ) -> ConditionCheckBuilder {
+        ConditionCheck::builder()
+            .table_name(&self.name)
+            .set_key(Some(self.key(partition_key, sort_key)))
     }
 }
 
@@ -135,6 +154,6 @@ pub(super) fn values<const N: usize>(
 }
 
 /// A request that lacks nothing. The builders check so at run time.
-pub(super) fn built<T>(request: Result<T, BuildError>) -> Result<T, StoreError> {
+pub(super) fn checked_build<T>(request: Result<T, BuildError>) -> Result<T, StoreError> {
     request.map_err(unavailable("building of a request"))
 }

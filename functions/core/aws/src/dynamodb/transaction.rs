@@ -18,44 +18,44 @@ const OPERATION: &str = "dynamodb:TransactWriteItems";
 
 /// Why nothing was written.
 #[derive(Debug)]
-pub(super) enum Canceled {
+pub(super) enum TransactionError {
     /// At least one condition was false.
-    Refused(Refused),
+    ConditionFailed(FailedConditions),
     /// It could not be tried.
-    Failed(StoreError),
+    Store(StoreError),
 }
 
 /// The conditions that were false.
 #[derive(Debug)]
-pub(super) struct Refused(Vec<CancellationReason>);
+pub(super) struct FailedConditions(Vec<CancellationReason>);
 
-impl Refused {
+impl FailedConditions {
     /// Whether the condition of the item at this position was false.
-    pub(super) fn at(&self, position: usize) -> bool {
-        self.0.get(position).is_some_and(is_refusal)
+    pub(super) fn contains(&self, position: usize) -> bool {
+        self.0.get(position).is_some_and(is_condition_failure)
     }
 
     /// What stands where the item at this position was to go, if it asked for that.
-    pub(super) fn stored(&self, position: usize) -> Option<Item> {
+    pub(super) fn existing_item(&self, position: usize) -> Option<Item> {
         let reason = self.0.get(position)?;
         reason.item.clone().filter(|item| !item.is_empty())
     }
 }
 
-impl From<StoreError> for Canceled {
+impl From<StoreError> for TransactionError {
     fn from(error: StoreError) -> Self {
-        Self::Failed(error)
+        Self::Store(error)
     }
 }
 
 /// A part of a transaction.
-pub(super) trait Action {
+pub(super) trait TransactAction {
     fn action(self) -> TransactWriteItem;
 }
 
 macro_rules! actions {
     ($($type:ty => $set:ident),*) => {$(
-        impl Action for $type {
+        impl TransactAction for $type {
             fn action(self) -> TransactWriteItem {
                 TransactWriteItem::builder().$set(self).build()
             }
@@ -69,10 +69,10 @@ actions!(Put => put, Update => update, Delete => delete, ConditionCheck => condi
 pub(super) async fn write(
     client: &Client,
     actions: Vec<TransactWriteItem>,
-) -> Result<(), Canceled> {
-    for attempt in 0..retry::ATTEMPTS {
+) -> Result<(), TransactionError> {
+    for attempt in 0..retry::MAX_ATTEMPTS {
         if attempt > 0 {
-            retry::pause(attempt - 1).await;
+            retry::wait(attempt - 1).await;
         }
         // The SDK gives each request a token, so that its own retries of one request are one write.
         let request = client.transact_write_items().set_transact_items(Some(actions.clone()));
@@ -85,37 +85,41 @@ pub(super) async fn write(
             _ => return Err(unavailable(OPERATION)(error).into()),
         };
         let reasons = canceled.cancellation_reasons();
-        if reasons.iter().any(is_refusal) {
-            return Err(Canceled::Refused(Refused(reasons.to_vec())));
+        if reasons.iter().any(is_condition_failure) {
+            return Err(TransactionError::ConditionFailed(FailedConditions(reasons.to_vec())));
         }
-        if !reasons.iter().all(is_passing) {
-            let reasons = reasons.iter().filter(|reason| !is_passing(reason)).map(told).collect();
-            let wrong = Wrong { reasons, source: error.into() };
+        if !reasons.iter().all(is_transient) {
+            let reasons = reasons
+                .iter()
+                .filter(|reason| !is_transient(reason))
+                .map(describe_reason)
+                .collect();
+            let wrong = TransactionFailure { reasons, source: error.into() };
             return Err(unavailable(OPERATION)(wrong).into());
         }
     }
-    let contended = format!("met other transactions {} times in a row", retry::ATTEMPTS);
+    let contended = format!("met other transactions {} times in a row", retry::MAX_ATTEMPTS);
     Err(unavailable(OPERATION)(contended).into())
 }
 
 /// A transaction that will not be taken the next time either. Its own text does not say why.
 #[derive(Debug, thiserror::Error)]
 #[error("canceled for {reasons:?}")]
-struct Wrong {
+struct TransactionFailure {
     reasons: Vec<String>,
     source: Box<dyn Error + Send + Sync>,
 }
 
-fn told(reason: &CancellationReason) -> String {
+fn describe_reason(reason: &CancellationReason) -> String {
     format!("{}: {}", reason.code().unwrap_or_default(), reason.message().unwrap_or_default())
 }
 
-fn is_refusal(reason: &CancellationReason) -> bool {
+fn is_condition_failure(reason: &CancellationReason) -> bool {
     reason.code() == Some("ConditionalCheckFailed")
 }
 
 /// Whether the same item may be taken the next time.
-fn is_passing(reason: &CancellationReason) -> bool {
+fn is_transient(reason: &CancellationReason) -> bool {
     matches!(
         reason.code(),
         None | Some(

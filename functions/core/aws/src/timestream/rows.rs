@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use aws_sdk_timestreamquery::types::{ColumnInfo, Row};
-use meter_domain::aggregate::{Aggregate, ExactSum, Reading, Summary, Window, WindowKey};
+use meter_domain::aggregate::{Aggregate, CompensatedSum, Summary, TimedValue, Window, WindowKey};
 use meter_domain::metric::{MetricName, Point, PointKey};
 use meter_domain::time::Timestamp;
 use meter_store::{PointPage, PointQuery, StoreError};
 
-use super::record::{columns, parse_claim};
+use super::record::{columns, parse_precedence};
 
 /// A row, by column.
-pub(super) struct Fields<'a> {
+pub(super) struct RowReader<'a> {
     columns: &'a [ColumnInfo],
     row: &'a Row,
 }
@@ -24,7 +24,7 @@ fn corrupt(column: &str) -> StoreError {
     }
 }
 
-impl<'a> Fields<'a> {
+impl<'a> RowReader<'a> {
     pub(super) fn new(columns: &'a [ColumnInfo], row: &'a Row) -> Self {
         Self { columns, row }
     }
@@ -65,47 +65,52 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The points of one instant, each with the greatest claim so far.
+/// The points of one instant, each with the greatest precedence so far.
 #[derive(Debug, Default)]
-pub(super) struct Instant {
+pub(super) struct PointsAtInstant {
     time: Option<Timestamp>,
     points: BTreeMap<PointKey, Point>,
 }
 
-impl Instant {
+impl PointsAtInstant {
     /// Whether a record is of a later one.
-    pub(super) fn is_over(&self, row: &Fields<'_>) -> Result<bool, StoreError> {
+    pub(super) fn is_later(&self, row: &RowReader<'_>) -> Result<bool, StoreError> {
         let time = row.instant("time")?;
         Ok(self.time.is_some_and(|held| held != time))
     }
 
     /// Takes the points of a record, or those of one metric.
-    pub(super) fn take(
+    pub(super) fn add_record(
         &mut self,
-        row: &Fields<'_>,
+        row: &RowReader<'_>,
         only: Option<&MetricName>,
     ) -> Result<(), StoreError> {
         let time = row.instant("time")?;
         self.time = Some(time);
-        let claim = row.text("claim").and_then(parse_claim).ok_or_else(|| corrupt("claim"))?;
-        let ordinal = row.required("ordinal")?;
-        let mut said = Vec::new();
+        let precedence = row
+            .text("precedence")
+            .and_then(parse_precedence)
+            .ok_or_else(|| corrupt("precedence"))?;
+        let sample_index = row.required("sample_index")?;
+        let mut values = Vec::new();
         if let Some(metric) = row.metric()? {
-            said.push((metric, row.required("value")?, row.text("unit").map(str::to_owned)));
+            values.push((metric, row.required("value")?, row.text("unit").map(str::to_owned)));
         }
         for column in columns() {
             if let Some(value) = row.parsed(column.as_str())? {
-                said.push((column, value, None));
+                values.push((column, value, None));
             }
         }
-        for (metric, value, unit) in said {
+        for (metric, value, unit) in values {
             if only.is_some_and(|only| *only != metric) {
                 continue;
             }
-            let key = PointKey { time, metric, ordinal };
-            let point = Point { key: key.clone(), value, unit, claim };
+            let key = PointKey { time, metric, sample_index };
+            let point = Point { key: key.clone(), value, unit, precedence };
             match self.points.entry(key) {
-                Entry::Occupied(mut held) if held.get().claim < claim => drop(held.insert(point)),
+                Entry::Occupied(mut held) if held.get().precedence < precedence => {
+                    drop(held.insert(point))
+                }
                 Entry::Occupied(_) => {}
                 Entry::Vacant(vacant) => drop(vacant.insert(point)),
             }
@@ -114,7 +119,7 @@ impl Instant {
     }
 
     /// Moves the points to a page, which says where to go on if it is full.
-    pub(super) fn move_to(self, page: &mut PointPage, query: &PointQuery) {
+    pub(super) fn append_to(self, page: &mut PointPage, query: &PointQuery) {
         let is_wanted = |key: &PointKey| query.after.as_ref().is_none_or(|after| *key > *after);
         for (_, point) in self.points.into_iter().filter(|(key, _)| is_wanted(key)) {
             if page.points.len() == query.limit {
@@ -128,14 +133,14 @@ impl Instant {
 
 /// A window of a metric.
 pub(super) fn decode_window(
-    row: &Fields<'_>,
+    row: &RowReader<'_>,
     metric: &MetricName,
     aggregate: Aggregate,
 ) -> Result<Window, StoreError> {
     let start = row.instant("w")?;
     let reading =
-        |column| Ok::<_, StoreError>(Reading { time: start, value: row.required(column)? });
-    let sum = ExactSum { high: row.required("s")?, low: 0.0 };
+        |column| Ok::<_, StoreError>(TimedValue { time: start, value: row.required(column)? });
+    let sum = CompensatedSum { high: row.required("s")?, low: 0.0 };
     let summary = Summary {
         count: row.required("n")?,
         sum,
@@ -143,7 +148,7 @@ pub(super) fn decode_window(
         max: row.required("high")?,
         first: reading("f")?,
         last: reading("l")?,
-        area: ExactSum::default(),
+        area: CompensatedSum::default(),
     };
     let unit = row.text("u").filter(|unit| !unit.is_empty());
     let key = WindowKey { start, metric: metric.clone() };

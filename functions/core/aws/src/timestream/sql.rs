@@ -1,7 +1,7 @@
 //! The queries. What comes from a request is in them only as a number, or as a text of an alphabet that was
 //! checked, and quoted all the same.
 
-use meter_domain::aggregate::Every;
+use meter_domain::aggregate::WindowSize;
 use meter_domain::id::DeviceId;
 use meter_domain::metric::MetricName;
 use meter_domain::time::Timestamp;
@@ -10,58 +10,60 @@ use super::record::{MEASURE_NAME, columns};
 
 /// A table, as a query names it.
 #[derive(Debug, Clone)]
-pub(super) struct From(String);
+pub(super) struct TableRef(String);
 
-impl From {
+impl TableRef {
     pub(super) fn new(database: &str, table: &str) -> Self {
-        Self(format!("{}.{}", name(database), name(table)))
+        Self(format!("{}.{}", quoted_name(database), quoted_name(table)))
     }
 }
 
 /// Which records.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scope<'a> {
-    pub(super) from: &'a From,
+pub(super) struct RecordFilter<'a> {
+    pub(super) table_ref: &'a TableRef,
     pub(super) device_id: &'a DeviceId,
     pub(super) start: Timestamp,
     pub(super) stop: Timestamp,
 }
 
 /// A name of a column or table.
-fn name(text: &str) -> String {
+fn quoted_name(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 
 /// A text.
-fn text(text: &str) -> String {
+fn quoted_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
 /// An instant. Timestream has none before 1970.
-fn instant(t: Timestamp) -> String {
+fn instant_literal(t: Timestamp) -> String {
     let nanos = i64::try_from(t.as_nanos().max(0)).unwrap_or(i64::MAX);
     format!("from_nanoseconds({nanos})")
 }
 
-impl Scope<'_> {
+impl RecordFilter<'_> {
     fn condition(&self) -> String {
         format!(
             "FROM {} WHERE device_id = {} AND measure_name = {} AND time >= {} AND time < {}",
-            self.from.0,
-            text(self.device_id.as_str()),
-            text(MEASURE_NAME),
-            instant(self.start),
-            instant(self.stop)
+            self.table_ref.0,
+            quoted_text(self.device_id.as_str()),
+            quoted_text(MEASURE_NAME),
+            instant_literal(self.start),
+            instant_literal(self.stop)
         )
     }
 
     /// Records by time, each with all its points.
     pub(super) fn records(&self, metric: Option<&MetricName>, limit: usize) -> String {
         let mut selected: Vec<String> =
-            ["time", "ordinal", "claim", "metric", "value", "unit"].map(str::to_owned).to_vec();
-        selected.extend(columns().map(|column| name(column.as_str())));
+            ["time", "sample_index", "precedence", "metric", "value", "unit"]
+                .map(str::to_owned)
+                .to_vec();
+        selected.extend(columns().map(|column| quoted_name(column.as_str())));
         let selected = selected.join(", ");
-        let only = metric.map(|metric| format!(" AND {}", holds(metric))).unwrap_or_default();
+        let only = metric.map(|metric| format!(" AND {}", has_metric(metric))).unwrap_or_default();
         format!("SELECT {selected} {}{only} ORDER BY time LIMIT {limit}", self.condition())
     }
 
@@ -69,39 +71,39 @@ impl Scope<'_> {
     /// are.
     pub(super) fn metrics(&self) -> String {
         let counts: Vec<_> =
-            columns().map(|c| format!("count({0}) AS {0}", name(c.as_str()))).collect();
+            columns().map(|c| format!("count({0}) AS {0}", quoted_name(c.as_str()))).collect();
         format!("SELECT metric, {} {} GROUP BY metric", counts.join(", "), self.condition())
     }
 
     /// What the first windows of a metric come to. First, of the records with one point the one with the greatest
-    /// claim; then the points of an instant, in their order; then the instants of a window.
-    pub(super) fn windows(&self, metric: &MetricName, every: Every, limit: usize) -> String {
+    /// precedence; then the points of an instant, in their order; then the instants of a window.
+    pub(super) fn windows(&self, metric: &MetricName, every: WindowSize, limit: usize) -> String {
         let value = match metric.known() {
-            Some(known) => format!("COALESCE({}, value)", name(known.name)),
+            Some(known) => format!("COALESCE({}, value)", quoted_name(known.name)),
             None => "value".to_owned(),
         };
         let window = format!("bin(time, {}s)", every.as_seconds());
         format!(
-            "WITH said AS (SELECT time, ordinal, claim, {value} AS v, unit AS u {} AND {}), \
-             points AS (SELECT time, ordinal, max_by(v, claim) AS v, max_by(COALESCE(u, ''), claim) AS u \
-             FROM said GROUP BY time, ordinal), \
+            "WITH samples AS (SELECT time, sample_index, precedence, {value} AS v, unit AS u {} AND {}), \
+             points AS (SELECT time, sample_index, max_by(v, precedence) AS v, max_by(COALESCE(u, ''), precedence) AS u \
+             FROM samples GROUP BY time, sample_index), \
              instants AS (SELECT time, count(v) AS n, sum(v) AS s, min(v) AS low, max(v) AS high, \
-             min_by(v, ordinal) AS f, max_by(v, ordinal) AS l, max_by(u, ordinal) AS u \
+             min_by(v, sample_index) AS f, max_by(v, sample_index) AS l, max_by(u, sample_index) AS u \
              FROM points GROUP BY time) \
              SELECT {window} AS w, sum(n) AS n, sum(s) AS s, min(low) AS low, max(high) AS high, \
              min_by(f, time) AS f, max_by(l, time) AS l, max_by(u, time) AS u \
              FROM instants GROUP BY {window} ORDER BY w LIMIT {limit}",
             self.condition(),
-            holds(metric)
+            has_metric(metric)
         )
     }
 }
 
 /// Records that hold a point of a metric.
-fn holds(metric: &MetricName) -> String {
-    let free = format!("metric = {}", text(metric.as_str()));
+fn has_metric(metric: &MetricName) -> String {
+    let free = format!("metric = {}", quoted_text(metric.as_str()));
     match metric.known() {
-        Some(known) => format!("({} IS NOT NULL OR {free})", name(known.name)),
+        Some(known) => format!("({} IS NOT NULL OR {free})", quoted_name(known.name)),
         None => free,
     }
 }
@@ -112,12 +114,12 @@ mod tests {
 
     #[test]
     fn no_text_becomes_a_part_of_a_query() {
-        assert_eq!(text("a'b"), "'a''b'");
-        assert_eq!(name("a\"b"), "\"a\"\"b\"");
-        let from = From::new("d", "t");
+        assert_eq!(quoted_text("a'b"), "'a''b'");
+        assert_eq!(quoted_name("a\"b"), "\"a\"\"b\"");
+        let from = TableRef::new("d", "t");
         let device_id = DeviceId::parse("m").unwrap();
         let (start, stop) = (Timestamp::min(), Timestamp::EPOCH.plus_seconds(1));
-        let scope = Scope { from: &from, device_id: &device_id, start, stop };
+        let scope = RecordFilter { table_ref: &from, device_id: &device_id, start, stop };
         assert_eq!(
             scope.condition(),
             "FROM \"d\".\"t\" WHERE device_id = 'm' AND measure_name = 'iot_telemetry' \

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meter_domain::archive::{self, Layout, Location, Object};
-use meter_domain::id::Mid;
-use meter_domain::message::{self, Body, MAX_AHEAD_S, MAX_MEASUREMENTS, Message, Received};
+use meter_domain::archive::{self, ArchiveObject, Layout, Location};
+use meter_domain::id::MessageId;
+use meter_domain::message::{self, Body, MAX_AHEAD_S, MAX_MEASUREMENTS, Message, ReceivedMessage};
 use meter_domain::metric::MetricName;
-use meter_domain::parts;
-use meter_domain::parts::PART_SECONDS;
+use meter_domain::segments;
+use meter_domain::segments::SEGMENT_SECONDS;
 use meter_domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -33,12 +33,12 @@ pub(crate) fn run(input: &[u8]) {
         match message::parse(&received) {
             Ok(message) => {
                 is_as_the_protocol_says(&message);
-                readable.entry(message.mid).or_insert(message);
+                readable.entry(message.message_id).or_insert(message);
             }
             Err(reason) => {
                 assert!(!reason.to_string().is_empty());
-                let mid = Mid::of(&received.topic, &received.payload);
-                unreadable.entry(mid).or_insert((received, reason));
+                let message_id = MessageId::of(&received.topic, &received.payload);
+                unreadable.entry(message_id).or_insert((received, reason));
             }
         }
     }
@@ -47,25 +47,26 @@ pub(crate) fn run(input: &[u8]) {
     for layout in [Layout::Batch, Layout::Message] {
         let objects = archive::pack(layout, &messages);
         holds_each_once(&objects, readable.keys());
-        for (location, bytes, mid) in places(&objects) {
-            is_found(&readable[&mid], location, bytes);
-            is_cut_whole(&readable[&mid], location);
+        for (location, bytes, message_id) in places(&objects) {
+            is_found(&readable[&message_id], location, bytes);
+            is_cut_whole(&readable[&message_id], location);
         }
     }
 
-    let entries: Vec<_> = unreadable.iter().map(|(mid, (r, reason))| (*mid, r, reason)).collect();
+    let entries: Vec<_> =
+        unreadable.iter().map(|(message_id, (r, reason))| (*message_id, r, reason)).collect();
     let objects = archive::pack_quarantine(&entries);
     holds_each_once(&objects, unreadable.keys());
-    for (location, bytes, mid) in places(&objects) {
-        let found = archive::find_quarantined(bytes, location, mid);
-        assert_eq!(found.ok().as_ref(), Some(&unreadable[&mid].0.payload));
+    for (location, bytes, message_id) in places(&objects) {
+        let found = archive::find_quarantined(bytes, location, message_id);
+        assert_eq!(found.ok().as_ref(), Some(&unreadable[&message_id].0.payload));
     }
 }
 
-fn received(record: &[u8], received_at_s: i64) -> Received {
+fn received(record: &[u8], received_at_s: i64) -> ReceivedMessage {
     let end = record.iter().position(|byte| *byte == b'\n').unwrap_or(record.len());
     let (topic, payload) = record.split_at(end);
-    Received {
+    ReceivedMessage {
         topic: String::from_utf8_lossy(topic).into_owned(),
         payload: payload.get(1..).unwrap_or_default().to_vec().into(),
         received_at: Timestamp::EPOCH.plus_seconds(received_at_s),
@@ -80,31 +81,35 @@ fn is_as_the_protocol_says(message: &Message) {
     assert!(message.ts <= latest);
     if let Body::Telemetry(measurements) = &message.body {
         assert!(measurements.len() <= MAX_MEASUREMENTS);
-        assert!(measurements.iter().all(|m| m.value.is_finite() && m.ts <= latest));
+        assert!(measurements.iter().all(|m| m.value.is_finite() && m.time <= latest));
         let points: BTreeSet<_> =
-            measurements.iter().map(|m| (&m.metric, m.ts, m.ordinal)).collect();
+            measurements.iter().map(|m| (&m.metric, m.time, m.sample_index)).collect();
         assert_eq!(points.len(), measurements.len(), "two samples claim one point");
     }
 }
 
-fn holds_each_once<'a>(objects: &[Object], mids: impl Iterator<Item = &'a Mid>) {
-    let mut held: Vec<_> = objects.iter().flat_map(|o| &o.entries).map(|(mid, _)| *mid).collect();
+fn holds_each_once<'a>(
+    objects: &[ArchiveObject],
+    message_ids: impl Iterator<Item = &'a MessageId>,
+) {
+    let mut held: Vec<_> =
+        objects.iter().flat_map(|o| &o.entries).map(|(message_id, _)| *message_id).collect();
     held.sort_unstable();
-    assert!(held.iter().eq(mids));
+    assert!(held.iter().eq(message_ids));
     let keys: BTreeSet<_> = objects.iter().map(|object| &object.key).collect();
     assert_eq!(keys.len(), objects.len(), "an object overwrites another");
 }
 
 /// Each message's place, and the bytes that a reader fetches from there.
-fn places(objects: &[Object]) -> impl Iterator<Item = (&Location, &[u8], Mid)> {
+fn places(objects: &[ArchiveObject]) -> impl Iterator<Item = (&Location, &[u8], MessageId)> {
     objects.iter().flat_map(|object| {
-        object.entries.iter().map(|(mid, location)| {
+        object.entries.iter().map(|(message_id, location)| {
             assert_eq!(location.object, object.key);
             let bytes = match location.member {
                 None => &object.body[..],
                 Some((offset, length)) => &object.body[offset as usize..][..length as usize],
             };
-            (location, bytes, *mid)
+            (location, bytes, *message_id)
         })
     })
 }
@@ -117,7 +122,7 @@ fn is_found(message: &Message, location: &Location, bytes: &[u8]) {
         received_at: Timestamp,
         payload: Box<RawValue>,
     }
-    let line = match archive::find_line(bytes, location, message.mid) {
+    let line = match archive::find_line(bytes, location, message.message_id) {
         Ok(line) => line,
         Err(error) => panic!("{error}: {location:?}"),
     };
@@ -126,14 +131,14 @@ fn is_found(message: &Message, location: &Location, bytes: &[u8]) {
         Err(error) => panic!("{error}: {}", line.escape_ascii()),
     };
     assert_eq!(line.device_id, message.device_id.as_str());
-    let again = message::parse(&Received {
+    let again = message::parse(&ReceivedMessage {
         topic: line.topic,
         payload: line.payload.get().to_owned().into(),
         received_at: line.received_at,
     });
     // The identity is of the bytes received; only blanks around and inside the JSON may differ.
     let again = again.map(|again| Message {
-        mid: message.mid,
+        message_id: message.message_id,
         received: message.received.clone(),
         ..again
     });
@@ -141,28 +146,30 @@ fn is_found(message: &Message, location: &Location, bytes: &[u8]) {
     if location.member.is_none() {
         let name = location.object.strip_prefix(&format!("{}/", message.device_id));
         let name = name.and_then(archive::parse_file_name);
-        assert_eq!(name, Some((message.category, message.ts, message.mid)));
+        assert_eq!(name, Some((message.category, message.ts, message.message_id)));
     }
 }
 
 fn is_cut_whole(message: &Message, location: &Location) {
-    let parts = parts::cut(message, location.clone(), None, |_| true);
-    assert!(parts[0].head.is_some() && parts[1..].iter().all(|part| part.head.is_none()));
+    let parts = segments::split(message, location.clone(), None, |_| true);
+    assert!(
+        parts[0].index_entry.is_some() && parts[1..].iter().all(|part| part.index_entry.is_none())
+    );
     for part in &parts {
-        let interval = part.ts.floor(PART_SECONDS);
-        assert!(part.samples.iter().all(|s| s.time.floor(PART_SECONDS) == interval));
+        let interval = part.ts.floor(SEGMENT_SECONDS);
+        assert!(part.samples.iter().all(|s| s.time.floor(SEGMENT_SECONDS) == interval));
     }
-    let intervals: BTreeSet<_> = parts.iter().map(|part| part.ts.floor(PART_SECONDS)).collect();
+    let intervals: BTreeSet<_> = parts.iter().map(|part| part.ts.floor(SEGMENT_SECONDS)).collect();
     assert_eq!(intervals.len(), parts.len(), "a part overwrites another");
 
     type Point<'a> = (&'a MetricName, Timestamp, u16, u64, &'a Option<String>);
     let samples = parts.iter().flat_map(|part| &part.samples);
     let mut cut: Vec<Point<'_>> =
-        samples.map(|s| (&s.metric, s.time, s.ordinal, s.value.to_bits(), &s.unit)).collect();
+        samples.map(|s| (&s.metric, s.time, s.sample_index, s.value.to_bits(), &s.unit)).collect();
     let mut said: Vec<Point<'_>> = match &message.body {
         Body::Telemetry(measurements) => measurements
             .iter()
-            .map(|m| (&m.metric, m.ts, m.ordinal, m.value.to_bits(), &m.unit))
+            .map(|m| (&m.metric, m.time, m.sample_index, m.value.to_bits(), &m.unit))
             .collect(),
         _ => Vec::new(),
     };
@@ -171,7 +178,7 @@ fn is_cut_whole(message: &Message, location: &Location) {
     assert_eq!(cut, said);
 
     // What a decision made again leaves out replaces what the first one stored.
-    let emptied = parts::cut(message, location.clone(), None, |_| false);
+    let emptied = segments::split(message, location.clone(), None, |_| false);
     assert!(emptied.iter().map(|part| part.ts).eq(parts.iter().map(|part| part.ts)));
     assert!(emptied.iter().all(|part| part.samples.is_empty()));
 }

@@ -22,8 +22,8 @@ pub(crate) fn run(input: &[u8]) {
         is_written_as_it_is_read(time);
         assert_eq!(time.file_stem(), text, "two names for one time");
     }
-    if let Some((category, time, mid)) = parse_file_name(&text) {
-        assert_eq!(file_name(category, time, mid), text, "two names for one message");
+    if let Some((category, time, message_id)) = parse_file_name(&text) {
+        assert_eq!(file_name(category, time, message_id), text, "two names for one message");
     }
 }
 
@@ -33,7 +33,7 @@ fn is_written_as_it_is_read(time: Timestamp) {
     assert_eq!(time.key().len(), "2026-03-01T12:00:00.000000000Z".len(), "keys sort as text");
     assert_eq!(Timestamp::from_file_stem(&time.file_stem()), Ok(time));
     assert_eq!(Timestamp::from_nanos(time.as_nanos()), Ok(time));
-    assert!(Timestamp::start_of(time.day()) <= time);
+    assert!(Timestamp::start_of_day(time.day()) <= time);
     assert!(time.floor(300) <= time && time.floor(1).as_nanos() <= time.as_nanos());
     assert!(time.next() >= time);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::summary::{finite, interpolate, is_bridged, trapezoid};
-use super::{Aggregate, Every, ExactSum, Reading, Summary, Window, WindowKey};
+use super::{Aggregate, CompensatedSum, Summary, TimedValue, Window, WindowKey, WindowSize};
 use crate::metric::MetricName;
 use crate::time::Timestamp;
 
@@ -12,23 +12,23 @@ const SECONDS_PER_HOUR: f64 = 3_600.0;
 
 /// Which windows are asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Asked {
+pub struct WindowSpec {
     /// Points from here on count.
     pub start: Timestamp,
     /// Points up to but without this count.
     pub stop: Timestamp,
     /// How wide windows are.
-    pub every: Every,
+    pub every: WindowSize,
     /// What is made of each.
     pub aggregate: Aggregate,
     /// The longest gap that an integral bridges, in seconds.
     pub max_gap_s: u32,
 }
 
-impl Asked {
+impl WindowSpec {
     /// What must be read to answer: an integral also needs the points beside the range, since the lines
     /// to them run into it.
-    pub fn needed(&self) -> (Timestamp, Timestamp) {
+    pub fn read_range(&self) -> (Timestamp, Timestamp) {
         let beside =
             if self.aggregate == Aggregate::Integral { i64::from(self.max_gap_s) } else { 0 };
         // A gap may be as long as the limit, so the point at its end is needed, too.
@@ -40,41 +40,41 @@ impl Asked {
 /// Holds the windows that are not complete yet, and hands out those that are.
 #[derive(Debug)]
 pub struct Assembler {
-    asked: Asked,
-    open: BTreeMap<WindowKey, Draft>,
+    spec: WindowSpec,
+    open: BTreeMap<WindowKey, PartialWindow>,
     /// The latest reading of each metric, for an integral.
-    before: BTreeMap<MetricName, (Reading, Option<String>)>,
+    previous: BTreeMap<MetricName, (TimedValue, Option<String>)>,
 }
 
 #[derive(Debug, Default)]
-struct Draft {
+struct PartialWindow {
     summary: Option<Summary>,
-    area: ExactSum,
+    area: CompensatedSum,
     unit: Option<String>,
 }
 
 impl Assembler {
     /// One without windows.
-    pub fn new(asked: Asked) -> Self {
-        Self { asked, open: BTreeMap::new(), before: BTreeMap::new() }
+    pub fn new(spec: WindowSpec) -> Self {
+        Self { spec, open: BTreeMap::new(), previous: BTreeMap::new() }
     }
 
     /// Takes the summary of points that lie in one window, and all of them in the range or none.
     /// Summaries of a metric come in the order of time.
-    pub fn take(&mut self, metric: &MetricName, summary: &Summary, unit: Option<&str>) {
-        let is_integral = self.asked.aggregate == Aggregate::Integral;
+    pub fn add(&mut self, metric: &MetricName, summary: &Summary, unit: Option<&str>) {
+        let is_integral = self.spec.aggregate == Aggregate::Integral;
         if is_integral {
             let last = (summary.last, unit.map(str::to_owned));
-            if let Some((before, of)) = self.before.insert(metric.clone(), last)
-                && is_bridged(&before, &summary.first, self.asked.max_gap_s)
+            if let Some((before, of)) = self.previous.insert(metric.clone(), last)
+                && is_bridged(&before, &summary.first, self.spec.max_gap_s)
             {
-                self.draw(metric, &before, &summary.first, of.as_deref());
+                self.add_area_between(metric, &before, &summary.first, of.as_deref());
             }
         }
-        if !(self.asked.start..self.asked.stop).contains(&summary.first.time) {
+        if !(self.spec.start..self.spec.stop).contains(&summary.first.time) {
             return;
         }
-        let draft = self.draft(metric, summary.first.time);
+        let draft = self.partial_window(metric, summary.first.time);
         draft.unit = unit.map(str::to_owned);
         if is_integral {
             draft.area.add_sum(summary.area);
@@ -87,8 +87,14 @@ impl Assembler {
     }
 
     /// Adds the area under the line between two points to the windows that it lies over.
-    fn draw(&mut self, metric: &MetricName, from: &Reading, to: &Reading, unit: Option<&str>) {
-        let Asked { start, stop, every, .. } = self.asked;
+    fn add_area_between(
+        &mut self,
+        metric: &MetricName,
+        from: &TimedValue,
+        to: &TimedValue,
+        unit: Option<&str>,
+    ) {
+        let WindowSpec { start, stop, every, .. } = self.spec;
         let at = |t: Timestamp| match t {
             t if t == from.time => *from,
             t if t == to.time => *to,
@@ -97,8 +103,8 @@ impl Assembler {
         let end = to.time.min(stop);
         let mut left = at(from.time.max(start));
         while left.time < end {
-            let right = at(every.end_of(every.window_of(left.time)).min(end));
-            let draft = self.draft(metric, left.time);
+            let right = at(every.window_end(every.window_start(left.time)).min(end));
+            let draft = self.partial_window(metric, left.time);
             draft.area.add(trapezoid(&left, &right));
             if draft.unit.is_none() {
                 draft.unit = unit.map(str::to_owned);
@@ -107,46 +113,47 @@ impl Assembler {
         }
     }
 
-    fn draft(&mut self, metric: &MetricName, within: Timestamp) -> &mut Draft {
-        let start = self.asked.every.window_of(within);
+    fn partial_window(&mut self, metric: &MetricName, within: Timestamp) -> &mut PartialWindow {
+        let start = self.spec.every.window_start(within);
         match self.open.entry(WindowKey { start, metric: metric.clone() }) {
             Entry::Occupied(held) => held.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(Draft::default()),
+            Entry::Vacant(vacant) => vacant.insert(PartialWindow::default()),
         }
     }
 
     /// The windows that nothing that comes after `read` can change any more, in order. `read` is up to
     /// where everything was taken.
-    pub fn complete(&mut self, read: Timestamp) -> Vec<Window> {
-        let settled = self.settled(read);
-        let rest = match self.open.keys().find(|key| self.asked.every.end_of(key.start) > settled) {
-            None => BTreeMap::new(),
-            Some(first) => {
-                let first = first.clone();
-                self.open.split_off(&first)
-            }
-        };
+    pub fn take_complete(&mut self, read: Timestamp) -> Vec<Window> {
+        let settled = self.complete_until(read);
+        let rest =
+            match self.open.keys().find(|key| self.spec.every.window_end(key.start) > settled) {
+                None => BTreeMap::new(),
+                Some(first) => {
+                    let first = first.clone();
+                    self.open.split_off(&first)
+                }
+            };
         let done = std::mem::replace(&mut self.open, rest);
         done.into_iter().map(|(key, draft)| self.finish(key, draft)).collect()
     }
 
     /// Up to where windows are complete when everything up to `read` was taken.
-    pub fn settled(&self, read: Timestamp) -> Timestamp {
-        let (_, needed) = self.asked.needed();
+    pub fn complete_until(&self, read: Timestamp) -> Timestamp {
+        let (_, needed) = self.spec.read_range();
         if read >= needed {
             return Timestamp::max();
         }
-        match self.asked.aggregate {
+        match self.spec.aggregate {
             // A point that comes later may be joined with one that is so much earlier.
-            Aggregate::Integral => read.plus_seconds(-i64::from(self.asked.max_gap_s)),
+            Aggregate::Integral => read.plus_seconds(-i64::from(self.spec.max_gap_s)),
             _ => read,
         }
     }
 
-    fn finish(&self, key: WindowKey, draft: Draft) -> Window {
-        let Draft { summary, area, unit } = draft;
-        let of_area = |area: ExactSum| area.value() / SECONDS_PER_HOUR;
-        match (summary, self.asked.aggregate) {
+    fn finish(&self, key: WindowKey, draft: PartialWindow) -> Window {
+        let PartialWindow { summary, area, unit } = draft;
+        let of_area = |area: CompensatedSum| area.value() / SECONDS_PER_HOUR;
+        match (summary, self.spec.aggregate) {
             (Some(summary), aggregate) if aggregate != Aggregate::Integral => {
                 Window::of(key, &summary, unit.as_deref(), aggregate)
             }

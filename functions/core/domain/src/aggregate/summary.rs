@@ -5,14 +5,14 @@ use crate::time::Timestamp;
 /// A sum with its rounding error (Neumaier's variant of Kahan's summation): the result is the same,
 /// but for the last digit, in whatever groups and order the values are added.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct ExactSum {
+pub struct CompensatedSum {
     /// The sum as doubles give it.
     pub high: f64,
     /// What that lost.
     pub low: f64,
 }
 
-impl ExactSum {
+impl CompensatedSum {
     /// Adds a value.
     pub fn add(&mut self, value: f64) {
         let sum = self.high + value;
@@ -38,7 +38,7 @@ impl ExactSum {
 
 /// A value at an instant.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Reading {
+pub struct TimedValue {
     /// When.
     pub time: Timestamp,
     /// How much.
@@ -51,32 +51,32 @@ pub struct Summary {
     /// How many; at least 1.
     pub count: u64,
     /// Of the values.
-    pub sum: ExactSum,
+    pub sum: CompensatedSum,
     /// The least value.
     pub min: f64,
     /// The greatest value.
     pub max: f64,
     /// The earliest point.
-    pub first: Reading,
+    pub first: TimedValue,
     /// The latest point.
-    pub last: Reading,
+    pub last: TimedValue,
     /// The integral over time from the first to the last point, in the metric's unit times seconds,
     /// without gaps that are too long.
-    pub area: ExactSum,
+    pub area: CompensatedSum,
 }
 
 impl Summary {
     /// Of one point.
     pub fn of(time: Timestamp, value: f64) -> Self {
-        let reading = Reading { time, value };
+        let reading = TimedValue { time, value };
         Self {
             count: 1,
-            sum: ExactSum { high: value, low: 0.0 },
+            sum: CompensatedSum { high: value, low: 0.0 },
             min: value,
             max: value,
             first: reading,
             last: reading,
-            area: ExactSum::default(),
+            area: CompensatedSum::default(),
         }
     }
 
@@ -96,20 +96,20 @@ impl Summary {
 }
 
 /// Whether two points that follow each other are near enough to be joined by a line.
-pub(super) fn is_bridged(from: &Reading, to: &Reading, max_gap_s: u32) -> bool {
+pub(super) fn is_bridged(from: &TimedValue, to: &TimedValue, max_gap_s: u32) -> bool {
     from.time.plus_seconds(i64::from(max_gap_s)) >= to.time
 }
 
 /// The area under the line between two points, in the unit of the values times seconds.
-pub(super) fn trapezoid(from: &Reading, to: &Reading) -> f64 {
+pub(super) fn trapezoid(from: &TimedValue, to: &TimedValue) -> f64 {
     finite((from.value / 2.0 + to.value / 2.0) * seconds_between(from.time, to.time))
 }
 
 /// The value at `at`, between two points, on the line between them.
-pub(super) fn interpolate(from: &Reading, to: &Reading, at: Timestamp) -> Reading {
+pub(super) fn interpolate(from: &TimedValue, to: &TimedValue, at: Timestamp) -> TimedValue {
     let whole = seconds_between(from.time, to.time);
     let part = if whole > 0.0 { seconds_between(from.time, at) / whole } else { 0.0 };
-    Reading { time: at, value: from.value * (1.0 - part) + to.value * part }
+    TimedValue { time: at, value: from.value * (1.0 - part) + to.value * part }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "gaps are hours at most: 2^53 ns are 104 days")]

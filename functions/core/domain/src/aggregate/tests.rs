@@ -10,18 +10,18 @@ fn name(text: &str) -> MetricName {
     MetricName::parse(text).unwrap()
 }
 
-fn asked(aggregate: Aggregate, start_ms: i64, stop_ms: i64, every_s: u32) -> Asked {
-    let every = Every::seconds(every_s).unwrap();
-    Asked { start: t(start_ms), stop: t(stop_ms), every, aggregate, max_gap_s: 300 }
+fn spec(aggregate: Aggregate, start_ms: i64, stop_ms: i64, every_s: u32) -> WindowSpec {
+    let every = WindowSize::from_seconds(every_s).unwrap();
+    WindowSpec { start: t(start_ms), stop: t(stop_ms), every, aggregate, max_gap_s: 300 }
 }
 
 /// Every window of points (milliseconds, value) of one metric, taken one by one.
-fn windows(asked: Asked, points: &[(i64, f64)]) -> Vec<(i64, f64)> {
-    let mut assembler = Assembler::new(asked);
+fn windows(spec: WindowSpec, points: &[(i64, f64)]) -> Vec<(i64, f64)> {
+    let mut assembler = Assembler::new(spec);
     for (at, value) in points {
-        assembler.take(&name("p"), &Summary::of(t(*at), *value), Some("W"));
+        assembler.add(&name("p"), &Summary::of(t(*at), *value), Some("W"));
     }
-    shown(assembler.complete(Timestamp::max()))
+    shown(assembler.take_complete(Timestamp::max()))
 }
 
 fn shown(windows: Vec<Window>) -> Vec<(i64, f64)> {
@@ -40,7 +40,7 @@ fn a_window_is_what_its_points_say_and_empty_ones_are_left_out() {
         (Aggregate::First, 4.0),
         (Aggregate::Last, 9.0),
     ] {
-        let answer = windows(asked(aggregate, 0, 240_001, 60), &points);
+        let answer = windows(spec(aggregate, 0, 240_001, 60), &points);
         assert_eq!(answer.len(), 3, "{aggregate:?}");
         assert_eq!(answer[1], (60_000, expected), "{aggregate:?}");
         assert_eq!(answer[2].0, 240_000);
@@ -50,22 +50,22 @@ fn a_window_is_what_its_points_say_and_empty_ones_are_left_out() {
 #[test]
 fn only_points_in_the_range_count_and_the_window_keeps_its_place() {
     let points = [(10_000, 1.0), (30_000, 2.0), (59_999, 4.0), (60_000, 8.0)];
-    let answer = windows(asked(Aggregate::Sum, 30_000, 60_000, 60), &points);
+    let answer = windows(spec(Aggregate::Sum, 30_000, 60_000, 60), &points);
     assert_eq!(answer, [(0, 6.0)]);
 }
 
 #[test]
 fn windows_before_1970_lie_at_multiples_too() {
-    let answer = windows(asked(Aggregate::Count, -90_000, 0, 60), &[(-1, 1.0), (-61_000, 1.0)]);
+    let answer = windows(spec(Aggregate::Count, -90_000, 0, 60), &[(-1, 1.0), (-61_000, 1.0)]);
     assert_eq!(answer, [(-120_000, 1.0), (-60_000, 1.0)]);
 }
 
 #[test]
 fn a_constant_power_for_an_hour_is_its_energy_also_where_windows_cut_it() {
     let points: Vec<_> = (0..=3_600).map(|s| (s * 1_000, 1_000.0)).collect();
-    let hour = windows(asked(Aggregate::Integral, 0, 3_600_000, 3_600), &points);
+    let hour = windows(spec(Aggregate::Integral, 0, 3_600_000, 3_600), &points);
     assert_eq!(hour, [(0, 1_000.0)]);
-    let minutes = windows(asked(Aggregate::Integral, 0, 3_600_000, 7), &points);
+    let minutes = windows(spec(Aggregate::Integral, 0, 3_600_000, 7), &points);
     let total: f64 = minutes.iter().map(|(_, value)| value).sum();
     assert!((total - 1_000.0).abs() < 1e-9, "{total}");
 }
@@ -76,7 +76,7 @@ fn the_energy_of_a_ramp_is_known_in_closed_form_for_any_cut() {
     let points: Vec<_> = (0..=600).step_by(30).map(|s| (s * 1_000, s as f64)).collect();
     for (start, stop, every) in [(0, 600, 60), (45, 555, 100), (7, 593, 1), (100, 101, 3_600)] {
         let answer =
-            windows(asked(Aggregate::Integral, start * 1_000, stop * 1_000, every), &points);
+            windows(spec(Aggregate::Integral, start * 1_000, stop * 1_000, every), &points);
         for (at, value) in answer {
             let (a, b) = ((at / 1_000).max(start), (at / 1_000 + i64::from(every)).min(stop));
             let exact = ((b * b - a * a) as f64) / 2.0 / 3_600.0;
@@ -90,25 +90,24 @@ fn the_energy_of_a_ramp_is_known_in_closed_form_for_any_cut() {
 
 #[test]
 fn a_gap_that_is_too_long_is_not_bridged_and_one_that_is_not_fills_windows_without_points() {
-    let bridged =
-        windows(asked(Aggregate::Integral, 0, 600_000, 60), &[(0, 60.0), (300_000, 60.0)]);
+    let bridged = windows(spec(Aggregate::Integral, 0, 600_000, 60), &[(0, 60.0), (300_000, 60.0)]);
     assert_eq!(bridged.len(), 6, "the last one has a point and no area");
     assert_eq!(bridged.iter().map(|(_, v)| v).sum::<f64>(), 5.0);
-    let apart = windows(asked(Aggregate::Integral, 0, 600_000, 60), &[(0, 60.0), (300_001, 60.0)]);
+    let apart = windows(spec(Aggregate::Integral, 0, 600_000, 60), &[(0, 60.0), (300_001, 60.0)]);
     assert_eq!(apart, [(0, 0.0), (300_000, 0.0)]);
 }
 
 #[test]
 fn a_window_is_handed_out_when_nothing_can_change_it_and_once() {
-    let mut assembler = Assembler::new(asked(Aggregate::Mean, 0, 600_000, 60));
-    assembler.take(&name("a"), &Summary::of(t(1_000), 1.0), None);
-    assert_eq!(assembler.complete(t(59_999)).len(), 0);
-    assert_eq!(assembler.complete(t(60_000)).len(), 1);
-    assert_eq!(assembler.complete(t(600_000)).len(), 0);
-    let mut assembler = Assembler::new(asked(Aggregate::Integral, 0, 600_000, 60));
-    assembler.take(&name("a"), &Summary::of(t(1_000), 1.0), None);
-    assert_eq!(assembler.complete(t(359_999)).len(), 0, "a line may still come into it");
-    assert_eq!(assembler.complete(t(360_000)).len(), 1);
+    let mut assembler = Assembler::new(spec(Aggregate::Mean, 0, 600_000, 60));
+    assembler.add(&name("a"), &Summary::of(t(1_000), 1.0), None);
+    assert_eq!(assembler.take_complete(t(59_999)).len(), 0);
+    assert_eq!(assembler.take_complete(t(60_000)).len(), 1);
+    assert_eq!(assembler.take_complete(t(600_000)).len(), 0);
+    let mut assembler = Assembler::new(spec(Aggregate::Integral, 0, 600_000, 60));
+    assembler.add(&name("a"), &Summary::of(t(1_000), 1.0), None);
+    assert_eq!(assembler.take_complete(t(359_999)).len(), 0, "a line may still come into it");
+    assert_eq!(assembler.take_complete(t(360_000)).len(), 1);
 }
 
 #[test]
@@ -129,22 +128,22 @@ fn a_width_is_a_whole_number_of_seconds_in_a_range() {
         ("1w", 604_800),
         ("366d", 31_622_400),
     ] {
-        assert_eq!(Every::parse(text).map(Every::as_seconds), Ok(seconds), "{text}");
+        assert_eq!(WindowSize::parse(text).map(WindowSize::as_seconds), Ok(seconds), "{text}");
     }
     for bad in ["", "s", "5", "0s", "-5m", "+5m", "1.5h", "367d", "99999999999s", "5 m", "5µ", "é"]
     {
-        assert_eq!(Every::parse(bad), Err(BadEvery), "{bad}");
+        assert_eq!(WindowSize::parse(bad), Err(InvalidWindowSize), "{bad}");
     }
 }
 
 #[test]
 fn a_sum_loses_nothing_to_the_order_of_its_values() {
-    let mut sum = ExactSum::default();
+    let mut sum = CompensatedSum::default();
     for value in [1e16, 1.0, 1.0, -1e16] {
         sum.add(value);
     }
     assert_eq!(sum.value(), 2.0);
-    let mut beyond = ExactSum::default();
+    let mut beyond = CompensatedSum::default();
     beyond.add(f64::MAX);
     beyond.add(f64::MAX);
     assert_eq!(beyond.value(), f64::MAX);
@@ -164,8 +163,8 @@ proptest! {
         let start = range.0 / 60_000 * 60_000;
         let stop = start + (range.1 / 60_000 + 1) * 60_000;
         for aggregate in Aggregate::ALL {
-            let asked = asked(aggregate, start, stop, every_minutes * 60);
-            let single = windows(asked, &points);
+            let spec = spec(aggregate, start, stop, every_minutes * 60);
+            let single = windows(spec, &points);
             let mut groups: Vec<Summary> = Vec::new();
             for (at, value) in &points {
                 let next = Summary::of(t(*at), *value);
@@ -174,11 +173,11 @@ proptest! {
                     _ => groups.push(next),
                 }
             }
-            let mut assembler = Assembler::new(asked);
+            let mut assembler = Assembler::new(spec);
             for group in &groups {
-                assembler.take(&name("p"), group, Some("W"));
+                assembler.add(&name("p"), group, Some("W"));
             }
-            let grouped = shown(assembler.complete(Timestamp::max()));
+            let grouped = shown(assembler.take_complete(Timestamp::max()));
             prop_assert_eq!(single.len(), grouped.len());
             for (a, b) in single.iter().zip(&grouped) {
                 prop_assert_eq!(a.0, b.0);

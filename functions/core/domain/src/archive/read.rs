@@ -11,9 +11,9 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Location, PACKED, QuarantineLine};
-use crate::id::{DeviceId, Mid};
-use crate::message::{Message, Received, Unreadable, parse};
+use super::{BATCH_SUFFIX, Location, QuarantineLine};
+use crate::id::{DeviceId, MessageId};
+use crate::message::{Message, ParseError, ReceivedMessage, parse};
 use crate::time::Timestamp;
 
 /// Why a message could not be taken out of its object.
@@ -24,10 +24,10 @@ pub enum UnpackError {
     Gzip(#[from] std::io::Error),
     /// Nothing is in it: what was there is removed, see [`blank`].
     #[error("the object holds nothing any more")]
-    Removed,
+    Redacted,
     /// The message is not in it, or its line is damaged.
     #[error("the object does not hold message {0}")]
-    Missing(Mid),
+    Missing(MessageId),
 }
 
 /// The NDJSON lines in the bytes at a location, each without its line break.
@@ -49,33 +49,46 @@ pub fn lines(bytes: &[u8], location: &Location) -> Result<Vec<Bytes>, UnpackErro
 }
 
 /// The line of one message in the bytes at its location.
-pub fn find_line(bytes: &[u8], location: &Location, mid: Mid) -> Result<Bytes, UnpackError> {
+pub fn find_line(
+    bytes: &[u8],
+    location: &Location,
+    message_id: MessageId,
+) -> Result<Bytes, UnpackError> {
     #[derive(Deserialize)]
     struct Identity {
-        mid: Mid,
+        #[serde(rename = "mid")]
+        message_id: MessageId,
     }
     let lines = lines(bytes, location)?;
     if lines.is_empty() {
-        return Err(UnpackError::Removed);
+        return Err(UnpackError::Redacted);
     }
     lines
         .into_iter()
-        .find(|line| serde_json::from_slice::<Identity>(line).is_ok_and(|found| found.mid == mid))
-        .ok_or(UnpackError::Missing(mid))
+        .find(|line| {
+            serde_json::from_slice::<Identity>(line)
+                .is_ok_and(|found| found.message_id == message_id)
+        })
+        .ok_or(UnpackError::Missing(message_id))
 }
 
 /// The bytes of what could not be read, from the bytes at its location.
-pub fn find_quarantined(bytes: &[u8], location: &Location, mid: Mid) -> Result<Bytes, UnpackError> {
-    let line = find_line(bytes, location, mid)?;
+pub fn find_quarantined(
+    bytes: &[u8],
+    location: &Location,
+    message_id: MessageId,
+) -> Result<Bytes, UnpackError> {
+    let line = find_line(bytes, location, message_id)?;
     let line: QuarantineLine =
-        serde_json::from_slice(&line).map_err(|_| UnpackError::Missing(mid))?;
-    let payload = BASE64.decode(line.payload_base64).map_err(|_| UnpackError::Missing(mid))?;
+        serde_json::from_slice(&line).map_err(|_| UnpackError::Missing(message_id))?;
+    let payload =
+        BASE64.decode(line.payload_base64).map_err(|_| UnpackError::Missing(message_id))?;
     Ok(payload.into())
 }
 
 /// A message of an object.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Archived {
+pub struct ArchivedMessage {
     /// As it was when it was ingested, but for line breaks of its payload.
     pub message: Message,
     /// Where it is.
@@ -84,52 +97,56 @@ pub struct Archived {
 
 /// What is in an object.
 #[derive(Debug, Default, PartialEq)]
-pub struct Contents {
+pub struct ObjectContents {
     /// In the object's order; one that is there twice comes twice.
-    pub messages: Vec<Archived>,
+    pub messages: Vec<ArchivedMessage>,
     /// Lines that are no message, with the reason for the first of them.
-    pub unreadable: Option<(usize, String)>,
+    pub invalid_lines: Option<(usize, String)>,
 }
 
 /// The messages of an object, of one device or of all. A line that is none, or is none any more by the rules of this
 /// version, holds no other up.
-pub fn contents(
+pub fn read_object(
     key: &str,
     object: &[u8],
     device: Option<&DeviceId>,
-) -> Result<Contents, UnpackError> {
-    let members =
-        if key.ends_with(PACKED) { members(object)? } else { vec![(None, object.to_vec())] };
-    let mut contents = Contents::default();
+) -> Result<ObjectContents, UnpackError> {
+    let members = if key.ends_with(BATCH_SUFFIX) {
+        read_gzip_members(object)?
+    } else {
+        vec![(None, object.to_vec())]
+    };
+    let mut contents = ObjectContents::default();
     for (member, text) in members {
         let location = Location { object: key.to_owned(), member };
         let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-        for line in lines.filter(|line| device.is_none_or(|id| is_of(id, line))) {
-            match read_line(line) {
+        for line in lines.filter(|line| device.is_none_or(|id| belongs_to(id, line))) {
+            match parse_line(line) {
                 Ok(message) => {
-                    contents.messages.push(Archived { message, location: location.clone() });
+                    contents.messages.push(ArchivedMessage { message, location: location.clone() });
                 }
-                Err(reason) => contents.unreadable.get_or_insert((0, reason)).0 += 1,
+                Err(reason) => contents.invalid_lines.get_or_insert((0, reason)).0 += 1,
             }
         }
     }
     Ok(contents)
 }
 
-/// Whether a line is of the device, without reading all of it. One that does not say whose it is counts as everybody's.
-fn is_of(id: &DeviceId, line: &[u8]) -> bool {
+/// Whether a line is of the device, without reading all of it. One that does not say line it is counts as everybody's.
+fn belongs_to(id: &DeviceId, line: &[u8]) -> bool {
     #[derive(Deserialize)]
-    struct Whose<'a> {
+    struct LineDevice<'a> {
         #[serde(borrow)]
         device_id: Cow<'a, str>,
     }
-    serde_json::from_slice::<Whose<'_>>(line).map_or(true, |whose| whose.device_id == id.as_str())
+    serde_json::from_slice::<LineDevice<'_>>(line)
+        .map_or(true, |line| line.device_id == id.as_str())
 }
 
 /// A gzip member: its offset and length, and what is in it.
-type Member = (Option<(u64, u64)>, Vec<u8>);
+type GzipMember = (Option<(u64, u64)>, Vec<u8>);
 
-fn members(object: &[u8]) -> Result<Vec<Member>, UnpackError> {
+fn read_gzip_members(object: &[u8]) -> Result<Vec<GzipMember>, UnpackError> {
     let mut members = Vec::new();
     let mut rest = object;
     while !rest.is_empty() {
@@ -147,28 +164,29 @@ fn members(object: &[u8]) -> Result<Vec<Member>, UnpackError> {
 
 /// The message of a line. Its identity is what it was ingested under: the payload is not that byte for byte
 /// any more, where it had line breaks.
-fn read_line(line: &[u8]) -> Result<Message, String> {
+fn parse_line(line: &[u8]) -> Result<Message, String> {
     #[derive(Deserialize)]
     struct Line {
-        mid: Mid,
+        #[serde(rename = "mid")]
+        message_id: MessageId,
         topic: String,
         received_at: Timestamp,
         payload: Box<RawValue>,
     }
     let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let payload = String::from(Box::<str>::from(line.payload)).into();
-    let received = Received { topic: line.topic, payload, received_at: line.received_at };
-    let message = parse(&received).map_err(|reason: Unreadable| reason.to_string())?;
-    Ok(Message { mid: line.mid, ..message })
+    let received = ReceivedMessage { topic: line.topic, payload, received_at: line.received_at };
+    let message = parse(&received).map_err(|reason: ParseError| reason.to_string())?;
+    Ok(Message { message_id: line.message_id, ..message })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{Layout, blank, pack};
+    use crate::archive::{Layout, pack, redaction};
 
     fn message(device: &str, payload: &str) -> Message {
-        parse(&Received {
+        parse(&ReceivedMessage {
             topic: format!("iot/{device}/telemetry"),
             payload: payload.to_owned().into(),
             received_at: Timestamp::parse("2026-03-01T12:00:00.123Z").unwrap(),
@@ -187,17 +205,17 @@ mod tests {
         for layout in [Layout::Batch, Layout::Message] {
             let mut found = 0;
             for object in pack(layout, &all) {
-                let contents = contents(&object.key, &object.body, None).unwrap();
-                assert_eq!(contents.unreadable, None);
+                let contents = read_object(&object.key, &object.body, None).unwrap();
+                assert_eq!(contents.invalid_lines, None);
                 let b = DeviceId::parse("b").unwrap();
-                let of_b = super::contents(&object.key, &object.body, Some(&b)).unwrap();
-                let is_of_b = |m: &&Archived| m.message.device_id == b;
+                let of_b = super::read_object(&object.key, &object.body, Some(&b)).unwrap();
+                let is_of_b = |m: &&ArchivedMessage| m.message.device_id == b;
                 assert!(contents.messages.iter().filter(is_of_b).eq(&of_b.messages));
-                for Archived { message, location } in contents.messages {
-                    let was = messages.iter().find(|m| m.mid == message.mid).unwrap();
+                for ArchivedMessage { message, location } in contents.messages {
+                    let was = messages.iter().find(|m| m.message_id == message.message_id).unwrap();
                     assert_eq!((&message.ts, &message.body), (&was.ts, &was.body));
                     assert_eq!(message.received.received_at, was.received.received_at);
-                    assert!(object.entries.contains(&(message.mid, location)));
+                    assert!(object.entries.contains(&(message.message_id, location)));
                     found += 1;
                 }
             }
@@ -209,11 +227,13 @@ mod tests {
     fn what_was_taken_out_is_not_there_and_the_others_are_where_they_were() {
         let (a, b) = (message("a", "{\"temperature\": 1}"), message("b", "{\"temperature\": 2}"));
         let object = pack(Layout::Batch, &[&a, &b]).remove(0);
-        let place = |mid| object.entries.iter().find(|(m, _)| *m == mid).unwrap().1.clone();
-        let without = blank::without_member(&object.body, place(a.mid).member.unwrap()).unwrap();
-        let left = contents(&object.key, &without, None).unwrap().messages;
-        let left: Vec<_> = left.iter().map(|m| (m.message.mid, &m.location)).collect();
-        assert_eq!(left, [(b.mid, &place(b.mid))]);
+        let place =
+            |message_id| object.entries.iter().find(|(m, _)| *m == message_id).unwrap().1.clone();
+        let without =
+            redaction::redact_member(&object.body, place(a.message_id).member.unwrap()).unwrap();
+        let left = read_object(&object.key, &without, None).unwrap().messages;
+        let left: Vec<_> = left.iter().map(|m| (m.message.message_id, &m.location)).collect();
+        assert_eq!(left, [(b.message_id, &place(b.message_id))]);
     }
 
     #[test]
@@ -221,11 +241,11 @@ mod tests {
         let m = message("a", "{\"temperature\": 1}");
         let object = pack(Layout::Message, &[&m]).remove(0);
         let text = [&b"{}\n"[..], &object.body, b"{\n"].concat();
-        let contents_of = |text: &[u8]| contents("a/telemetry/x.json", text, None).unwrap();
+        let contents_of = |text: &[u8]| read_object("a/telemetry/x.json", text, None).unwrap();
         let read = contents_of(&text);
         assert_eq!(read.messages.len(), 1);
-        let (lines, reason) = read.unreadable.unwrap();
+        let (lines, reason) = read.invalid_lines.unwrap();
         assert!(lines == 2 && reason.contains("mid"), "{reason}");
-        assert!(contents("archive/dt=x/hh=00/y.ndjson.gz", &text, None).is_err());
+        assert!(read_object("archive/dt=x/hh=00/y.ndjson.gz", &text, None).is_err());
     }
 }

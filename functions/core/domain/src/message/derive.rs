@@ -1,12 +1,11 @@
 //! Values that follow from others: power from voltage and current (docs/protocol.md).
 //!
-//! Of samples of one message, instant and ordinal. They are stored like measured ones; what the device says
+//! Of samples of one message, instant and sample_index. They are stored like measured ones; what the device says
 //! itself under one of these names stands.
 
 use std::collections::BTreeMap;
 
-use super::Measurement;
-use crate::metric::MetricName;
+use crate::metric::{MetricName, Sample};
 use crate::time::Timestamp;
 
 /// What is read, with the units in which a sample of it counts; a device that says none means the first.
@@ -19,28 +18,28 @@ const SOURCES: [(&str, &[&str]); 5] = [
 ];
 
 /// Values of [`SOURCES`] at one instant.
-type Samples = [Option<f64>; SOURCES.len()];
+type SourceValues = [Option<f64>; SOURCES.len()];
 
 /// Adds what follows from the measurements.
-pub(super) fn add_derived(measurements: &mut Vec<Measurement>) {
-    let mut instants: BTreeMap<(Timestamp, u16), Samples> = BTreeMap::new();
+pub(super) fn add_derived(measurements: &mut Vec<Sample>) {
+    let mut instants: BTreeMap<(Timestamp, u16), SourceValues> = BTreeMap::new();
     for m in measurements.iter() {
         let counts = |unit: &str, units: &[&str]| units.contains(&unit);
         let source = SOURCES.iter().position(|(name, units)| {
             *name == m.metric.as_str() && m.unit.as_deref().is_none_or(|unit| counts(unit, units))
         });
         if let Some(source) = source {
-            instants.entry((m.ts, m.ordinal)).or_default()[source] = Some(m.value);
+            instants.entry((m.time, m.sample_index)).or_default()[source] = Some(m.value);
         }
     }
-    for ((ts, ordinal), samples) in instants {
-        for (name, unit, value) in powers(samples) {
+    for ((ts, sample_index), samples) in instants {
+        for (name, unit, value) in derive_powers(samples) {
             let Ok(metric) = MetricName::parse(name) else { continue };
             let is_sent =
-                |m: &Measurement| m.metric == metric && (m.ts, m.ordinal) == (ts, ordinal);
+                |m: &Sample| m.metric == metric && (m.time, m.sample_index) == (ts, sample_index);
             if value.is_finite() && !measurements.iter().any(is_sent) {
                 let unit = Some(unit.to_owned());
-                measurements.push(Measurement { metric, ts, ordinal, value, unit });
+                measurements.push(Sample { metric, time: ts, sample_index, value, unit });
             }
         }
     }
@@ -48,7 +47,7 @@ pub(super) fn add_derived(measurements: &mut Vec<Measurement>) {
 
 /// Name, unit and value of each power that the samples of an instant give. A vehicle that measures both
 /// systems draws the sum of both; then it needs both.
-fn powers(samples: Samples) -> Vec<(&'static str, &'static str, f64)> {
+fn derive_powers(samples: SourceValues) -> Vec<(&'static str, &'static str, f64)> {
     let [voltage_dc, current_dc, voltage_ac, current_ac, pf] = samples;
     let dc = voltage_dc.zip(current_dc).map(|(voltage, current)| voltage * current);
     let apparent = voltage_ac.zip(current_ac).map(|(voltage, current)| voltage * current);
@@ -74,17 +73,19 @@ fn powers(samples: Samples) -> Vec<(&'static str, &'static str, f64)> {
 mod tests {
     use super::*;
 
-    fn sample(name: &str, s: i64, ordinal: u16, value: f64, unit: Option<&str>) -> Measurement {
+    fn sample(name: &str, s: i64, sample_index: u16, value: f64, unit: Option<&str>) -> Sample {
         let ts = Timestamp::EPOCH.plus_seconds(s);
         let metric = MetricName::parse(name).unwrap();
-        Measurement { metric, ts, ordinal, value, unit: unit.map(str::to_owned) }
+        Sample { metric, time: ts, sample_index, value, unit: unit.map(str::to_owned) }
     }
 
-    fn derived(mut measurements: Vec<Measurement>) -> Vec<(String, i64, u16, f64)> {
+    fn derived(mut measurements: Vec<Sample>) -> Vec<(String, i64, u16, f64)> {
         let sent = measurements.len();
         add_derived(&mut measurements);
         let derived = measurements.drain(sent..);
-        derived.map(|m| (m.metric.to_string(), m.ts.as_seconds(), m.ordinal, m.value)).collect()
+        derived
+            .map(|m| (m.metric.to_string(), m.time.as_seconds(), m.sample_index, m.value))
+            .collect()
     }
 
     #[test]

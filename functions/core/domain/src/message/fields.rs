@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::Unreadable;
+use super::ParseError;
 use crate::time::Timestamp;
 
 /// An object and its path in the message.
@@ -23,16 +23,16 @@ impl<'a> Fields<'a> {
     }
 
     /// The object at `list[index]`.
-    pub(super) fn item(list: &str, index: usize, value: &'a Value) -> Result<Self, Unreadable> {
+    pub(super) fn element(list: &str, index: usize, value: &'a Value) -> Result<Self, ParseError> {
         let path = format!("{list}[{index}]");
         match value {
             Value::Object(object) => Ok(Self { object, path: format!("{path}.") }),
-            _ => Err(Unreadable::field(path, "must be an object")),
+            _ => Err(ParseError::invalid_field(path, "must be an object")),
         }
     }
 
-    pub(super) fn wrong(&self, name: &str, reason: impl Into<String>) -> Unreadable {
-        Unreadable::field(format!("{}{name}", self.path), reason)
+    pub(super) fn invalid(&self, name: &str, reason: impl Into<String>) -> ParseError {
+        ParseError::invalid_field(format!("{}{name}", self.path), reason)
     }
 
     /// A field that is there and not null.
@@ -40,47 +40,47 @@ impl<'a> Fields<'a> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
-    pub(super) fn required(&self, name: &str) -> Result<&'a Value, Unreadable> {
-        self.get(name).ok_or_else(|| self.wrong(name, "is missing"))
+    pub(super) fn required(&self, name: &str) -> Result<&'a Value, ParseError> {
+        self.get(name).ok_or_else(|| self.invalid(name, "is missing"))
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<&'a str, Unreadable> {
+    pub(super) fn text(&self, name: &str) -> Result<&'a str, ParseError> {
         self.as_text(name, self.required(name)?)
     }
 
-    pub(super) fn text_or_none(&self, name: &str) -> Result<Option<String>, Unreadable> {
+    pub(super) fn optional_text(&self, name: &str) -> Result<Option<String>, ParseError> {
         self.get(name).map(|value| self.as_text(name, value).map(str::to_owned)).transpose()
     }
 
-    fn as_text(&self, name: &str, value: &'a Value) -> Result<&'a str, Unreadable> {
-        let text = value.as_str().ok_or_else(|| self.wrong(name, "must be text"))?;
+    fn as_text(&self, name: &str, value: &'a Value) -> Result<&'a str, ParseError> {
+        let text = value.as_str().ok_or_else(|| self.invalid(name, "must be text"))?;
         if text.len() > MAX_TEXT_BYTES {
-            return Err(self.wrong(name, format!("is longer than {MAX_TEXT_BYTES} bytes")));
+            return Err(self.invalid(name, format!("is longer than {MAX_TEXT_BYTES} bytes")));
         }
         Ok(text)
     }
 
     /// One of a set of words, read by `parse`.
-    pub(super) fn word<T>(
+    pub(super) fn one_of<T>(
         &self,
         name: &str,
         parse: impl Fn(&str) -> Option<T>,
         words: &str,
-    ) -> Result<T, Unreadable> {
-        parse(self.text(name)?).ok_or_else(|| self.wrong(name, format!("must be one of {words}")))
+    ) -> Result<T, ParseError> {
+        parse(self.text(name)?).ok_or_else(|| self.invalid(name, format!("must be one of {words}")))
     }
 
-    pub(super) fn timestamp(&self, name: &str) -> Result<Timestamp, Unreadable> {
-        Timestamp::parse(self.text(name)?).map_err(|bad| self.wrong(name, bad.to_string()))
+    pub(super) fn timestamp(&self, name: &str) -> Result<Timestamp, ParseError> {
+        Timestamp::parse(self.text(name)?).map_err(|bad| self.invalid(name, bad.to_string()))
     }
 
     pub(super) fn integer(
         &self,
         name: &str,
         range: RangeInclusive<u64>,
-    ) -> Result<u64, Unreadable> {
+    ) -> Result<u64, ParseError> {
         self.required(name)?.as_u64().filter(|n| range.contains(n)).ok_or_else(|| {
-            self.wrong(
+            self.invalid(
                 name,
                 format!("must be an integer from {} to {}", range.start(), range.end()),
             )
@@ -88,34 +88,34 @@ impl<'a> Fields<'a> {
     }
 
     /// A finite number. JSON has no others, but 1e999 would be one.
-    pub(super) fn number(&self, name: &str) -> Result<f64, Unreadable> {
+    pub(super) fn number(&self, name: &str) -> Result<f64, ParseError> {
         self.required(name)?
             .as_f64()
             .filter(|n| n.is_finite())
-            .ok_or_else(|| self.wrong(name, "must be a finite number"))
+            .ok_or_else(|| self.invalid(name, "must be a finite number"))
     }
 
     pub(super) fn number_in(
         &self,
         name: &str,
         range: RangeInclusive<f64>,
-    ) -> Result<f64, Unreadable> {
+    ) -> Result<f64, ParseError> {
         let n = self.number(name)?;
         if range.contains(&n) {
             return Ok(n);
         }
         Err(if range.end().is_finite() {
-            self.wrong(name, format!("must be from {} to {}", range.start(), range.end()))
+            self.invalid(name, format!("must be from {} to {}", range.start(), range.end()))
         } else {
-            self.wrong(name, format!("must be at least {}", range.start()))
+            self.invalid(name, format!("must be at least {}", range.start()))
         })
     }
 
-    pub(super) fn number_in_or_none(
+    pub(super) fn optional_number_in(
         &self,
         name: &str,
         range: RangeInclusive<f64>,
-    ) -> Result<Option<f64>, Unreadable> {
+    ) -> Result<Option<f64>, ParseError> {
         self.get(name).map(|_| self.number_in(name, range)).transpose()
     }
 }

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
-use super::{Body, Category, Message, Received, Unreadable};
-use crate::id::{DeviceId, Mid};
+use super::{Body, Category, Message, ParseError, ReceivedMessage};
+use crate::id::{DeviceId, MessageId};
 use crate::time::Timestamp;
 
 /// Whose event it is, by its topic.
@@ -13,23 +13,23 @@ pub(super) fn client_id(topic: &str) -> Option<&str> {
     rest.strip_prefix("connected/").or_else(|| rest.strip_prefix("disconnected/"))
 }
 
-pub(super) fn read(
-    received: &Received,
+pub(super) fn parse(
+    received: &ReceivedMessage,
     device_id: DeviceId,
     object: &Map<String, Value>,
-) -> Result<Message, Unreadable> {
+) -> Result<Message, ParseError> {
     let fields = Fields::new(object);
     if fields.text("clientId")? != device_id.as_str() {
-        return Err(fields.wrong("clientId", "is not the topic's"));
+        return Err(fields.invalid("clientId", "is not the topic's"));
     }
-    let connected = fields.word("eventType", connected, "connected, disconnected")?;
+    let connected = fields.one_of("eventType", connected, "connected, disconnected")?;
     let version = fields.integer("versionNumber", 0..=u64::MAX / 2)?;
     let millis = fields.integer("timestamp", 0..=u64::MAX / 2)?;
     let ts = i64::try_from(millis).ok().and_then(|ms| Timestamp::from_millis(ms).ok());
-    let ts = ts.ok_or_else(|| fields.wrong("timestamp", "is no time in milliseconds"))?;
+    let ts = ts.ok_or_else(|| fields.invalid("timestamp", "is no time in milliseconds"))?;
     super::check_not_ahead(&fields, "timestamp", ts, received.received_at)?;
     Ok(Message {
-        mid: Mid::of(&received.topic, &received.payload),
+        message_id: MessageId::of(&received.topic, &received.payload),
         device_id,
         category: Category::Lifecycle,
         ts,

@@ -1,7 +1,7 @@
 //! Messages: what was received, what it says, or why it cannot be read.
 //!
 //! [`parse`] is the only way in. It never panics, never loses bytes (the caller keeps the
-//! [`Received`]), and says which field is wrong.
+//! [`ReceivedMessage`]), and says which field is wrong.
 
 mod derive;
 mod fields;
@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use self::fields::Fields;
 use crate::command::{AckResult, OtaState};
-use crate::id::{DeviceId, Mid};
-use crate::metric::MetricName;
+use crate::id::{DeviceId, MessageId};
+use crate::metric::{MetricName, Sample};
 use crate::time::Timestamp;
 
 /// The largest payload that IoT Core takes, in bytes.
@@ -36,7 +36,7 @@ pub const MAX_AHEAD_S: i64 = 24 * 3600;
 
 /// A message as the broker handed it over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
+pub struct ReceivedMessage {
     /// The full topic.
     pub topic: String,
     /// The bytes, whatever they are.
@@ -114,7 +114,7 @@ impl fmt::Display for Category {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// Its identity.
-    pub mid: Mid,
+    pub message_id: MessageId,
     /// From the topic, which is the authority.
     pub device_id: DeviceId,
     /// From the topic.
@@ -128,7 +128,7 @@ pub struct Message {
     /// What it says.
     pub body: Body,
     /// What was received.
-    pub received: Received,
+    pub received: ReceivedMessage,
 }
 
 /// What a message says.
@@ -136,7 +136,7 @@ pub struct Message {
 pub enum Body {
     /// 0 (version 1 only) to [`MAX_MEASUREMENTS`] samples in the order of the message, then what follows
     /// from them (active, apparent and reactive power).
-    Telemetry(Vec<Measurement>),
+    Telemetry(Vec<Sample>),
     /// A heartbeat.
     Hello(Hello),
     /// Online or offline, and which connection says so.
@@ -177,21 +177,6 @@ pub enum Body {
     },
 }
 
-/// One sample.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Measurement {
-    /// What.
-    pub metric: MetricName,
-    /// When.
-    pub ts: Timestamp,
-    /// The how-manieth sample of this metric and `ts` in its message, from 0.
-    pub ordinal: u16,
-    /// How much; finite.
-    pub value: f64,
-    /// In what.
-    pub unit: Option<String>,
-}
-
 /// What a heartbeat tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
@@ -210,13 +195,13 @@ pub struct Hello {
 
 /// Why a message cannot be read: it goes to quarantine with this text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum ParseError {
     /// The topic is none of the protocol's.
     #[error("topic: is not iot/{{device_id}}/telemetry, hello, status, command/ack or ota/status")]
-    Topic,
+    UnknownTopic,
     /// The topic's device id is outside its alphabet.
     #[error("topic: the device id {0}")]
-    TopicDeviceId(#[from] crate::id::BadDeviceId),
+    InvalidDeviceId(#[from] crate::id::InvalidDeviceId),
     /// Larger than IoT Core would have let through.
     #[error("payload: {0} bytes, more than {MAX_PAYLOAD_BYTES}")]
     TooLarge(usize),
@@ -228,13 +213,13 @@ pub enum Unreadable {
     NotAnObject,
     /// Not what an IoT rule hands over, so there is no telling what it was.
     #[error("delivery: {0}")]
-    Delivery(String),
+    MalformedDelivery(String),
     /// Readable, but from a device that is not in the registry, where that is required.
     #[error("device_id: is not registered")]
-    NotRegistered,
+    UnregisteredDevice,
     /// A field that is wrong or missing.
     #[error("{field}: {reason}")]
-    Field {
+    InvalidField {
         /// The path of the field (`measurements[3].val`).
         field: String,
         /// What is wrong with it.
@@ -242,42 +227,42 @@ pub enum Unreadable {
     },
 }
 
-impl Unreadable {
-    fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Field { field: field.into(), reason: reason.into() }
+impl ParseError {
+    fn invalid_field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::InvalidField { field: field.into(), reason: reason.into() }
     }
 }
 
 /// Splits a topic into the device and the category.
-pub fn parse_topic(topic: &str) -> Result<(DeviceId, Category), Unreadable> {
+pub fn parse_topic(topic: &str) -> Result<(DeviceId, Category), ParseError> {
     if let Some(client_id) = lifecycle::client_id(topic) {
         return Ok((DeviceId::parse(client_id)?, Category::Lifecycle));
     }
-    let rest = topic.strip_prefix("iot/").ok_or(Unreadable::Topic)?;
-    let (device, suffix) = rest.split_once('/').ok_or(Unreadable::Topic)?;
+    let rest = topic.strip_prefix("iot/").ok_or(ParseError::UnknownTopic)?;
+    let (device, suffix) = rest.split_once('/').ok_or(ParseError::UnknownTopic)?;
     let category = Category::ALL.into_iter().find(|c| c.topic_suffix() == Some(suffix));
-    let category = category.ok_or(Unreadable::Topic)?;
+    let category = category.ok_or(ParseError::UnknownTopic)?;
     Ok((DeviceId::parse(device)?, category))
 }
 
 /// Reads a message, or says why it cannot be read.
-pub fn parse(received: &Received) -> Result<Message, Unreadable> {
+pub fn parse(received: &ReceivedMessage) -> Result<Message, ParseError> {
     let (device_id, category) = parse_topic(&received.topic)?;
     if received.payload.len() > MAX_PAYLOAD_BYTES {
-        return Err(Unreadable::TooLarge(received.payload.len()));
+        return Err(ParseError::TooLarge(received.payload.len()));
     }
     let value: serde_json::Value = serde_json::from_slice(&received.payload)
-        .map_err(|error| Unreadable::NotJson(error.to_string()))?;
+        .map_err(|error| ParseError::NotJson(error.to_string()))?;
     let serde_json::Value::Object(object) = value else {
-        return Err(Unreadable::NotAnObject);
+        return Err(ParseError::NotAnObject);
     };
     if category == Category::Lifecycle {
-        return lifecycle::read(received, device_id, &object);
+        return lifecycle::parse(received, device_id, &object);
     }
     let mut message = match object.get("v").map(serde_json::Value::as_u64) {
-        None | Some(Some(1)) => v1::read(received, device_id, category, &object),
-        Some(Some(2)) => v2::read(received, device_id, category, &object),
-        Some(_) => Err(Unreadable::field("v", "must be 1 or 2")),
+        None | Some(Some(1)) => v1::parse(received, device_id, category, &object),
+        Some(Some(2)) => v2::parse(received, device_id, category, &object),
+        Some(_) => Err(ParseError::invalid_field("v", "must be 1 or 2")),
     }?;
     if let Body::Telemetry(measurements) = &mut message.body {
         derive::add_derived(measurements);
@@ -286,11 +271,11 @@ pub fn parse(received: &Received) -> Result<Message, Unreadable> {
 }
 
 /// The topic is the authority; a payload that says otherwise is stored under neither name.
-fn check_device_id(fields: &Fields<'_>, device_id: &DeviceId) -> Result<(), Unreadable> {
+fn check_device_id(fields: &Fields<'_>, device_id: &DeviceId) -> Result<(), ParseError> {
     if fields.text("device_id")? == device_id.as_str() {
         Ok(())
     } else {
-        Err(fields.wrong("device_id", "is not the topic's"))
+        Err(fields.invalid("device_id", "is not the topic's"))
     }
 }
 
@@ -300,28 +285,28 @@ fn check_not_ahead(
     name: &str,
     ts: Timestamp,
     received_at: Timestamp,
-) -> Result<(), Unreadable> {
+) -> Result<(), ParseError> {
     if ts > received_at.plus_seconds(MAX_AHEAD_S) {
-        return Err(fields.wrong(name, "is more than 24 h ahead of the time of receipt"));
+        return Err(fields.invalid(name, "is more than 24 h ahead of the time of receipt"));
     }
     Ok(())
 }
 
 /// The unit of a measurement: a short text.
-fn unit(fields: &Fields<'_>) -> Result<Option<String>, Unreadable> {
-    let unit = fields.text_or_none("unit")?;
+fn unit(fields: &Fields<'_>) -> Result<Option<String>, ParseError> {
+    let unit = fields.optional_text("unit")?;
     if unit.as_ref().is_some_and(|unit| unit.len() > MAX_UNIT_BYTES) {
-        return Err(fields.wrong("unit", format!("is longer than {MAX_UNIT_BYTES} bytes")));
+        return Err(fields.invalid("unit", format!("is longer than {MAX_UNIT_BYTES} bytes")));
     }
     Ok(unit)
 }
 
 /// Numbers the samples of one metric and time in the order of the message.
-fn number_samples(measurements: &mut [Measurement]) {
+fn assign_sample_indexes(measurements: &mut [Sample]) {
     let mut counts: HashMap<(MetricName, Timestamp), u16> = HashMap::new();
     for m in measurements {
-        let count = counts.entry((m.metric.clone(), m.ts)).or_insert(0);
-        m.ordinal = *count;
+        let count = counts.entry((m.metric.clone(), m.time)).or_insert(0);
+        m.sample_index = *count;
         *count += 1;
     }
 }

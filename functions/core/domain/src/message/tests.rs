@@ -7,8 +7,8 @@ fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
 }
 
-fn received(topic: &str, payload: impl Into<Bytes>) -> Received {
-    Received {
+fn received(topic: &str, payload: impl Into<Bytes>) -> ReceivedMessage {
+    ReceivedMessage {
         topic: topic.to_owned(),
         payload: payload.into(),
         received_at: at("2026-03-01T12:00:00.250Z"),
@@ -43,7 +43,7 @@ fn telemetry_of_version_2_is_read_in_the_order_of_the_message() {
     )
     .unwrap();
     let Body::Telemetry(list) = &message.body else { panic!("{message:?}") };
-    let seen: Vec<_> = list.iter().map(|m| (m.ts, m.ordinal, m.value)).collect();
+    let seen: Vec<_> = list.iter().map(|m| (m.time, m.sample_index, m.value)).collect();
     assert_eq!(
         seen,
         [
@@ -71,7 +71,7 @@ fn the_topic_is_the_authority() {
         "iot/m1/command",
         "iot/m1/hello/x",
     ] {
-        assert_eq!(parse(&received(topic, "{}")), Err(Unreadable::Topic), "{topic}");
+        assert_eq!(parse(&received(topic, "{}")), Err(ParseError::UnknownTopic), "{topic}");
     }
     let error = parse(&received("iot/a b/hello", "{}")).unwrap_err().to_string();
     assert_eq!(error, "topic: the device id must be 1 to 128 of A-Z a-z 0-9 _ : -");
@@ -82,17 +82,17 @@ fn what_is_no_json_object_says_so() {
     let not_json: [&[u8]; 5] = [b"", b"{", b"\xff\xfe", b"{\"v\":1e999}", b"nonsense"];
     for payload in not_json {
         let error = parse(&received("iot/m1/telemetry", payload.to_vec())).unwrap_err();
-        assert!(matches!(error, Unreadable::NotJson(_)), "{error}");
+        assert!(matches!(error, ParseError::NotJson(_)), "{error}");
     }
     for payload in ["[]", "1", "null", "\"x\""] {
-        assert_eq!(parse(&received("iot/m1/telemetry", payload)), Err(Unreadable::NotAnObject));
+        assert_eq!(parse(&received("iot/m1/telemetry", payload)), Err(ParseError::NotAnObject));
     }
     let nested = "[".repeat(100_000);
-    assert!(matches!(parse(&received("iot/m1/telemetry", nested)), Err(Unreadable::NotJson(_))));
+    assert!(matches!(parse(&received("iot/m1/telemetry", nested)), Err(ParseError::NotJson(_))));
     let large = vec![b' '; MAX_PAYLOAD_BYTES + 1];
     assert_eq!(
         parse(&received("iot/m1/telemetry", large)),
-        Err(Unreadable::TooLarge(MAX_PAYLOAD_BYTES + 1))
+        Err(ParseError::TooLarge(MAX_PAYLOAD_BYTES + 1))
     );
 }
 
@@ -262,7 +262,7 @@ fn version_1_is_a_flat_object_of_readings() {
     )
     .unwrap();
     let Body::Telemetry(list) = &message.body else { panic!("{message:?}") };
-    let mut seen: Vec<_> = list.iter().map(|m| (m.metric.as_str(), m.value, m.ts)).collect();
+    let mut seen: Vec<_> = list.iter().map(|m| (m.metric.as_str(), m.value, m.time)).collect();
     seen.sort_by_key(|m| m.0);
     let ts = at("2026-03-01T11:59:59Z");
     assert_eq!(seen, [("humidity", 40.0, ts), ("temperature", 23.5, ts)]);
@@ -289,15 +289,15 @@ fn version_1_is_a_flat_object_of_readings() {
 fn two_equal_readings_without_a_time_are_two_messages_and_one_with_a_time_is_one() {
     let mut first = received("iot/m1/telemetry", r#"{"temperature": 1}"#);
     let again = parse(&first).unwrap();
-    assert_eq!(parse(&first).unwrap().mid, again.mid);
+    assert_eq!(parse(&first).unwrap().message_id, again.message_id);
     first.received_at = at("2026-03-01T12:00:01Z");
-    assert_ne!(parse(&first).unwrap().mid, again.mid);
+    assert_ne!(parse(&first).unwrap().message_id, again.message_id);
 
     let mut timed =
         received("iot/m1/telemetry", r#"{"timestamp":"2026-03-01T12:00:00Z","temperature": 1}"#);
-    let mid = parse(&timed).unwrap().mid;
+    let message_id = parse(&timed).unwrap().message_id;
     timed.received_at = at("2026-03-01T12:00:01Z");
-    assert_eq!(parse(&timed).unwrap().mid, mid);
+    assert_eq!(parse(&timed).unwrap().message_id, message_id);
 }
 
 proptest! {

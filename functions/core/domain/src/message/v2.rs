@@ -4,18 +4,18 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::fields::Fields;
-use super::{Body, Category, Hello, MAX_MEASUREMENTS, Measurement, Message, Received, Unreadable};
+use super::{Body, Category, Hello, MAX_MEASUREMENTS, Message, ParseError, ReceivedMessage};
 use crate::command::{AckResult, OtaState};
-use crate::id::{DeviceId, Mid};
-use crate::metric::MetricName;
+use crate::id::{DeviceId, MessageId};
+use crate::metric::{MetricName, Sample};
 use crate::time::Timestamp;
 
-pub(super) fn read(
-    received: &Received,
+pub(super) fn parse(
+    received: &ReceivedMessage,
     device_id: DeviceId,
     category: Category,
     object: &Map<String, Value>,
-) -> Result<Message, Unreadable> {
+) -> Result<Message, ParseError> {
     let fields = Fields::new(object);
     super::check_device_id(&fields, &device_id)?;
     let ts = fields.timestamp("ts")?;
@@ -25,7 +25,7 @@ pub(super) fn read(
     // nor, in older firmware, name its own type.
     let optional_in_status = |name| category == Category::Status && fields.get(name).is_none();
     if !optional_in_status("msg_type") && fields.text("msg_type")? != category.as_str() {
-        return Err(fields.wrong("msg_type", format!("must be {category} on this topic")));
+        return Err(fields.invalid("msg_type", format!("must be {category} on this topic")));
     }
     let seq = if optional_in_status("seq") {
         None
@@ -36,36 +36,36 @@ pub(super) fn read(
 
     let body = match category {
         // It has an envelope of its own.
-        Category::Lifecycle => return Err(Unreadable::Topic),
+        Category::Lifecycle => return Err(ParseError::UnknownTopic),
         Category::Telemetry => Body::Telemetry(measurements(&fields, ts, received.received_at)?),
         Category::Hello => Body::Hello(hello(&fields)?),
         Category::Status => Body::Status {
-            online: fields.word("status", online, "online, offline")?,
-            conn_id: fields.text_or_none("conn_id")?,
+            online: fields.one_of("status", online, "online, offline")?,
+            conn_id: fields.optional_text("conn_id")?,
         },
         Category::CommandAck => Body::CommandAck {
             cmd_id: cmd_id(&fields)?,
-            result: fields.word(
+            result: fields.one_of(
                 "result",
                 AckResult::parse,
                 "accepted, rejected, error, unsupported",
             )?,
-            detail: fields.text_or_none("detail")?,
+            detail: fields.optional_text("detail")?,
         },
         Category::OtaStatus => Body::OtaStatus {
             cmd_id: cmd_id(&fields)?,
-            ota_state: fields.word(
+            ota_state: fields.one_of(
                 "ota_state",
                 OtaState::parse,
                 "downloading, verifying, applying, success, failed",
             )?,
-            progress_pct: fields.number_in_or_none("progress_pct", 0.0..=100.0)?,
-            fw_version_target: fields.text_or_none("fw_version_target")?,
-            detail: fields.text_or_none("detail")?,
+            progress_pct: fields.optional_number_in("progress_pct", 0.0..=100.0)?,
+            fw_version_target: fields.optional_text("fw_version_target")?,
+            detail: fields.optional_text("detail")?,
         },
     };
     Ok(Message {
-        mid: Mid::of(&received.topic, &received.payload),
+        message_id: MessageId::of(&received.topic, &received.payload),
         device_id,
         category,
         ts,
@@ -84,24 +84,24 @@ fn online(text: &str) -> Option<bool> {
     }
 }
 
-fn boot(fields: &Fields<'_>) -> Result<Option<String>, Unreadable> {
+fn boot(fields: &Fields<'_>) -> Result<Option<String>, ParseError> {
     match fields.get("boot") {
         None => Ok(None),
         Some(Value::String(text)) if (1..=64).contains(&text.len()) => Ok(Some(text.clone())),
         Some(Value::Number(n)) if n.is_u64() || n.is_i64() => Ok(Some(n.to_string())),
-        Some(_) => Err(fields.wrong("boot", "must be an integer or a text of 1 to 64 bytes")),
+        Some(_) => Err(fields.invalid("boot", "must be an integer or a text of 1 to 64 bytes")),
     }
 }
 
-fn cmd_id(fields: &Fields<'_>) -> Result<Uuid, Unreadable> {
+fn cmd_id(fields: &Fields<'_>) -> Result<Uuid, ParseError> {
     let text = fields.text("cmd_id")?;
-    Uuid::parse_str(text).map_err(|_| fields.wrong("cmd_id", "must be a UUID"))
+    Uuid::parse_str(text).map_err(|_| fields.invalid("cmd_id", "must be a UUID"))
 }
 
-fn hello(fields: &Fields<'_>) -> Result<Hello, Unreadable> {
+fn hello(fields: &Fields<'_>) -> Result<Hello, ParseError> {
     let fw_version = fields.text("fw_version")?;
     semver::Version::parse(fw_version).map_err(|error| {
-        fields.wrong("fw_version", format!("must be a semantic version: {error}"))
+        fields.invalid("fw_version", format!("must be a semantic version: {error}"))
     })?;
     Ok(Hello {
         fw_version: fw_version.to_owned(),
@@ -120,30 +120,30 @@ fn measurements(
     fields: &Fields<'_>,
     envelope_ts: Timestamp,
     received_at: Timestamp,
-) -> Result<Vec<Measurement>, Unreadable> {
+) -> Result<Vec<Sample>, ParseError> {
     let list = fields
         .required("measurements")?
         .as_array()
-        .ok_or_else(|| fields.wrong("measurements", "must be an array"))?;
+        .ok_or_else(|| fields.invalid("measurements", "must be an array"))?;
     if !(1..=MAX_MEASUREMENTS).contains(&list.len()) {
         let reason = format!("must have 1 to {MAX_MEASUREMENTS} entries, not {}", list.len());
-        return Err(fields.wrong("measurements", reason));
+        return Err(fields.invalid("measurements", reason));
     }
     let mut measurements = Vec::with_capacity(list.len());
     for (index, value) in list.iter().enumerate() {
-        let entry = Fields::item("measurements", index, value)?;
+        let entry = Fields::element("measurements", index, value)?;
         let metric = MetricName::parse(entry.text("type")?)
-            .map_err(|bad| entry.wrong("type", bad.to_string()))?;
+            .map_err(|bad| entry.invalid("type", bad.to_string()))?;
         let ts = if entry.get("ts").is_some() { entry.timestamp("ts")? } else { envelope_ts };
         super::check_not_ahead(&entry, "ts", ts, received_at)?;
-        measurements.push(Measurement {
+        measurements.push(Sample {
             metric,
-            ts,
-            ordinal: 0,
+            time: ts,
+            sample_index: 0,
             value: entry.number("val")?,
             unit: super::unit(&entry)?,
         });
     }
-    super::number_samples(&mut measurements);
+    super::assign_sample_indexes(&mut measurements);
     Ok(measurements)
 }

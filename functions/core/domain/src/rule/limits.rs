@@ -48,7 +48,7 @@ impl Operator {
     }
 
     /// Whether it compares with a range, and not with one threshold.
-    pub const fn is_of_range(self) -> bool {
+    pub const fn is_range(self) -> bool {
         matches!(self, Self::Outside | Self::Inside)
     }
 }
@@ -68,15 +68,15 @@ pub struct Limits {
 /// Limits that contradict themselves: the field, and what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct BadLimits {
+pub struct InvalidLimits {
     /// Which field.
     pub field: &'static str,
     /// What it must be.
     pub reason: &'static str,
 }
 
-const fn bad(field: &'static str, reason: &'static str) -> BadLimits {
-    BadLimits { field, reason }
+const fn invalid(field: &'static str, reason: &'static str) -> InvalidLimits {
+    InvalidLimits { field, reason }
 }
 
 impl Limits {
@@ -86,17 +86,20 @@ impl Limits {
         operator: Operator,
         threshold: f64,
         clear: Option<f64>,
-    ) -> Result<Self, BadLimits> {
+    ) -> Result<Self, InvalidLimits> {
         let clear = clear.unwrap_or(threshold);
         match operator {
             Operator::Greater | Operator::AtLeast if clear > threshold => {
-                return Err(bad("clear", "must not be greater than threshold"));
+                return Err(invalid("clear", "must not be greater than threshold"));
             }
             Operator::Less | Operator::AtMost if clear < threshold => {
-                return Err(bad("clear", "must not be less than threshold"));
+                return Err(invalid("clear", "must not be less than threshold"));
             }
             Operator::Outside | Operator::Inside => {
-                return Err(bad("operator", "compares with low and high, not with a threshold"));
+                return Err(invalid(
+                    "operator",
+                    "compares with low and high, not with a threshold",
+                ));
             }
             _ => {}
         }
@@ -109,25 +112,25 @@ impl Limits {
         operator: Operator,
         (low, high): (f64, f64),
         clear: Option<(f64, f64)>,
-    ) -> Result<Self, BadLimits> {
+    ) -> Result<Self, InvalidLimits> {
         if low > high {
-            return Err(bad("low", "must not be greater than high"));
+            return Err(invalid("low", "must not be greater than high"));
         }
         let (clear_low, clear_high) = clear.unwrap_or((low, high));
         if clear_low > clear_high {
-            return Err(bad("clear.low", "must not be greater than clear.high"));
+            return Err(invalid("clear.low", "must not be greater than clear.high"));
         }
         match operator {
             Operator::Outside if clear_low < low || clear_high > high => {
-                Err(bad("clear", "must lie in the range from low to high"))
+                Err(invalid("clear", "must lie in the range from low to high"))
             }
             Operator::Inside if clear_low > low || clear_high < high => {
-                Err(bad("clear", "must hold the range from low to high"))
+                Err(invalid("clear", "must hold the range from low to high"))
             }
             Operator::Outside | Operator::Inside => {
                 Ok(Self { operator, low, high, clear_low, clear_high })
             }
-            _ => Err(bad("operator", "compares with a threshold, not with low and high")),
+            _ => Err(invalid("operator", "compares with a threshold, not with low and high")),
         }
     }
 
@@ -137,14 +140,14 @@ impl Limits {
     }
 
     /// The threshold twice, or the ends of the range.
-    pub const fn ends(&self) -> (f64, f64) {
+    pub const fn bounds(&self) -> (f64, f64) {
         (self.low, self.high)
     }
 
     /// The same of what ends an alert; none where that is the same.
-    pub fn clear_ends(&self) -> Option<(f64, f64)> {
+    pub fn clear_bounds(&self) -> Option<(f64, f64)> {
         let ends = (self.clear_low, self.clear_high);
-        (ends != self.ends()).then_some(ends)
+        (ends != self.bounds()).then_some(ends)
     }
 
     /// Whether a value begins an alert.
@@ -222,7 +225,7 @@ mod tests {
         ) {
             let operator = Operator::ALL[operator];
             let [a, b, c, d, value] = [a, b, c, d, value].map(f64::from);
-            let limits = match operator.is_of_range() {
+            let limits = match operator.is_range() {
                 true => Limits::range(operator, (a, b), Some((c, d))),
                 false => Limits::threshold(operator, a, Some(c)),
             };

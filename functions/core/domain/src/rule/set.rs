@@ -16,12 +16,12 @@ type ByMetric = HashMap<MetricName, Vec<Arc<Rule>>>;
 pub struct RuleSet {
     /// Counts the changes of any rule: of two sets the one with the greater number is the newer one.
     pub generation: u64,
-    of_all: ByMetric,
-    of_type: HashMap<String, ByMetric>,
-    of_device: HashMap<DeviceId, ByMetric>,
+    for_all_devices: ByMetric,
+    by_device_type: HashMap<String, ByMetric>,
+    by_device: HashMap<DeviceId, ByMetric>,
     by_id: HashMap<Uuid, Arc<Rule>>,
     /// Whether one of them is about data that does not come.
-    pub watches_silence: bool,
+    pub has_no_data_rules: bool,
 }
 
 impl RuleSet {
@@ -30,11 +30,11 @@ impl RuleSet {
         let mut set = Self { generation, ..Self::default() };
         for rule in rules.into_iter().filter(|rule| rule.enabled) {
             let rule = Arc::new(rule);
-            set.watches_silence |= rule.condition == Condition::NoData;
+            set.has_no_data_rules |= rule.condition == Condition::NoData;
             let by_metric = match &rule.scope {
-                Scope::All => &mut set.of_all,
-                Scope::DeviceType(name) => set.of_type.entry(name.clone()).or_default(),
-                Scope::DeviceId(id) => set.of_device.entry(id.clone()).or_default(),
+                Scope::All => &mut set.for_all_devices,
+                Scope::DeviceType(name) => set.by_device_type.entry(name.clone()).or_default(),
+                Scope::DeviceId(id) => set.by_device.entry(id.clone()).or_default(),
             };
             by_metric.entry(rule.metric.clone()).or_default().push(Arc::clone(&rule));
             set.by_id.insert(rule.rule_id, rule);
@@ -48,29 +48,33 @@ impl RuleSet {
     }
 
     /// Those for a device.
-    pub fn applying(&self, device_id: &DeviceId, device_type: Option<&str>) -> Applying<'_> {
-        let of_type = device_type.and_then(|name| self.of_type.get(name));
-        let scopes = [Some(&self.of_all), of_type, self.of_device.get(device_id)];
-        Applying { set: self, scopes }
+    pub fn applicable_to(
+        &self,
+        device_id: &DeviceId,
+        device_type: Option<&str>,
+    ) -> ApplicableRules<'_> {
+        let of_type = device_type.and_then(|name| self.by_device_type.get(name));
+        let scopes = [Some(&self.for_all_devices), of_type, self.by_device.get(device_id)];
+        ApplicableRules { set: self, scopes }
     }
 }
 
 /// The rules for one device.
 #[derive(Debug, Clone, Copy)]
-pub struct Applying<'a> {
+pub struct ApplicableRules<'a> {
     set: &'a RuleSet,
     scopes: [Option<&'a ByMetric>; 3],
 }
 
-impl<'a> Applying<'a> {
+impl<'a> ApplicableRules<'a> {
     /// Those on a metric.
-    pub fn on(&self, metric: &MetricName) -> impl Iterator<Item = &'a Rule> + use<'a> {
+    pub fn for_metric(&self, metric: &MetricName) -> impl Iterator<Item = &'a Rule> + use<'a> {
         let scopes = self.scopes.map(|scope| scope.and_then(|by_metric| by_metric.get(metric)));
         scopes.into_iter().flatten().flatten().map(Arc::as_ref)
     }
 
     /// Whether there is one on a metric.
-    pub fn is_on(&self, metric: &MetricName) -> bool {
+    pub fn has_rules_for(&self, metric: &MetricName) -> bool {
         self.scopes.iter().flatten().any(|by_metric| by_metric.contains_key(metric))
     }
 
@@ -80,16 +84,16 @@ impl<'a> Applying<'a> {
     }
 
     /// The metrics of these on which there is one.
-    pub fn among<'m>(
+    pub fn metrics_with_rules<'m>(
         &self,
         metrics: impl Iterator<Item = &'m MetricName>,
     ) -> BTreeSet<&'m MetricName> {
-        metrics.filter(|metric| self.is_on(metric)).collect()
+        metrics.filter(|metric| self.has_rules_for(metric)).collect()
     }
 
     /// One of them by its id.
     pub fn find(&self, rule_id: Uuid) -> Option<&'a Rule> {
         let rule = self.set.by_id.get(&rule_id)?;
-        self.on(&rule.metric).find(|applying| applying.rule_id == rule_id)
+        self.for_metric(&rule.metric).find(|applicable| applicable.rule_id == rule_id)
     }
 }

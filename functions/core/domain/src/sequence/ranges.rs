@@ -2,26 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Ranges that are kept. Beyond it the lowest gap is forgotten: its numbers count as seen.
+/// SeenRanges that are kept. Beyond it the lowest gap is forgotten: its numbers count as seen.
 const MAX_RANGES: usize = 64;
 
 /// Numbers seen, and when the gap in front of them was noticed, in seconds since the epoch (of receipt).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(i64, i64, i64)", into = "(i64, i64, i64)")]
-struct Range {
+struct SeenRange {
     start: i64,
     end: i64,
     gap_since: i64,
 }
 
-impl From<(i64, i64, i64)> for Range {
+impl From<(i64, i64, i64)> for SeenRange {
     fn from((start, end, gap_since): (i64, i64, i64)) -> Self {
         Self { start, end, gap_since }
     }
 }
 
-impl From<Range> for (i64, i64, i64) {
-    fn from(range: Range) -> Self {
+impl From<SeenRange> for (i64, i64, i64) {
+    fn from(range: SeenRange) -> Self {
         (range.start, range.end, range.gap_since)
     }
 }
@@ -36,13 +36,13 @@ pub(super) struct Gap {
 
 /// Never empty; ascending, and never touching.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<Range>", into = "Vec<Range>")]
-pub(super) struct Ranges(Vec<Range>);
+#[serde(try_from = "Vec<SeenRange>", into = "Vec<SeenRange>")]
+pub(super) struct SeenRanges(Vec<SeenRange>);
 
-impl TryFrom<Vec<Range>> for Ranges {
+impl TryFrom<Vec<SeenRange>> for SeenRanges {
     type Error = &'static str;
 
-    fn try_from(ranges: Vec<Range>) -> Result<Self, Self::Error> {
+    fn try_from(ranges: Vec<SeenRange>) -> Result<Self, Self::Error> {
         let ascending = ranges.windows(2).all(|w| w[0].end < w[1].start);
         if ascending && ranges.iter().all(|r| r.start <= r.end) && !ranges.is_empty() {
             Ok(Self(ranges))
@@ -52,15 +52,15 @@ impl TryFrom<Vec<Range>> for Ranges {
     }
 }
 
-impl From<Ranges> for Vec<Range> {
-    fn from(ranges: Ranges) -> Self {
+impl From<SeenRanges> for Vec<SeenRange> {
+    fn from(ranges: SeenRanges) -> Self {
         ranges.0
     }
 }
 
-impl Ranges {
+impl SeenRanges {
     pub(super) fn of(number: i64, at: i64) -> Self {
-        Self(vec![Range { start: number, end: number, gap_since: at }])
+        Self(vec![SeenRange { start: number, end: number, gap_since: at }])
     }
 
     pub(super) fn highest(&self) -> i64 {
@@ -93,15 +93,15 @@ impl Ranges {
                 } else {
                     next.gap_since
                 };
-                self.0.insert(index, Range { start: number, end: number, gap_since });
+                self.0.insert(index, SeenRange { start: number, end: number, gap_since });
             }
-            None => self.0.push(Range { start: number, end: number, gap_since: at }),
+            None => self.0.push(SeenRange { start: number, end: number, gap_since: at }),
         }
         true
     }
 
     /// Keeps the set bounded; whether a gap had to go.
-    pub(super) fn forget_lowest_gap_of_too_many(&mut self) -> bool {
+    pub(super) fn drop_lowest_gap_over_limit(&mut self) -> bool {
         let too_many = self.0.len() > MAX_RANGES;
         if too_many {
             let lowest = self.0.remove(0);
@@ -111,8 +111,11 @@ impl Ranges {
     }
 
     pub(super) fn gaps(&self) -> impl Iterator<Item = Gap> {
-        let between =
-            |w: &[Range]| Gap { start: w[0].end + 1, end: w[1].start - 1, since: w[1].gap_since };
+        let between = |w: &[SeenRange]| Gap {
+            start: w[0].end + 1,
+            end: w[1].start - 1,
+            since: w[1].gap_since,
+        };
         self.0.windows(2).map(between)
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn missing(sequence: &Sequence) -> Vec<(u32, u32)> {
-    sequence.missing().iter().map(|m| (m.start, m.end)).collect()
+    sequence.missing_ranges().iter().map(|m| (m.start, m.end)).collect()
 }
 
 fn second(s: i64) -> Timestamp {
@@ -13,8 +13,8 @@ fn second(s: i64) -> Timestamp {
 }
 
 /// Notes (number, second of the device's clock) pairs without a boot.
-fn note_all(sequence: &mut Sequence, numbers: &[(u32, i64)]) -> Vec<Verdict> {
-    numbers.iter().map(|(seq, s)| sequence.note(*seq, None, second(*s), second(*s))).collect()
+fn note_all(sequence: &mut Sequence, numbers: &[(u32, i64)]) -> Vec<SequenceOutcome> {
+    numbers.iter().map(|(seq, s)| sequence.record(*seq, None, second(*s), second(*s))).collect()
 }
 
 #[test]
@@ -23,10 +23,10 @@ fn a_gap_opens_and_closes() {
     note_all(&mut sequence, &[(10, 10), (11, 11), (15, 15)]);
     assert_eq!(missing(&sequence), [(12, 14)]);
     let verdicts = note_all(&mut sequence, &[(13, 13), (13, 13)]);
-    assert_eq!(verdicts, [Verdict::Late, Verdict::Repeat]);
+    assert_eq!(verdicts, [SequenceOutcome::Late, SequenceOutcome::Duplicate]);
     assert_eq!(missing(&sequence), [(12, 12), (14, 14)]);
     note_all(&mut sequence, &[(14, 14), (12, 12)]);
-    assert!(sequence.missing().is_empty());
+    assert!(sequence.missing_ranges().is_empty());
     assert_eq!((sequence.late, sequence.repeats, sequence.restarts), (3, 1, 0));
 }
 
@@ -36,7 +36,7 @@ fn the_wrap_at_2_to_the_32_is_no_gap() {
     note_all(&mut sequence, &[(u32::MAX - 1, 1), (1, 4)]);
     assert_eq!(missing(&sequence), [(u32::MAX, 0)]);
     note_all(&mut sequence, &[(u32::MAX, 2), (0, 3), (2, 5)]);
-    assert!(sequence.missing().is_empty());
+    assert!(sequence.missing_ranges().is_empty());
     assert_eq!(sequence.restarts, 0);
 }
 
@@ -44,11 +44,11 @@ fn the_wrap_at_2_to_the_32_is_no_gap() {
 fn a_new_boot_is_a_restart_and_stragglers_of_the_old_one_count_there() {
     let mut sequence = Sequence::default();
     for (seq, boot) in [(0, "a"), (2, "a"), (0, "b"), (1, "b")] {
-        sequence.note(seq, Some(boot), second(0), second(0));
+        sequence.record(seq, Some(boot), second(0), second(0));
     }
-    assert_eq!(sequence.note(1, Some("a"), second(0), second(0)), Verdict::Late);
-    assert_eq!(sequence.note(0, Some("b"), second(0), second(0)), Verdict::Repeat);
-    assert!(sequence.missing().is_empty());
+    assert_eq!(sequence.record(1, Some("a"), second(0), second(0)), SequenceOutcome::Late);
+    assert_eq!(sequence.record(0, Some("b"), second(0), second(0)), SequenceOutcome::Duplicate);
+    assert!(sequence.missing_ranges().is_empty());
     assert_eq!(sequence.restarts, 1);
 }
 
@@ -56,9 +56,12 @@ fn a_new_boot_is_a_restart_and_stragglers_of_the_old_one_count_there() {
 fn without_boot_a_number_counted_again_later_is_a_restart_and_the_same_message_again_is_not() {
     let mut sequence = Sequence::default();
     note_all(&mut sequence, &[(0, 100), (1, 101), (2, 102)]);
-    assert_eq!(sequence.note(1, None, second(101), second(0)), Verdict::Repeat);
-    assert_eq!(sequence.note(0, None, second(200), second(0)), Verdict::First { restart: true });
-    assert_eq!(sequence.note(1, None, second(201), second(0)), Verdict::Ahead);
+    assert_eq!(sequence.record(1, None, second(101), second(0)), SequenceOutcome::Duplicate);
+    assert_eq!(
+        sequence.record(0, None, second(200), second(0)),
+        SequenceOutcome::NewSession { restart: true }
+    );
+    assert_eq!(sequence.record(1, None, second(201), second(0)), SequenceOutcome::Advanced);
     assert_eq!(sequence.restarts, 1);
 }
 
@@ -66,10 +69,13 @@ fn without_boot_a_number_counted_again_later_is_a_restart_and_the_same_message_a
 fn without_boot_a_number_far_behind_is_a_restart_even_when_the_clock_stands_at_1970() {
     let mut sequence = Sequence::default();
     note_all(&mut sequence, &[(5_000, 1_700_000_000)]);
-    assert_eq!(sequence.note(0, None, second(3), second(0)), Verdict::First { restart: true });
     assert_eq!(
-        sequence.note(3_976, None, second(1_699_999_999), second(0)),
-        Verdict::Late,
+        sequence.record(0, None, second(3), second(0)),
+        SequenceOutcome::NewSession { restart: true }
+    );
+    assert_eq!(
+        sequence.record(3_976, None, second(1_699_999_999), second(0)),
+        SequenceOutcome::Late,
         "1,024 behind"
     );
 }
@@ -78,7 +84,7 @@ fn without_boot_a_number_far_behind_is_a_restart_even_when_the_clock_stands_at_1
 fn a_number_of_four_billion_in_between_leaves_the_others_in_their_session() {
     let mut sequence = Sequence::default();
     note_all(&mut sequence, &[(5, 5), (4_000_000_000, 6), (6, 7), (7, 8)]);
-    assert!(sequence.missing().is_empty(), "{:?}", sequence.missing());
+    assert!(sequence.missing_ranges().is_empty(), "{:?}", sequence.missing_ranges());
     assert_eq!(sequence.restarts, 1);
 }
 
@@ -116,7 +122,7 @@ proptest! {
     ) {
         let mut sequence = Sequence::default();
         for offset in &offsets {
-            sequence.note(start.wrapping_add(*offset), Some("b"), second(i64::from(*offset)), second(0));
+            sequence.record(start.wrapping_add(*offset), Some("b"), second(i64::from(*offset)), second(0));
         }
         let seen: BTreeSet<u32> = offsets.iter().copied().collect();
         let (least, greatest) = (*seen.first().unwrap(), *seen.last().unwrap());
@@ -141,7 +147,7 @@ proptest! {
         for run in &runs {
             for seq in 0..*run {
                 clock += 1;
-                sequence.note(seq, None, second(clock), second(0));
+                sequence.record(seq, None, second(clock), second(0));
             }
         }
         prop_assert_eq!(sequence.restarts, runs.len() as u64 - 1);
@@ -155,11 +161,11 @@ proptest! {
         let mut sequence = Sequence::default();
         let mut counted = 0;
         for (seq, boot, s) in &notes {
-            let verdict = sequence.note(*seq, boot.as_deref(), second(i64::from(*s)), second(0));
-            counted += u64::from(matches!(verdict, Verdict::Repeat));
+            let outcome = sequence.record(*seq, boot.as_deref(), second(i64::from(*s)), second(0));
+            counted += u64::from(matches!(outcome, SequenceOutcome::Duplicate));
         }
         prop_assert!(sequence.sessions.len() <= MAX_SESSIONS);
-        prop_assert!(sequence.missing().len() <= 4 * 63);
+        prop_assert!(sequence.missing_ranges().len() <= 4 * 63);
         prop_assert_eq!(sequence.repeats, counted);
         let text = serde_json::to_string(&sequence).unwrap();
         prop_assert_eq!(serde_json::from_str::<Sequence>(&text).unwrap(), sequence);

@@ -2,28 +2,29 @@
 
 use uuid::Uuid;
 
-use super::presence::Change;
-use super::{Connection, DeviceState, Effect, OfflineAlert, Rules, Upgrade};
+use super::presence::ConnectionChange;
+use super::{Connection, DevicePolicy, DeviceState, Effect, OfflineAlert, Upgrade};
 use crate::alert::{Alert, DEVICE_OFFLINE};
 use crate::command::{Ota, OtaState};
 use crate::id::Shard;
-use crate::message::{Body, Hello, Measurement, Message};
-use crate::metric::{Claim, Point, PointKey};
+use crate::message::{Body, Hello, Message};
+use crate::metric::Sample;
+use crate::metric::{Point, PointKey, Precedence};
 use crate::time::Timestamp;
 
 /// Over how many seconds the hours of a fleet that end at one time are rolled up.
-const ROLLUP_SPREAD_S: i64 = 1_200;
+const ROLLUP_STAGGER_S: i64 = 1_200;
 
 impl DeviceState {
     /// Takes in messages in the order of their receipt.
-    pub fn apply(&mut self, messages: &[&Message], rules: &Rules) {
+    pub fn apply(&mut self, messages: &[&Message], policy: &DevicePolicy) {
         for message in messages {
-            self.take_in(message, rules);
+            self.apply_message(message, policy);
         }
         if let Some(last) = messages.last() {
             let at = last.received.received_at;
-            self.close_gaps(at, rules);
-            self.arm(at, rules);
+            self.resolve_gap_alert(at, policy);
+            self.schedule_check(at, policy);
         }
     }
 
@@ -33,25 +34,25 @@ impl DeviceState {
         &mut self,
         messages: impl IntoIterator<Item = &'a Message>,
         now: Timestamp,
-        rules: &Rules,
+        policy: &DevicePolicy,
     ) {
-        let refused = self.metrics_refused;
+        let refused = self.samples_rejected;
         for message in messages {
             if let Body::Telemetry(measurements) = &message.body {
-                self.take_in_samples(message, measurements, now, rules);
+                self.apply_samples(message, measurements, now, policy);
             }
         }
         // It was counted when the message came.
-        self.metrics_refused = refused;
-        self.arm(now, rules);
+        self.samples_rejected = refused;
+        self.schedule_check(now, policy);
     }
 
     /// Any sign of life at `at`, the time of receipt.
-    pub fn heard(&mut self, at: Timestamp, rules: &Rules) {
-        if let Some(change) = self.presence.heard(at) {
-            self.follow(change, rules);
+    pub fn record_activity(&mut self, at: Timestamp, policy: &DevicePolicy) {
+        if let Some(change) = self.presence.record_activity(at) {
+            self.apply_connection_change(change, policy);
         }
-        self.arm(at, rules);
+        self.schedule_check(at, policy);
     }
 
     /// What an operator says of the connection, over REST.
@@ -60,26 +61,26 @@ impl DeviceState {
         connection: Connection,
         fw_version: Option<String>,
         at: Timestamp,
-        rules: &Rules,
+        policy: &DevicePolicy,
     ) {
         let change = match connection {
             Connection::Online => self.presence.online(at, None),
             Connection::Offline => self.presence.offline(at, None),
-            Connection::Unknown => self.presence.forget(at),
+            Connection::Unknown => self.presence.reset_to_unknown(at),
         };
         if let Some(change) = change {
-            self.follow(change, rules);
+            self.apply_connection_change(change, policy);
         }
         if fw_version.is_some() {
             self.fw_version = fw_version;
         }
-        self.arm(at, rules);
+        self.schedule_check(at, policy);
     }
 
-    fn take_in(&mut self, message: &Message, rules: &Rules) {
+    fn apply_message(&mut self, message: &Message, policy: &DevicePolicy) {
         let at = message.received.received_at;
         if let Some(seq) = message.seq {
-            self.sequence.note(seq, message.boot.as_deref(), message.ts, at);
+            self.sequence.record(seq, message.boot.as_deref(), message.ts, at);
         }
         let change = match &message.body {
             Body::Status { online: true, conn_id } => self.presence.online(at, conn_id.as_deref()),
@@ -89,25 +90,27 @@ impl DeviceState {
             Body::Lifecycle { connected, version } => {
                 self.presence.lifecycle(at, *connected, *version)
             }
-            _ => self.presence.heard(at),
+            _ => self.presence.record_activity(at),
         };
         if let Some(change) = change {
-            self.follow(change, rules);
+            self.apply_connection_change(change, policy);
         }
         match &message.body {
             Body::Telemetry(measurements) => {
-                self.take_in_samples(message, measurements, at, rules);
+                self.apply_samples(message, measurements, at, policy);
             }
-            Body::Hello(hello) => self.take_in_hello(hello, at),
+            Body::Hello(hello) => self.apply_hello(hello, at),
             Body::Status { .. } | Body::Lifecycle { .. } => {}
             // The first answer stands anyway: a device that repeats itself must not fill the state.
-            Body::CommandAck { cmd_id, .. } if self.is_answered(*cmd_id) => {}
-            Body::CommandAck { cmd_id, result, detail } => self.leave(Effect::FinishCommand {
-                cmd_id: *cmd_id,
-                result: *result,
-                detail: detail.clone(),
-                at,
-            }),
+            Body::CommandAck { cmd_id, .. } if self.has_queued_ack(*cmd_id) => {}
+            Body::CommandAck { cmd_id, result, detail } => {
+                self.enqueue_effect(Effect::RecordCommandAck {
+                    cmd_id: *cmd_id,
+                    result: *result,
+                    detail: detail.clone(),
+                    at,
+                })
+            }
             Body::OtaStatus { cmd_id, ota_state, progress_pct, fw_version_target, detail } => {
                 let ota = Ota {
                     state: *ota_state,
@@ -116,44 +119,44 @@ impl DeviceState {
                     detail: detail.clone(),
                     updated_at: at,
                 };
-                self.take_in_ota(*cmd_id, ota);
+                self.apply_ota(*cmd_id, ota);
             }
         }
     }
 
-    fn take_in_samples(
+    fn apply_samples(
         &mut self,
         message: &Message,
-        measurements: &[Measurement],
+        measurements: &[Sample],
         at: Timestamp,
-        rules: &Rules,
+        policy: &DevicePolicy,
     ) {
         for m in measurements {
-            self.take_in_sample(message, m, rules.max_metrics);
+            self.apply_sample(message, m, policy.max_metrics);
         }
-        if let Some(gap_s) = rules.rollup_gap_s {
+        if let Some(gap_s) = policy.rollup_gap_s {
             let version = self.version + 1;
-            let times = measurements.iter().map(|m| m.ts);
-            let spread = Shard::of(self.device_id.as_str().as_bytes()).share_of(ROLLUP_SPREAD_S);
-            self.unrolled.note(times, at, version, (gap_s, spread));
+            let times = measurements.iter().map(|m| m.time);
+            let spread = Shard::of(self.device_id.as_str().as_bytes()).stagger(ROLLUP_STAGGER_S);
+            self.pending_rollups.mark(times, at, version, (gap_s, spread));
         }
     }
 
-    fn take_in_sample(&mut self, message: &Message, m: &Measurement, max_metrics: usize) {
+    fn apply_sample(&mut self, message: &Message, m: &Sample, max_metrics: usize) {
         if !self.has_metric(&m.metric) && m.metric.known().is_none() {
             let unknown = self.latest.keys().filter(|metric| metric.known().is_none()).count();
             if unknown >= max_metrics {
-                self.metrics_refused += 1;
+                self.samples_rejected += 1;
                 return;
             }
         }
         let point = Point {
-            key: PointKey { time: m.ts, metric: m.metric.clone(), ordinal: m.ordinal },
+            key: PointKey { time: m.time, metric: m.metric.clone(), sample_index: m.sample_index },
             value: m.value,
             unit: m.unit.clone(),
-            claim: Claim { ts: message.ts, mid: message.mid },
+            precedence: Precedence { ts: message.ts, message_id: message.message_id },
         };
-        let rank = |p: &Point| (p.key.time, p.key.ordinal, p.claim);
+        let rank = |p: &Point| (p.key.time, p.key.sample_index, p.precedence);
         match self.latest.get_mut(&m.metric) {
             Some(held) if rank(held) >= rank(&point) => {}
             Some(held) => *held = point,
@@ -163,7 +166,7 @@ impl DeviceState {
         }
     }
 
-    fn take_in_hello(&mut self, hello: &Hello, at: Timestamp) {
+    fn apply_hello(&mut self, hello: &Hello, at: Timestamp) {
         if self.hello.as_ref().is_some_and(|(newest, _)| *newest > at) {
             return;
         }
@@ -185,16 +188,16 @@ impl DeviceState {
                 detail: None,
                 updated_at: at,
             };
-            self.advance(done.cmd_id, ota);
+            self.enqueue_ota_progress(done.cmd_id, ota);
         }
     }
 
-    fn take_in_ota(&mut self, cmd_id: Uuid, ota: Ota) {
+    fn apply_ota(&mut self, cmd_id: Uuid, ota: Ota) {
         let upgrade = match &mut self.upgrade {
             Some(upgrade) if upgrade.cmd_id == cmd_id => upgrade,
             // Ids of commands sort by time: what an older upgrade still says is not the current one.
             Some(upgrade) if upgrade.cmd_id > cmd_id => {
-                return self.advance(cmd_id, ota);
+                return self.enqueue_ota_progress(cmd_id, ota);
             }
             other => other.insert(Upgrade { cmd_id, target: None, succeeded_at: None }),
         };
@@ -205,12 +208,12 @@ impl DeviceState {
             let at = ota.updated_at;
             upgrade.succeeded_at = Some(upgrade.succeeded_at.map_or(at, |first| first.min(at)));
         }
-        self.advance(cmd_id, ota);
-        self.complete_upgrade_before();
+        self.enqueue_ota_progress(cmd_id, ota);
+        self.complete_upgrade_from_last_hello();
     }
 
     /// A queue keeps no order: the heartbeat that completes an upgrade may have been handled before.
-    fn complete_upgrade_before(&mut self) {
+    fn complete_upgrade_from_last_hello(&mut self) {
         let succeeded_at = self.upgrade.as_ref().and_then(|upgrade| upgrade.succeeded_at);
         if let (Some(at), Some((heard_at, hello))) = (succeeded_at, self.hello.clone())
             && heard_at >= at
@@ -226,48 +229,58 @@ impl DeviceState {
     }
 
     /// Where an upgrade is to lead by its command, for a device that does not say so.
-    pub fn aim(&mut self, cmd_id: Uuid, target: &str, now: Timestamp, rules: &Rules) {
+    pub fn set_upgrade_target(
+        &mut self,
+        cmd_id: Uuid,
+        target: &str,
+        now: Timestamp,
+        policy: &DevicePolicy,
+    ) {
         if !self.lacks_target(cmd_id) {
             return;
         }
         if let Some(upgrade) = &mut self.upgrade {
             upgrade.target = Some(target.to_owned());
         }
-        self.complete_upgrade_before();
-        self.arm(now, rules);
+        self.complete_upgrade_from_last_hello();
+        self.schedule_check(now, policy);
     }
 
     /// What follows from a change of presence.
-    pub(super) fn follow(&mut self, change: Change, rules: &Rules) {
+    pub(super) fn apply_connection_change(
+        &mut self,
+        change: ConnectionChange,
+        policy: &DevicePolicy,
+    ) {
         match change {
-            Change::WentOffline(at) => self.went_offline(at, rules),
-            Change::Came(at) => {
+            ConnectionChange::WentOffline(at) => self.went_offline(at, policy),
+            ConnectionChange::CameOnline(at) => {
                 if let Some(alert_id) = self.presence.resolve_alert(at) {
-                    self.revise(alert_id, Some(at), None);
+                    self.enqueue_alert_revision(alert_id, Some(at), None);
                     let message = format!("{} is back since {at}", self.device_id);
-                    let end = (at, rules.hold_down_s);
-                    self.tell_end((alert_id, DEVICE_OFFLINE), end, message, rules);
+                    let end = (at, policy.hold_down_s);
+                    self.notify_resolved((alert_id, DEVICE_OFFLINE), end, message, policy);
                 }
-                self.leave(Effect::RepublishCommands { at });
+                self.enqueue_effect(Effect::RepublishCommands { at });
             }
         }
     }
 
-    fn went_offline(&mut self, at: Timestamp, rules: &Rules) {
+    fn went_offline(&mut self, at: Timestamp, policy: &DevicePolicy) {
         if !self.registered {
             return;
         }
         let was_over = self.presence.alert.is_some_and(|alert| alert.resolved_at.is_some());
         let alert = Alert::device_offline(&self.device_id, at);
-        if let Some(alert_id) = self.presence.reopen_alert(at, rules.hold_down_s) {
-            self.revise(alert_id, None, None);
-            if was_over && !self.take_back_end(alert_id) {
-                self.tell_of_device(&Alert { alert_id, ..alert }, at, rules);
+        if let Some(alert_id) = self.presence.reopen_alert(at, policy.hold_down_s) {
+            self.enqueue_alert_revision(alert_id, None, None);
+            if was_over && !self.cancel_resolved_notification(alert_id) {
+                self.notify_device_alert(&Alert { alert_id, ..alert }, at, policy);
             }
             return;
         }
         self.presence.alert = Some(OfflineAlert { alert_id: alert.alert_id, resolved_at: None });
-        self.tell_of_device(&alert, at, rules);
-        self.leave(Effect::OpenAlert { alert });
+        self.notify_device_alert(&alert, at, policy);
+        self.enqueue_effect(Effect::OpenAlert { alert });
     }
 }

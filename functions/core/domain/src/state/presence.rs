@@ -74,36 +74,44 @@ const LIFECYCLE_RESET_S: i64 = 3_600;
 
 /// What a signal changed that others must hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum ConnectionChange {
     /// It was there, and is gone since.
     WentOffline(Timestamp),
     /// It is there since.
-    Came(Timestamp),
+    CameOnline(Timestamp),
 }
 
 impl Presence {
     /// Any message: a device that speaks after it went is back.
-    pub(super) fn heard(&mut self, at: Timestamp) -> Option<Change> {
-        self.seen(at);
+    pub(super) fn record_activity(&mut self, at: Timestamp) -> Option<ConnectionChange> {
+        self.update_last_seen(at);
         if self.connection == Connection::Online || self.since.is_some_and(|since| at <= since) {
             return None;
         }
-        self.turn(Connection::Online, at)
+        self.set_connection(Connection::Online, at)
     }
 
     /// `status: online`, of a connection that may have a name.
-    pub(super) fn online(&mut self, at: Timestamp, conn_id: Option<&str>) -> Option<Change> {
-        self.seen(at);
+    pub(super) fn online(
+        &mut self,
+        at: Timestamp,
+        conn_id: Option<&str>,
+    ) -> Option<ConnectionChange> {
+        self.update_last_seen(at);
         // Two signals of one millisecond: the later one handled is the later one sent.
         if self.since.is_some_and(|since| at < since) {
             return None;
         }
         self.conn_id = conn_id.map(str::to_owned);
-        self.turn(Connection::Online, at)
+        self.set_connection(Connection::Online, at)
     }
 
     /// `status: offline`: a goodbye, or the last will of a connection that may have a name.
-    pub(super) fn offline(&mut self, at: Timestamp, conn_id: Option<&str>) -> Option<Change> {
+    pub(super) fn offline(
+        &mut self,
+        at: Timestamp,
+        conn_id: Option<&str>,
+    ) -> Option<ConnectionChange> {
         // Not a sign of life: the broker publishes a last will long after the device is gone. And what the
         // device said after it may have been handled before it, since a queue keeps no order.
         if self.since.max(self.last_seen).is_some_and(|later| at < later) {
@@ -115,7 +123,7 @@ impl Presence {
         {
             return None;
         }
-        self.turn(Connection::Offline, at)
+        self.set_connection(Connection::Offline, at)
     }
 
     /// An event of IoT Core about the client's connection. They come twice and in any order, so the
@@ -125,7 +133,7 @@ impl Presence {
         at: Timestamp,
         connected: bool,
         version: u64,
-    ) -> Option<Change> {
+    ) -> Option<ConnectionChange> {
         let rank = version.saturating_mul(2).saturating_add(u64::from(!connected));
         let stale = |(seen, since): (u64, Timestamp)| {
             rank <= seen && at <= since.plus_seconds(LIFECYCLE_RESET_S)
@@ -143,10 +151,14 @@ impl Presence {
         }
     }
 
-    /// Nothing was heard for as long as `window_s` seconds before `at`.
-    pub(super) fn silent(&mut self, at: Timestamp, window_s: u32) -> Option<Change> {
-        let silent = self.silent_from(window_s).is_some_and(|from| from <= at);
-        let change = if silent { self.turn(Connection::Offline, at) } else { None };
+    /// Nothing was heard for as long as `offline_timeout_s` seconds before `at`.
+    pub(super) fn detect_offline(
+        &mut self,
+        at: Timestamp,
+        offline_timeout_s: u32,
+    ) -> Option<ConnectionChange> {
+        let silent = self.offline_deadline(offline_timeout_s).is_some_and(|from| from <= at);
+        let change = if silent { self.set_connection(Connection::Offline, at) } else { None };
         if change.is_some() {
             // It is gone since its last word: one that was received after it, and is handled only now,
             // brings it back.
@@ -155,10 +167,10 @@ impl Presence {
         change
     }
 
-    /// When a device that is online will have been silent for `window_s` seconds.
-    pub(super) fn silent_from(&self, window_s: u32) -> Option<Timestamp> {
+    /// When a device that is online will have been silent for `offline_timeout_s` seconds.
+    pub(super) fn offline_deadline(&self, offline_timeout_s: u32) -> Option<Timestamp> {
         let heard = self.last_seen.filter(|_| self.connection == Connection::Online)?;
-        Some(heard.plus_seconds(i64::from(window_s)))
+        Some(heard.plus_seconds(i64::from(offline_timeout_s)))
     }
 
     /// The open alert, which ends at `at`.
@@ -180,23 +192,23 @@ impl Presence {
     }
 
     /// Nobody knows any more.
-    pub(super) fn forget(&mut self, at: Timestamp) -> Option<Change> {
+    pub(super) fn reset_to_unknown(&mut self, at: Timestamp) -> Option<ConnectionChange> {
         self.conn_id = None;
-        self.turn(Connection::Unknown, at)
+        self.set_connection(Connection::Unknown, at)
     }
 
-    fn seen(&mut self, at: Timestamp) {
+    fn update_last_seen(&mut self, at: Timestamp) {
         self.last_seen = self.last_seen.max(Some(at));
     }
 
-    fn turn(&mut self, to: Connection, at: Timestamp) -> Option<Change> {
+    fn set_connection(&mut self, to: Connection, at: Timestamp) -> Option<ConnectionChange> {
         let from = std::mem::replace(&mut self.connection, to);
         self.since = Some(at);
         match (from, to) {
             (Connection::Offline, Connection::Offline) => None,
-            (_, Connection::Offline) => Some(Change::WentOffline(at)),
+            (_, Connection::Offline) => Some(ConnectionChange::WentOffline(at)),
             (Connection::Online, Connection::Online) | (_, Connection::Unknown) => None,
-            (_, Connection::Online) => Some(Change::Came(at)),
+            (_, Connection::Online) => Some(ConnectionChange::CameOnline(at)),
         }
     }
 }

@@ -2,9 +2,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::command::{CommandStatus, OtaState};
-use crate::message::{Message, Received, parse};
+use crate::message::{Message, ReceivedMessage, parse};
 
-const RULES: Rules = Rules {
+const POLICY: DevicePolicy = DevicePolicy {
     max_metrics: 64,
     offline_after_s: 60,
     hold_down_s: 300,
@@ -12,7 +12,7 @@ const RULES: Rules = Rules {
     rollup_gap_s: None,
     rule_hold_down_s: 300,
     reorder_s: 0,
-    notify: Notify::Nobody,
+    notify: NotificationPolicy::Disabled,
 };
 
 const CMD: &str = "0198c5a0-0000-7000-8000-000000000001";
@@ -29,7 +29,7 @@ fn message(s: i64, suffix: &str, fields: Value) -> Message {
     for (name, value) in fields.as_object().unwrap() {
         payload[name] = value.clone();
     }
-    parse(&Received {
+    parse(&ReceivedMessage {
         topic: format!("iot/m/{suffix}"),
         payload: payload.to_string().into(),
         received_at: second(s),
@@ -69,7 +69,7 @@ fn registered() -> DeviceState {
 
 fn after(messages: &[Message]) -> DeviceState {
     let mut state = registered();
-    state.apply(&messages.iter().collect::<Vec<_>>(), &RULES);
+    state.apply(&messages.iter().collect::<Vec<_>>(), &POLICY);
     state
 }
 
@@ -134,7 +134,7 @@ fn after_one_by_one(messages: &[Message]) -> (DeviceState, Vec<AlertEffect>) {
     let mut state = registered();
     let mut effects = Vec::new();
     for message in messages {
-        state.apply(&[message], &RULES);
+        state.apply(&[message], &POLICY);
         effects.extend(alert_effects(&state));
         state.outbox.clear();
         state.version += 1;
@@ -188,7 +188,7 @@ fn in_one_batch_only_the_last_word_on_an_alert_leaves() {
 
 fn lifecycle(s: i64, kind: &str, version: u64) -> Message {
     let event = json!({"clientId": "m", "timestamp": s * 1_000, "eventType": kind, "versionNumber": version});
-    parse(&Received {
+    parse(&ReceivedMessage {
         topic: format!("$aws/events/presence/{kind}/m"),
         payload: event.to_string().into(),
         received_at: second(s),
@@ -211,7 +211,7 @@ fn lifecycle_events_count_by_their_version_in_any_order_and_twice() {
     ] {
         let mut state = registered();
         for event in &order {
-            state.apply(&[event], &RULES);
+            state.apply(&[event], &POLICY);
         }
         assert_eq!(state.presence.connection, Connection::Online, "{order:?}");
     }
@@ -226,27 +226,30 @@ fn lifecycle_events_count_by_their_version_in_any_order_and_twice() {
 #[test]
 fn silence_takes_a_device_offline_when_its_window_ends_and_not_while_ingest_is_behind() {
     let mut state = after(&[telemetry(0, "pf", 1.0)]);
-    assert_eq!(state.due, Some(second(60)));
-    state.watch(second(60), false, &RULES);
+    assert_eq!(state.next_check, Some(second(60)));
+    state.check(second(60), false, &POLICY);
     assert_eq!(state.presence.connection, Connection::Online, "ingest is behind");
-    assert_eq!(state.due, Some(second(120)));
-    state.watch(second(120), true, &RULES);
+    assert_eq!(state.next_check, Some(second(120)));
+    state.check(second(120), true, &POLICY);
     assert_eq!(state.presence.connection, Connection::Offline);
     assert_eq!(alert_effects(&state).len(), 1);
     // Its effects must leave even if whoever decided dies.
-    assert_eq!(state.due, Some(second(180)));
+    assert_eq!(state.next_check, Some(second(180)));
     state.outbox.clear();
-    state.watch(second(180), true, &RULES);
-    assert_eq!(state.due, None, "nothing more can become of it");
+    state.check(second(180), true, &POLICY);
+    assert_eq!(state.next_check, None, "nothing more can become of it");
 }
 
 #[test]
 fn a_device_that_reports_rarely_may_be_silent_for_three_of_its_intervals() {
     let mut state = after(&[telemetry(0, "pf", 1.0)]);
     state.report_interval_s = Some(100);
-    state.watch(second(299), true, &RULES);
-    assert_eq!((state.presence.connection, state.due), (Connection::Online, Some(second(300))));
-    state.watch(second(300), true, &RULES);
+    state.check(second(299), true, &POLICY);
+    assert_eq!(
+        (state.presence.connection, state.next_check),
+        (Connection::Online, Some(second(300)))
+    );
+    state.check(second(300), true, &POLICY);
     assert_eq!(state.presence.connection, Connection::Offline);
 }
 
@@ -255,12 +258,12 @@ fn the_deadline_moves_when_it_is_close_and_not_with_each_message() {
     let mut state = registered();
     let mut moves = 0;
     for s in (0..600).step_by(10) {
-        let before = state.due;
+        let before = state.next_check;
         let fields = json!({"seq": s / 10, "measurements": [{"type": "pf", "val": 1}]});
-        state.apply(&[&message(s, "telemetry", fields)], &RULES);
+        state.apply(&[&message(s, "telemetry", fields)], &POLICY);
         state.outbox.clear();
-        moves += usize::from(state.due != before);
-        assert!(state.due > Some(second(s)), "never one that is past");
+        moves += usize::from(state.next_check != before);
+        assert!(state.next_check > Some(second(s)), "never one that is past");
     }
     assert!(moves <= 12, "{moves} moves in 60 messages");
 }
@@ -272,13 +275,13 @@ fn numbers_that_stay_missing_raise_one_alert_that_ends_when_they_come() {
     };
     let mut state = after(&[numbered(0, 1), numbered(1, 5), numbered(2, 9)]);
     state.outbox.clear();
-    state.watch(second(61), true, &RULES);
+    state.check(second(61), true, &POLICY);
     let [Effect::OpenAlert { alert }] = &state.outbox[..] else { panic!("{:?}", state.outbox) };
     assert_eq!(alert.alert_type, "sequence_gap");
     assert_eq!(alert.message, "messages have not arrived; missing sequence numbers: 2 to 4");
     state.outbox.clear();
     state.presence.connection = Connection::Unknown;
-    state.watch(second(62), true, &RULES);
+    state.check(second(62), true, &POLICY);
     let [Effect::ReviseAlert { revision, .. }] = &state.outbox[..] else {
         panic!("{:?}", state.outbox)
     };
@@ -286,7 +289,7 @@ fn numbers_that_stay_missing_raise_one_alert_that_ends_when_they_come() {
     assert_eq!(revision.message.as_deref(), Some(text));
     state.outbox.clear();
     let late: Vec<_> = [3, 8, 2, 7, 4, 6].iter().map(|seq| numbered(90, *seq)).collect();
-    state.apply(&late.iter().collect::<Vec<_>>(), &RULES);
+    state.apply(&late.iter().collect::<Vec<_>>(), &POLICY);
     let [(_, Some(resolved))] = alert_effects(&state)[..] else { panic!("{:?}", state.outbox) };
     assert_eq!((resolved, state.gap_alert.clone()), (Some(second(90)), None));
 }
@@ -301,11 +304,11 @@ fn a_gap_is_found_however_often_the_device_speaks() {
             if s % interval == 0 {
                 seq += if s / interval == 3 { 2 } else { 1 };
                 let fields = json!({"seq": seq, "measurements": [{"type": "pf", "val": 1}]});
-                state.apply(&[&message(s, "telemetry", fields)], &RULES);
+                state.apply(&[&message(s, "telemetry", fields)], &POLICY);
             }
             // The watchdog, once a minute, at no minute's start.
-            if s % 60 == 7 && state.due.is_some_and(|due| due <= second(s)) {
-                state.watch(second(s), true, &RULES);
+            if s % 60 == 7 && state.next_check.is_some_and(|due| due <= second(s)) {
+                state.check(second(s), true, &POLICY);
             }
             raised += alert_effects(&state).iter().filter(|(_, revised)| revised.is_none()).count();
             state.outbox.clear();
@@ -320,9 +323,9 @@ fn a_message_that_was_received_before_the_alert_does_not_end_it() {
         message(s, "telemetry", json!({"seq": seq, "measurements": [{"type": "pf", "val": seq}]}))
     };
     let mut state = after(&[numbered(10, 4), numbered(11, 6), numbered(12, 10)]);
-    state.watch(second(100), true, &RULES);
+    state.check(second(100), true, &POLICY);
     state.outbox.clear();
-    state.apply(&[&numbered(0, 5)], &RULES);
+    state.apply(&[&numbered(0, 5)], &POLICY);
     let [(_, Some(resolved))] = alert_effects(&state)[..] else { panic!("{:?}", state.outbox) };
     assert_eq!((resolved, state.gap_alert.is_some()), (None, true), "9 is missing still");
 }
@@ -334,16 +337,16 @@ fn nothing_is_missing_while_ingest_is_behind() {
     };
     let mut state = after(&[numbered(0, 1), numbered(1, 5)]);
     state.outbox.clear();
-    state.watch(second(100), false, &RULES);
-    assert_eq!((alert_effects(&state), state.due), (vec![], Some(second(120))));
+    state.check(second(100), false, &POLICY);
+    assert_eq!((alert_effects(&state), state.next_check), (vec![], Some(second(120))));
 }
 
 #[test]
 fn what_was_received_before_a_verdict_of_silence_and_handled_after_it_revives() {
     let mut state = after(&[telemetry(0, "pf", 1.0)]);
-    state.watch(second(60), true, &RULES);
+    state.check(second(60), true, &POLICY);
     assert_eq!(state.presence.connection, Connection::Offline);
-    state.apply(&[&telemetry(55, "pf", 1.0)], &RULES);
+    state.apply(&[&telemetry(55, "pf", 1.0)], &POLICY);
     assert_eq!(state.presence.connection, Connection::Online);
     assert!(state.presence.alert.unwrap().resolved_at.is_some());
 }
@@ -351,17 +354,17 @@ fn what_was_received_before_a_verdict_of_silence_and_handled_after_it_revives() 
 #[test]
 fn an_alert_ends_when_its_device_is_there_whatever_somebody_said_in_between() {
     let mut state = after(&[status(1, "offline", None)]);
-    state.override_connection(Connection::Unknown, None, second(2), &RULES);
+    state.override_connection(Connection::Unknown, None, second(2), &POLICY);
     state.outbox.clear();
-    state.heard(second(3), &RULES);
+    state.record_activity(second(3), &POLICY);
     assert_eq!(alert_effects(&state).len(), 1);
 }
 
 #[test]
 fn an_upgrade_is_complete_also_when_its_heartbeat_is_handled_first() {
     let mut state = after(&[ota(1, "applying")]);
-    state.apply(&[&hello(5, "2.0.0")], &RULES);
-    state.apply(&[&ota(4, "success")], &RULES);
+    state.apply(&[&hello(5, "2.0.0")], &POLICY);
+    state.apply(&[&ota(4, "success")], &POLICY);
     let completed = |e: &Effect| matches!(e, Effect::AdvanceOta { ota, .. } if ota.state == OtaState::Completed);
     assert!(state.outbox.iter().any(completed), "{:?}", state.outbox);
 }
@@ -393,11 +396,11 @@ fn a_gap_that_is_given_up_stays_for_a_person_to_close() {
     };
     let mut state = after(&[booted(0, 1, 0), booted(1, 5, 0)]);
     state.presence.connection = Connection::Unknown;
-    state.watch(second(61), true, &RULES);
+    state.check(second(61), true, &POLICY);
     assert!(state.gap_alert.is_some());
     state.outbox.clear();
     let reboots: Vec<_> = (1..=4).map(|boot| booted(70 + boot, 0, boot)).collect();
-    state.apply(&reboots.iter().collect::<Vec<_>>(), &RULES);
+    state.apply(&reboots.iter().collect::<Vec<_>>(), &POLICY);
     assert_eq!((alert_effects(&state), state.gap_alert.clone()), (vec![], None));
 }
 
@@ -405,7 +408,7 @@ fn a_gap_that_is_given_up_stays_for_a_person_to_close() {
 fn a_device_that_is_not_registered_leaves_no_effects() {
     let mut state = DeviceState::new(DeviceId::parse("m").unwrap());
     let ack = message(1, "command/ack", json!({"cmd_id": CMD, "result": "accepted"}));
-    state.apply(&[&ack, &status(2, "offline", None)], &RULES);
+    state.apply(&[&ack, &status(2, "offline", None)], &POLICY);
     assert!(state.outbox.is_empty());
     assert_eq!(state.presence.connection, Connection::Offline);
 }
@@ -415,7 +418,7 @@ fn an_answer_leaves_through_the_outbox_once() {
     let ack =
         message(2, "command/ack", json!({"cmd_id": CMD, "result": "rejected", "detail": "busy"}));
     let state = after(&[ack.clone(), ack]);
-    let [Effect::RepublishCommands { .. }, Effect::FinishCommand { result, detail, .. }] =
+    let [Effect::RepublishCommands { .. }, Effect::RecordCommandAck { result, detail, .. }] =
         &state.outbox[..]
     else {
         panic!("{:?}", state.outbox)
@@ -455,20 +458,20 @@ fn a_device_has_so_many_free_metrics_and_any_number_that_are_known_by_name() {
         telemetry(3, "pf", 1.0),
         telemetry(4, "a", 2.0),
     ];
-    state.apply(&messages.iter().collect::<Vec<_>>(), &Rules { max_metrics: 1, ..RULES });
+    state.apply(&messages.iter().collect::<Vec<_>>(), &DevicePolicy { max_metrics: 1, ..POLICY });
     let has = |name| state.has_metric(&MetricName::parse(name).unwrap());
     assert!(has("a") && has("pf") && !has("b"));
-    assert_eq!(state.metrics_refused, 1);
+    assert_eq!(state.samples_rejected, 1);
 }
 
 #[test]
 fn a_word_over_rest_counts_as_a_signal() {
     let mut state = registered();
-    state.override_connection(Connection::Offline, Some("1.2.3".to_owned()), second(5), &RULES);
+    state.override_connection(Connection::Offline, Some("1.2.3".to_owned()), second(5), &POLICY);
     assert_eq!(state.presence.connection, Connection::Offline);
     assert_eq!(state.fw_version.as_deref(), Some("1.2.3"));
     assert_eq!(alert_effects(&state).len(), 1);
-    state.heard(second(6), &RULES);
+    state.record_activity(second(6), &POLICY);
     assert_eq!(state.presence.connection, Connection::Online);
     assert_eq!(alert_effects(&state).len(), 2);
 }
@@ -485,68 +488,68 @@ fn a_state_is_small_and_reads_back_as_it_was() {
 #[test]
 fn a_sweep_stays_due_however_much_the_device_says_meanwhile() {
     let mut state = registered();
-    state.bury(second(0), true, &RULES);
-    assert_eq!(state.due, Some(second(60)));
+    state.mark_deleted(second(0), true, &POLICY);
+    assert_eq!(state.next_check, Some(second(60)));
     for s in 1..600 {
-        state.apply(&[&telemetry(s, "pf", 1.0)], &RULES);
-        assert!(state.due <= Some(second(60)), "{s}: {:?}", state.due);
+        state.apply(&[&telemetry(s, "pf", 1.0)], &POLICY);
+        assert!(state.next_check <= Some(second(60)), "{s}: {:?}", state.next_check);
     }
-    state.swept(second(0), true);
-    assert_eq!((state.due, state.sweep), (None, None));
+    state.complete_cleanup(second(0), true);
+    assert_eq!((state.next_check, state.cleanup), (None, None));
 }
 
 #[test]
 fn a_purge_forgets_what_was_said_before_it_and_not_what_is_said_during_it() {
     let mut state = registered();
-    state.apply(&[&telemetry(1, "pf", 1.0), &hello(2, "1.0.0")], &RULES);
-    state.bury(second(3), true, &RULES);
+    state.apply(&[&telemetry(1, "pf", 1.0), &hello(2, "1.0.0")], &POLICY);
+    state.mark_deleted(second(3), true, &POLICY);
     let version = state.version;
-    state.purged(second(3), Timestamp::min());
+    state.record_purged_before(second(3), Timestamp::min());
     assert!(state.latest.is_empty() && state.fw_version.is_none() && state.hello.is_none());
     assert_eq!((state.version, state.presence.connection), (version, Connection::Unknown));
-    state.apply(&[&telemetry(4, "pf", 2.0)], &RULES);
-    state.purged(second(3), second(100));
-    state.purged(second(3), second(50));
-    assert_eq!(state.sweep.unwrap().purged_before, Some(second(100)));
+    state.apply(&[&telemetry(4, "pf", 2.0)], &POLICY);
+    state.record_purged_before(second(3), second(100));
+    state.record_purged_before(second(3), second(50));
+    assert_eq!(state.cleanup.unwrap().purged_before, Some(second(100)));
     assert_eq!(state.latest.len(), 1);
 }
 
 #[test]
 fn a_device_that_is_registered_again_is_neither_purged_nor_taken_for_swept() {
     let mut state = registered();
-    state.bury(second(0), true, &RULES);
-    state.register(second(1), &RULES);
-    state.apply(&[&telemetry(2, "pf", 1.0)], &RULES);
+    state.mark_deleted(second(0), true, &POLICY);
+    state.register(second(1), &POLICY);
+    state.apply(&[&telemetry(2, "pf", 1.0)], &POLICY);
     let before = state.clone();
-    state.purged(second(0), second(100));
-    state.swept(second(0), true);
-    state.purge(second(5), &RULES);
+    state.record_purged_before(second(0), second(100));
+    state.complete_cleanup(second(0), true);
+    state.request_purge(second(5), &POLICY);
     assert_eq!(state, before);
-    assert!(state.due.is_some());
+    assert!(state.next_check.is_some());
 }
 
 #[test]
 fn a_purge_that_is_asked_for_during_a_sweep_is_not_taken_for_done() {
     let mut state = registered();
-    state.bury(second(0), false, &RULES);
-    state.purge(second(5), &RULES);
-    state.swept(second(0), false);
-    let sweep = state.sweep.unwrap();
-    assert!(sweep.purge && sweep.since == second(0) && state.due.is_some());
-    state.swept(second(0), true);
-    assert_eq!(state.sweep, None);
+    state.mark_deleted(second(0), false, &POLICY);
+    state.request_purge(second(5), &POLICY);
+    state.complete_cleanup(second(0), false);
+    let cleanup = state.cleanup.unwrap();
+    assert!(cleanup.purge && cleanup.since == second(0) && state.next_check.is_some());
+    state.complete_cleanup(second(0), true);
+    assert_eq!(state.cleanup, None);
 }
 
 #[test]
 fn who_is_late_with_the_sweep_of_a_former_delete_does_not_end_that_of_the_next() {
     let mut state = registered();
-    state.bury(second(0), true, &RULES);
-    state.register(second(10), &RULES);
-    state.report_every(Some(600), second(11), &RULES);
-    state.bury(second(20), true, &RULES);
+    state.mark_deleted(second(0), true, &POLICY);
+    state.register(second(10), &POLICY);
+    state.set_report_interval(Some(600), second(11), &POLICY);
+    state.mark_deleted(second(20), true, &POLICY);
     assert_eq!(state.report_interval_s, None, "the next registration has its own configuration");
     let before = state.clone();
-    state.purged(second(0), second(15));
-    state.swept(second(0), true);
+    state.record_purged_before(second(0), second(15));
+    state.complete_cleanup(second(0), true);
     assert_eq!(state, before);
 }

@@ -4,8 +4,8 @@
 //! An input is a line with the path and query of a list, and the cursor that follows.
 
 use meter_http::Request;
-use meter_http::cursor::{BadCursor, Scope};
-use meter_http::page::{MAX_ITEMS, Paging};
+use meter_http::cursor::{CursorScope, InvalidCursor};
+use meter_http::page::{MAX_ITEMS, Pagination};
 use meter_http::testing;
 
 const FILTERS: [&str; 3] = ["severity", "acknowledged", "q"];
@@ -15,14 +15,14 @@ pub(crate) fn run(input: &[u8]) {
     let (target, cursor) = text.split_once('\n').unwrap_or((&text, ""));
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
 
-    let scope = Scope::new(path, [("q", query)]);
-    if let Ok(position) = scope.open(cursor) {
-        assert_eq!(scope.seal(&position), cursor, "two cursors for one position");
+    let scope = CursorScope::new(path, [("q", query)]);
+    if let Ok(position) = scope.decode(cursor) {
+        assert_eq!(scope.encode(&position), cursor, "two cursors for one position");
     }
-    let sealed = scope.seal(cursor);
-    assert_eq!(scope.open(&sealed).as_deref(), Ok(cursor));
-    let elsewhere = Scope::new(path, [("q", format!("{query}x").as_str())]);
-    assert_eq!(elsewhere.open(&sealed), Err(BadCursor));
+    let sealed = scope.encode(cursor);
+    assert_eq!(scope.decode(&sealed).as_deref(), Ok(cursor));
+    let elsewhere = CursorScope::new(path, [("q", format!("{query}x").as_str())]);
+    assert_eq!(elsewhere.decode(&sealed), Err(InvalidCursor));
 
     leads_on(&request(path, query), cursor);
     let with_cursor =
@@ -40,8 +40,8 @@ fn request(path: &str, query: &str) -> Request {
 }
 
 /// None when the request is refused, as a client's mistake and no other.
-fn paging(request: &Request) -> Option<Paging<'_>> {
-    match Paging::of(request, MAX_ITEMS, &FILTERS) {
+fn paging(request: &Request) -> Option<Pagination<'_>> {
+    match Pagination::from_request(request, MAX_ITEMS, &FILTERS) {
         Ok(paging) => {
             assert!((1..=MAX_ITEMS).contains(&paging.limit));
             Some(paging)

@@ -21,7 +21,7 @@ pub(crate) fn run(input: &[u8]) {
         }
     }
     let request = request(start, stop, now);
-    for read in [TimeRange::last_hour_of, TimeRange::all_of] {
+    for read in [TimeRange::from_request_or_last_hour, TimeRange::from_request_or_all] {
         is_a_range_or_a_clients_mistake(read(&request), now);
     }
 }
@@ -38,10 +38,10 @@ fn is_a_range_or_a_clients_mistake(range: Result<TimeRange, Problem>, now: Times
     match range {
         Ok(range) => {
             assert!(range.start < range.stop);
-            assert_eq!(range.and(range), range);
+            assert_eq!(range.intersect(range), range);
             let again = request(&range.start.to_string(), &range.stop.to_string(), now);
-            assert_eq!(TimeRange::all_of(&again), Ok(range));
-            assert_eq!(TimeRange::last_hour_of(&again), Ok(range));
+            assert_eq!(TimeRange::from_request_or_all(&again), Ok(range));
+            assert_eq!(TimeRange::from_request_or_last_hour(&again), Ok(range));
         }
         Err(problem) => {
             assert_eq!(problem.status, 400);

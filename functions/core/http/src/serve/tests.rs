@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::route::Route;
 use crate::settings::{Auth, Origins};
-use crate::testing::{self, Call};
+use crate::testing::{self, TestRequest};
 
 #[derive(Debug, Clone, Copy)]
 enum Endpoint {
@@ -18,7 +18,7 @@ enum Endpoint {
 }
 
 const ROUTES: &[Route<Endpoint>] = &[
-    Route::open(Method::GET, "/health", Endpoint::Echo),
+    Route::public(Method::GET, "/health", Endpoint::Echo),
     Route::new(Method::GET, "/api/things/{id}", Endpoint::Echo),
     Route::new(Method::PUT, "/api/things/{id}", Endpoint::Change),
     Route::new(Method::GET, "/panic", Endpoint::Panic),
@@ -34,28 +34,30 @@ struct Things {
 impl Function for Things {
     type Endpoint = Endpoint;
 
-    async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Answer, Failure> {
+    async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Response, ApiError> {
         match endpoint {
-            Endpoint::Echo => Ok(Answer::ok(&json!({"id": request.params.get("id")}))?.with_etag()),
+            Endpoint::Echo => {
+                Ok(Response::ok(&json!({"id": request.params.get("id")}))?.with_etag())
+            }
             Endpoint::Change => {
                 self.changed.fetch_add(1, Ordering::Relaxed);
-                Answer::ok(&json!({}))
+                Response::ok(&json!({}))
             }
             Endpoint::Panic => panic!("secret"),
-            Endpoint::Fail => Err(Failure::Internal("secret".into())),
-            Endpoint::Large => Answer::ok(&"x".repeat(5_000)),
+            Endpoint::Fail => Err(ApiError::Internal("secret".into())),
+            Endpoint::Large => Response::ok(&"x".repeat(5_000)),
         }
     }
 }
 
 fn server(auth: Auth, cors: Origins) -> Server<Things> {
     let router = Router::new(ROUTES).unwrap();
-    let router = router.knowing(Method::POST, "/elsewhere").unwrap();
+    let router = router.with_external_route(Method::POST, "/elsewhere").unwrap();
     Server::new(Things::default(), router, Api { auth, cors, ..Api::default() })
 }
 
-async fn reply(call: Call) -> testing::Answered {
-    call.to(&server(Auth::None, Origins::None)).await
+async fn reply(call: TestRequest) -> testing::TestResponse {
+    call.send(&server(Auth::None, Origins::None)).await
 }
 
 #[tokio::test]
@@ -117,7 +119,7 @@ async fn routes_are_closed_without_a_token_unless_they_are_open() {
         (testing::get("/api/things/a").scope("meter/read"), 200),
         (testing::put("/api/things/a").scope("meter/read"), 403),
     ] {
-        assert_eq!(call.to(&server).await.status, status);
+        assert_eq!(call.send(&server).await.status, status);
     }
     assert_eq!(server.function.changed.load(Ordering::Relaxed), 0);
 }
@@ -151,10 +153,10 @@ async fn gzip_travels_as_base64() {
 
 #[tokio::test]
 async fn a_page_of_an_allowed_origin_may_ask_before_it_calls() {
-    let origins = Origins::These(vec!["https://a.example".to_owned()]);
+    let origins = Origins::List(vec!["https://a.example".to_owned()]);
     let server = server(Auth::Jwt, origins);
     let preflight = |origin| testing::call("OPTIONS", "/api/things/a").header("Origin", origin);
-    let answered = preflight("https://a.example").to(&server).await;
+    let answered = preflight("https://a.example").send(&server).await;
     assert_eq!(answered.status, 204);
     for (name, value) in [
         ("access-control-allow-origin", "https://a.example"),
@@ -163,11 +165,11 @@ async fn a_page_of_an_allowed_origin_may_ask_before_it_calls() {
     ] {
         assert_eq!(answered.header(name), Some(value));
     }
-    let answered = preflight("https://b.example").to(&server).await;
+    let answered = preflight("https://b.example").send(&server).await;
     assert_eq!(answered.header("access-control-allow-origin"), None);
     // The page must be able to read why it was refused.
     let refused = testing::get("/api/things/a").header("Origin", "https://a.example");
-    let answered = refused.to(&server).await;
+    let answered = refused.send(&server).await;
     assert_eq!(answered.status, 401);
     assert_eq!(answered.header("access-control-allow-origin"), Some("https://a.example"));
 }

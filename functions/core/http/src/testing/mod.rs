@@ -10,35 +10,35 @@ use flate2::read::GzDecoder;
 use meter_domain::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::event::{Event, Reply};
+use super::event::{GatewayEvent, GatewayResponse};
 use super::request::Request;
 use super::serve::{Function, Server};
 
 /// A request to be made.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct TestRequest {
     event: Value,
     now: Timestamp,
 }
 
 /// An answer that was got.
 #[derive(Debug, Clone)]
-pub struct Answered {
+pub struct TestResponse {
     /// The status.
     pub status: u16,
-    reply: Reply,
+    reply: GatewayResponse,
     text: String,
 }
 
 /// A call as `cargo lambda watch` would make it: the path may hold a query.
-pub fn call(method: &str, path_and_query: &str) -> Call {
+pub fn call(method: &str, path_and_query: &str) -> TestRequest {
     let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
     raw(method, path, query)
 }
 
 /// A call of any path and query, however odd.
-pub fn raw(method: &str, path: &str, query: &str) -> Call {
-    Call {
+pub fn raw(method: &str, path: &str, query: &str) -> TestRequest {
+    TestRequest {
         event: json!({
             "version": "2.0",
             "routeKey": "$default",
@@ -57,29 +57,29 @@ pub fn raw(method: &str, path: &str, query: &str) -> Call {
 }
 
 /// GET.
-pub fn get(path_and_query: &str) -> Call {
+pub fn get(path_and_query: &str) -> TestRequest {
     call("GET", path_and_query)
 }
 
 /// POST.
-pub fn post(path_and_query: &str) -> Call {
+pub fn post(path_and_query: &str) -> TestRequest {
     call("POST", path_and_query)
 }
 
 /// PUT.
-pub fn put(path_and_query: &str) -> Call {
+pub fn put(path_and_query: &str) -> TestRequest {
     call("PUT", path_and_query)
 }
 
 /// DELETE.
-pub fn delete(path_and_query: &str) -> Call {
+pub fn delete(path_and_query: &str) -> TestRequest {
     call("DELETE", path_and_query)
 }
 
-impl Call {
+impl TestRequest {
     /// The same call to another path, which may hold a query.
     #[must_use]
-    pub fn to_path(mut self, path_and_query: &str) -> Self {
+    pub fn with_path(mut self, path_and_query: &str) -> Self {
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         self.event["rawPath"] = json!(path);
         self.event["rawQueryString"] = json!(query);
@@ -109,12 +109,12 @@ impl Call {
     /// With a body of bytes, as the gateway sends what it does not take for text.
     #[must_use]
     pub fn base64(self, bytes: &[u8]) -> Self {
-        self.bad_base64(&BASE64.encode(bytes))
+        self.invalid_base64(&BASE64.encode(bytes))
     }
 
     /// With a body that claims to be base64.
     #[must_use]
-    pub fn bad_base64(mut self, text: &str) -> Self {
+    pub fn invalid_base64(mut self, text: &str) -> Self {
         self.event["isBase64Encoded"] = json!(true);
         self.body(text)
     }
@@ -154,7 +154,7 @@ impl Call {
     ///
     /// # Panics
     /// Never: the fields above are an event's.
-    pub fn event(&self) -> Event {
+    pub fn event(&self) -> GatewayEvent {
         serde_json::from_value(self.event.clone()).unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -167,10 +167,10 @@ impl Call {
     ///
     /// # Panics
     /// If the answer's body is not what its headers say of it.
-    pub async fn to<F: Function>(&self, server: &Server<F>) -> Answered {
-        let reply = server.reply(self.event(), "runtime-1", self.now).await;
+    pub async fn send<F: Function>(&self, server: &Server<F>) -> TestResponse {
+        let reply = server.handle_event(self.event(), "runtime-1", self.now).await;
         let bytes = reply.bytes();
-        Answered {
+        TestResponse {
             status: reply.status_code,
             text: String::from_utf8_lossy(&bytes).into_owned(),
             reply,
@@ -178,7 +178,7 @@ impl Call {
     }
 }
 
-impl Reply {
+impl GatewayResponse {
     /// The bytes that the client sees in the end.
     ///
     /// # Panics
@@ -198,7 +198,7 @@ impl Reply {
     }
 }
 
-impl Answered {
+impl TestResponse {
     /// A header by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.reply.headers.get(name).map(String::as_str)

@@ -25,16 +25,16 @@ use serde_json::Value;
 /// A recorded call.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recorded {
+pub struct RecordedCall {
     /// What the client wants, for a person.
-    pub call: String,
+    pub description: String,
     /// What a device publishes before.
     #[serde(default)]
-    pub publish: Option<Publication>,
+    pub publish: Option<RecordedPublication>,
     /// What the client sends.
-    pub request: Sent,
+    pub request: RecordedRequest,
     /// What it must get.
-    pub answer: Wanted,
+    pub response: ExpectedResponse,
     /// Whether the answer may be another at first, since what was published is on its way.
     #[serde(default)]
     pub eventually: bool,
@@ -43,7 +43,7 @@ pub struct Recorded {
 /// What a device publishes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Publication {
+pub struct RecordedPublication {
     /// Where to.
     pub topic: String,
     /// What; see the module for what may stand in it.
@@ -53,7 +53,7 @@ pub struct Publication {
 /// What a client sends.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sent {
+pub struct RecordedRequest {
     /// GET and so on.
     pub method: String,
     /// Path and query.
@@ -69,7 +69,7 @@ pub struct Sent {
 /// What a client must get. Of `body`, `has` and `contains` those that are given count.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub struct ExpectedResponse {
     /// The status.
     pub status: u16,
     /// Headers, by name in lower case.
@@ -88,7 +88,7 @@ pub struct Wanted {
 
 /// What was got.
 #[derive(Clone, Copy)]
-pub struct Got<'a> {
+pub struct ActualResponse<'a> {
     /// The status.
     pub status: u16,
     /// A header by its name in lower case.
@@ -99,10 +99,10 @@ pub struct Got<'a> {
 
 /// What was remembered of earlier answers.
 #[derive(Debug, Clone, Default)]
-pub struct Memo(BTreeMap<String, String>);
+pub struct Captures(BTreeMap<String, String>);
 
 /// Reads every recorded call in a folder, with its file's name.
-pub fn load(folder: &Path) -> io::Result<BTreeMap<String, Recorded>> {
+pub fn load(folder: &Path) -> io::Result<BTreeMap<String, RecordedCall>> {
     let mut calls = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -116,9 +116,9 @@ pub fn load(folder: &Path) -> io::Result<BTreeMap<String, Recorded>> {
     Ok(calls)
 }
 
-impl Memo {
+impl Captures {
     /// A text with the names in braces replaced by what they stand for.
-    pub fn fill(&self, text: &str) -> String {
+    pub fn substitute(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (name, value) in &self.0 {
             text = text.replace(&format!("{{{name}}}"), value);
@@ -127,20 +127,26 @@ impl Memo {
     }
 
     /// A body to send, or a payload to publish, `now`.
-    pub fn fill_value(&self, value: &Value, now: Timestamp) -> Value {
+    pub fn substitute_value(&self, value: &Value, now: Timestamp) -> Value {
         match value {
-            Value::String(text) => self.fill(&text.replace("<now>", &now.to_string())).into(),
-            Value::Array(items) => items.iter().map(|item| self.fill_value(item, now)).collect(),
+            Value::String(text) => self.substitute(&text.replace("<now>", &now.to_string())).into(),
+            Value::Array(items) => {
+                items.iter().map(|item| self.substitute_value(item, now)).collect()
+            }
             Value::Object(members) => members
                 .iter()
-                .map(|(name, member)| (name.clone(), self.fill_value(member, now)))
+                .map(|(name, member)| (name.clone(), self.substitute_value(member, now)))
                 .collect(),
             other => other.clone(),
         }
     }
 
     /// Compares an answer with what is wanted, and remembers; the failure says where they differ.
-    pub fn check(&mut self, wanted: &Wanted, got: Got<'_>) -> Result<(), String> {
+    pub fn check(
+        &mut self,
+        wanted: &ExpectedResponse,
+        got: ActualResponse<'_>,
+    ) -> Result<(), String> {
         let mut memo = self.clone();
         if got.status != wanted.status {
             return Err(format!("status {}, not {}: {}", got.status, wanted.status, got.body));
@@ -151,28 +157,28 @@ impl Memo {
                 return Err(format!("header {name}: {found:?}, not {value:?}"));
             }
         }
-        let Wanted { body, has, contains, .. } = wanted;
+        let ExpectedResponse { body, has, contains, .. } = wanted;
         if body.is_some() || has.is_some() || contains.is_some() {
             let found: Value = serde_json::from_str(got.body)
                 .map_err(|error| format!("no JSON: {error}: {}", got.body))?;
             if let Some(body) = body {
-                memo.accept("body", body, &found)?;
+                memo.match_value("body", body, &found)?;
             }
             for (name, member) in has.iter().flatten() {
-                memo.accept(name, member, &found[name])?;
+                memo.match_value(name, member, &found[name])?;
             }
             for item in contains.iter().flatten() {
-                memo.accept_one(item, &found)?;
+                memo.match_any_item(item, &found)?;
             }
         }
         *self = memo;
         Ok(())
     }
 
-    fn accept_one(&mut self, wanted: &Value, found: &Value) -> Result<(), String> {
+    fn match_any_item(&mut self, wanted: &Value, found: &Value) -> Result<(), String> {
         for item in found.as_array().into_iter().flatten() {
             let mut memo = self.clone();
-            if memo.accept("item", wanted, item).is_ok() {
+            if memo.match_value("item", wanted, item).is_ok() {
                 *self = memo;
                 return Ok(());
             }
@@ -180,18 +186,18 @@ impl Memo {
         Err(format!("no item is {wanted}: {found}"))
     }
 
-    fn accept(&mut self, at: &str, wanted: &Value, found: &Value) -> Result<(), String> {
+    fn match_value(&mut self, at: &str, wanted: &Value, found: &Value) -> Result<(), String> {
         match (wanted, found) {
-            (Value::String(template), found) => self.accept_text(at, template, found),
+            (Value::String(template), found) => self.match_text(at, template, found),
             (Value::Array(wanted), Value::Array(found)) if wanted.len() == found.len() => {
                 let mut pairs = wanted.iter().zip(found).enumerate();
-                pairs.try_for_each(|(i, (w, f))| self.accept(&format!("{at}[{i}]"), w, f))
+                pairs.try_for_each(|(i, (w, f))| self.match_value(&format!("{at}[{i}]"), w, f))
             }
             (Value::Object(wanted), Value::Object(found)) if wanted.len() == found.len() => {
                 wanted.iter().try_for_each(|(name, wanted)| {
                     let at = format!("{at}.{name}");
                     let found = found.get(name).ok_or_else(|| format!("{at}: is missing"))?;
-                    self.accept(&at, wanted, found)
+                    self.match_value(&at, wanted, found)
                 })
             }
             (wanted, found) if wanted == found => Ok(()),
@@ -199,7 +205,7 @@ impl Memo {
         }
     }
 
-    fn accept_text(&mut self, at: &str, template: &str, found: &Value) -> Result<(), String> {
+    fn match_text(&mut self, at: &str, template: &str, found: &Value) -> Result<(), String> {
         let placeholder = template.strip_prefix('<').and_then(|t| t.strip_suffix('>'));
         let (kind, name) =
             placeholder.map_or((None, None), |placeholder| match placeholder.split_once(':') {
@@ -213,10 +219,10 @@ impl Memo {
             Some("text") => text.is_some_and(|t| !t.is_empty()),
             Some("number") => found.is_number(),
             Some("list") => found.is_array(),
-            _ => text == Some(self.fill(template).as_str()),
+            _ => text == Some(self.substitute(template).as_str()),
         };
         if !is_accepted {
-            return Err(format!("{at}: {found}, not {}", self.fill(template)));
+            return Err(format!("{at}: {found}, not {}", self.substitute(template)));
         }
         if let (Some(name), Some(text)) = (name, text) {
             self.0.insert(name.to_owned(), text.to_owned());
@@ -236,22 +242,25 @@ mod tests {
 
     use super::*;
 
-    fn check(memo: &mut Memo, wanted: Value, body: &Value) -> Result<(), String> {
+    fn check(memo: &mut Captures, wanted: Value, body: &Value) -> Result<(), String> {
         let mut wanted = wanted;
         wanted["status"] = json!(200);
         let wanted = serde_json::from_value(wanted).unwrap();
         let body = body.to_string();
-        memo.check(&wanted, Got { status: 200, header: &|_| None, body: &body })
+        memo.check(&wanted, ActualResponse { status: 200, header: &|_| None, body: &body })
     }
 
     #[test]
     fn a_template_accepts_what_it_describes_and_remembers_it() {
-        let mut memo = Memo::default();
+        let mut memo = Captures::default();
         let wanted = json!({"body": {"id": "<id:alert>", "at": "<time>", "n": "<number>", "m": "x", "l": "<list>"}});
         let body =
             json!({"id": "a-1", "at": "2026-01-01T00:00:00.5Z", "n": 1.5, "m": "x", "l": [1]});
         assert_eq!(check(&mut memo, wanted, &body), Ok(()));
-        assert_eq!(memo.fill("/api/alerts/{alert}/acknowledge"), "/api/alerts/a-1/acknowledge");
+        assert_eq!(
+            memo.substitute("/api/alerts/{alert}/acknowledge"),
+            "/api/alerts/a-1/acknowledge"
+        );
         let again = |id: &str| {
             check(&mut memo.clone(), json!({"has": {"id": "{alert}"}}), &json!({"id": id, "x": 1}))
         };
@@ -276,9 +285,12 @@ mod tests {
             (json!({"contains": [1]}), json!({"a": 1})),
             (json!({"headers": {"x": "y"}}), json!({})),
         ] {
-            assert!(check(&mut Memo::default(), wanted.clone(), &body).is_err(), "{wanted} {body}");
+            assert!(
+                check(&mut Captures::default(), wanted.clone(), &body).is_err(),
+                "{wanted} {body}"
+            );
         }
         let contains = json!({"contains": [{"a": "<number>"}]});
-        assert_eq!(check(&mut Memo::default(), contains, &json!([{"b": 1}, {"a": 3}])), Ok(()));
+        assert_eq!(check(&mut Captures::default(), contains, &json!([{"b": 1}, {"a": 3}])), Ok(()));
     }
 }

@@ -1,35 +1,40 @@
 use meter_domain::alert::Alert;
-use meter_domain::alert::Revision;
+use meter_domain::alert::AlertRevision;
 use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
 use meter_store::{
-    AlertFilter, AlertStore, IDEMPOTENCY_SECONDS, IdempotencyKey, Made, Page, PageRequest,
+    AlertFilter, AlertStore, CreateOutcome, IDEMPOTENCY_TTL_S, IdempotencyKey, Page, PageRequest,
     StoreError,
 };
 use uuid::Uuid;
 
 use super::pages::page;
-use super::{Keys, Memory, Operation};
+use super::{IdempotencyKeys, MemoryStores, Operation};
 
 /// Alerts that one sweep removes at most.
-const SWEPT_AT_ONCE: usize = 25;
+const DELETE_BATCH_SIZE: usize = 25;
 
-impl AlertStore for Memory {
+impl AlertStore for MemoryStores {
     async fn open(
         &self,
         alert: &Alert,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Made<Alert>, StoreError> {
+    ) -> Result<CreateOutcome<Alert>, StoreError> {
         self.call(Operation::OpenAlert, |tables| {
             if !tables.is_registered(&alert.device_id) {
-                return Made::NoDevice;
+                return CreateOutcome::DeviceNotFound;
             }
-            let made = made_under(&tables.alert_keys, &alert.device_id, key, alert.created_at);
+            let made = find_by_idempotency_key(
+                &tables.alert_keys,
+                &alert.device_id,
+                key,
+                alert.created_at,
+            );
             let made = made.and_then(|id| tables.alerts.get(&id));
             if let Some(already) = made.or_else(|| tables.alerts.get(&alert.alert_id)) {
-                return Made::Already(already.clone());
+                return CreateOutcome::AlreadyExists(already.clone());
             }
-            remember(
+            record_idempotency_key(
                 &mut tables.alert_keys,
                 &alert.device_id,
                 key,
@@ -37,7 +42,7 @@ impl AlertStore for Memory {
                 alert.created_at,
             );
             tables.alerts.insert(alert.alert_id, alert.clone());
-            Made::New
+            CreateOutcome::Created
         })
         .await
     }
@@ -58,7 +63,7 @@ impl AlertStore for Memory {
                 rows,
                 request,
                 tables.read_budget,
-                |alert| filter.passes(alert).then(|| alert.clone()),
+                |alert| filter.matches(alert).then(|| alert.clone()),
                 |alert| alert.alert_id.to_string(),
             )
         })
@@ -87,7 +92,7 @@ impl AlertStore for Memory {
         &self,
         device_id: &DeviceId,
         alert_id: Uuid,
-        revision: &Revision,
+        revision: &AlertRevision,
     ) -> Result<(), StoreError> {
         self.call(Operation::ReviseAlert, |tables| {
             let alert = tables.alerts.get_mut(&alert_id);
@@ -95,10 +100,10 @@ impl AlertStore for Memory {
                 return;
             };
             let applied = tables.alert_revisions.entry(alert_id).or_default();
-            if revision.number < *applied {
+            if revision.state_version < *applied {
                 return;
             }
-            *applied = revision.number;
+            *applied = revision.state_version;
             alert.resolved_at = revision.resolved_at;
             if let Some(message) = &revision.message {
                 alert.message.clone_from(message);
@@ -107,15 +112,19 @@ impl AlertStore for Memory {
         .await
     }
 
-    async fn sweep(&self, device_id: &DeviceId, deleted_at: Timestamp) -> Result<bool, StoreError> {
-        self.call(Operation::SweepAlerts, |tables| {
+    async fn delete_for_device(
+        &self,
+        device_id: &DeviceId,
+        deleted_at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.call(Operation::DeleteAlerts, |tables| {
             if !tables.is_deleted(device_id, deleted_at) {
                 return false;
             }
             let of_device = tables.alerts.values().filter(|a| a.device_id == *device_id);
             let mut ids: Vec<Uuid> = of_device.map(|alert| alert.alert_id).collect();
-            let more = ids.len() > SWEPT_AT_ONCE;
-            ids.truncate(SWEPT_AT_ONCE);
+            let more = ids.len() > DELETE_BATCH_SIZE;
+            ids.truncate(DELETE_BATCH_SIZE);
             for id in ids {
                 tables.alerts.remove(&id);
                 tables.alert_revisions.remove(&id);
@@ -128,7 +137,7 @@ impl AlertStore for Memory {
         .await
     }
 
-    async fn unacknowledged(&self) -> Result<u64, StoreError> {
+    async fn count_unacknowledged(&self) -> Result<u64, StoreError> {
         self.call(Operation::CountAlerts, |tables| {
             let unseen = tables.alerts.values().filter(|alert| !alert.acknowledged);
             unseen.count() as u64
@@ -138,8 +147,8 @@ impl AlertStore for Memory {
 }
 
 /// What was made under the key, if it is remembered still.
-pub(super) fn made_under(
-    keys: &Keys,
+pub(super) fn find_by_idempotency_key(
+    keys: &IdempotencyKeys,
     device_id: &DeviceId,
     key: Option<&IdempotencyKey>,
     now: Timestamp,
@@ -149,15 +158,15 @@ pub(super) fn made_under(
 }
 
 /// Remembers what is made under the key.
-pub(super) fn remember(
-    keys: &mut Keys,
+pub(super) fn record_idempotency_key(
+    keys: &mut IdempotencyKeys,
     device_id: &DeviceId,
     key: Option<&IdempotencyKey>,
     id: Uuid,
     now: Timestamp,
 ) {
     if let Some(key) = key {
-        let until = now.as_seconds() + IDEMPOTENCY_SECONDS;
+        let until = now.as_seconds() + IDEMPOTENCY_TTL_S;
         keys.insert((device_id.clone(), key.clone()), (id, until));
     }
 }

@@ -1,11 +1,11 @@
 use bytes::Bytes;
 use meter_domain::archive::Location;
-use meter_store::{Archive, ArchiveKeys, Opened, Probe, StoreError, WriteError};
+use meter_store::{Archive, ArchiveListing, Probe, StoreError, VersionedObject, WriteError};
 use sha2::{Digest, Sha256};
 
-use super::{KEYS_PER_LIST, Memory, Operation};
+use super::{MAX_KEYS_PER_LIST, MemoryStores, Operation};
 
-impl Archive for Memory {
+impl Archive for MemoryStores {
     async fn put(
         &self,
         key: &str,
@@ -41,10 +41,10 @@ impl Archive for Memory {
         .await?
     }
 
-    async fn open(&self, key: &str) -> Result<Option<Opened>, StoreError> {
-        self.call(Operation::OpenObject, |tables| {
+    async fn get_versioned(&self, key: &str) -> Result<Option<VersionedObject>, StoreError> {
+        self.call(Operation::GetVersionedObject, |tables| {
             let body = tables.objects.get(key).cloned()?;
-            Some(Opened { version: version(&body), body })
+            Some(VersionedObject { version: version(&body), body })
         })
         .await
     }
@@ -54,7 +54,7 @@ impl Archive for Memory {
         key: &str,
         _content_type: &'static str,
         body: Bytes,
-        read: &Opened,
+        read: &VersionedObject,
     ) -> Result<(), WriteError> {
         self.call(Operation::ReplaceObject, |tables| match tables.objects.get_mut(key) {
             Some(stored) if version(stored) == read.version => {
@@ -74,15 +74,19 @@ impl Archive for Memory {
     }
 }
 
-impl ArchiveKeys for Memory {
-    async fn keys(&self, prefix: &str, after: &str) -> Result<(Vec<String>, bool), StoreError> {
+impl ArchiveListing for MemoryStores {
+    async fn list_keys(
+        &self,
+        prefix: &str,
+        after: &str,
+    ) -> Result<(Vec<String>, bool), StoreError> {
         self.call(Operation::ListObjects, |tables| {
             let from = after.max(prefix);
             let keys = tables.objects.range(from.to_owned()..).map(|(key, _)| key);
             let keys = keys.take_while(|key| key.starts_with(prefix)).filter(|key| *key != after);
-            let mut keys: Vec<String> = keys.take(KEYS_PER_LIST + 1).cloned().collect();
-            let more = keys.len() > KEYS_PER_LIST;
-            keys.truncate(KEYS_PER_LIST);
+            let mut keys: Vec<String> = keys.take(MAX_KEYS_PER_LIST + 1).cloned().collect();
+            let more = keys.len() > MAX_KEYS_PER_LIST;
+            keys.truncate(MAX_KEYS_PER_LIST);
             (keys, more)
         })
         .await
@@ -94,7 +98,7 @@ fn version(body: &[u8]) -> String {
     hex::encode(Sha256::digest(body))
 }
 
-impl Probe for Memory {
+impl Probe for MemoryStores {
     async fn probe(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
         vec![("memory", self.call(Operation::Probe, |_| ()).await)]
     }

@@ -3,17 +3,17 @@ use meter_domain::command::{AckResult, Command, CommandKind, CommandStatus, Ota}
 use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
 use meter_store::{
-    CommandPublisher, CommandStore, Finished, IdempotencyKey, Made, PUBLISH_PATIENCE_S, Page,
-    PageRequest, PublishError, StoreError,
+    AcknowledgeOutcome, CommandPublisher, CommandStore, CreateOutcome, IdempotencyKey,
+    PUBLISH_RETRY_DELAY_S, Page, PageRequest, PublishError, StoreError,
 };
 use uuid::Uuid;
 
-use super::alerts::{made_under, remember};
+use super::alerts::{find_by_idempotency_key, record_idempotency_key};
 use super::pages::page;
-use super::{Memory, Operation, Tables};
+use super::{MemoryStores, Operation, Tables};
 
 /// Commands that one sweep removes at most.
-const SWEPT_AT_ONCE: usize = 25;
+const DELETE_BATCH_SIZE: usize = 25;
 
 impl Tables {
     fn command_mut(&mut self, device_id: &DeviceId, cmd_id: Uuid) -> Option<&mut Command> {
@@ -28,29 +28,29 @@ impl Tables {
     }
 }
 
-impl CommandStore for Memory {
+impl CommandStore for MemoryStores {
     async fn create(
         &self,
         command: &Command,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Made<Command>, StoreError> {
+    ) -> Result<CreateOutcome<Command>, StoreError> {
         self.call(Operation::CreateCommand, |tables| {
             if !tables.is_registered(&command.device_id) {
-                return Made::NoDevice;
+                return CreateOutcome::DeviceNotFound;
             }
             let (device_id, now) = (&command.device_id, command.created_at);
-            let made = made_under(&tables.command_keys, device_id, key, now);
+            let made = find_by_idempotency_key(&tables.command_keys, device_id, key, now);
             let made = made.and_then(|id| tables.commands.get(&id));
             if let Some(already) = made.or_else(|| tables.commands.get(&command.cmd_id)) {
-                return Made::Already(already.clone());
+                return CreateOutcome::AlreadyExists(already.clone());
             }
-            remember(&mut tables.command_keys, device_id, key, command.cmd_id, now);
+            record_idempotency_key(&mut tables.command_keys, device_id, key, command.cmd_id, now);
             if command.status == CommandStatus::Pending {
-                let due = now.plus_seconds(PUBLISH_PATIENCE_S).min(command.expires_at);
+                let due = now.plus_seconds(PUBLISH_RETRY_DELAY_S).min(command.expires_at);
                 tables.commands_due.insert(command.cmd_id, due);
             }
             tables.commands.insert(command.cmd_id, command.clone());
-            Made::New
+            CreateOutcome::Created
         })
         .await
     }
@@ -60,8 +60,12 @@ impl CommandStore for Memory {
             .await
     }
 
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<(DeviceId, Uuid)>, StoreError> {
-        self.call(Operation::DueCommands, |tables| {
+    async fn list_due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(DeviceId, Uuid)>, StoreError> {
+        self.call(Operation::ListDueCommands, |tables| {
             let due = tables.commands_due.iter().filter(|(_, at)| **at <= now);
             let mut due: Vec<_> = due.map(|(id, at)| (*at, *id)).collect();
             due.sort_unstable();
@@ -116,13 +120,13 @@ impl CommandStore for Memory {
         .await
     }
 
-    async fn published(
+    async fn mark_published(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.call(Operation::NotePublished, |tables| {
+        self.call(Operation::MarkPublished, |tables| {
             if let Some(command) = tables.command_mut(device_id, cmd_id) {
                 command.published_at.get_or_insert(at);
             }
@@ -134,8 +138,8 @@ impl CommandStore for Memory {
         .await
     }
 
-    async fn device_of(&self, cmd_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
-        self.call(Operation::DeviceOfCommand, |tables| {
+    async fn find_device(&self, cmd_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
+        self.call(Operation::FindCommandDevice, |tables| {
             let command = tables.commands.get(&cmd_id);
             command.map(|command| command.device_id.clone())
         })
@@ -166,20 +170,20 @@ impl CommandStore for Memory {
         .await
     }
 
-    async fn finish(
+    async fn record_acknowledgement(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
         result: AckResult,
         detail: Option<&str>,
         at: Timestamp,
-    ) -> Result<Finished, StoreError> {
-        self.call(Operation::FinishCommand, |tables| {
+    ) -> Result<AcknowledgeOutcome, StoreError> {
+        self.call(Operation::AcknowledgeCommand, |tables| {
             let Some(command) = tables.command_mut(device_id, cmd_id) else {
-                return Finished::Unknown;
+                return AcknowledgeOutcome::CommandNotFound;
             };
             if !command.status.is_open() {
-                return Finished::Before(command.clone());
+                return AcknowledgeOutcome::AlreadyRecorded(command.clone());
             }
             command.status = result.into();
             command.ack_detail = detail.map(str::to_owned);
@@ -194,7 +198,7 @@ impl CommandStore for Memory {
                     device.revision += 1;
                 }
             }
-            Finished::Now(command)
+            AcknowledgeOutcome::Recorded(command)
         })
         .await
     }
@@ -216,16 +220,20 @@ impl CommandStore for Memory {
         .await
     }
 
-    async fn sweep(&self, device_id: &DeviceId, deleted_at: Timestamp) -> Result<bool, StoreError> {
-        self.call(Operation::SweepCommands, |tables| {
+    async fn delete_for_device(
+        &self,
+        device_id: &DeviceId,
+        deleted_at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.call(Operation::DeleteCommands, |tables| {
             if !tables.is_deleted(device_id, deleted_at) {
                 return false;
             }
             let of_device = tables.commands.values();
             let of_device = of_device.filter(|command| command.device_id == *device_id);
             let mut ids: Vec<Uuid> = of_device.map(|command| command.cmd_id).collect();
-            let more = ids.len() > SWEPT_AT_ONCE;
-            ids.truncate(SWEPT_AT_ONCE);
+            let more = ids.len() > DELETE_BATCH_SIZE;
+            ids.truncate(DELETE_BATCH_SIZE);
             for id in ids {
                 tables.commands.remove(&id);
                 tables.commands_due.remove(&id);
@@ -239,7 +247,7 @@ impl CommandStore for Memory {
     }
 }
 
-impl CommandPublisher for Memory {
+impl CommandPublisher for MemoryStores {
     async fn publish(
         &self,
         device_id: &DeviceId,
@@ -252,8 +260,8 @@ impl CommandPublisher for Memory {
             tables.published.push((device_id.clone(), payload));
         });
         published.await.map_err(|error| match is_done {
-            true => PublishError::Unanswered(Box::new(error)),
-            false => PublishError::Refused(Box::new(error)),
+            true => PublishError::OutcomeUnknown(Box::new(error)),
+            false => PublishError::Rejected(Box::new(error)),
         })
     }
 }

@@ -3,11 +3,12 @@ use meter_domain::id::DeviceId;
 use meter_domain::state::DeviceState;
 use meter_domain::time::Timestamp;
 use meter_store::{
-    CreateError, DeviceFilter, DeviceStore, FleetCounts, Page, PageRequest, StoreError, WriteError,
+    CreateDeviceError, DeviceFilter, DeviceStore, FleetCounts, Page, PageRequest, StoreError,
+    WriteError,
 };
 
 use super::pages::page;
-use super::{Memory, Operation, Row, Tables};
+use super::{MemoryStores, Operation, Row, Tables};
 
 impl Tables {
     fn registered(&self, id: &DeviceId) -> Option<&Device> {
@@ -37,13 +38,13 @@ impl Tables {
     }
 }
 
-impl DeviceStore for Memory {
-    async fn create(&self, device: &Device, state: &DeviceState) -> Result<(), CreateError> {
+impl DeviceStore for MemoryStores {
+    async fn create(&self, device: &Device, state: &DeviceState) -> Result<(), CreateDeviceError> {
         self.call(Operation::CreateDevice, |tables| {
             match tables.devices.get(&device.device_id) {
-                Some(Row::Registered(_)) => return Err(CreateError::Exists),
-                Some(Row::Tombstone(_)) => return Err(CreateError::BeingDeleted),
-                None if !tables.is_at(state) => return Err(CreateError::Conflict),
+                Some(Row::Registered(_)) => return Err(CreateDeviceError::AlreadyExists),
+                Some(Row::Tombstone(_)) => return Err(CreateDeviceError::BeingDeleted),
+                None if !tables.is_current(state) => return Err(CreateDeviceError::Conflict),
                 None => {}
             }
             tables.count_status(device.status, 1);
@@ -114,31 +115,39 @@ impl DeviceStore for Memory {
         .await
     }
 
-    async fn bury(&self, device: &Device, state: &DeviceState) -> Result<(), WriteError> {
-        self.call(Operation::BuryDevice, |tables| {
-            if !tables.is_unchanged(device) || !tables.is_at(state) {
+    async fn create_tombstone(
+        &self,
+        device: &Device,
+        state: &DeviceState,
+    ) -> Result<(), WriteError> {
+        self.call(Operation::CreateTombstone, |tables| {
+            if !tables.is_unchanged(device) || !tables.is_current(state) {
                 return Err(WriteError::Conflict);
             }
             tables.count_status(device.status, -1);
             tables.count_connection(state.presence.connection, -1);
             tables.save(state.clone());
             let id = device.device_id.clone();
-            let deleted_at = state.sweep.map_or(device.updated_at, |sweep| sweep.since);
+            let deleted_at = state.cleanup.map_or(device.updated_at, |sweep| sweep.since);
             tables.devices.insert(id, Row::Tombstone(deleted_at));
             Ok(())
         })
         .await?
     }
 
-    async fn is_buried(&self, id: &DeviceId) -> Result<bool, StoreError> {
-        self.call(Operation::IsBuried, |tables| {
+    async fn has_tombstone(&self, id: &DeviceId) -> Result<bool, StoreError> {
+        self.call(Operation::HasTombstone, |tables| {
             matches!(tables.devices.get(id), Some(Row::Tombstone(_)))
         })
         .await
     }
 
-    async fn forget(&self, id: &DeviceId, deleted_at: Timestamp) -> Result<(), StoreError> {
-        self.call(Operation::ForgetDevice, |tables| {
+    async fn remove_tombstone(
+        &self,
+        id: &DeviceId,
+        deleted_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.call(Operation::RemoveTombstone, |tables| {
             if tables.is_deleted(id, deleted_at) {
                 tables.devices.remove(id);
             }

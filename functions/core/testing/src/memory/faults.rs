@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use meter_domain::id::{DeviceId, Mid};
+use meter_domain::id::{DeviceId, MessageId};
 use meter_store::StoreError;
 
 /// How a call goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// It is refused and does nothing.
-    Refuse,
+    Reject,
     /// It is done, and the answer is lost on the way.
-    LoseAnswer,
+    LoseResponse,
 }
 
 /// The calls of the ports; each is the method of a port, documented there.
@@ -19,54 +19,54 @@ pub enum Fault {
 pub enum Operation {
     PutObject,
     GetObject,
-    OpenObject,
+    GetVersionedObject,
     ReplaceObject,
     RemoveObject,
     ListObjects,
-    PutParts,
+    PutSegments,
     ListDays,
-    ReadParts,
-    GetHead,
-    RemoveParts,
+    ReadSegments,
+    GetIndexEntry,
+    RemoveSegments,
     PutRollup,
-    ReadCells,
-    SweepRollups,
+    ReadBuckets,
+    DeleteRollups,
     PutQuarantined,
     ListQuarantined,
     GetQuarantined,
     GetStates,
     SaveStates,
-    DueStates,
-    NoteProgress,
-    GetProgress,
+    ListDueStates,
+    RecordIngestLag,
+    GetIngestLag,
     GetDepth,
     CreateDevice,
     GetDevice,
     UpdateDevice,
     ListDevices,
-    BuryDevice,
-    IsBuried,
-    ForgetDevice,
+    CreateTombstone,
+    HasTombstone,
+    RemoveTombstone,
     CountDevices,
     Recount,
     OpenAlert,
     ListAlerts,
     AcknowledgeAlert,
     ReviseAlert,
-    SweepAlerts,
+    DeleteAlerts,
     CountAlerts,
     CreateCommand,
     GetCommand,
-    DueCommands,
+    ListDueCommands,
     ClaimCommand,
     PostponeCommand,
     TimeOutCommand,
-    NotePublished,
-    DeviceOfCommand,
+    MarkPublished,
+    FindCommandDevice,
     ListCommands,
-    FinishCommand,
+    AcknowledgeCommand,
     AdvanceOta,
-    SweepCommands,
+    DeleteCommands,
     PublishCommand,
     Notify,
     CreateRule,
@@ -80,10 +80,10 @@ pub enum Operation {
 
 /// What a call must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum FaultDecision {
     Proceed,
-    Refuse,
-    LoseAnswer,
+    Reject,
+    LoseResponse,
 }
 
 #[derive(Debug, Default)]
@@ -94,25 +94,25 @@ pub(super) struct Faults {
     scheduled: HashMap<(Operation, usize), Fault>,
     always: HashSet<Operation>,
     all_after: Option<usize>,
-    pub(super) refused: BTreeSet<Mid>,
+    pub(super) failing_messages: BTreeSet<MessageId>,
     pub(super) conflicts: Vec<DeviceId>,
 }
 
 impl Faults {
-    pub(super) fn at(&mut self, operation: Operation, nth: usize, fault: Fault) {
+    pub(super) fn schedule(&mut self, operation: Operation, nth: usize, fault: Fault) {
         let call = self.calls(operation) + nth;
         self.scheduled.insert((operation, call), fault);
     }
 
-    pub(super) fn always(&mut self, operation: Operation) {
+    pub(super) fn fail_always(&mut self, operation: Operation) {
         self.always.insert(operation);
     }
 
-    pub(super) fn all_after(&mut self, calls: usize) {
+    pub(super) fn fail_all_after(&mut self, calls: usize) {
         self.all_after = Some(self.all_calls + calls);
     }
 
-    pub(super) fn heal(&mut self) {
+    pub(super) fn clear_faults(&mut self) {
         *self = Self {
             calls: std::mem::take(&mut self.calls),
             all_calls: self.all_calls,
@@ -125,29 +125,29 @@ impl Faults {
     }
 
     /// Counts a call and says what it must do.
-    pub(super) fn verdict(&mut self, operation: Operation) -> Verdict {
+    pub(super) fn decide(&mut self, operation: Operation) -> FaultDecision {
         self.all_calls += 1;
         let count = self.calls.entry(operation).or_default();
         *count += 1;
         let scheduled = self.scheduled.remove(&(operation, *count));
         let dead = self.all_after.is_some_and(|last| self.all_calls > last);
         match scheduled {
-            _ if dead || self.always.contains(&operation) => Verdict::Refuse,
-            Some(Fault::Refuse) => Verdict::Refuse,
-            Some(Fault::LoseAnswer) => Verdict::LoseAnswer,
-            None => Verdict::Proceed,
+            _ if dead || self.always.contains(&operation) => FaultDecision::Reject,
+            Some(Fault::Reject) => FaultDecision::Reject,
+            Some(Fault::LoseResponse) => FaultDecision::LoseResponse,
+            None => FaultDecision::Proceed,
         }
     }
 
     /// Whether the save of this device's state must conflict, this once.
-    pub(super) fn takes_conflict(&mut self, device_id: &DeviceId) -> bool {
+    pub(super) fn take_conflict(&mut self, device_id: &DeviceId) -> bool {
         let found = self.conflicts.iter().position(|id| id == device_id);
         found.map(|i| self.conflicts.swap_remove(i)).is_some()
     }
 }
 
 /// What a call that went wrong answers.
-pub(super) fn error(operation: Operation) -> StoreError {
+pub(super) fn injected_error(operation: Operation) -> StoreError {
     StoreError::Unavailable {
         operation: "memory",
         source: format!("{operation:?} fails because a test wants it to").into(),

@@ -2,57 +2,60 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use jiff::civil::Date;
-use meter_domain::id::{DeviceId, Mid};
-use meter_domain::parts::{Head, Part, PartPosition};
+use meter_domain::id::{DeviceId, MessageId};
+use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    MessageStore, NotStored, Order, Page, PageRequest, PartQuery, QuarantineStore, Quarantined,
-    StoreError,
+    BatchWriteError, MessageStore, Order, Page, PageRequest, QuarantineEntry, QuarantineStore,
+    SegmentQuery, StoreError,
 };
 
 use super::pages::page;
-use super::{Memory, Operation, PARTS_PER_READ, faults};
+use super::{MAX_SEGMENTS_PER_READ, MemoryStores, Operation, faults};
 
-impl Memory {
+impl MemoryStores {
     /// Stores what no fault names; says what was not stored.
     async fn put_each<T>(
         &self,
         operation: Operation,
         things: &[T],
-        mid: impl Fn(&T) -> Mid,
+        message_id: impl Fn(&T) -> MessageId,
         store: impl Fn(&mut super::Tables, &T),
-    ) -> Result<(), NotStored> {
-        let refused = self.faults().refused.clone();
-        let failed: BTreeSet<Mid> =
-            (things.iter().map(&mid)).filter(|mid| refused.contains(mid)).collect();
+    ) -> Result<(), BatchWriteError> {
+        let refused = self.faults().failing_messages.clone();
+        let failed: BTreeSet<MessageId> = (things.iter().map(&message_id))
+            .filter(|message_id| refused.contains(message_id))
+            .collect();
         let stored = self
             .call(operation, |tables| {
                 for thing in things {
-                    if !failed.contains(&mid(thing)) {
+                    if !failed.contains(&message_id(thing)) {
                         store(tables, thing);
                     }
                 }
             })
             .await;
         match stored {
-            Err(source) => Err(NotStored { failed: things.iter().map(mid).collect(), source }),
+            Err(source) => {
+                Err(BatchWriteError { failed: things.iter().map(message_id).collect(), source })
+            }
             Ok(()) if failed.is_empty() => Ok(()),
-            Ok(()) => Err(NotStored { failed, source: faults::error(operation) }),
+            Ok(()) => Err(BatchWriteError { failed, source: faults::injected_error(operation) }),
         }
     }
 }
 
-impl MessageStore for Memory {
-    async fn put(&self, parts: &[Part]) -> Result<(), NotStored> {
+impl MessageStore for MemoryStores {
+    async fn put(&self, segments: &[MessageSegment]) -> Result<(), BatchWriteError> {
         self.put_each(
-            Operation::PutParts,
-            parts,
-            |part| part.mid,
-            |tables, part| {
-                let id = || part.device_id.clone();
-                tables.days.entry(id()).or_default().insert(part.ts.day());
-                let of_device = tables.parts.entry(id()).or_default();
-                of_device.insert(position(part), part.clone());
+            Operation::PutSegments,
+            segments,
+            |segment| segment.message_id,
+            |tables, segment| {
+                let id = || segment.device_id.clone();
+                tables.days.entry(id()).or_default().insert(segment.ts.day());
+                let of_device = tables.segments.entry(id()).or_default();
+                of_device.insert(position(segment), segment.clone());
             },
         )
         .await
@@ -66,17 +69,17 @@ impl MessageStore for Memory {
         .await
     }
 
-    async fn read(&self, query: &PartQuery) -> Result<(Vec<Part>, bool), StoreError> {
-        self.call(Operation::ReadParts, |tables| {
-            let of_device = tables.parts.get(&query.device_id).into_iter().flatten();
-            let wanted = of_device.map(|(_, part)| part).filter(|part| {
-                part.ts.day() == query.day && (query.from..query.to).contains(&part.ts)
+    async fn read(&self, query: &SegmentQuery) -> Result<(Vec<MessageSegment>, bool), StoreError> {
+        self.call(Operation::ReadSegments, |tables| {
+            let of_device = tables.segments.get(&query.device_id).into_iter().flatten();
+            let wanted = of_device.map(|(_, segment)| segment).filter(|segment| {
+                segment.ts.day() == query.day && (query.from..query.to).contains(&segment.ts)
             });
-            let limit = query.limit.min(PARTS_PER_READ);
-            let take = |found: &mut dyn Iterator<Item = &Part>| {
-                let parts: Vec<Part> = found.take(limit).cloned().collect();
-                let more = parts.len() == limit && found.next().is_some();
-                (parts, more)
+            let limit = query.limit.min(MAX_SEGMENTS_PER_READ);
+            let take = |found: &mut dyn Iterator<Item = &MessageSegment>| {
+                let segments: Vec<MessageSegment> = found.take(limit).cloned().collect();
+                let more = segments.len() == limit && found.next().is_some();
+                (segments, more)
             };
             let after = query.after.as_ref();
             match query.order {
@@ -91,43 +94,53 @@ impl MessageStore for Memory {
         .await
     }
 
-    async fn remove(&self, device_id: &DeviceId, parts: &[PartPosition]) -> Result<(), StoreError> {
-        self.call(Operation::RemoveParts, |tables| {
-            if let Some(of_device) = tables.parts.get_mut(device_id) {
-                of_device.retain(|position, _| !parts.contains(position));
+    async fn remove(
+        &self,
+        device_id: &DeviceId,
+        segments: &[SegmentPosition],
+    ) -> Result<(), StoreError> {
+        self.call(Operation::RemoveSegments, |tables| {
+            if let Some(of_device) = tables.segments.get_mut(device_id) {
+                of_device.retain(|position, _| !segments.contains(position));
             }
         })
         .await
     }
 
-    async fn head(
+    async fn get_index_entry(
         &self,
         device_id: &DeviceId,
         ts: Timestamp,
-        mid: Mid,
-    ) -> Result<Option<Head>, StoreError> {
-        let tail = false;
-        self.call(Operation::GetHead, |tables| {
-            let of_device = tables.parts.get(device_id)?;
-            of_device.get(&PartPosition { ts, mid, tail })?.head.clone()
+        message_id: MessageId,
+    ) -> Result<Option<IndexEntry>, StoreError> {
+        let is_continuation = false;
+        self.call(Operation::GetIndexEntry, |tables| {
+            let of_device = tables.segments.get(device_id)?;
+            of_device.get(&SegmentPosition { ts, message_id, is_continuation })?.index_entry.clone()
         })
         .await
     }
 }
 
-fn position(part: &Part) -> PartPosition {
-    PartPosition { ts: part.ts, mid: part.mid, tail: part.head.is_none() }
+fn position(segment: &MessageSegment) -> SegmentPosition {
+    SegmentPosition {
+        ts: segment.ts,
+        message_id: segment.message_id,
+        is_continuation: segment.index_entry.is_none(),
+    }
 }
 
-impl QuarantineStore for Memory {
-    async fn put_quarantined(&self, entries: &[Quarantined]) -> Result<(), NotStored> {
+impl QuarantineStore for MemoryStores {
+    async fn put_quarantined(&self, entries: &[QuarantineEntry]) -> Result<(), BatchWriteError> {
         self.put_each(
             Operation::PutQuarantined,
             entries,
-            |entry| entry.mid,
+            |entry| entry.message_id,
             |tables, entry| {
                 let mut entry = entry.clone();
-                if let Some(first) = tables.quarantine.values().find(|e| e.mid == entry.mid) {
+                if let Some(first) =
+                    tables.quarantine.values().find(|e| e.message_id == entry.message_id)
+                {
                     entry.received_at = first.received_at;
                 }
                 tables.quarantine.insert(entry.id(), entry);
@@ -139,7 +152,7 @@ impl QuarantineStore for Memory {
     async fn list_quarantined(
         &self,
         request: &PageRequest,
-    ) -> Result<Page<Quarantined>, StoreError> {
+    ) -> Result<Page<QuarantineEntry>, StoreError> {
         self.call(Operation::ListQuarantined, |tables| {
             let before = request.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
             let rows = tables.quarantine.range((Bound::Unbounded, before)).rev();
@@ -148,7 +161,7 @@ impl QuarantineStore for Memory {
                 request,
                 tables.read_budget,
                 |entry| Some(entry.clone()),
-                Quarantined::id,
+                QuarantineEntry::id,
             )
         })
         .await
@@ -157,11 +170,13 @@ impl QuarantineStore for Memory {
     async fn get_quarantined(
         &self,
         received_at: Timestamp,
-        mid: Mid,
-    ) -> Result<Option<Quarantined>, StoreError> {
+        message_id: MessageId,
+    ) -> Result<Option<QuarantineEntry>, StoreError> {
         self.call(Operation::GetQuarantined, |tables| {
             let mut entries = tables.quarantine.values();
-            entries.find(|entry| (entry.received_at, entry.mid) == (received_at, mid)).cloned()
+            entries
+                .find(|entry| (entry.received_at, entry.message_id) == (received_at, message_id))
+                .cloned()
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! Every port in memory, for tests, with the semantics of the real stores: conditions, transactions,
 //! pages that end early, a read budget, and failures on demand ([`Fault`]).
 //!
-//! One [`Memory`] implements all ports; clones share their content. It is compiled outside tests, too,
+//! One [`MemoryStores`] implements all ports; clones share their content. It is compiled outside tests, too,
 //! because the tests of other crates use it. The contract tests hold it and the adapters in
 //! `meter-aws` to the same promises.
 
@@ -26,29 +26,29 @@ use jiff::civil::Date;
 use meter_domain::alert::Alert;
 use meter_domain::command::Command;
 use meter_domain::device::Device;
-use meter_domain::id::{DeviceId, Mid};
-use meter_domain::notice::Notice;
-use meter_domain::parts::{Part, PartPosition};
+use meter_domain::id::{DeviceId, MessageId};
+use meter_domain::notification::Notification;
 use meter_domain::rule::Rule;
+use meter_domain::segments::{MessageSegment, SegmentPosition};
 use meter_domain::state::DeviceState;
 use meter_domain::time::Timestamp;
 use meter_store::{
-    FleetCounts, IdempotencyKey, IngestProgress, Quarantined, READ_BUDGET, StoreError,
+    FleetCounts, IdempotencyKey, IngestLag, MAX_ITEMS_EXAMINED, QuarantineEntry, StoreError,
 };
 use uuid::Uuid;
 
 pub use self::faults::{Fault, Operation};
-use self::faults::{Faults, Verdict};
+use self::faults::{FaultDecision, Faults};
 
 /// Parts that one read answers at most: few, so that a caller that forgets to go on is found out.
-const PARTS_PER_READ: usize = 40;
+const MAX_SEGMENTS_PER_READ: usize = 40;
 
 /// Keys that one list answers at most, likewise.
-const KEYS_PER_LIST: usize = 10;
+const MAX_KEYS_PER_LIST: usize = 10;
 
 /// All stores of one system. See the module.
 #[derive(Debug, Clone, Default)]
-pub struct Memory {
+pub struct MemoryStores {
     shared: Arc<Shared>,
 }
 
@@ -63,27 +63,27 @@ struct Shared {
 struct Tables {
     read_budget: usize,
     objects: BTreeMap<String, Bytes>,
-    parts: BTreeMap<DeviceId, BTreeMap<PartPosition, Part>>,
+    segments: BTreeMap<DeviceId, BTreeMap<SegmentPosition, MessageSegment>>,
     rollups: rollups::Rollups,
     days: BTreeMap<DeviceId, BTreeSet<Date>>,
-    quarantine: BTreeMap<String, Quarantined>,
+    quarantine: BTreeMap<String, QuarantineEntry>,
     states: HashMap<DeviceId, DeviceState>,
-    progress: HashMap<Uuid, IngestProgress>,
+    ingest_lags: HashMap<Uuid, IngestLag>,
     depth: u64,
     devices: BTreeMap<DeviceId, Row>,
     counts: FleetCounts,
     alerts: BTreeMap<Uuid, Alert>,
     /// The numbers of the revisions that were applied last.
     alert_revisions: HashMap<Uuid, u64>,
-    alert_keys: Keys,
+    alert_keys: IdempotencyKeys,
     commands: BTreeMap<Uuid, Command>,
     /// When somebody must look at those that are pending.
     commands_due: HashMap<Uuid, Timestamp>,
-    command_keys: Keys,
+    command_keys: IdempotencyKeys,
     published: Vec<(DeviceId, Bytes)>,
     rules: BTreeMap<Uuid, Rule>,
     rules_generation: u64,
-    notices: Vec<Notice>,
+    notifications: Vec<Notification>,
 }
 
 /// A row of the registry.
@@ -95,19 +95,19 @@ enum Row {
 }
 
 /// What was made under which key, and until when (seconds since the epoch) that counts.
-type Keys = HashMap<(DeviceId, IdempotencyKey), (Uuid, i64)>;
+type IdempotencyKeys = HashMap<(DeviceId, IdempotencyKey), (Uuid, i64)>;
 
 impl Default for Tables {
     fn default() -> Self {
         Self {
-            read_budget: READ_BUDGET,
+            read_budget: MAX_ITEMS_EXAMINED,
             objects: BTreeMap::new(),
-            parts: BTreeMap::new(),
+            segments: BTreeMap::new(),
             rollups: BTreeMap::new(),
             days: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             states: HashMap::new(),
-            progress: HashMap::new(),
+            ingest_lags: HashMap::new(),
             depth: 0,
             devices: BTreeMap::new(),
             counts: FleetCounts::default(),
@@ -120,7 +120,7 @@ impl Default for Tables {
             published: Vec::new(),
             rules: BTreeMap::new(),
             rules_generation: 0,
-            notices: Vec::new(),
+            notifications: Vec::new(),
         }
     }
 }
@@ -136,13 +136,13 @@ impl Tables {
     }
 }
 
-impl Memory {
+impl MemoryStores {
     /// Empty stores.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Empty stores whose lists examine at most so many items a request, in place of [`READ_BUDGET`].
+    /// Empty stores whose lists examine at most so many items a request, in place of [`MAX_ITEMS_EXAMINED`].
     pub fn with_read_budget(items: usize) -> Self {
         let memory = Self::default();
         memory.tables().read_budget = items;
@@ -166,34 +166,34 @@ impl Memory {
     ) -> Result<T, StoreError> {
         // A real call waits for the network: others get their turn.
         tokio::task::yield_now().await;
-        let verdict = self.faults().verdict(operation);
-        match verdict {
-            Verdict::Proceed => Ok(work(&mut self.tables())),
-            Verdict::Refuse => Err(faults::error(operation)),
-            Verdict::LoseAnswer => {
+        let decision = self.faults().decide(operation);
+        match decision {
+            FaultDecision::Proceed => Ok(work(&mut self.tables())),
+            FaultDecision::Reject => Err(faults::injected_error(operation)),
+            FaultDecision::LoseResponse => {
                 work(&mut self.tables());
-                Err(faults::error(operation))
+                Err(faults::injected_error(operation))
             }
         }
     }
 }
 
 /// What a test may look at without asking a port.
-impl Memory {
+impl MemoryStores {
     /// Every archived object by its key.
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
         self.tables().objects.clone()
     }
 
     /// A device's parts, in their order.
-    pub fn parts(&self, device_id: &DeviceId) -> Vec<Part> {
+    pub fn segments(&self, device_id: &DeviceId) -> Vec<MessageSegment> {
         let tables = self.tables();
-        let parts = tables.parts.get(device_id).into_iter();
-        parts.flat_map(BTreeMap::values).cloned().collect()
+        let segments = tables.segments.get(device_id).into_iter();
+        segments.flat_map(BTreeMap::values).cloned().collect()
     }
 
     /// Everything in quarantine, oldest first.
-    pub fn quarantined(&self) -> Vec<Quarantined> {
+    pub fn quarantined(&self) -> Vec<QuarantineEntry> {
         self.tables().quarantine.values().cloned().collect()
     }
 
@@ -222,13 +222,13 @@ impl Memory {
     }
 
     /// What people were told, in order.
-    pub fn notices(&self) -> Vec<Notice> {
-        self.tables().notices.clone()
+    pub fn notifications(&self) -> Vec<Notification> {
+        self.tables().notifications.clone()
     }
 }
 
 /// What a test may make go wrong.
-impl Memory {
+impl MemoryStores {
     /// So many messages wait for ingest from now on.
     pub fn set_depth(&self, messages: u64) {
         self.tables().depth = messages;
@@ -241,24 +241,24 @@ impl Memory {
 
     /// The `nth` call of `operation` from now on goes wrong; 1 is the next one.
     pub fn fail_nth(&self, operation: Operation, nth: usize, fault: Fault) {
-        self.faults().at(operation, nth, fault);
+        self.faults().schedule(operation, nth, fault);
     }
 
-    /// Every call of `operation` is refused until [`Memory::heal`].
+    /// Every call of `operation` is refused until [`MemoryStores::clear_faults`].
     pub fn fail_always(&self, operation: Operation) {
-        self.faults().always(operation);
+        self.faults().fail_always(operation);
     }
 
     /// Everything is refused after `calls` more calls of any kind, as if the caller's process had died
-    /// there, until [`Memory::heal`].
+    /// there, until [`MemoryStores::clear_faults`].
     pub fn fail_all_after(&self, calls: usize) {
-        self.faults().all_after(calls);
+        self.faults().fail_all_after(calls);
     }
 
     /// Parts and quarantine entries of these messages are not stored, their neighbours are, until
-    /// [`Memory::heal`].
-    pub fn refuse_messages(&self, mids: impl IntoIterator<Item = Mid>) {
-        self.faults().refused.extend(mids);
+    /// [`MemoryStores::clear_faults`].
+    pub fn fail_messages(&self, message_ids: impl IntoIterator<Item = MessageId>) {
+        self.faults().failing_messages.extend(message_ids);
     }
 
     /// The next save of this device's state conflicts, as if somebody else had written meanwhile.
@@ -267,8 +267,8 @@ impl Memory {
     }
 
     /// Ends every fault.
-    pub fn heal(&self) {
-        self.faults().heal();
+    pub fn clear_faults(&self) {
+        self.faults().clear_faults();
     }
 
     /// How often `operation` was called so far, whatever came of it.
@@ -283,10 +283,10 @@ mod tests {
 
     use meter_domain::archive::Location;
     use meter_domain::message::Category;
-    use meter_domain::parts::Head;
+    use meter_domain::segments::IndexEntry;
     use meter_domain::time::Timestamp;
     use meter_store::{
-        Archive, MessageStore, Order, PartQuery, StateStore, StateWrite, WriteError,
+        Archive, MessageStore, Order, SegmentQuery, StateStore, StateWrite, WriteError,
     };
 
     use super::*;
@@ -295,28 +295,33 @@ mod tests {
         DeviceId::parse("m").unwrap()
     }
 
-    fn part(number: u8) -> Part {
+    fn segment(number: u8) -> MessageSegment {
         let ts = Timestamp::EPOCH;
         let location = Location { object: "o".to_owned(), member: None };
-        Part {
+        MessageSegment {
             device_id: id(),
-            mid: Mid::of("t", &[number]),
+            message_id: MessageId::of("t", &[number]),
             ts,
-            head: Some(Head { category: Category::Hello, received_at: ts, size: 1, location }),
-            claim_ts: ts,
+            index_entry: Some(IndexEntry {
+                category: Category::Hello,
+                received_at: ts,
+                size: 1,
+                location,
+            }),
+            envelope_ts: ts,
             samples: Vec::new(),
             ttl: None,
         }
     }
 
-    async fn put_object(memory: &Memory) -> Result<(), StoreError> {
+    async fn put_object(memory: &MemoryStores) -> Result<(), StoreError> {
         Archive::put(memory, "k", "text/plain", Bytes::from_static(b"x")).await
     }
 
     #[tokio::test]
     async fn the_nth_call_fails_and_no_other() {
-        let memory = Memory::new();
-        memory.fail_nth(Operation::PutObject, 2, Fault::Refuse);
+        let memory = MemoryStores::new();
+        memory.fail_nth(Operation::PutObject, 2, Fault::Reject);
         assert!(put_object(&memory).await.is_ok());
         assert!(put_object(&memory).await.is_err());
         assert!(put_object(&memory).await.is_ok());
@@ -325,39 +330,39 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_whose_answer_is_lost_is_done_and_one_that_is_refused_is_not() {
-        let memory = Memory::new();
-        memory.fail_next(Operation::PutObject, Fault::Refuse);
+        let memory = MemoryStores::new();
+        memory.fail_next(Operation::PutObject, Fault::Reject);
         assert!(put_object(&memory).await.is_err());
         assert!(memory.objects().is_empty());
-        memory.fail_next(Operation::PutObject, Fault::LoseAnswer);
+        memory.fail_next(Operation::PutObject, Fault::LoseResponse);
         assert!(put_object(&memory).await.is_err());
         assert_eq!(memory.objects().len(), 1);
     }
 
     #[tokio::test]
     async fn a_process_that_died_does_nothing_more_until_it_is_healed() {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         memory.fail_all_after(1);
         assert!(put_object(&memory).await.is_ok());
         assert!(put_object(&memory).await.is_err());
         assert!(memory.get_many(&[id()]).await.is_err());
-        memory.heal();
+        memory.clear_faults();
         assert!(put_object(&memory).await.is_ok());
     }
 
     #[tokio::test]
     async fn messages_that_are_refused_do_not_hold_up_their_neighbours() {
-        let memory = Memory::new();
-        memory.refuse_messages([part(1).mid]);
-        let parts = [part(1), part(2)];
-        let not_stored = MessageStore::put(&memory, &parts).await.unwrap_err();
-        assert_eq!(not_stored.failed, BTreeSet::from([part(1).mid]));
-        assert_eq!(memory.parts(&id()), [part(2)]);
+        let memory = MemoryStores::new();
+        memory.fail_messages([segment(1).message_id]);
+        let segments = [segment(1), segment(2)];
+        let not_stored = MessageStore::put(&memory, &segments).await.unwrap_err();
+        assert_eq!(not_stored.failed, BTreeSet::from([segment(1).message_id]));
+        assert_eq!(memory.segments(&id()), [segment(2)]);
     }
 
     #[tokio::test]
     async fn a_conflict_on_demand_comes_once() {
-        let memory = Memory::new();
+        let memory = MemoryStores::new();
         memory.conflict_next(&id());
         let state = DeviceState::new(id());
         let write = StateWrite { connection_before: state.presence.connection, state };
@@ -368,10 +373,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_ends_before_its_limit_as_those_of_a_real_store_do() {
-        let memory = Memory::new();
-        let parts: Vec<Part> = (0..60).map(part).collect();
-        MessageStore::put(&memory, &parts).await.unwrap();
-        let query = PartQuery {
+        let memory = MemoryStores::new();
+        let segments: Vec<MessageSegment> = (0..60).map(segment).collect();
+        MessageStore::put(&memory, &segments).await.unwrap();
+        let query = SegmentQuery {
             device_id: id(),
             day: Timestamp::EPOCH.day(),
             from: Timestamp::min(),

@@ -1,11 +1,13 @@
-use meter_domain::notice::Notice;
+use meter_domain::notification::Notification;
 use meter_store::{Notifier, NotifyError};
 
-use super::{Memory, Operation};
+use super::{MemoryStores, Operation};
 
-impl Notifier for Memory {
-    async fn notify(&self, notice: &Notice) -> Result<(), NotifyError> {
-        let told = self.call(Operation::Notify, |tables| tables.notices.push(notice.clone())).await;
+impl Notifier for MemoryStores {
+    async fn notify(&self, notification: &Notification) -> Result<(), NotifyError> {
+        let told = self
+            .call(Operation::Notify, |tables| tables.notifications.push(notification.clone()))
+            .await;
         told.map_err(|error| NotifyError(error.into()))
     }
 }

@@ -1,12 +1,12 @@
 use meter_domain::device::DeviceStatus;
 use meter_domain::state::Connection;
-use meter_store::{Counts, FleetCounts, Recount, Recounted, StoreError};
+use meter_store::{Counts, FleetCounts, Recount, RecountReport, StoreError};
 
-use super::{Memory, Operation, Row, Tables};
+use super::{MemoryStores, Operation, Row, Tables};
 
-impl Memory {
+impl MemoryStores {
     /// The fleet's counts are wrong from now on, as after a fault that nobody has thought of.
-    pub fn miscount(&self) {
+    pub fn corrupt_counts(&self) {
         let mut tables = self.tables();
         tables.count_status(DeviceStatus::Active, 3);
         tables.count_connection(Connection::Online, 2);
@@ -14,7 +14,7 @@ impl Memory {
 }
 
 impl Tables {
-    fn counted(&self) -> FleetCounts {
+    fn count_rows(&self) -> FleetCounts {
         let mut counts = FleetCounts::default();
         for (id, row) in &self.devices {
             let Row::Registered(device) = row else { continue };
@@ -36,10 +36,10 @@ fn counts<T: Copy>(
     all.iter().map(count).collect()
 }
 
-impl Recount for Memory {
-    async fn recount(&self) -> Result<Vec<Recounted>, StoreError> {
+impl Recount for MemoryStores {
+    async fn recount(&self) -> Result<Vec<RecountReport>, StoreError> {
         self.call(Operation::Recount, |tables| {
-            let is = tables.counted();
+            let is = tables.count_rows();
             let was = std::mem::replace(&mut tables.counts, is.clone());
             let statuses = |counts: &FleetCounts| {
                 let of = |status| counts.by_status.get(&status).copied();
@@ -49,7 +49,8 @@ impl Recount for Memory {
                 let of = |connection| counts.by_connection.get(&connection).copied();
                 self::counts(&Connection::ALL, Connection::as_str, of)
             };
-            let recounted = |what, was, is| Recounted { what, was, is, busy: 0 };
+            let recounted =
+                |what, before, after| RecountReport { what, before, after, skipped_shards: 0 };
             vec![
                 recounted("devices by status", statuses(&was), statuses(&is)),
                 recounted("devices by connection", connections(&was), connections(&is)),

@@ -1,23 +1,23 @@
 use meter_domain::rule::{MAX_RULES, Rule};
 use meter_store::{
-    AllRules, CreateRuleError, Page, PageRequest, RuleStore, StoreError, WriteError,
+    CreateRuleError, Page, PageRequest, RuleSnapshot, RuleStore, StoreError, WriteError,
 };
 use uuid::Uuid;
 
 use super::pages::page;
-use super::{Memory, Operation, Tables};
+use super::{MemoryStores, Operation, Tables};
 
 impl Tables {
-    fn is_at_version(&self, rule_id: Uuid, version: u64) -> bool {
+    fn has_version(&self, rule_id: Uuid, version: u64) -> bool {
         self.rules.get(&rule_id).is_some_and(|stored| stored.version == version)
     }
 }
 
-impl RuleStore for Memory {
+impl RuleStore for MemoryStores {
     async fn create(&self, rule: &Rule) -> Result<(), CreateRuleError> {
         self.call(Operation::CreateRule, |tables| {
             if tables.rules.len() as u64 >= MAX_RULES {
-                return Err(CreateRuleError::Full);
+                return Err(CreateRuleError::LimitReached);
             }
             tables.rules.insert(rule.rule_id, rule.clone());
             tables.rules_generation += 1;
@@ -44,7 +44,7 @@ impl RuleStore for Memory {
 
     async fn replace(&self, rule: &Rule) -> Result<(), WriteError> {
         self.call(Operation::ReplaceRule, |tables| {
-            if !tables.is_at_version(rule.rule_id, rule.version.saturating_sub(1)) {
+            if !tables.has_version(rule.rule_id, rule.version.saturating_sub(1)) {
                 return Err(WriteError::Conflict);
             }
             tables.rules.insert(rule.rule_id, rule.clone());
@@ -56,7 +56,7 @@ impl RuleStore for Memory {
 
     async fn remove(&self, rule_id: Uuid, version: u64) -> Result<(), WriteError> {
         self.call(Operation::RemoveRule, |tables| {
-            if !tables.is_at_version(rule_id, version) {
+            if !tables.has_version(rule_id, version) {
                 return Err(WriteError::Conflict);
             }
             tables.rules.remove(&rule_id);
@@ -66,8 +66,8 @@ impl RuleStore for Memory {
         .await?
     }
 
-    async fn all(&self) -> Result<AllRules, StoreError> {
-        self.call(Operation::ReadRules, |tables| AllRules {
+    async fn all(&self) -> Result<RuleSnapshot, StoreError> {
+        self.call(Operation::ReadRules, |tables| RuleSnapshot {
             rules: tables.rules.values().cloned().collect(),
             generation: tables.rules_generation,
         })

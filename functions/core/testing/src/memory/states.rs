@@ -4,13 +4,13 @@ use meter_domain::id::DeviceId;
 use meter_domain::state::{Connection, DeviceState};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    IngestProgress, PROGRESS_COUNTS_S, ProgressStore, QueueDepth, StateStore, StateWrite,
-    StoreError, WriteError,
+    INGEST_LAG_TTL_S, IngestLag, IngestLagStore, QueueDepth, StateStore, StateWrite, StoreError,
+    WriteError,
 };
 
-use super::{Memory, Operation, Tables, faults};
+use super::{MemoryStores, Operation, Tables, faults};
 
-impl StateStore for Memory {
+impl StateStore for MemoryStores {
     async fn get_many(
         &self,
         ids: &[DeviceId],
@@ -26,14 +26,14 @@ impl StateStore for Memory {
         let conflicts: Vec<bool> = {
             let mut faults = self.faults();
             let ids = writes.iter().map(|write| &write.state.device_id);
-            ids.map(|id| faults.takes_conflict(id)).collect()
+            ids.map(|id| faults.take_conflict(id)).collect()
         };
         let saved = self
             .call(Operation::SaveStates, |tables| {
                 let writes = writes.iter().zip(conflicts);
                 writes
                     .map(|(write, conflict)| {
-                        if conflict || !tables.is_at(&write.state) {
+                        if conflict || !tables.is_current(&write.state) {
                             return Err(WriteError::Conflict);
                         }
                         if write.state.registered {
@@ -47,16 +47,18 @@ impl StateStore for Memory {
             })
             .await;
         saved.unwrap_or_else(|_| {
-            let failed = || Err(faults::error(Operation::SaveStates).into());
+            let failed = || Err(faults::injected_error(Operation::SaveStates).into());
             writes.iter().map(|_| failed()).collect()
         })
     }
 
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DeviceId>, StoreError> {
-        self.call(Operation::DueStates, |tables| {
+    async fn list_due(&self, now: Timestamp, limit: usize) -> Result<Vec<DeviceId>, StoreError> {
+        self.call(Operation::ListDueStates, |tables| {
             let states = tables.states.values();
             let mut due: Vec<_> = states
-                .filter_map(|state| Some((state.due.filter(|due| *due <= now)?, &state.device_id)))
+                .filter_map(|state| {
+                    Some((state.next_check.filter(|due| *due <= now)?, &state.device_id))
+                })
                 .collect();
             due.sort_unstable();
             due.into_iter().take(limit).map(|(_, id)| id.clone()).collect()
@@ -65,25 +67,26 @@ impl StateStore for Memory {
     }
 }
 
-impl ProgressStore for Memory {
-    async fn note_progress(&self, progress: IngestProgress) -> Result<(), StoreError> {
-        self.call(Operation::NoteProgress, |tables| {
-            tables.progress.insert(progress.by, progress);
+impl IngestLagStore for MemoryStores {
+    async fn record_ingest_lag(&self, progress: IngestLag) -> Result<(), StoreError> {
+        self.call(Operation::RecordIngestLag, |tables| {
+            tables.ingest_lags.insert(progress.process_id, progress);
         })
         .await
     }
 
-    async fn progress(&self, now: Timestamp) -> Result<Option<IngestProgress>, StoreError> {
-        self.call(Operation::GetProgress, |tables| {
-            let notes = tables.progress.values().copied();
-            let counting = notes.filter(|note| note.at.plus_seconds(PROGRESS_COUNTS_S) >= now);
+    async fn ingest_lag(&self, now: Timestamp) -> Result<Option<IngestLag>, StoreError> {
+        self.call(Operation::GetIngestLag, |tables| {
+            let notes = tables.ingest_lags.values().copied();
+            let counting =
+                notes.filter(|note| note.reported_at.plus_seconds(INGEST_LAG_TTL_S) >= now);
             counting.max_by_key(|note| note.lag_s)
         })
         .await
     }
 }
 
-impl QueueDepth for Memory {
+impl QueueDepth for MemoryStores {
     async fn depth(&self) -> Result<u64, StoreError> {
         self.call(Operation::GetDepth, |tables| tables.depth).await
     }
@@ -91,7 +94,7 @@ impl QueueDepth for Memory {
 
 impl Tables {
     /// Whether the state's version is the stored one.
-    pub(super) fn is_at(&self, state: &DeviceState) -> bool {
+    pub(super) fn is_current(&self, state: &DeviceState) -> bool {
         let stored = self.states.get(&state.device_id);
         stored.map_or(0, |stored| stored.version) == state.version
     }

@@ -8,12 +8,12 @@ use meter_domain::id::new_id;
 use meter_store::{CommandStore, StateStore};
 use serde_json::{Value, json};
 
-use crate::fake::{Call, Fake, error};
-use crate::faults::{causes, tables};
-use crate::given::{id, second};
+use crate::fake_server::{Call, FakeServer, error_response};
+use crate::faults::{source_chain, tables};
+use crate::fixtures::{id, second};
 
-async fn states(fake: &Fake) -> dynamodb::States {
-    dynamodb::States::new(&Clients::of_emulator(&fake.url).await, &tables())
+async fn states(fake_server: &FakeServer) -> dynamodb::States {
+    dynamodb::States::new(&Clients::for_emulator(&fake_server.url).await, &tables())
 }
 
 fn shard(call: &Call) -> usize {
@@ -28,7 +28,7 @@ fn key(device: &str, due_at: i64) -> Value {
 
 #[tokio::test]
 async fn each_shard_is_asked_once_and_the_answers_are_one_list() {
-    let fake = Fake::start(|_, call| {
+    let fake_server = FakeServer::start(|_, call| {
         assert_eq!(
             (call.operation.as_str(), &call.body["TableName"]),
             ("Query", &json!("the-state"))
@@ -44,28 +44,28 @@ async fn each_shard_is_asked_once_and_the_answers_are_one_list() {
         (200, json!({"Items": items}))
     })
     .await;
-    let due = states(&fake).await.due(second(60), 3).await.unwrap();
+    let due = states(&fake_server).await.list_due(second(60), 3).await.unwrap();
     assert_eq!(due, ["a", "b", "c"].map(id));
-    let calls = fake.calls();
+    let calls = fake_server.calls();
     assert_eq!(calls.len(), 16);
     assert_eq!(calls.iter().map(shard).collect::<BTreeSet<_>>().len(), 16);
 }
 
 #[tokio::test]
 async fn a_shard_that_does_not_answer_fails_the_search() {
-    let fake = Fake::start(|_, call| match shard(call) {
-        11 => error("AccessDeniedException", json!({})),
+    let fake_server = FakeServer::start(|_, call| match shard(call) {
+        11 => error_response("AccessDeniedException", json!({})),
         _ => (200, json!({"Items": [key("a", 1)]})),
     })
     .await;
-    let error = states(&fake).await.due(second(60), 3).await.unwrap_err();
-    assert!(causes(&error).contains("AccessDenied"), "{}", causes(&error));
+    let error = states(&fake_server).await.list_due(second(60), 3).await.unwrap_err();
+    assert!(source_chain(&error).contains("AccessDenied"), "{}", source_chain(&error));
 }
 
 #[tokio::test]
 async fn a_key_that_nobody_of_this_version_wrote_does_not_stop_its_neighbours() {
     let cmd_id = new_id(second(0));
-    let fake = Fake::start(move |_, call| {
+    let fake_server = FakeServer::start(move |_, call| {
         let (mut bad, mut good, no_device) = (key("m", 1), key("n", 2), key("no device", 3));
         bad["cmd_id"] = json!({"S": "no id"});
         good["cmd_id"] = json!({"S": cmd_id});
@@ -73,7 +73,11 @@ async fn a_key_that_nobody_of_this_version_wrote_does_not_stop_its_neighbours() 
         (200, json!({"Items": items}))
     })
     .await;
-    let commands = dynamodb::Commands::new(&Clients::of_emulator(&fake.url).await, &tables());
-    assert_eq!(commands.due(second(60), 3).await.unwrap(), [(id("n"), cmd_id)]);
-    assert_eq!(states(&fake).await.due(second(60), 3).await.unwrap(), ["m", "n"].map(id));
+    let commands =
+        dynamodb::Commands::new(&Clients::for_emulator(&fake_server.url).await, &tables());
+    assert_eq!(commands.list_due(second(60), 3).await.unwrap(), [(id("n"), cmd_id)]);
+    assert_eq!(
+        states(&fake_server).await.list_due(second(60), 3).await.unwrap(),
+        ["m", "n"].map(id)
+    );
 }

@@ -10,13 +10,13 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs until it is dropped. It stays in the process group of the test, so whoever kills that kills it.
 pub(crate) struct Emulator {
     pub(crate) url: String,
     _child: Child,
-    _folder: TempDir,
+    _data_dir: TempDir,
 }
 
 impl Emulator {
@@ -53,29 +53,29 @@ impl Emulator {
         let program = tools.join(name);
         assert!(program.exists(), "{name} is not installed: run `make setup` first");
         let port = free_port();
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
+        let data_dir = tempfile::tempdir().unwrap();
+        let log = data_dir.path().join("log");
         let output = std::fs::File::create(&log).unwrap();
         let mut child = Command::new(program)
             .args(arguments(port))
             .envs(environment(port))
-            .current_dir(folder.path())
+            .current_dir(data_dir.path())
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
             let ended = child.try_wait().unwrap();
             if ended.is_some() || Instant::now() > deadline {
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
-                panic!("{name} does not answer ({ended:?}):\n{said}");
+                let output_text = std::fs::read_to_string(&log).unwrap_or_default();
+                panic!("{name} does not answer ({ended:?}):\n{output_text}");
             }
             sleep(Duration::from_millis(50)).await;
         }
-        Self { url: format!("http://127.0.0.1:{port}"), _child: child, _folder: folder }
+        Self { url: format!("http://127.0.0.1:{port}"), _child: child, _data_dir: data_dir }
     }
 }
 

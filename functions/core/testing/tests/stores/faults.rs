@@ -5,17 +5,17 @@ use std::error::Error;
 
 use bytes::Bytes;
 use meter_aws::settings::{ArchiveBucket, Tables};
-use meter_aws::{Clients, CommandTopic, Readiness, dynamodb};
+use meter_aws::{Clients, IotCommandPublisher, StoreProbe, dynamodb};
 use meter_domain::command::CommandKind;
 use meter_domain::state::DeviceState;
 use meter_store::{
-    AlertStore, CommandPublisher, MessageStore, NotStored, Probe, PublishError, StateStore,
+    AlertStore, BatchWriteError, CommandPublisher, MessageStore, Probe, PublishError, StateStore,
     StateWrite, StoreError, WriteError,
 };
 use serde_json::{Value, json};
 
-use crate::fake::{Call, Fake, error};
-use crate::given::{alert, head, id, mid, sample, second};
+use crate::fake_server::{Call, FakeServer, error_response};
+use crate::fixtures::{alert, first_segment, id, message_id, sample, second};
 
 pub(crate) fn tables() -> Tables {
     let name = |name: &str| format!("the-{name}");
@@ -29,12 +29,12 @@ pub(crate) fn tables() -> Tables {
     }
 }
 
-async fn messages(fake: &Fake) -> dynamodb::Messages {
-    dynamodb::Messages::new(&Clients::of_emulator(&fake.url).await, &tables())
+async fn messages(fake_server: &FakeServer) -> dynamodb::Messages {
+    dynamodb::Messages::new(&Clients::for_emulator(&fake_server.url).await, &tables())
 }
 
-async fn states(fake: &Fake) -> dynamodb::States {
-    dynamodb::States::new(&Clients::of_emulator(&fake.url).await, &tables())
+async fn states(fake_server: &FakeServer) -> dynamodb::States {
+    dynamodb::States::new(&Clients::for_emulator(&fake_server.url).await, &tables())
 }
 
 /// The put requests of a BatchWriteItem.
@@ -53,16 +53,16 @@ fn is_day(put: &Value) -> bool {
     !item(put)["pk"]["S"].as_str().unwrap().contains('#')
 }
 
-fn left_over(puts: &[Value]) -> (u16, Value) {
+fn unprocessed_items(puts: &[Value]) -> (u16, Value) {
     (200, json!({"UnprocessedItems": {"the-messages": puts}}))
 }
 
-fn nothing_left_over() -> (u16, Value) {
+fn no_unprocessed_items() -> (u16, Value) {
     (200, json!({"UnprocessedItems": {}}))
 }
 
 /// The whole chain of causes, as a log shows it.
-pub(crate) fn causes(error: &dyn Error) -> String {
+pub(crate) fn source_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -74,15 +74,15 @@ pub(crate) fn causes(error: &dyn Error) -> String {
 
 #[tokio::test]
 async fn what_is_left_over_is_sent_again_and_nothing_else() {
-    let fake = Fake::start(|before, call| match before {
-        0 => left_over(&puts(call)[3..]),
-        1 => left_over(&puts(call)[1..]),
-        _ => nothing_left_over(),
+    let fake_server = FakeServer::start(|before, call| match before {
+        0 => unprocessed_items(&puts(call)[3..]),
+        1 => unprocessed_items(&puts(call)[1..]),
+        _ => no_unprocessed_items(),
     })
     .await;
-    let parts: Vec<_> = (0..4).map(|n| head("m", second(0), n)).collect();
-    messages(&fake).await.put(&parts).await.unwrap();
-    let sent: Vec<_> = fake.calls().iter().map(|call| puts(call).len()).collect();
+    let segments: Vec<_> = (0..4).map(|n| first_segment("m", second(0), n)).collect();
+    messages(&fake_server).await.put(&segments).await.unwrap();
+    let sent: Vec<_> = fake_server.calls().iter().map(|call| puts(call).len()).collect();
     assert_eq!(sent, [5, 2, 1]);
 }
 
@@ -90,57 +90,62 @@ async fn what_is_left_over_is_sent_again_and_nothing_else() {
 async fn what_stays_left_over_is_reported_by_message_and_its_neighbours_are_not() {
     let is_unlucky = |put: &Value| {
         let sk = item(put)["sk"]["S"].as_str().unwrap().to_owned();
-        [1, 30].iter().any(|n| sk.contains(&mid(*n).to_string()))
+        [1, 30].iter().any(|n| sk.contains(&message_id(*n).to_string()))
     };
-    let fake = Fake::start(move |_, call| {
-        left_over(&puts(call).into_iter().filter(is_unlucky).collect::<Vec<_>>())
+    let fake_server = FakeServer::start(move |_, call| {
+        unprocessed_items(&puts(call).into_iter().filter(is_unlucky).collect::<Vec<_>>())
     })
     .await;
-    let parts: Vec<_> = (0..60).map(|n| head("m", second(0), n)).collect();
-    let NotStored { failed, source } = messages(&fake).await.put(&parts).await.unwrap_err();
-    assert_eq!(failed, [mid(1), mid(30)].into());
-    let text = causes(&source);
+    let segments: Vec<_> = (0..60).map(|n| first_segment("m", second(0), n)).collect();
+    let BatchWriteError { failed, source } =
+        messages(&fake_server).await.put(&segments).await.unwrap_err();
+    assert_eq!(failed, [message_id(1), message_id(30)].into());
+    let text = source_chain(&source);
     assert!(text.contains("dynamodb:BatchWriteItem") && text.contains("unprocessed"), "{text}");
 }
 
 #[tokio::test]
 async fn a_throttled_batch_is_reported_whole_with_its_cause() {
-    let fake = Fake::start(|_, _| error("ProvisionedThroughputExceededException", json!({}))).await;
-    let parts = [head("m", second(0), 1), head("n", second(0), 2)];
-    let NotStored { failed, source } = messages(&fake).await.put(&parts).await.unwrap_err();
-    assert_eq!(failed, [mid(1), mid(2)].into());
+    let fake_server = FakeServer::start(|_, _| {
+        error_response("ProvisionedThroughputExceededException", json!({}))
+    })
+    .await;
+    let segments = [first_segment("m", second(0), 1), first_segment("n", second(0), 2)];
+    let BatchWriteError { failed, source } =
+        messages(&fake_server).await.put(&segments).await.unwrap_err();
+    assert_eq!(failed, [message_id(1), message_id(2)].into());
     assert!(matches!(source, StoreError::Unavailable { operation: "dynamodb:BatchWriteItem", .. }));
-    let text = causes(&source);
+    let text = source_chain(&source);
     assert!(text.contains("ProvisionedThroughputExceeded"), "{text}");
-    assert_eq!(fake.calls().len(), 4, "the SDK has tried it again");
+    assert_eq!(fake_server.calls().len(), 4, "the SDK has tried it again");
 }
 
 #[tokio::test]
 async fn a_message_whose_day_is_not_noted_is_not_stored_and_the_day_is_noted_the_next_time() {
-    let fake = Fake::start(|before, call| match before {
-        0..8 => left_over(&puts(call).into_iter().filter(is_day).collect::<Vec<_>>()),
-        _ => nothing_left_over(),
+    let fake_server = FakeServer::start(|before, call| match before {
+        0..8 => unprocessed_items(&puts(call).into_iter().filter(is_day).collect::<Vec<_>>()),
+        _ => no_unprocessed_items(),
     })
     .await;
-    let messages = messages(&fake).await;
-    let part = [head("m", second(0), 1)];
-    assert_eq!(messages.put(&part).await.unwrap_err().failed, [mid(1)].into());
-    messages.put(&part).await.unwrap();
-    assert!(puts(fake.calls().last().unwrap()).iter().any(is_day));
+    let messages = messages(&fake_server).await;
+    let segment = [first_segment("m", second(0), 1)];
+    assert_eq!(messages.put(&segment).await.unwrap_err().failed, [message_id(1)].into());
+    messages.put(&segment).await.unwrap();
+    assert!(puts(fake_server.calls().last().unwrap()).iter().any(is_day));
 }
 
 #[tokio::test]
 async fn a_day_is_noted_once_by_a_process_and_outlives_its_parts() {
-    let fake = Fake::start(|_, _| nothing_left_over()).await;
-    let messages = messages(&fake).await;
-    let mut part = head("m", second(0), 1);
-    let put = async |part: &_| messages.put(std::slice::from_ref(part)).await.unwrap();
-    put(&part).await;
-    put(&part).await;
-    part.ttl = Some(second(90_000).as_seconds());
-    put(&part).await;
-    put(&part).await;
-    let days = fake.calls().into_iter().map(|call| puts(&call).into_iter().find(is_day));
+    let fake_server = FakeServer::start(|_, _| no_unprocessed_items()).await;
+    let messages = messages(&fake_server).await;
+    let mut segment = first_segment("m", second(0), 1);
+    let put = async |segment: &_| messages.put(std::slice::from_ref(segment)).await.unwrap();
+    put(&segment).await;
+    put(&segment).await;
+    segment.ttl = Some(second(90_000).as_seconds());
+    put(&segment).await;
+    put(&segment).await;
+    let days = fake_server.calls().into_iter().map(|call| puts(&call).into_iter().find(is_day));
     let days: Vec<_> = days.map(|day| day.map(|put| item(&put).clone())).collect();
     let forever = days[0].as_ref().unwrap();
     assert_eq!((&forever["sk"]["S"], forever.get("ttl")), (&json!("2026-01-01"), None));
@@ -151,43 +156,44 @@ async fn a_day_is_noted_once_by_a_process_and_outlives_its_parts() {
 
 #[tokio::test]
 async fn a_batch_has_at_most_25_items_each_once() {
-    let fake = Fake::start(|_, _| nothing_left_over()).await;
-    let parts: Vec<_> = (0..60).map(|n| head("m", second(0), n % 40)).collect();
-    messages(&fake).await.put(&parts).await.unwrap();
-    let mut sizes: Vec<_> = fake.calls().iter().map(|call| puts(call).len()).collect();
+    let fake_server = FakeServer::start(|_, _| no_unprocessed_items()).await;
+    let segments: Vec<_> = (0..60).map(|n| first_segment("m", second(0), n % 40)).collect();
+    messages(&fake_server).await.put(&segments).await.unwrap();
+    let mut sizes: Vec<_> = fake_server.calls().iter().map(|call| puts(call).len()).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [16, 25]);
 }
 
 #[tokio::test]
 async fn an_item_that_is_too_large_fails_alone() {
-    let fake = Fake::start(|_, _| nothing_left_over()).await;
-    let mut large = head("m", second(0), 1);
+    let fake_server = FakeServer::start(|_, _| no_unprocessed_items()).await;
+    let mut large = first_segment("m", second(0), 1);
     large.samples[0].unit = Some("x".repeat(400 * 1024));
-    let parts = [large, head("m", second(0), 2)];
-    let NotStored { failed, source } = messages(&fake).await.put(&parts).await.unwrap_err();
-    assert_eq!(failed, [mid(1)].into());
-    assert!(causes(&source).contains("409600"), "{}", causes(&source));
-    assert_eq!(puts(&fake.calls()[0]).len(), 2, "the other one and its day");
+    let segments = [large, first_segment("m", second(0), 2)];
+    let BatchWriteError { failed, source } =
+        messages(&fake_server).await.put(&segments).await.unwrap_err();
+    assert_eq!(failed, [message_id(1)].into());
+    assert!(source_chain(&source).contains("409600"), "{}", source_chain(&source));
+    assert_eq!(puts(&fake_server.calls()[0]).len(), 2, "the other one and its day");
 }
 
 #[tokio::test]
 async fn a_message_of_20_samples_is_one_write_unit() {
-    let fake = Fake::start(|_, _| nothing_left_over()).await;
+    let fake_server = FakeServer::start(|_, _| no_unprocessed_items()).await;
     let ts = second(299);
-    let mut part = head("depot-17:dc-meter-000001", ts, 1);
-    part.head.as_mut().unwrap().location.object =
-        format!("archive/dt=2026-01-01/hh=00/{}.ndjson.gz", mid(1));
-    part.ttl = Some(ts.as_seconds());
-    part.samples = (0..20)
+    let mut segment = first_segment("depot-17:dc-meter-000001", ts, 1);
+    segment.index_entry.as_mut().unwrap().location.object =
+        format!("archive/dt=2026-01-01/hh=00/{}.ndjson.gz", message_id(1));
+    segment.ttl = Some(ts.as_seconds());
+    segment.samples = (0..20)
         .map(|n| {
             let metric = ["voltage_dc", "current_dc"][n % 2];
             let time = second(280 + n as i64 / 2);
             sample(metric, time, 0, 1_500.0 + n as f64 / 7.0)
         })
         .collect();
-    messages(&fake).await.put(&[part]).await.unwrap();
-    let puts = puts(&fake.calls()[0]);
+    messages(&fake_server).await.put(&[segment]).await.unwrap();
+    let puts = puts(&fake_server.calls()[0]);
     let stored = item(puts.iter().find(|put| !is_day(put)).unwrap());
     let bytes: usize =
         stored.as_object().unwrap().iter().map(|(name, value)| name.len() + length(value)).sum();
@@ -206,7 +212,7 @@ fn length(value: &Value) -> usize {
 
 #[tokio::test]
 async fn keys_that_are_left_unread_are_read_again() {
-    let fake = Fake::start(|before, call| {
+    let fake_server = FakeServer::start(|before, call| {
         let request = &call.body["RequestItems"]["the-state"];
         assert_eq!(request["ConsistentRead"], true);
         let keys = request["Keys"].as_array().unwrap();
@@ -230,8 +236,8 @@ async fn keys_that_are_left_unread_are_read_again() {
     })
     .await;
     let ids: Vec<_> = (0..5).map(|n| id(&format!("m{n}"))).collect();
-    states(&fake).await.get_many(&ids).await.unwrap();
-    assert_eq!(fake.calls().len(), 3);
+    states(&fake_server).await.get_many(&ids).await.unwrap();
+    assert_eq!(fake_server.calls().len(), 3);
 }
 
 fn write(device: &str, version: u64) -> StateWrite {
@@ -241,7 +247,7 @@ fn write(device: &str, version: u64) -> StateWrite {
 
 #[tokio::test]
 async fn a_statement_that_is_throttled_is_executed_again_and_alone() {
-    let fake = Fake::start(|before, call| {
+    let fake_server = FakeServer::start(|before, call| {
         let fails = |code: &str| json!({"Error": {"Code": code, "Message": "no"}});
         let done = json!({"TableName": "the-state"});
         let statements = call.body["Statements"].as_array().unwrap().len();
@@ -259,7 +265,7 @@ async fn a_statement_that_is_throttled_is_executed_again_and_alone() {
     })
     .await;
     let writes = [write("a", 1), write("b", 0), write("c", 2), write("d", 3)];
-    let answers = states(&fake).await.save_many(&writes).await;
+    let answers = states(&fake_server).await.save_many(&writes).await;
     assert!(
         matches!(
             answers[..],
@@ -272,29 +278,31 @@ async fn a_statement_that_is_throttled_is_executed_again_and_alone() {
         ),
         "{answers:?}"
     );
-    let again = fake.calls()[1].body["Statements"][0].to_string();
+    let again = fake_server.calls()[1].body["Statements"][0].to_string();
     assert!(again.contains("INSERT") && again.contains("\"b\""), "{again}");
 }
 
 #[tokio::test]
 async fn a_state_that_is_too_large_fails_alone_with_its_size() {
-    let fake = Fake::start(|_, _| (200, json!({"Responses": [{"TableName": "the-state"}]}))).await;
+    let fake_server =
+        FakeServer::start(|_, _| (200, json!({"Responses": [{"TableName": "the-state"}]}))).await;
     let mut large = write("a", 1);
     large.state.fw_version = Some("x".repeat(400 * 1024));
-    let mut answers = states(&fake).await.save_many(&[large, write("b", 1)]).await;
+    let mut answers = states(&fake_server).await.save_many(&[large, write("b", 1)]).await;
     assert!(answers.pop().unwrap().is_ok());
-    let text = causes(&answers.pop().unwrap().unwrap_err());
+    let text = source_chain(&answers.pop().unwrap().unwrap_err());
     assert!(text.contains("larger than the 409600"), "{text}");
-    assert_eq!(fake.calls().len(), 1);
+    assert_eq!(fake_server.calls().len(), 1);
 }
 
 #[tokio::test]
 async fn a_call_of_statements_that_fails_fails_each_with_the_cause() {
-    let fake = Fake::start(|_, _| error("AccessDeniedException", json!({}))).await;
-    let answers = states(&fake).await.save_many(&[write("a", 1), write("b", 1)]).await;
+    let fake_server =
+        FakeServer::start(|_, _| error_response("AccessDeniedException", json!({}))).await;
+    let answers = states(&fake_server).await.save_many(&[write("a", 1), write("b", 1)]).await;
     assert_eq!(answers.len(), 2);
     for answer in answers {
-        let text = causes(&answer.unwrap_err());
+        let text = source_chain(&answer.unwrap_err());
         assert!(text.contains("AccessDenied"), "{text}");
     }
 }
@@ -302,44 +310,44 @@ async fn a_call_of_statements_that_fails_fails_each_with_the_cause() {
 #[tokio::test]
 async fn a_save_whose_answer_was_lost_is_no_conflict() {
     // The first try is done and its answer lost; the SDK's second one finds what the first has written.
-    let fake = Fake::start(|before, call| match before {
+    let fake_server = FakeServer::start(|before, call| match before {
         0 => (500, json!({"__type": "InternalServerError", "message": "no"})),
-        _ => error("ConditionalCheckFailedException", json!({"Item": call.body["Item"]})),
+        _ => error_response("ConditionalCheckFailedException", json!({"Item": call.body["Item"]})),
     })
     .await;
-    let mut answers = states(&fake).await.save_many(&[write("m", 3)]).await;
+    let mut answers = states(&fake_server).await.save_many(&[write("m", 3)]).await;
     assert!(answers.pop().unwrap().is_ok());
-    assert_eq!(fake.calls()[1].body["ReturnValuesOnConditionCheckFailure"], "ALL_OLD");
+    assert_eq!(fake_server.calls()[1].body["ReturnValuesOnConditionCheckFailure"], "ALL_OLD");
 }
 
 #[tokio::test]
 async fn a_save_that_finds_another_state_conflicts() {
-    let fake = Fake::start(|_, call| {
+    let fake_server = FakeServer::start(|_, call| {
         let mut stored = call.body["Item"].clone();
         stored["document"]["S"] = json!("{}");
-        error("ConditionalCheckFailedException", json!({"Item": stored}))
+        error_response("ConditionalCheckFailedException", json!({"Item": stored}))
     })
     .await;
-    let answer = states(&fake).await.save_many(&[write("m", 3)]).await.pop().unwrap();
+    let answer = states(&fake_server).await.save_many(&[write("m", 3)]).await.pop().unwrap();
     assert!(matches!(answer, Err(WriteError::Conflict)), "{answer:?}");
 }
 
 fn canceled(codes: [&str; 3]) -> (u16, Value) {
     let reasons = codes.map(|code| json!({"Code": code, "Message": "no"}));
-    error("TransactionCanceledException", json!({"CancellationReasons": reasons}))
+    error_response("TransactionCanceledException", json!({"CancellationReasons": reasons}))
 }
 
 #[tokio::test]
 async fn a_transaction_that_met_another_is_tried_again() {
-    let fake = Fake::start(|before, _| match before {
+    let fake_server = FakeServer::start(|before, _| match before {
         0 => canceled(["None", "TransactionConflict", "None"]),
         1 => canceled(["ThrottlingError", "None", "None"]),
         _ => (200, json!({})),
     })
     .await;
-    let alerts = dynamodb::Alerts::new(&Clients::of_emulator(&fake.url).await, &tables());
+    let alerts = dynamodb::Alerts::new(&Clients::for_emulator(&fake_server.url).await, &tables());
     alerts.open(&alert("m", second(0)), None).await.unwrap();
-    let calls = fake.calls();
+    let calls = fake_server.calls();
     assert_eq!(calls.len(), 3);
     // A token makes the SDK's own retries one write; another try is another write.
     assert_ne!(calls[0].body["ClientRequestToken"], calls[1].body["ClientRequestToken"]);
@@ -347,40 +355,41 @@ async fn a_transaction_that_met_another_is_tried_again() {
 
 #[tokio::test]
 async fn a_transaction_that_always_meets_another_ends_as_unavailable() {
-    let fake = Fake::start(|_, _| canceled(["TransactionConflict", "None", "None"])).await;
-    let alerts = dynamodb::Alerts::new(&Clients::of_emulator(&fake.url).await, &tables());
+    let fake_server =
+        FakeServer::start(|_, _| canceled(["TransactionConflict", "None", "None"])).await;
+    let alerts = dynamodb::Alerts::new(&Clients::for_emulator(&fake_server.url).await, &tables());
     let error = alerts.open(&alert("m", second(0)), None).await.unwrap_err();
-    assert!(causes(&error).contains("TransactWriteItems"), "{}", causes(&error));
-    assert_eq!(fake.calls().len(), 8);
+    assert!(source_chain(&error).contains("TransactWriteItems"), "{}", source_chain(&error));
+    assert_eq!(fake_server.calls().len(), 8);
 }
 
 #[tokio::test]
 async fn a_transaction_that_is_wrong_is_not_tried_again() {
-    let fake = Fake::start(|_, _| canceled(["None", "ValidationError", "None"])).await;
-    let alerts = dynamodb::Alerts::new(&Clients::of_emulator(&fake.url).await, &tables());
+    let fake_server = FakeServer::start(|_, _| canceled(["None", "ValidationError", "None"])).await;
+    let alerts = dynamodb::Alerts::new(&Clients::for_emulator(&fake_server.url).await, &tables());
     let error = alerts.open(&alert("m", second(0)), None).await.unwrap_err();
-    assert!(causes(&error).contains("ValidationError"), "{}", causes(&error));
-    assert_eq!(fake.calls().len(), 1);
+    assert!(source_chain(&error).contains("ValidationError"), "{}", source_chain(&error));
+    assert_eq!(fake_server.calls().len(), 1);
 }
 
 #[tokio::test]
 async fn a_command_goes_to_its_devices_topic_at_least_once() {
-    let fake = Fake::start(|_, _| (200, json!({}))).await;
-    let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
+    let fake_server = FakeServer::start(|_, _| (200, json!({}))).await;
+    let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
     let payload = Bytes::from_static(br#"{"cmd":"reboot"}"#);
     topic.publish(&id("urn:m_1"), CommandKind::Reboot, payload).await.unwrap();
-    let call = fake.calls().remove(0);
+    let call = fake_server.calls().remove(0);
     assert_eq!(call.operation, "/topics/iot%2Furn%3Am_1%2Fcommand");
     assert_eq!((call.query.as_str(), call.body), ("qos=1", json!({"cmd": "reboot"})));
 }
 
 #[tokio::test]
 async fn a_broker_that_does_not_take_a_command_is_an_error_with_its_cause() {
-    let fake = Fake::start(|_, _| (503, json!({"message": "no broker"}))).await;
-    let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
+    let fake_server = FakeServer::start(|_, _| (503, json!({"message": "no broker"}))).await;
+    let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
     let error =
         topic.publish(&id("m"), CommandKind::RequestStatus, Bytes::new()).await.unwrap_err();
-    assert!(causes(&error).contains("no broker"), "{}", causes(&error));
+    assert!(source_chain(&error).contains("no broker"), "{}", source_chain(&error));
 }
 
 #[tokio::test]
@@ -389,22 +398,25 @@ async fn a_reboot_is_sent_once_whatever_is_answered_and_it_is_said_whether_it_ma
     for (status, is_refused) in
         [(400, true), (403, true), (429, true), (503, true), (500, false), (504, false)]
     {
-        let fake = Fake::start(move |_, _| (status, json!({"message": "no"}))).await;
-        let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
+        let fake_server = FakeServer::start(move |_, _| (status, json!({"message": "no"}))).await;
+        let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
         let error = topic.publish(&id("m"), CommandKind::Reboot, Bytes::new()).await.unwrap_err();
-        assert_eq!(matches!(error, PublishError::Refused(_)), is_refused, "{status}: {error:?}");
-        assert_eq!(fake.calls().len(), 1, "{status}");
+        assert_eq!(matches!(error, PublishError::Rejected(_)), is_refused, "{status}: {error:?}");
+        assert_eq!(fake_server.calls().len(), 1, "{status}");
     }
-    let fake = Fake::start(|_, _| (500, json!({"message": "no"}))).await;
-    let topic = CommandTopic::new(&Clients::of_emulator(&fake.url).await);
+    let fake_server = FakeServer::start(|_, _| (500, json!({"message": "no"}))).await;
+    let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
     let sent = topic.publish(&id("m"), CommandKind::RequestStatus, Bytes::new()).await;
-    assert!(sent.is_err() && fake.calls().len() > 1, "what may be sent twice is tried again");
+    assert!(
+        sent.is_err() && fake_server.calls().len() > 1,
+        "what may be sent twice is tried again"
+    );
 }
 
 #[tokio::test]
 async fn where_nobody_listens_nothing_was_sent_and_where_the_connection_breaks_nobody_knows() {
     let publish = async |url: &str| {
-        let topic = CommandTopic::new(&Clients::of_emulator(url).await);
+        let topic = IotCommandPublisher::new(&Clients::for_emulator(url).await);
         topic.publish(&id("m"), CommandKind::Reboot, Bytes::new()).await.unwrap_err()
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -414,22 +426,22 @@ async fn where_nobody_listens_nothing_was_sent_and_where_the_connection_breaks_n
         connection.readable().await.unwrap();
     });
     let error = publish(&url).await;
-    assert!(matches!(error, PublishError::Unanswered(_)), "{error:?}");
+    assert!(matches!(error, PublishError::OutcomeUnknown(_)), "{error:?}");
     breaks.await.unwrap();
     let error = publish(&url).await;
-    assert!(matches!(error, PublishError::Refused(_)), "{error:?}");
+    assert!(matches!(error, PublishError::Rejected(_)), "{error:?}");
 }
 
 #[tokio::test]
 async fn each_store_says_by_name_whether_it_answers() {
-    let fake = Fake::start(|_, call| match call.body["TableName"].as_str() {
-        Some("the-alerts") => error("ResourceNotFoundException", json!({})),
+    let fake_server = FakeServer::start(|_, call| match call.body["TableName"].as_str() {
+        Some("the-alerts") => error_response("ResourceNotFoundException", json!({})),
         _ => (200, json!({})),
     })
     .await;
     let bucket = ArchiveBucket { name: "the-bucket".to_owned() };
-    let clients = Clients::of_emulator(&fake.url).await;
-    let answers = Readiness::new(&clients, &bucket, &tables()).probe().await;
+    let clients = Clients::for_emulator(&fake_server.url).await;
+    let answers = StoreProbe::new(&clients, &bucket, &tables()).probe().await;
     let answers: Vec<_> = answers.iter().map(|(name, answer)| (*name, answer.is_ok())).collect();
     let expected = [
         ("archive", true),
@@ -441,7 +453,7 @@ async fn each_store_says_by_name_whether_it_answers() {
         ("rules", true),
     ];
     assert_eq!(answers, expected);
-    let mut asked: Vec<_> = fake.calls().into_iter().map(|call| call.operation).collect();
+    let mut asked: Vec<_> = fake_server.calls().into_iter().map(|call| call.operation).collect();
     asked.sort();
     assert_eq!(asked[0], "/the-bucket/");
     assert!(asked[1..].iter().all(|operation| operation == "GetItem"), "{asked:?}");
@@ -450,7 +462,7 @@ async fn each_store_says_by_name_whether_it_answers() {
 #[tokio::test]
 async fn an_alert_that_nobody_can_read_is_swept_all_the_same() {
     let raised = alert("m", second(0));
-    let fake = Fake::start(move |_, call| match call.operation.as_str() {
+    let fake_server = FakeServer::start(move |_, call| match call.operation.as_str() {
         "Query" => {
             let readable = json!({"device_id": {"S": "m"}, "alert_id": {"S": raised.alert_id}, "acknowledged": {"BOOL": false}});
             let (no_id, nothing) = (json!({"device_id": {"S": "m"}, "alert_id": {"S": "?"}, "acknowledged": {"S": "no"}}),
@@ -460,9 +472,9 @@ async fn an_alert_that_nobody_can_read_is_swept_all_the_same() {
         _ => (200, json!({})),
     })
     .await;
-    let alerts = dynamodb::Alerts::new(&Clients::of_emulator(&fake.url).await, &tables());
-    assert!(alerts.sweep(&id("m"), second(9)).await.unwrap());
-    let calls = fake.calls();
+    let alerts = dynamodb::Alerts::new(&Clients::for_emulator(&fake_server.url).await, &tables());
+    assert!(alerts.delete_for_device(&id("m"), second(9)).await.unwrap());
+    let calls = fake_server.calls();
     let actions = calls[1].body["TransactItems"].as_array().unwrap();
     assert_eq!(actions[0]["ConditionCheck"]["TableName"], "the-devices");
     let deleted = |n: usize| &actions[n]["Delete"]["Key"]["alert_id"]["S"];

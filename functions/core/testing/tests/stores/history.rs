@@ -8,40 +8,40 @@ use std::time::Instant;
 use futures::{StreamExt, stream};
 use jiff::civil::Date;
 use meter_aws::{Clients, dynamodb};
-use meter_domain::aggregate::{Aggregate, Every};
-use meter_domain::id::{DeviceId, Mid};
-use meter_domain::message::{Message, Received, parse};
-use meter_domain::parts::{Head, Part, PartPosition};
-use meter_domain::state::{DeviceState, Rules};
+use meter_domain::aggregate::{Aggregate, WindowSize};
+use meter_domain::id::{DeviceId, MessageId};
+use meter_domain::message::{Message, ReceivedMessage, parse};
+use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
+use meter_domain::state::{DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
-use meter_service::in_messages::InMessages;
-use meter_service::lock;
+use meter_service::message_backed_metrics::MessageBackedMetricStore;
+use meter_service::optimistic_update;
 use meter_service::rollup::roll_up;
 use meter_store::{
-    CellQuery, Cells, HourRollup, MessageStore, MetricStore, NotStored, PartQuery, PointQuery,
-    RollupStore, StoreError, WindowQuery,
+    BatchWriteError, BucketPage, BucketQuery, HourRollup, MessageStore, MetricStore, PointQuery,
+    RollupStore, SegmentQuery, StoreError, WindowQuery,
 };
 use serde_json::json;
 
 use crate::emulator::Emulator;
-use crate::given::{head, id, sample, second};
+use crate::fixtures::{first_segment, id, sample, second};
 
 const DAY_S: i64 = 24 * 3_600;
 const DAYS: i64 = 30;
 
 /// Samples of each metric in a message: one a second, sent once a minute.
-const A_MESSAGE: i64 = 60;
+const SAMPLES_PER_MESSAGE: i64 = 60;
 
 /// Counts the items that are read.
 #[derive(Clone)]
-struct Counting<M> {
+struct CountingStore<M> {
     store: M,
     items: Arc<AtomicUsize>,
 }
 
-impl<M: MessageStore> MessageStore for Counting<M> {
-    async fn put(&self, parts: &[Part]) -> Result<(), NotStored> {
-        self.store.put(parts).await
+impl<M: MessageStore> MessageStore for CountingStore<M> {
+    async fn put(&self, segments: &[MessageSegment]) -> Result<(), BatchWriteError> {
+        self.store.put(segments).await
     }
 
     async fn days(&self, device_id: &DeviceId) -> Result<Vec<Date>, StoreError> {
@@ -50,39 +50,43 @@ impl<M: MessageStore> MessageStore for Counting<M> {
         Ok(days)
     }
 
-    async fn read(&self, query: &PartQuery) -> Result<(Vec<Part>, bool), StoreError> {
+    async fn read(&self, query: &SegmentQuery) -> Result<(Vec<MessageSegment>, bool), StoreError> {
         let read = self.store.read(query).await?;
         self.items.fetch_add(read.0.len(), Ordering::Relaxed);
         Ok(read)
     }
 
-    async fn remove(&self, device_id: &DeviceId, parts: &[PartPosition]) -> Result<(), StoreError> {
-        self.store.remove(device_id, parts).await
+    async fn remove(
+        &self,
+        device_id: &DeviceId,
+        segments: &[SegmentPosition],
+    ) -> Result<(), StoreError> {
+        self.store.remove(device_id, segments).await
     }
 
-    async fn head(
+    async fn get_index_entry(
         &self,
         device_id: &DeviceId,
         ts: Timestamp,
-        mid: Mid,
-    ) -> Result<Option<Head>, StoreError> {
-        self.store.head(device_id, ts, mid).await
+        message_id: MessageId,
+    ) -> Result<Option<IndexEntry>, StoreError> {
+        self.store.get_index_entry(device_id, ts, message_id).await
     }
 }
 
-impl<M: RollupStore> RollupStore for Counting<M> {
+impl<M: RollupStore> RollupStore for CountingStore<M> {
     async fn put_rollup(&self, rollup: &HourRollup, now: Timestamp) -> Result<(), StoreError> {
         self.store.put_rollup(rollup, now).await
     }
 
-    async fn cells(&self, query: &CellQuery) -> Result<Cells, StoreError> {
-        let cells = self.store.cells(query).await?;
-        self.items.fetch_add(cells.items, Ordering::Relaxed);
-        Ok(cells)
+    async fn buckets(&self, query: &BucketQuery) -> Result<BucketPage, StoreError> {
+        let buckets = self.store.buckets(query).await?;
+        self.items.fetch_add(buckets.items_read, Ordering::Relaxed);
+        Ok(buckets)
     }
 
-    async fn sweep_rollups(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
-        self.store.sweep_rollups(device_id).await
+    async fn delete_rollups_for_device(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
+        self.store.delete_rollups_for_device(device_id).await
     }
 }
 
@@ -91,27 +95,28 @@ impl<M: RollupStore> RollupStore for Counting<M> {
 async fn history_on_ministack() {
     let emulator = Emulator::ministack().await;
     let tables = crate::tables::create(&emulator.url, "history").await;
-    let clients = Clients::of_emulator(&emulator.url).await;
+    let clients = Clients::for_emulator(&emulator.url).await;
     let messages = dynamodb::Messages::new(&clients, &tables);
     let states = dynamodb::States::new(&clients, &tables);
 
     let since = Instant::now();
-    let parts: Vec<Part> = (0..DAYS * DAY_S / A_MESSAGE).map(message).collect();
-    let batches = parts.chunks(500).map(|batch| messages.put(batch));
+    let segments: Vec<MessageSegment> =
+        (0..DAYS * DAY_S / SAMPLES_PER_MESSAGE).map(message).collect();
+    let batches = segments.chunks(500).map(|batch| messages.put(batch));
     let batches: Vec<_> = batches.collect();
     let written: Vec<_> = stream::iter(batches).buffer_unordered(4).collect().await;
     assert!(written.iter().all(Result::is_ok));
     println!(
-        "{} messages of {A_MESSAGE} samples of 2 metrics written in {:.0?}",
-        parts.len(),
+        "{} messages of {SAMPLES_PER_MESSAGE} samples of 2 metrics written in {:.0?}",
+        segments.len(),
         since.elapsed()
     );
 
     // With its first message everything that there may be of a device is to be rolled up.
-    let (now, rules) = (second((DAYS + 2) * DAY_S), Rules::default());
+    let (now, rules) = (second((DAYS + 2) * DAY_S), DevicePolicy::default());
     let first = first_message();
     let apply = |state: &mut DeviceState| state.apply(&[&first], &rules);
-    lock::change_state(&states, &id("m"), apply).await.unwrap();
+    optimistic_update::update_state(&states, &id("m"), apply).await.unwrap();
     let since = Instant::now();
     let mut hours = 0;
     loop {
@@ -125,9 +130,9 @@ async fn history_on_ministack() {
     println!("{hours} hours rolled up in {:.0?}", since.elapsed());
 
     let items = Arc::<AtomicUsize>::default();
-    let store = InMessages {
-        messages: Counting { store: messages.clone(), items: items.clone() },
-        rollups: Counting { store: messages, items: items.clone() },
+    let store = MessageBackedMetricStore {
+        messages: CountingStore { store: messages.clone(), items: items.clone() },
+        rollups: CountingStore { store: messages, items: items.clone() },
         states,
         max_gap_s: 300,
     };
@@ -147,7 +152,9 @@ async fn history_on_ministack() {
         let (start, stop) = (second(DAYS * DAY_S - range_s), second(DAYS * DAY_S));
         let (answers, pages) = match every {
             None => all_points(&store, start, stop).await,
-            Some(every) => all_windows(&store, start, stop, Every::parse(every).unwrap()).await,
+            Some(every) => {
+                all_windows(&store, start, stop, WindowSize::parse(every).unwrap()).await
+            }
         };
         let items = items.load(Ordering::Relaxed);
         println!("{what:<34}{answers:>10}{pages:>10}{items:>10}{:>12.0?}", since.elapsed());
@@ -158,7 +165,7 @@ fn first_message() -> Message {
     let sample = |metric: &str| json!({"type": metric, "val": 1_500});
     let payload = json!({"v": 2, "device_id": "m", "seq": 0, "msg_type": "telemetry", "ts": second(0),
         "measurements": [sample("voltage_dc"), sample("current_dc")]});
-    let received = Received {
+    let received = ReceivedMessage {
         topic: "iot/m/telemetry".to_owned(),
         payload: payload.to_string().into(),
         received_at: second(DAYS * DAY_S),
@@ -166,14 +173,14 @@ fn first_message() -> Message {
     parse(&received).unwrap()
 }
 
-fn message(number: i64) -> Part {
-    let first = number * A_MESSAGE;
-    let mut part = head("m", second(first), usize::try_from(number).unwrap());
-    for s in first..first + A_MESSAGE {
-        part.samples.push(sample("voltage_dc", second(s), 0, 1_500.0 + (s % 97) as f64));
-        part.samples.push(sample("current_dc", second(s), 0, (s % 89) as f64));
+fn message(number: i64) -> MessageSegment {
+    let first = number * SAMPLES_PER_MESSAGE;
+    let mut segment = first_segment("m", second(first), usize::try_from(number).unwrap());
+    for s in first..first + SAMPLES_PER_MESSAGE {
+        segment.samples.push(sample("voltage_dc", second(s), 0, 1_500.0 + (s % 97) as f64));
+        segment.samples.push(sample("current_dc", second(s), 0, (s % 89) as f64));
     }
-    part
+    segment
 }
 
 async fn all_points(store: &impl MetricStore, start: Timestamp, stop: Timestamp) -> (usize, usize) {
@@ -195,7 +202,7 @@ async fn all_windows(
     store: &impl MetricStore,
     start: Timestamp,
     stop: Timestamp,
-    every: Every,
+    every: WindowSize,
 ) -> (usize, usize) {
     let mut query = WindowQuery {
         device_id: id("m"),

@@ -4,25 +4,25 @@ use std::future::Future;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use meter_aws::settings::Tables;
-use meter_aws::{Bucket, Clients, IngestQueue, dynamodb};
-use meter_runtime::metric_store::Metrics;
+use meter_aws::{Clients, IngestQueue, S3Archive, dynamodb};
+use meter_runtime::metric_store::ConfiguredMetricStore;
 use meter_runtime::settings;
-use meter_service::in_messages::InMessages;
+use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_store::{
-    AlertStore, Archive, ArchiveKeys, CommandStore, DeviceStore, MessageStore, MetricStore,
-    ProgressStore, QuarantineStore, QueueDepth, Recount, Recounted, RollupStore, RuleStore,
+    AlertStore, Archive, ArchiveListing, CommandStore, DeviceStore, IngestLagStore, MessageStore,
+    MetricStore, QuarantineStore, QueueDepth, Recount, RecountReport, RollupStore, RuleStore,
     StateStore,
 };
-use meter_testing::memory::Memory;
+use meter_testing::memory::MemoryStores;
 
 pub(crate) trait Ports: Clone + Send + Sync + 'static {
-    fn archive(&self) -> &(impl Archive + ArchiveKeys);
+    fn archive(&self) -> &(impl Archive + ArchiveListing);
     fn messages(&self) -> &impl MessageStore;
     fn quarantine(&self) -> &impl QuarantineStore;
     fn metrics(&self) -> &impl MetricStore;
     fn rollups(&self) -> &impl RollupStore;
     fn states(&self) -> &impl StateStore;
-    fn progress(&self) -> &impl ProgressStore;
+    fn ingest_lag(&self) -> &impl IngestLagStore;
     fn devices(&self) -> &impl DeviceStore;
     fn alerts(&self) -> &impl AlertStore;
     fn commands(&self) -> &impl CommandStore;
@@ -30,10 +30,10 @@ pub(crate) trait Ports: Clone + Send + Sync + 'static {
     fn queue(&self) -> &impl QueueDepth;
 
     /// What sets counts right, one a table.
-    fn recount(&self) -> impl Future<Output = Vec<Recounted>> + Send;
+    fn recount(&self) -> impl Future<Output = Vec<RecountReport>> + Send;
 
     /// Makes the fleet's counts wrong.
-    fn miscount(&self) -> impl Future<Output = ()> + Send;
+    fn corrupt_counts(&self) -> impl Future<Output = ()> + Send;
 
     /// Puts messages into the queue.
     fn send(&self, messages: u64) -> impl Future<Output = ()> + Send;
@@ -43,18 +43,21 @@ pub(crate) trait Ports: Clone + Send + Sync + 'static {
 }
 
 #[derive(Clone)]
-pub(crate) struct InMemory(Memory, InMessages<Memory, Memory, Memory>);
+pub(crate) struct MemoryPorts(
+    MemoryStores,
+    MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
+);
 
-impl Default for InMemory {
+impl Default for MemoryPorts {
     fn default() -> Self {
-        let memory = Memory::new();
-        let metrics = InMessages::of_one(&memory, 300);
+        let memory = MemoryStores::new();
+        let metrics = MessageBackedMetricStore::of_one(&memory, 300);
         Self(memory, metrics)
     }
 }
 
-impl Ports for InMemory {
-    fn archive(&self) -> &(impl Archive + ArchiveKeys) {
+impl Ports for MemoryPorts {
+    fn archive(&self) -> &(impl Archive + ArchiveListing) {
         &self.0
     }
 
@@ -78,7 +81,7 @@ impl Ports for InMemory {
         &self.0
     }
 
-    fn progress(&self) -> &impl ProgressStore {
+    fn ingest_lag(&self) -> &impl IngestLagStore {
         &self.0
     }
 
@@ -102,12 +105,12 @@ impl Ports for InMemory {
         &self.0
     }
 
-    async fn recount(&self) -> Vec<Recounted> {
+    async fn recount(&self) -> Vec<RecountReport> {
         self.0.recount().await.unwrap()
     }
 
-    async fn miscount(&self) {
-        self.0.miscount();
+    async fn corrupt_counts(&self) {
+        self.0.corrupt_counts();
     }
 
     async fn send(&self, messages: u64) {
@@ -122,20 +125,20 @@ pub(crate) async fn metrics(
     clients: &Clients,
     tables: &Tables,
     settings: &settings::Metrics,
-) -> Metrics {
-    Metrics::new(clients, tables, settings).await.unwrap()
+) -> ConfiguredMetricStore {
+    ConfiguredMetricStore::new(clients, tables, settings).await.unwrap()
 }
 
 #[derive(Clone)]
-pub(crate) struct OnAws {
-    archive: Bucket,
+pub(crate) struct AwsPorts {
+    archive: S3Archive,
     messages: dynamodb::Messages,
-    metrics: Metrics,
+    metrics: ConfiguredMetricStore,
     states: dynamodb::States,
     devices: dynamodb::Devices,
     alerts: dynamodb::Alerts,
     commands: dynamodb::Commands,
-    rules: dynamodb::Rules,
+    rules: dynamodb::AlertRules,
     queue: IngestQueue,
     sqs: aws_sdk_sqs::Client,
     queue_url: String,
@@ -143,25 +146,25 @@ pub(crate) struct OnAws {
     tables: Tables,
 }
 
-impl OnAws {
+impl AwsPorts {
     pub(crate) fn new(
         clients: &Clients,
         bucket: String,
         tables: &Tables,
         (sqs, queue_url): (aws_sdk_sqs::Client, String),
         dynamodb: aws_sdk_dynamodb::Client,
-        metrics: Metrics,
+        metrics: ConfiguredMetricStore,
     ) -> Self {
         let queue = meter_aws::settings::IngestQueue { url: queue_url.clone() };
         Self {
-            archive: Bucket::new(clients, bucket),
+            archive: S3Archive::new(clients, bucket),
             messages: dynamodb::Messages::new(clients, tables),
             metrics,
             states: dynamodb::States::new(clients, tables),
             devices: dynamodb::Devices::new(clients, tables),
             alerts: dynamodb::Alerts::new(clients, tables),
             commands: dynamodb::Commands::new(clients, tables),
-            rules: dynamodb::Rules::new(clients, tables),
+            rules: dynamodb::AlertRules::new(clients, tables),
             queue: IngestQueue::new(clients, &queue),
             sqs,
             queue_url,
@@ -171,8 +174,8 @@ impl OnAws {
     }
 }
 
-impl Ports for OnAws {
-    fn archive(&self) -> &(impl Archive + ArchiveKeys) {
+impl Ports for AwsPorts {
+    fn archive(&self) -> &(impl Archive + ArchiveListing) {
         &self.archive
     }
 
@@ -196,7 +199,7 @@ impl Ports for OnAws {
         &self.states
     }
 
-    fn progress(&self) -> &impl ProgressStore {
+    fn ingest_lag(&self) -> &impl IngestLagStore {
         &self.states
     }
 
@@ -220,12 +223,12 @@ impl Ports for OnAws {
         &self.queue
     }
 
-    async fn recount(&self) -> Vec<Recounted> {
+    async fn recount(&self) -> Vec<RecountReport> {
         let (devices, alerts) = futures::join!(self.devices.recount(), self.alerts.recount());
         [devices.unwrap(), alerts.unwrap()].concat()
     }
 
-    async fn miscount(&self) {
+    async fn corrupt_counts(&self) {
         let Tables { devices, state, alerts, .. } = &self.tables;
         for (table, count, by) in
             [(devices, "active", "3"), (state, "online", "2"), (alerts, "unacknowledged", "-4")]

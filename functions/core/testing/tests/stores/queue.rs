@@ -4,17 +4,17 @@ use meter_aws::{Clients, IngestQueue};
 use meter_store::{QueueDepth, StoreError};
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake};
+use crate::fake_server::{FakeResponse, FakeServer};
 
-async fn depth(answer: Answer) -> (Result<u64, StoreError>, Value) {
-    let fake = Fake::start(move |_, _| answer.clone()).await;
+async fn depth(answer: FakeResponse) -> (Result<u64, StoreError>, Value) {
+    let fake_server = FakeServer::start(move |_, _| answer.clone()).await;
     let url = "https://sqs.example/1/ingest".to_owned();
     let queue = IngestQueue::new(
-        &Clients::of_emulator(&fake.url).await,
+        &Clients::for_emulator(&fake_server.url).await,
         &meter_aws::settings::IngestQueue { url },
     );
     let depth = queue.depth().await;
-    (depth, fake.calls().remove(0).body)
+    (depth, fake_server.calls().remove(0).body)
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
 //! What Timestream does not take, and what is made of it.
 
-use meter_domain::id::Mid;
+use meter_domain::id::MessageId;
 use meter_domain::metric::DevicePoint;
-use meter_domain::metric::{Claim, MetricName, Point, PointKey};
+use meter_domain::metric::{MetricName, Point, PointKey, Precedence};
 use meter_domain::time::Timestamp;
-use meter_store::{MetricStore, PointQuery, Written};
+use meter_store::{MetricStore, PointQuery, WriteSummary};
 
 use crate::emulator::Emulator;
-use crate::given::id;
+use crate::fixtures::id;
 use crate::ports::Ports;
 use crate::timestream_server::Timestream;
 
@@ -16,30 +16,30 @@ fn point(now: Timestamp, metric: &str, s: i64, claimed: i64) -> DevicePoint {
     let key = PointKey {
         time: now.plus_seconds(s),
         metric: MetricName::parse(metric).unwrap(),
-        ordinal: 0,
+        sample_index: 0,
     };
-    let mid = Mid::of("t", &claimed.to_be_bytes());
-    let claim = Claim { ts: now.plus_seconds(claimed), mid };
-    let point = Point { key, value: claimed as f64, unit: None, claim };
+    let message_id = MessageId::of("t", &claimed.to_be_bytes());
+    let precedence = Precedence { ts: now.plus_seconds(claimed), message_id };
+    let point = Point { key, value: claimed as f64, unit: None, precedence };
     DevicePoint { device_id: id("m"), point }
 }
 
 #[tokio::test]
 async fn what_timestream_rejects_is_counted_by_its_reason_and_holds_nothing_up() {
     let (emulator, timestream) = (Emulator::ministack().await, Timestream::start().await);
-    let ports = crate::fresh_with(&emulator.url, Some(&timestream)).await;
+    let ports = crate::new_aws_ports_with(&emulator.url, Some(&timestream)).await;
     let now = Timestamp::now().floor(1);
     let put = async |points: &[DevicePoint]| ports.metrics().put_points(points).await.unwrap();
     let day = 24 * 3_600;
 
     let first =
         [point(now, "pf", 0, 5), point(now, "voltage_dc", -60, 5), point(now, "free", 0, 5)];
-    assert_eq!(put(&first).await, Written::default());
-    assert_eq!(put(&first).await, Written::default(), "a repeat is no conflict");
+    assert_eq!(put(&first).await, WriteSummary::default());
+    assert_eq!(put(&first).await, WriteSummary::default(), "a repeat is no conflict");
 
-    // Of a lesser claim: the columns together, and the free metric.
+    // Of a lesser precedence: the columns together, and the free metric.
     let lesser = [point(now, "pf", 0, 4), point(now, "free", 0, 4), point(now, "pf", -1, 4)];
-    assert_eq!(put(&lesser).await, Written { superseded: 2, ..Written::default() });
+    assert_eq!(put(&lesser).await, WriteSummary { superseded: 2, ..WriteSummary::default() });
 
     // Older than the table keeps, further ahead than it takes, and before there is any time.
     let outside = [
@@ -48,7 +48,10 @@ async fn what_timestream_rejects_is_counted_by_its_reason_and_holds_nothing_up()
         point(now, "pf", -100 * 365 * day, 6),
         point(now, "pf", -2, 6),
     ];
-    assert_eq!(put(&outside).await, Written { too_late: 3, ..Written::default() });
+    assert_eq!(
+        put(&outside).await,
+        WriteSummary { outside_retention: 3, ..WriteSummary::default() }
+    );
 
     let query = PointQuery {
         device_id: id("m"),

@@ -7,10 +7,10 @@ use meter_domain::state::{Connection, DeviceState};
 use meter_store::{MessageStore, StateStore, StateWrite};
 
 use crate::emulator::Emulator;
-use crate::given::{head, id, registered, sample, second, state, with_connection};
+use crate::fixtures::{first_segment, id, register_device, sample, second, state, with_connection};
 use crate::ports::Ports;
 
-fn say(what: &str, count: usize, since: Instant) {
+fn print_rate(what: &str, count: usize, since: Instant) {
     let seconds = since.elapsed().as_secs_f64();
     println!("{what:<58} {:>8.0} a second", count as f64 / seconds);
 }
@@ -19,30 +19,30 @@ fn say(what: &str, count: usize, since: Instant) {
 #[ignore = "measures, and proves nothing"]
 async fn throughput_on_ministack() {
     let emulator = Emulator::ministack().await;
-    let ports = crate::fresh(&emulator.url).await;
+    let ports = crate::new_aws_ports(&emulator.url).await;
 
-    let parts: Vec<_> = (0..5_000)
+    let segments: Vec<_> = (0..5_000)
         .map(|n| {
             let ts = second(n as i64);
-            let mut part = head(&format!("m{}", n % 100), ts, n);
-            part.samples = (0..20)
+            let mut segment = first_segment(&format!("m{}", n % 100), ts, n);
+            segment.samples = (0..20)
                 .map(|i| sample("voltage_dc", ts, i, 1_500.0 + f64::from(i) / 7.0))
                 .collect();
-            part
+            segment
         })
         .collect();
     let since = Instant::now();
-    for batch in parts.chunks(1_000) {
+    for batch in segments.chunks(1_000) {
         ports.messages().put(batch).await.unwrap();
     }
-    say("messages of 20 samples, 1,000 a call", parts.len(), since);
+    print_rate("messages of 20 samples, 1,000 a call", segments.len(), since);
 
     let write = |state: DeviceState, connection_before| StateWrite { state, connection_before };
     let mut versions = (0..1_000)
         .map(|n| {
             let new = DeviceState::new(id(&format!("s{n}")));
             // As of a device that is online.
-            DeviceState { due: Some(second(60)), ..new }
+            DeviceState { next_check: Some(second(60)), ..new }
         })
         .collect::<Vec<_>>();
     let since = Instant::now();
@@ -53,22 +53,22 @@ async fn throughput_on_ministack() {
         assert!(answers.iter().all(Result::is_ok));
         versions.iter_mut().for_each(|state| state.version += 1);
     }
-    say("states whose connection stays, 1,000 a call", 5_000, since);
+    print_rate("states whose connection stays, 1,000 a call", 5_000, since);
 
     let mut writes = Vec::new();
     for n in 0..500 {
         let name = format!("r{n}");
-        registered(&ports, &name).await;
+        register_device(&ports, &name).await;
         let online = with_connection(state(&ports, &name).await, Connection::Online);
         writes.push(write(online, Connection::Unknown));
     }
     let since = Instant::now();
     let answers = ports.states().save_many(&writes).await;
     assert!(answers.iter().all(Result::is_ok));
-    say("states of registered devices that come online, 500 a call", 500, since);
+    print_rate("states of registered devices that come online, 500 a call", 500, since);
 
     let ids: Vec<_> = versions.iter().map(|state| state.device_id.clone()).collect();
     let since = Instant::now();
     assert_eq!(ports.states().get_many(&ids).await.unwrap().len(), 1_000);
-    say("states read, 1,000 a call", 1_000, since);
+    print_rate("states read, 1,000 a call", 1_000, since);
 }

@@ -7,18 +7,18 @@ use std::sync::{Arc, Mutex};
 use lambda_runtime::Context;
 use meter_aws::{Clients, dynamodb};
 use meter_domain::time::Timestamp;
-use meter_runtime::observe;
+use meter_runtime::observability;
 use meter_runtime::xray;
 use meter_store::MessageStore;
-use meter_store::TRACE;
+use meter_store::TRACE_TARGET;
 use serde_json::{Value, json};
 use tracing::{Instrument, Subscriber, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
-use crate::fake::{Answer, Fake, error};
+use crate::fake_server::{FakeResponse, FakeServer, error_response};
 use crate::faults::tables;
-use crate::given::{head, second};
+use crate::fixtures::{first_segment, second};
 
 const SEGMENT: &str = "53995c3f42cd8ad8";
 const DEVICE: &str = "a-device-of-somebody";
@@ -69,27 +69,27 @@ fn context(trace: Option<String>) -> Context {
 
 /// An invocation that stores a message.
 async fn store(url: &str, context: &Context) {
-    let messages = dynamodb::Messages::new(&Clients::of_emulator(url).await, &tables());
-    let span = info_span!(target: TRACE, "batch", request_id = "request-1");
-    observe::continue_trace(&span, context);
+    let messages = dynamodb::Messages::new(&Clients::for_emulator(url).await, &tables());
+    let span = info_span!(target: TRACE_TARGET, "batch", request_id = "request-1");
+    observability::continue_trace(&span, context);
     // How it ends is what the trace is asked.
-    let _ = messages.put(&[head(DEVICE, second(0), 1)]).instrument(span).await;
+    let _ = messages.put(&[first_segment(DEVICE, second(0), 1)]).instrument(span).await;
 }
 
-async fn traced(trace: Option<String>, script: fn(usize) -> Answer) -> Vec<Value> {
-    let fake = Fake::start(move |before, _| script(before)).await;
+async fn traced(trace: Option<String>, script: fn(usize) -> FakeResponse) -> Vec<Value> {
+    let fake_server = FakeServer::start(move |before, _| script(before)).await;
     let daemon = Daemon::start();
     let _guard = tracing::subscriber::set_default(daemon.subscriber());
-    store(&fake.url, &context(trace)).await;
+    store(&fake_server.url, &context(trace)).await;
     daemon.documents()
 }
 
-async fn call(script: fn(usize) -> Answer) -> Value {
+async fn call(script: fn(usize) -> FakeResponse) -> Value {
     let trace = format!("Root={};Parent={SEGMENT};Sampled=1", trace_id());
     traced(Some(trace), script).await.swap_remove(0)
 }
 
-fn stored() -> Answer {
+fn stored() -> FakeResponse {
     (200, json!({"UnprocessedItems": {}}))
 }
 
@@ -125,12 +125,12 @@ async fn a_call_says_how_often_it_was_tried() {
 
 #[tokio::test]
 async fn a_refusal_is_an_answer_and_throttling_and_failures_are_errors() {
-    let condition = call(|_| error("ConditionalCheckFailedException", json!({}))).await;
-    assert_eq!(condition["annotations"], json!({"attempts": 1, "outcome": "refused"}));
+    let condition = call(|_| error_response("ConditionalCheckFailedException", json!({}))).await;
+    assert_eq!(condition["annotations"], json!({"attempts": 1, "outcome": "service_error"}));
     assert_eq!((condition.get("error"), condition.get("fault")), (None, None), "{condition}");
 
-    let throttled = call(|_| error("ThrottlingException", json!({}))).await;
-    assert_eq!(throttled["annotations"], json!({"attempts": 4, "outcome": "refused"}));
+    let throttled = call(|_| error_response("ThrottlingException", json!({}))).await;
+    assert_eq!(throttled["annotations"], json!({"attempts": 4, "outcome": "service_error"}));
     assert_eq!(throttled["error"], true, "{throttled}");
 
     let broken = call(|_| (500, json!({}))).await;
@@ -145,7 +145,7 @@ async fn who_does_not_answer_is_named_as_unreachable() {
     let trace = format!("Root={};Parent={SEGMENT};Sampled=1", trace_id());
     store(&format!("http://{nobody}"), &context(Some(trace))).await;
     let call = daemon.documents().swap_remove(0);
-    assert_eq!(call["annotations"], json!({"attempts": 4, "outcome": "unreachable"}));
+    assert_eq!(call["annotations"], json!({"attempts": 4, "outcome": "connection_error"}));
     assert_eq!(call["fault"], true, "{call}");
 }
 
@@ -159,10 +159,10 @@ async fn what_lambda_does_not_trace_is_not_traced() {
 
 #[tokio::test]
 async fn a_trace_has_neither_keys_nor_payloads_nor_the_words_of_a_service() {
-    fn refused(_: usize) -> Answer {
-        error("ValidationException", json!({"message": "the value was 1512.5"}))
+    fn refused(_: usize) -> FakeResponse {
+        error_response("ValidationException", json!({"message": "the value was 1512.5"}))
     }
-    for script in [|_| stored(), refused] as [fn(usize) -> Answer; 2] {
+    for script in [|_| stored(), refused] as [fn(usize) -> FakeResponse; 2] {
         let text = call(script).await.to_string();
         for secret in [DEVICE, "1512.5", &tables().messages] {
             assert!(!text.contains(secret), "{secret}: {text}");
@@ -172,7 +172,7 @@ async fn a_trace_has_neither_keys_nor_payloads_nor_the_words_of_a_service() {
 
 /// What is logged under a filter.
 async fn logged(filter: &str) -> Vec<Value> {
-    let fake = Fake::start(|_, _| stored()).await;
+    let fake_server = FakeServer::start(|_, _| stored()).await;
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -182,7 +182,7 @@ async fn logged(filter: &str) -> Vec<Value> {
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    store(&fake.url, &context(None)).await;
+    store(&fake_server.url, &context(None)).await;
     let text = log.0.lock().unwrap().clone();
     let text = String::from_utf8(text).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -213,5 +213,5 @@ async fn the_log_has_a_line_a_call_for_who_asks_for_it_and_else_none() {
     );
     assert_eq!((&line["attempts"], &line["outcome"]), (&json!(1), &json!("ok")));
     assert_eq!(line["span"]["request_id"], "request-1");
-    assert!(line["milliseconds"].as_f64().unwrap() > 0.0);
+    assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
 }

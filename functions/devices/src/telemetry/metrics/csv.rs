@@ -1,8 +1,8 @@
 //! Points as a table (RFC 4180).
 
 use csv::{Terminator, WriterBuilder};
-use meter_http::Failure;
-use meter_http::size::Bounded;
+use meter_http::ApiError;
+use meter_http::response_limit::BoundedText;
 use serde::Serialize;
 
 use super::view::View;
@@ -13,8 +13,8 @@ pub(super) const MEDIA_TYPE: &str = "text/csv";
 pub(super) const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
 
 /// The table of the first points that fit into an answer, and how many these are.
-pub(super) fn table(points: &[View<'_>], max_bytes: usize) -> Result<(String, usize), Failure> {
-    let mut table = Bounded::new(max_bytes);
+pub(super) fn table(points: &[View<'_>], max_bytes: usize) -> Result<(String, usize), ApiError> {
+    let mut table = BoundedText::new(max_bytes);
     table.push(&record(["time", "device_id", "metric", "value", "unit", "quality"])?);
     let mut shown = 0;
     for p in points {
@@ -27,8 +27,8 @@ pub(super) fn table(points: &[View<'_>], max_bytes: usize) -> Result<(String, us
     Ok((table.into_text(), shown))
 }
 
-fn record(fields: impl Serialize) -> Result<String, Failure> {
-    let internal = |error: Box<dyn std::error::Error + Send + Sync>| Failure::Internal(error);
+fn record(fields: impl Serialize) -> Result<String, ApiError> {
+    let internal = |error: Box<dyn std::error::Error + Send + Sync>| ApiError::Internal(error);
     let mut writer = WriterBuilder::new()
         .has_headers(false)
         .terminator(Terminator::CRLF)

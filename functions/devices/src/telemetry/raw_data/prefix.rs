@@ -1,4 +1,4 @@
-//! The beginning of a message's name, `{category}/{ts}-{mid}.json`, and what it says about where such
+//! The beginning of a message's name, `{category}/{ts}-{message_id}.json`, and what it says about where such
 //! messages are: a client that asks for one day shall not pay for reading all of them.
 
 use meter_domain::message::Category;
@@ -6,7 +6,7 @@ use meter_domain::time::Timestamp;
 use meter_http::range::TimeRange;
 
 /// The form of a message's time in its name.
-const STEM: &str = "00000000T000000.000000000Z";
+const TIME_FORMAT: &str = "00000000T000000.000000000Z";
 
 /// A prefix of names.
 #[derive(Debug, Clone)]
@@ -42,14 +42,14 @@ fn range(text: &str) -> Option<TimeRange> {
     // How much of the time is given, in whole numbers: year, month, day, hour, minute.
     let given = [13, 11, 8, 6, 4].into_iter().find(|len| stem.len() >= *len)?;
     let given = stem.get(..given)?;
-    let first = Timestamp::from_file_stem(&complete(given, "00000101T000000.000000000Z")?);
+    let first = Timestamp::from_file_stem(&complete_time(given, "00000101T000000.000000000Z")?);
     let start = first.ok()?;
     let year = || given[..4].parse::<i16>().ok();
     let month = || given[4..6].parse::<i8>().ok();
     let stop = match given.len() {
-        4 => at(year()?.checked_add(1)?, 1)?,
-        6 if month()? == 12 => at(year()?.checked_add(1)?, 1)?,
-        6 => at(year()?, month()? + 1)?,
+        4 => month_start(year()?.checked_add(1)?, 1)?,
+        6 if month()? == 12 => month_start(year()?.checked_add(1)?, 1)?,
+        6 => month_start(year()?, month()? + 1)?,
         8 => start.plus_seconds(86_400),
         11 => start.plus_seconds(3_600),
         _ => start.plus_seconds(60),
@@ -58,14 +58,14 @@ fn range(text: &str) -> Option<TimeRange> {
 }
 
 /// The first instant of a month.
-fn at(year: i16, month: i8) -> Option<Timestamp> {
+fn month_start(year: i16, month: i8) -> Option<Timestamp> {
     let day = jiff::civil::Date::new(year, month, 1).ok()?;
-    Some(Timestamp::start_of(day))
+    Some(Timestamp::start_of_day(day))
 }
 
 /// The whole time whose beginning is given and whose rest is the first that there is.
-fn complete(given: &str, first: &str) -> Option<String> {
-    debug_assert_eq!(first.len(), STEM.len());
+fn complete_time(given: &str, first: &str) -> Option<String> {
+    debug_assert_eq!(first.len(), TIME_FORMAT.len());
     Some(format!("{given}{}", first.get(given.len()..)?))
 }
 

@@ -1,0 +1,34 @@
+//! A command as devices read it (docs/protocol.md).
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::Command;
+
+/// The payload of a command, signed when the device has a key. A function of what is stored and of
+/// nothing else, so that a device that gets it twice gets the same twice.
+pub fn payload(command: &Command, key: Option<&str>) -> Bytes {
+    let mut document = json!({
+        "v": 2,
+        "cmd_id": command.cmd_id,
+        "ts": command.created_at,
+        "expires_at": command.expires_at,
+        "cmd": command.cmd,
+        "params": command.params,
+    });
+    if let Some(key) = key {
+        document["sig"] = Value::from(signature(key, &document));
+    }
+    Bytes::from(document.to_string())
+}
+
+/// HMAC-SHA256, in lower-case hex, over the canonical form (RFC 8785) of a command without its `sig`.
+pub fn signature(key: &str, document: &Value) -> String {
+    let canonical = serde_json_canonicalizer::to_vec(document).unwrap_or_default();
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
+    mac.update(&canonical);
+    hex::encode(mac.finalize().into_bytes())
+}

@@ -1,0 +1,136 @@
+//! What people are told of an alert, and in which words.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::alert::{Alert, Severity};
+use crate::id::DeviceId;
+use crate::time::Timestamp;
+
+/// SNS's limit on a subject, in characters of ASCII.
+const MAX_SUBJECT: usize = 100;
+
+/// What became of an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotificationEvent {
+    /// It began.
+    Opened,
+    /// Its cause ended.
+    Resolved,
+}
+
+impl NotificationEvent {
+    /// The word in messages and attributes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// Something to tell people of an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notification {
+    /// Of which alert.
+    pub alert_id: Uuid,
+    /// Of which device.
+    pub device_id: DeviceId,
+    /// Of which type.
+    pub alert_type: String,
+    /// How bad.
+    pub severity: Severity,
+    /// What became of it.
+    pub event: NotificationEvent,
+    /// When that was.
+    pub at: Timestamp,
+    /// For a person.
+    pub message: String,
+}
+
+impl Notification {
+    /// An alert began.
+    pub fn opened(alert: &Alert, at: Timestamp) -> Self {
+        Self {
+            alert_id: alert.alert_id,
+            device_id: alert.device_id.clone(),
+            alert_type: alert.alert_type.clone(),
+            severity: alert.severity,
+            event: NotificationEvent::Opened,
+            at,
+            message: alert.message.clone(),
+        }
+    }
+
+    /// A name that the same notification has whenever it is sent, and no other one has.
+    pub fn dedup_id(&self) -> String {
+        format!("{}.{}.{}", self.alert_id, self.event.as_str(), self.at.as_millis())
+    }
+
+    /// One line of ASCII, for the subject of a mail: what is no such character is left out.
+    pub fn subject(&self) -> String {
+        let Self { severity, event, alert_type, device_id, .. } = self;
+        let (severity, event) = (severity.as_str(), event.as_str());
+        let line = format!("[{severity}] {alert_type} {event}: {device_id}");
+        line.chars().filter(|c| c.is_ascii() && !c.is_ascii_control()).take(MAX_SUBJECT).collect()
+    }
+
+    /// For a person who has room for one line.
+    pub fn sms_text(&self) -> String {
+        let (severity, event) = (self.severity.as_str(), self.event.as_str());
+        format!("{severity} {event}: {}", self.message)
+    }
+
+    /// For a person.
+    pub fn email_text(&self) -> String {
+        let Self { alert_id, device_id, alert_type, severity, event, at, message } = self;
+        let (severity, event) = (severity.as_str(), event.as_str());
+        format!(
+            "{message}\n\nEvent     {event} at {at}\nDevice    {device_id}\nAlert     {alert_type}, {severity}\nAlert id  {alert_id}\n"
+        )
+    }
+
+    /// For a machine.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "event": self.event,
+            "at": self.at,
+            "alert_id": self.alert_id,
+            "device_id": self.device_id,
+            "alert_type": self.alert_type,
+            "severity": self.severity,
+            "message": self.message,
+            "dedup_id": self.dedup_id(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notification() -> Notification {
+        let at = Timestamp::from_millis(1_000).unwrap();
+        let alert = Alert::device_offline(&DeviceId::parse("meter-1").unwrap(), at);
+        Notification::opened(&alert, at)
+    }
+
+    #[test]
+    fn a_subject_is_one_line_of_ascii_and_not_too_long() {
+        assert_eq!(notification().subject(), "[warning] device_offline opened: meter-1");
+        let hostile =
+            Notification { alert_type: "é\n".repeat(200) + &"x".repeat(200), ..notification() };
+        let subject = hostile.subject();
+        assert!(subject.len() == 100 && subject.starts_with("[warning] xxx"), "{subject}");
+    }
+
+    #[test]
+    fn the_same_notice_has_the_same_name_and_another_one_another() {
+        let resolved = Notification { event: NotificationEvent::Resolved, ..notification() };
+        assert_eq!(notification().dedup_id(), notification().dedup_id());
+        assert_ne!(notification().dedup_id(), resolved.dedup_id());
+        assert_eq!(notification().to_json()["dedup_id"], notification().dedup_id());
+    }
+}

@@ -1,0 +1,229 @@
+//! The samples of one metric of one device, in order.
+//!
+//! Messages come late, twice and in any order; verdicts need the order of the device's clock. A line remembers up to
+//! where it was read (the frontier) and, where the operator allows for disorder, holds back what is so new that
+//! something older may be on its way.
+
+use serde::{Deserialize, Serialize};
+
+use crate::metric::{Point, Precedence};
+use crate::time::Timestamp;
+
+/// Samples that are held back at most. More, and the oldest are read before their time: they are kept in the state of
+/// the device, which is read and written with each of its batches.
+const MAX_BUFFERED: usize = 64;
+
+/// A sample of the line's metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BufferedSample {
+    /// When it was taken, by the device's clock.
+    pub at: Timestamp,
+    /// See [`PointKey::sample_index`](crate::metric::PointKey::sample_index).
+    pub sample_index: u16,
+    /// Finite.
+    pub value: f64,
+    /// Of two samples of the same instant and sample_index the greater precedence counts.
+    pub precedence: Precedence,
+}
+
+impl BufferedSample {
+    fn key(&self) -> (Timestamp, u16) {
+        (self.at, self.sample_index)
+    }
+}
+
+/// A sample in its turn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OrderedSample {
+    /// When it was taken.
+    pub at: Timestamp,
+    /// What it says.
+    pub value: f64,
+    /// The change a second from the last sample that was taken before it; none for the first.
+    pub rate: Option<f64>,
+}
+
+/// How far a metric of a device is read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReorderBuffer {
+    /// The last sample that was read: the frontier, and its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<(Timestamp, u16, f64)>,
+    /// The last one that was taken before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<(Timestamp, f64)>,
+    /// Samples beyond the frontier that wait for older ones, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    held: Vec<BufferedSample>,
+    /// When a sample was received last, by the broker's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<Timestamp>,
+}
+
+impl ReorderBuffer {
+    /// A line of which everything up to this point was read already, and was received by then.
+    pub fn starting_after(newest: Option<&Point>, received_at: Option<Timestamp>) -> Self {
+        let last = newest.map(|point| (point.key.time, point.key.sample_index, point.value));
+        Self { last, received_at, ..Self::default() }
+    }
+
+    /// When the sample was taken up to which it was read.
+    pub fn frontier(&self) -> Option<Timestamp> {
+        self.last.map(|(at, ..)| at)
+    }
+
+    /// Takes in samples in any order. Answers those whose turn it is, in order: all that are `reorder_s` seconds older
+    /// than the newest; and how many came too late for a turn, be it because they are repeats.
+    pub fn admit(
+        &mut self,
+        samples: impl IntoIterator<Item = BufferedSample>,
+        reorder_s: u32,
+    ) -> (Vec<OrderedSample>, u64) {
+        let frontier = self.last.map(|(at, sample_index, _)| (at, sample_index));
+        let mut late = 0;
+        for sample in samples {
+            if frontier.is_some_and(|frontier| sample.key() <= frontier) {
+                late += 1;
+                continue;
+            }
+            match self.held.binary_search_by_key(&sample.key(), BufferedSample::key) {
+                Err(place) => self.held.insert(place, sample),
+                Ok(place) if self.held[place].precedence < sample.precedence => {
+                    self.held[place] = sample
+                }
+                Ok(_) => {}
+            }
+        }
+        let newest = self.held.last().map(|sample| sample.at);
+        let until = newest.map(|newest| newest.plus_seconds(-i64::from(reorder_s)));
+        let due = self.held.partition_point(|sample| Some(sample.at) <= until);
+        let excess = self.held.len().saturating_sub(MAX_BUFFERED);
+        (self.release(due.max(excess)), late)
+    }
+
+    /// Gives up waiting: everything that is held back has its turn.
+    pub fn flush(&mut self) -> Vec<OrderedSample> {
+        self.release(self.held.len())
+    }
+
+    /// Whether something is held back.
+    pub fn is_waiting(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    fn release(&mut self, count: usize) -> Vec<OrderedSample> {
+        let mut readings = Vec::with_capacity(count);
+        for BufferedSample { at, sample_index, value, .. } in self.held.drain(..count) {
+            if let Some((last, _, value)) = self.last
+                && last < at
+            {
+                self.previous = Some((last, value));
+            }
+            self.last = Some((at, sample_index, value));
+            let rate = self.previous.map(|(before, from)| {
+                let seconds = (at.as_nanos() - before.as_nanos()) as f64 / 1e9;
+                (value - from) / seconds
+            });
+            readings.push(OrderedSample { at, value, rate: rate.filter(|rate| rate.is_finite()) });
+        }
+        readings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::MessageId;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_millis(second * 1_000).unwrap()
+    }
+
+    fn sample(second: i64, value: f64) -> BufferedSample {
+        let precedence =
+            Precedence { ts: at(second), message_id: MessageId::of("t", &value.to_be_bytes()) };
+        BufferedSample { at: at(second), sample_index: 0, value, precedence }
+    }
+
+    fn values(readings: &[OrderedSample]) -> Vec<f64> {
+        readings.iter().map(|reading| reading.value).collect()
+    }
+
+    #[test]
+    fn a_batch_is_read_in_order_and_what_comes_after_its_turn_is_late() {
+        let mut line = ReorderBuffer::default();
+        let (read, late) = line.admit([sample(3, 3.0), sample(1, 1.0), sample(2, 2.0)], 0);
+        assert_eq!((values(&read), late), (vec![1.0, 2.0, 3.0], 0));
+        let (read, late) = line.admit([sample(3, 3.0), sample(2, 9.0), sample(4, 4.0)], 0);
+        assert_eq!((values(&read), late), (vec![4.0], 2));
+    }
+
+    #[test]
+    fn of_two_samples_of_one_instant_the_greater_claim_is_read() {
+        let other = BufferedSample {
+            precedence: Precedence { ts: at(9), ..sample(1, 7.0).precedence },
+            ..sample(1, 7.0)
+        };
+        for pair in [[sample(1, 5.0), other.clone()], [other, sample(1, 5.0)]] {
+            assert_eq!(values(&ReorderBuffer::default().admit(pair, 0).0), [7.0]);
+        }
+    }
+
+    #[test]
+    fn the_rate_is_that_from_the_last_sample_taken_before() {
+        let mut line = ReorderBuffer::default();
+        let second = |s, sample_index, value| BufferedSample { sample_index, ..sample(s, value) };
+        let samples =
+            [second(0, 0, 10.0), second(2, 0, 14.0), second(2, 1, 20.0), second(3, 0, 19.0)];
+        let rates: Vec<_> = line.admit(samples, 0).0.iter().map(|reading| reading.rate).collect();
+        assert_eq!(rates, [None, Some(2.0), Some(5.0), Some(-1.0)]);
+    }
+
+    #[test]
+    fn what_was_known_before_the_line_is_behind_its_frontier() {
+        let newest = Point {
+            key: crate::metric::PointKey {
+                time: at(5),
+                metric: crate::metric::MetricName::parse("x").unwrap(),
+                sample_index: 0,
+            },
+            value: 1.0,
+            unit: None,
+            precedence: sample(5, 1.0).precedence,
+        };
+        let (read, late) = ReorderBuffer::starting_after(Some(&newest), None)
+            .admit([sample(4, 9.0), sample(7, 5.0)], 0);
+        assert_eq!((read[0].rate, late), (Some(2.0), 1));
+    }
+
+    proptest! {
+        /// However the samples are shuffled and repeated, as long as none comes more than the allowance after a newer
+        /// one, they are read in order, each once.
+        #[test]
+        fn disorder_within_the_allowance_makes_no_difference(
+            count in 1_i64..50, reorder in 0_i64..10, jumps in prop::collection::vec(0_i64..10, 50),
+            repeats in prop::collection::vec(any::<bool>(), 50), sizes in prop::collection::vec(1_usize..9, 1..9),
+        ) {
+            // Sorted by a time that lies by less than the allowance after its own: a bounded disorder.
+            let mut order: Vec<_> = (0..count).map(|s| (s + jumps[s as usize] % (reorder + 1), s)).collect();
+            order.sort_unstable();
+            let mut arrivals: Vec<_> = order.into_iter().map(|(_, s)| sample(s, s as f64)).collect();
+            for i in 0..arrivals.len() {
+                if repeats[i] { arrivals.push(arrivals[i].clone()); }
+            }
+            let mut line = ReorderBuffer::default();
+            let mut read = Vec::new();
+            let (mut rest, mut sizes) = (arrivals.as_slice(), sizes.into_iter().cycle());
+            while !rest.is_empty() {
+                let (batch, more) = rest.split_at(sizes.next().unwrap().min(rest.len()));
+                read.extend(line.admit(batch.to_vec(), reorder as u32).0);
+                rest = more;
+            }
+            read.extend(line.flush());
+            prop_assert_eq!(values(&read), (0..count).map(|s| s as f64).collect::<Vec<_>>());
+            prop_assert!(!line.is_waiting());
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What an alert of a rule says: a text with a few placeholders.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Rule};
+use crate::id::DeviceId;
+use crate::time::Timestamp;
+
+/// A text in which `{name}` stands for something of the alert; `{{` and `}}` are braces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MessageTemplate {
+    text: String,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Value(Placeholder),
+}
+
+/// What a placeholder stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placeholder {
+    /// The rule's name.
+    Rule,
+    /// The device.
+    Device,
+    /// The metric.
+    Metric,
+    /// The value with which the alert began; of a rate of change, the rate.
+    Value,
+    /// What it was compared with.
+    Limit,
+    /// When the cause began.
+    Since,
+    /// For how many seconds it had to hold.
+    For,
+    /// The severity.
+    Severity,
+}
+
+impl Placeholder {
+    /// Every placeholder, and its name.
+    pub const ALL: [(&'static str, Self); 8] = [
+        ("rule", Self::Rule),
+        ("device_id", Self::Device),
+        ("metric", Self::Metric),
+        ("value", Self::Value),
+        ("limit", Self::Limit),
+        ("since", Self::Since),
+        ("for_s", Self::For),
+        ("severity", Self::Severity),
+    ];
+}
+
+/// Why a text is no template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTemplate {
+    /// A placeholder that nobody knows.
+    #[error("has the unknown placeholder {{{0}}}; known are {known}", known = known_placeholders())]
+    UnknownPlaceholder(String),
+    /// A brace that belongs to no placeholder.
+    #[error("has a brace that belongs to no placeholder; write {{{{ or }}}} for a brace")]
+    UnmatchedBrace,
+}
+
+fn known_placeholders() -> String {
+    Placeholder::ALL.map(|(name, _)| format!("{{{name}}}")).join(" ")
+}
+
+impl MessageTemplate {
+    /// Reads a template.
+    pub fn parse(text: &str) -> Result<Self, InvalidTemplate> {
+        let mut pieces = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(brace) = rest.find(['{', '}']) {
+            plain.push_str(&rest[..brace]);
+            let tail = &rest[brace..];
+            let doubled = ["{{", "}}"].into_iter().find(|braces| tail.starts_with(braces));
+            if let Some(braces) = doubled {
+                plain.push_str(&braces[..1]);
+                rest = &tail[2..];
+                continue;
+            }
+            let inner = tail.strip_prefix('{').and_then(|tail| tail.split_once('}'));
+            let (name, after) = inner.ok_or(InvalidTemplate::UnmatchedBrace)?;
+            let found = Placeholder::ALL.into_iter().find(|(known, _)| *known == name);
+            let (_, placeholder) =
+                found.ok_or_else(|| InvalidTemplate::UnknownPlaceholder(name.to_owned()))?;
+            if !plain.is_empty() {
+                pieces.push(Piece::Text(std::mem::take(&mut plain)));
+            }
+            pieces.push(Piece::Value(placeholder));
+            rest = after;
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(plain));
+        }
+        Ok(Self { text: text.to_owned(), pieces })
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it has a placeholder.
+    pub fn contains(&self, placeholder: Placeholder) -> bool {
+        self.pieces.contains(&Piece::Value(placeholder))
+    }
+
+    /// The text of an alert.
+    pub fn render(&self, values: &TemplateValues<'_>) -> String {
+        let mut filled = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => filled.push_str(text),
+                Piece::Value(placeholder) => values.write(*placeholder, &mut filled),
+            }
+        }
+        filled
+    }
+}
+
+impl TryFrom<String> for MessageTemplate {
+    type Error = InvalidTemplate;
+
+    fn try_from(text: String) -> Result<Self, InvalidTemplate> {
+        Self::parse(&text)
+    }
+}
+
+impl From<MessageTemplate> for String {
+    fn from(template: MessageTemplate) -> Self {
+        template.text
+    }
+}
+
+/// What there is to say.
+#[derive(Debug, Clone, Copy)]
+pub struct TemplateValues<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// The device.
+    pub device_id: &'a DeviceId,
+    /// When the cause began.
+    pub since: Timestamp,
+    /// With which value the alert began.
+    pub value: Option<f64>,
+}
+
+impl TemplateValues<'_> {
+    fn write(&self, placeholder: Placeholder, to: &mut String) {
+        let rule = self.rule;
+        // Writing to a text cannot fail.
+        let _ = match placeholder {
+            Placeholder::Rule => write!(to, "{}", rule.name),
+            Placeholder::Device => write!(to, "{}", self.device_id),
+            Placeholder::Metric => write!(to, "{}", rule.metric),
+            Placeholder::Value => match self.value {
+                Some(value) => write!(to, "{value}"),
+                None => write!(to, "nothing"),
+            },
+            Placeholder::Limit => write!(to, "{}", describe_limit(&rule.condition)),
+            Placeholder::Since => write!(to, "{}", self.since),
+            Placeholder::For => write!(to, "{}", rule.for_s),
+            Placeholder::Severity => write!(to, "{}", rule.severity.as_str()),
+        };
+    }
+}
+
+/// What a condition compares with, in words.
+fn describe_limit(condition: &Condition) -> String {
+    let Some(limits) = condition.limits() else { return "any value".to_owned() };
+    let (low, high) = limits.bounds();
+    let unit = if matches!(condition, Condition::RateOfChange(_)) { " a second" } else { "" };
+    match limits.operator() {
+        operator if operator.is_range() => {
+            format!("{} {low} to {high}{unit}", operator.as_str())
+        }
+        operator => format!("{} {low}{unit}", operator.as_str()),
+    }
+}
+
+/// What the platform says when the rule says nothing.
+pub(super) fn default_message(values: &TemplateValues<'_>) -> String {
+    let TemplateValues { rule, device_id, since, value } = values;
+    let (name, metric) = (&rule.name, &rule.metric);
+    let Some(value) = value else {
+        let for_s = rule.for_s;
+        return format!(
+            "{name}: nothing was received of {metric} of {device_id} for {for_s} s, since {since}"
+        );
+    };
+    let (rate, limit) = match rule.condition {
+        Condition::RateOfChange(_) => ("changes by ", format!("{value} a second")),
+        _ => ("is ", value.to_string()),
+    };
+    let condition = self::describe_limit(&rule.condition);
+    let held = match rule.for_s {
+        0 => String::new(),
+        for_s => format!(" for {for_s} s"),
+    };
+    format!("{name}: {metric} of {device_id} {rate}{limit} ({condition}{held}), since {since}")
+}

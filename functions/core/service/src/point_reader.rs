@@ -1,0 +1,182 @@
+//! Reading a device's points back from the parts of its messages.
+//!
+//! Parts are cut at fixed intervals, and all claims to a point lie in one of them, so a reader holds one
+//! interval at a time and never more of it than it may still answer: constant memory for any range.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use meter_domain::metric::{MetricName, Point, PointKey};
+use meter_domain::segments::{MessageSegment, SEGMENT_SECONDS, SegmentPosition};
+use meter_domain::time::Timestamp;
+use meter_store::{MessageStore, Order, PointPage, PointQuery, SegmentQuery, StoreError};
+
+/// How many parts one request reads, about: an interval is always read to its end, since the parts in it
+/// are ordered by message and not by point.
+const SEGMENT_BUDGET: usize = 5_000;
+
+/// What a day costs of it, beside its parts: a device whose clock jumps has parts on thousands of days.
+const DAY_READ_COST: usize = 20;
+
+/// Parts a read; at about 1 KB each well under the 1 MB of a DynamoDB page.
+const SEGMENTS_PER_READ: usize = 500;
+
+const DAY_SECONDS: i64 = 24 * 3600;
+
+/// How a page was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ReadStats {
+    /// Parts that were read for it, about.
+    pub(crate) segments: usize,
+    /// When the first of them will be forgotten, in seconds since the epoch.
+    pub(crate) earliest_ttl: Option<i64>,
+}
+
+/// Reads a page of points.
+pub async fn read<S: MessageStore>(store: &S, query: &PointQuery) -> Result<PointPage, StoreError> {
+    read_with_stats(store, query, false, &mut ReadStats::default()).await
+}
+
+/// Reads a page of points, consistently or not, and adds what it took.
+pub(crate) async fn read_with_stats<S: MessageStore>(
+    store: &S,
+    query: &PointQuery,
+    consistent: bool,
+    read_stats: &mut ReadStats,
+) -> Result<PointPage, StoreError> {
+    let begin = query.after.as_ref().map_or(query.start, |after| after.time.max(query.start));
+    let from = begin.floor(SEGMENT_SECONDS);
+    // The last interval may begin before `stop` and hold heads stamped after it.
+    let to = ceil_to_interval(query.stop);
+    let mut page = PointPage { points: Vec::new(), next: None };
+    let mut interval = Interval::new(from);
+    let mut read = 0;
+
+    for day in store.days(&query.device_id).await? {
+        let midnight = Timestamp::start_of_day(day);
+        if midnight >= to || midnight.plus_seconds(DAY_SECONDS) <= from {
+            continue;
+        }
+        if read >= SEGMENT_BUDGET {
+            let before = midnight.plus_seconds(-i64::from(SEGMENT_SECONDS));
+            return Ok(interval.flush_into(&mut page, query).unwrap_or_else(|| PointPage {
+                next: Some(last_key_of_interval(before)),
+                ..page
+            }));
+        }
+        read += DAY_READ_COST;
+        let mut after = None;
+        loop {
+            let request = SegmentQuery {
+                device_id: query.device_id.clone(),
+                day,
+                from,
+                to,
+                order: Order::Ascending,
+                after: after.take(),
+                limit: SEGMENTS_PER_READ,
+                consistent,
+            };
+            let (segments, more) = store.read(&request).await?;
+            read += segments.len();
+            read_stats.segments += segments.len();
+            let forgotten = segments.iter().filter_map(|segment| segment.ttl);
+            read_stats.earliest_ttl = read_stats.earliest_ttl.into_iter().chain(forgotten).min();
+            for segment in &segments {
+                let start = segment.ts.floor(SEGMENT_SECONDS);
+                if start != interval.start {
+                    if let Some(full) = interval.flush_into(&mut page, query) {
+                        return Ok(full);
+                    }
+                    if read >= SEGMENT_BUDGET {
+                        page.next = Some(last_key_of_interval(interval.start));
+                        return Ok(page);
+                    }
+                    interval = Interval::new(start);
+                }
+                interval.add(segment, query, query.limit - page.points.len());
+            }
+            match segments.last() {
+                Some(last) if more => after = Some(position(last)),
+                _ => break,
+            }
+        }
+    }
+    Ok(interval.flush_into(&mut page, query).unwrap_or(page))
+}
+
+fn position(segment: &MessageSegment) -> SegmentPosition {
+    SegmentPosition {
+        ts: segment.ts,
+        message_id: segment.message_id,
+        is_continuation: segment.index_entry.is_none(),
+    }
+}
+
+fn ceil_to_interval(t: Timestamp) -> Timestamp {
+    let floor = t.floor(SEGMENT_SECONDS);
+    if floor == t { t } else { floor.plus_seconds(i64::from(SEGMENT_SECONDS)) }
+}
+
+/// The greatest key that an interval can hold.
+fn last_key_of_interval(start: Timestamp) -> PointKey {
+    let last = start.plus_seconds(i64::from(SEGMENT_SECONDS)).as_nanos() - 1;
+    PointKey {
+        time: Timestamp::from_nanos(last).unwrap_or(start),
+        metric: MetricName::greatest(),
+        sample_index: u16::MAX,
+    }
+}
+
+/// The least points of an interval, as many as the page may still take and one more.
+struct Interval {
+    start: Timestamp,
+    points: BTreeMap<PointKey, Point>,
+}
+
+impl Interval {
+    fn new(start: Timestamp) -> Self {
+        Self { start, points: BTreeMap::new() }
+    }
+
+    fn add(&mut self, segment: &MessageSegment, query: &PointQuery, room: usize) {
+        let wanted = |point: &Point| {
+            (query.start..query.stop).contains(&point.key.time)
+                && query.metric.as_ref().is_none_or(|metric| *metric == point.key.metric)
+                && query.after.as_ref().is_none_or(|after| point.key > *after)
+        };
+        for point in segment.samples.iter().map(|sample| Point::of(segment, sample)).filter(wanted)
+        {
+            match self.points.entry(point.key.clone()) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(point);
+                }
+                Entry::Occupied(mut held) => {
+                    if point.precedence > held.get().precedence {
+                        held.insert(point);
+                    }
+                }
+            }
+            // What falls out is greater than all that stays, so it could not have come back.
+            if self.points.len() > room + 1 {
+                self.points.pop_last();
+            }
+        }
+    }
+
+    /// Moves the points to the page; the finished page when they do not all fit.
+    fn flush_into(&mut self, page: &mut PointPage, query: &PointQuery) -> Option<PointPage> {
+        for (_, point) in std::mem::take(&mut self.points) {
+            if page.points.len() == query.limit {
+                page.next =
+                    page.points.last().map(|last| last.key.clone()).or_else(|| query.after.clone());
+                return Some(std::mem::replace(page, PointPage { points: Vec::new(), next: None }));
+            }
+            page.points.push(point);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

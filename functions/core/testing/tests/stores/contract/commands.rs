@@ -1,0 +1,470 @@
+use futures::future::join_all;
+use meter_domain::command::{AckResult, Command, CommandKind, CommandStatus, Ota, OtaState};
+use meter_domain::device::Device;
+use meter_domain::id::{self, DeviceId};
+use meter_store::{
+    AcknowledgeOutcome, CommandStore, CreateOutcome, DeviceStore, IDEMPOTENCY_TTL_S,
+    IdempotencyKey, PUBLISH_RETRY_DELAY_S,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::contract_tests;
+use crate::fixtures::{
+    self, collect_pages, command, delete_device, edge_case_json, object, register_device, second,
+};
+use crate::ports::Ports;
+
+contract_tests! {
+    a_command_for_a_registered_device_is_stored_once
+    a_command_for_another_device_is_not_stored
+    a_key_gives_the_first_command_again_for_a_day
+    a_command_says_whose_it_is
+    a_command_is_read_by_its_device_and_its_id
+    a_publication_is_noted_once
+    of_all_who_would_publish_a_command_once_one_may
+    an_upgrade_says_what_it_is_to_bring
+    a_command_is_due_when_patience_ends_and_then_when_it_expires
+    a_command_that_expires_sooner_is_due_then
+    a_command_that_is_not_pending_is_not_due
+    a_command_that_is_postponed_is_due_later
+    what_is_due_longest_comes_first_and_at_most_the_limit
+    a_timeout_ends_what_is_pending_and_nothing_else
+    the_first_answer_stands
+    an_answer_after_the_timeout_is_taken
+    an_accepted_configuration_is_in_force_and_no_other_is
+    configurations_accepted_at_once_are_all_in_force
+    an_upgrade_never_goes_back
+    commands_are_listed_newest_first_and_by_status
+    a_sweep_removes_all_commands_of_one_device_and_their_keys
+}
+
+async fn create(ports: &impl Ports, command: &Command) {
+    assert_eq!(ports.commands().create(command, None).await.unwrap(), CreateOutcome::Created);
+}
+
+async fn list(ports: &impl Ports, device: &str, status: Option<CommandStatus>) -> Vec<Command> {
+    let device = fixtures::id(device);
+    collect_pages!(5, |request| ports.commands().list(&device, status, &request))
+}
+
+async fn acknowledge(
+    ports: &impl Ports,
+    cmd_id: Uuid,
+    result: AckResult,
+    detail: Option<&str>,
+    at: i64,
+) -> AcknowledgeOutcome {
+    let device = fixtures::id("m");
+    ports
+        .commands()
+        .record_acknowledgement(&device, cmd_id, result, detail, second(at))
+        .await
+        .unwrap()
+}
+
+async fn device(ports: &impl Ports) -> Device {
+    ports.devices().get(&fixtures::id("m")).await.unwrap().unwrap()
+}
+
+async fn a_command_for_a_registered_device_is_stored_once(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let first = Command {
+        params: object(edge_case_json()),
+        ota: Some(ota_in_state(OtaState::Downloading, Some(1e-300))),
+        ..command("m", CommandKind::StartOta, second(1))
+    };
+    create(ports, &first).await;
+    let again = Command { ota: None, ..first.clone() };
+    let answer = ports.commands().create(&again, None).await.unwrap();
+    assert_eq!(answer, CreateOutcome::AlreadyExists(first.clone()));
+    assert_eq!(list(ports, "m", None).await, [first]);
+}
+
+async fn a_command_for_another_device_is_not_stored(ports: &impl Ports) {
+    let device = register_device(ports, "m").await;
+    delete_device(ports, &device).await;
+    for device in ["m", "nobody"] {
+        let reboot = command(device, CommandKind::Reboot, second(1));
+        let answer = ports.commands().create(&reboot, None).await.unwrap();
+        assert_eq!(answer, CreateOutcome::DeviceNotFound);
+        assert_eq!(list(ports, device, None).await, []);
+    }
+}
+
+async fn a_key_gives_the_first_command_again_for_a_day(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let key = IdempotencyKey("k".to_owned());
+    let reboot = |at| command("m", CommandKind::Reboot, second(at));
+    let make =
+        async |command: &Command| ports.commands().create(command, Some(&key)).await.unwrap();
+    let first = reboot(0);
+    assert_eq!(make(&first).await, CreateOutcome::Created);
+    assert_eq!(
+        make(&reboot(IDEMPOTENCY_TTL_S - 1)).await,
+        CreateOutcome::AlreadyExists(first.clone())
+    );
+    let answered = acknowledge(ports, first.cmd_id, AckResult::Accepted, None, 1).await;
+    let AcknowledgeOutcome::Recorded(answered) = answered else { panic!("{answered:?}") };
+    assert_eq!(make(&reboot(2)).await, CreateOutcome::AlreadyExists(answered));
+    assert_eq!(make(&reboot(IDEMPOTENCY_TTL_S)).await, CreateOutcome::Created);
+    assert_eq!(list(ports, "m", None).await.len(), 2);
+}
+
+async fn a_command_says_whose_it_is(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let reboot = command("m", CommandKind::Reboot, second(1));
+    create(ports, &reboot).await;
+    let find_device = async |id| ports.commands().find_device(id).await.unwrap();
+    assert_eq!(find_device(reboot.cmd_id).await, Some(fixtures::id("m")));
+    assert_eq!(find_device(id::new_id(second(1))).await, None);
+}
+
+async fn a_publication_is_noted_once(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let reboot = command("m", CommandKind::Reboot, second(1));
+    let note = async |at| {
+        let (device, id) = (fixtures::id("m"), reboot.cmd_id);
+        ports.commands().mark_published(&device, id, second(at)).await.unwrap();
+    };
+    note(1).await;
+    assert_eq!(list(ports, "m", None).await, []);
+    create(ports, &reboot).await;
+    note(2).await;
+    note(3).await;
+    assert_eq!(list(ports, "m", None).await[0].published_at, Some(second(2)));
+}
+
+async fn of_all_who_would_publish_a_command_once_one_may(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let reboot = command("m", CommandKind::Reboot, second(1));
+    let claim = async |at| {
+        ports.commands().claim(&fixtures::id("m"), reboot.cmd_id, second(at)).await.unwrap()
+    };
+    assert!(!claim(1).await, "there is none");
+    create(ports, &reboot).await;
+    let claims = join_all((2..6).map(claim)).await;
+    assert_eq!(claims.iter().filter(|claimed| **claimed).count(), 1, "{claims:?}");
+    assert!(get(ports, &reboot).await.published_at.is_some());
+    assert_eq!(list_due(ports, 300).await, [], "nobody looks before it expires");
+    assert_eq!(list_due(ports, 301).await, [key(&reboot)]);
+    // It is known that the broker did not take it.
+    ports.commands().postpone(&fixtures::id("m"), reboot.cmd_id, second(61)).await.unwrap();
+    assert_eq!(
+        (get(ports, &reboot).await, list_due(ports, 61).await),
+        (reboot.clone(), vec![key(&reboot)])
+    );
+    assert!(claim(62).await);
+    ports.commands().postpone(&fixtures::id("m"), reboot.cmd_id, second(90)).await.unwrap();
+    acknowledge(ports, reboot.cmd_id, AckResult::Accepted, None, 63).await;
+    assert!(!claim(64).await, "it is answered");
+}
+
+async fn an_upgrade_says_what_it_is_to_bring(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let params = object(json!({"fw_version": "2.0.0"}));
+    let upgrade = Command { params, ..command("m", CommandKind::StartOta, second(1)) };
+    let reboot = command("m", CommandKind::Reboot, second(2));
+    let advance = async |id| {
+        let ota = ota_in_state(OtaState::Verifying, None);
+        ports.commands().advance_ota(&fixtures::id("m"), id, &ota).await.unwrap()
+    };
+    assert_eq!(advance(upgrade.cmd_id).await, None);
+    create(ports, &upgrade).await;
+    create(ports, &reboot).await;
+    for _ in 0..2 {
+        assert_eq!(advance(upgrade.cmd_id).await, Some("2.0.0".to_owned()));
+    }
+    assert_eq!(advance(reboot.cmd_id).await, None);
+}
+
+async fn get(ports: &impl Ports, command: &Command) -> Command {
+    ports.commands().get(&command.device_id, command.cmd_id).await.unwrap().unwrap()
+}
+
+async fn a_command_is_read_by_its_device_and_its_id(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let made = Command {
+        params: object(edge_case_json()),
+        expires_at: fixtures::at("2026-01-01T00:00:30.000000001Z"),
+        ..command("m", CommandKind::UpdateConfig, second(1))
+    };
+    create(ports, &made).await;
+    assert_eq!(get(ports, &made).await, made);
+    for (device, id) in [("n", made.cmd_id), ("m", id::new_id(second(1)))] {
+        assert_eq!(ports.commands().get(&fixtures::id(device), id).await.unwrap(), None);
+    }
+}
+
+/// What is due at a second, in order.
+async fn list_due(ports: &impl Ports, at: i64) -> Vec<(DeviceId, Uuid)> {
+    ports.commands().list_due(second(at), 10).await.unwrap()
+}
+
+fn key(command: &Command) -> (DeviceId, Uuid) {
+    (command.device_id.clone(), command.cmd_id)
+}
+
+async fn publish(ports: &impl Ports, command: &Command, at: i64) {
+    ports.commands().mark_published(&command.device_id, command.cmd_id, second(at)).await.unwrap();
+}
+
+async fn a_command_is_due_when_patience_ends_and_then_when_it_expires(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let reboot = command("m", CommandKind::Reboot, second(0));
+    create(ports, &reboot).await;
+    assert_eq!(list_due(ports, PUBLISH_RETRY_DELAY_S - 1).await, []);
+    assert_eq!(list_due(ports, PUBLISH_RETRY_DELAY_S).await, [key(&reboot)]);
+    for _ in 0..2 {
+        publish(ports, &reboot, PUBLISH_RETRY_DELAY_S).await;
+        assert_eq!(list_due(ports, 299).await, []);
+        assert_eq!(list_due(ports, 300).await, [key(&reboot)]);
+    }
+}
+
+async fn a_command_that_expires_sooner_is_due_then(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let expires_at = fixtures::at("2026-01-01T00:00:10.000000001Z");
+    let short = Command { expires_at, ..command("m", CommandKind::Reboot, second(0)) };
+    create(ports, &short).await;
+    for _ in 0..2 {
+        assert_eq!(list_due(ports, 10).await, []);
+        assert_eq!(ports.commands().list_due(expires_at, 10).await.unwrap(), [key(&short)]);
+        publish(ports, &short, 1).await;
+    }
+}
+
+async fn a_command_that_is_not_pending_is_not_due(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let late =
+        Command { status: CommandStatus::Timeout, ..command("m", CommandKind::Reboot, second(0)) };
+    let answered = configure(0, json!({"send_interval_s": 10}));
+    let rejected = command("m", CommandKind::Reboot, second(0));
+    for command in [&late, &answered, &rejected] {
+        create(ports, command).await;
+    }
+    acknowledge(ports, answered.cmd_id, AckResult::Accepted, None, 1).await;
+    acknowledge(ports, rejected.cmd_id, AckResult::Rejected, Some("no"), 1).await;
+    for command in [&late, &answered, &rejected] {
+        publish(ports, command, 2).await;
+        assert_eq!(get(ports, command).await.published_at, Some(second(2)));
+        ports.commands().postpone(&command.device_id, command.cmd_id, second(3)).await.unwrap();
+    }
+    assert_eq!(list_due(ports, 1_000_000).await, []);
+}
+
+async fn a_command_that_is_postponed_is_due_later(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let reboot = command("m", CommandKind::Reboot, second(0));
+    let postpone = async |at| {
+        ports.commands().postpone(&fixtures::id("m"), reboot.cmd_id, second(at)).await.unwrap();
+    };
+    postpone(1).await;
+    assert_eq!(list_due(ports, 1_000).await, []);
+    create(ports, &reboot).await;
+    postpone(120).await;
+    assert_eq!(list_due(ports, 119).await, []);
+    assert_eq!(list_due(ports, 120).await, [key(&reboot)]);
+    assert_eq!(get(ports, &reboot).await, reboot);
+}
+
+async fn what_is_due_longest_comes_first_and_at_most_the_limit(ports: &impl Ports) {
+    let mut all = Vec::new();
+    for n in 0..24 {
+        let device = format!("m{n}");
+        register_device(ports, &device).await;
+        let reboot = command(&device, CommandKind::Reboot, second(7 * n % 24));
+        create(ports, &reboot).await;
+        all.push(reboot);
+    }
+    all.sort_by_key(|command| command.created_at);
+    let at = second(PUBLISH_RETRY_DELAY_S + 19);
+    let expected: Vec<_> = all[..20].iter().map(key).collect();
+    for limit in [1, 3, 20, 1_000] {
+        let found = ports.commands().list_due(at, limit).await.unwrap();
+        assert_eq!(found, expected[..limit.min(20)], "at most {limit}");
+    }
+}
+
+async fn a_timeout_ends_what_is_pending_and_nothing_else(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let time_out = async |command: &Command| {
+        ports.commands().time_out(&command.device_id, command.cmd_id).await.unwrap();
+    };
+    let waiting = command("m", CommandKind::Reboot, second(0));
+    time_out(&waiting).await;
+    assert_eq!(list(ports, "m", None).await, []);
+    let answered = command("m", CommandKind::Reboot, second(1));
+    create(ports, &waiting).await;
+    create(ports, &answered).await;
+    acknowledge(ports, answered.cmd_id, AckResult::Rejected, None, 2).await;
+    let before = get(ports, &answered).await;
+    for command in [&waiting, &waiting, &answered] {
+        time_out(command).await;
+    }
+    let timed_out = Command { status: CommandStatus::Timeout, ..waiting };
+    assert_eq!(list(ports, "m", None).await, [before, timed_out]);
+    assert_eq!(list_due(ports, 1_000_000).await, []);
+}
+
+async fn the_first_answer_stands(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let reboot = command("m", CommandKind::Reboot, second(1));
+    let unknown = acknowledge(ports, reboot.cmd_id, AckResult::Accepted, None, 2).await;
+    assert_eq!(unknown, AcknowledgeOutcome::CommandNotFound);
+    create(ports, &reboot).await;
+    let first = Command {
+        status: CommandStatus::Rejected,
+        ack_detail: Some("é".to_owned()),
+        acked_at: Some(second(2)),
+        ..reboot.clone()
+    };
+    let now = acknowledge(ports, reboot.cmd_id, AckResult::Rejected, Some("é"), 2).await;
+    assert_eq!(now, AcknowledgeOutcome::Recorded(first.clone()));
+    let later = acknowledge(ports, reboot.cmd_id, AckResult::Accepted, None, 3).await;
+    assert_eq!(later, AcknowledgeOutcome::AlreadyRecorded(first.clone()));
+    assert_eq!(list(ports, "m", None).await, [first]);
+}
+
+async fn an_answer_after_the_timeout_is_taken(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let late =
+        Command { status: CommandStatus::Timeout, ..command("m", CommandKind::Reboot, second(1)) };
+    create(ports, &late).await;
+    let answer = acknowledge(ports, late.cmd_id, AckResult::Error, None, 9).await;
+    let answered = Command { status: CommandStatus::Error, acked_at: Some(second(9)), ..late };
+    assert_eq!(answer, AcknowledgeOutcome::Recorded(answered.clone()));
+    assert_eq!(list(ports, "m", None).await, [answered]);
+}
+
+fn configure(at: i64, params: serde_json::Value) -> Command {
+    Command { params: object(params), ..command("m", CommandKind::UpdateConfig, second(at)) }
+}
+
+async fn an_accepted_configuration_is_in_force_and_no_other_is(ports: &impl Ports) {
+    let before = register_device(ports, "m").await;
+    let commands = [
+        (configure(1, json!({"send_interval_s": 10, "x": [1e-300]})), AckResult::Accepted),
+        (configure(2, json!({"send_interval_s": 20})), AckResult::Rejected),
+        (configure(3, json!({"hello_interval_s": 30})), AckResult::Accepted),
+        (command("m", CommandKind::Reboot, second(4)), AckResult::Accepted),
+    ];
+    for (command, result) in &commands {
+        create(ports, command).await;
+        acknowledge(ports, command.cmd_id, *result, None, 9).await;
+    }
+    // Again, as after a crash.
+    acknowledge(ports, commands[0].0.cmd_id, AckResult::Accepted, None, 10).await;
+    let config = json!({"send_interval_s": 10, "x": [1e-300], "hello_interval_s": 30});
+    let expected = Device {
+        config: object(config),
+        updated_at: second(9),
+        revision: before.revision + 2,
+        ..before
+    };
+    assert_eq!(device(ports).await, expected);
+}
+
+async fn configurations_accepted_at_once_are_all_in_force(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let commands: Vec<_> = (0..4).map(|n| configure(n, json!({format!("k{n}"): n}))).collect();
+    for command in &commands {
+        create(ports, command).await;
+    }
+    let answers = commands.iter().map(|command| {
+        let (ports, id) = (ports.clone(), command.cmd_id);
+        async move { acknowledge(&ports, id, AckResult::Accepted, None, 9).await }
+    });
+    join_all(answers).await;
+    let config = device(ports).await.config;
+    assert_eq!(config, object(json!({"k0": 0, "k1": 1, "k2": 2, "k3": 3})));
+}
+
+fn ota_in_state(state: OtaState, progress_pct: Option<f64>) -> Ota {
+    Ota {
+        state,
+        progress_pct,
+        fw_version_target: Some("2.0.0".to_owned()),
+        detail: None,
+        updated_at: second(7),
+    }
+}
+
+async fn an_upgrade_never_goes_back(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    let upgrade = command("m", CommandKind::StartOta, second(1));
+    let reboot = command("m", CommandKind::Reboot, second(2));
+    let advance = async |id, ota: &Ota| {
+        ports.commands().advance_ota(&fixtures::id("m"), id, ota).await.unwrap();
+    };
+    let verifying = ota_in_state(OtaState::Verifying, Some(0.1 + 0.2));
+    advance(upgrade.cmd_id, &verifying).await;
+    create(ports, &upgrade).await;
+    create(ports, &reboot).await;
+    advance(upgrade.cmd_id, &verifying).await;
+    advance(upgrade.cmd_id, &ota_in_state(OtaState::Downloading, Some(99.0))).await;
+    advance(reboot.cmd_id, &verifying).await;
+    let stored = list(ports, "m", None).await;
+    assert_eq!(stored[0].ota, None);
+    assert_eq!(stored[1].ota, Some(verifying));
+    let success = ota_in_state(OtaState::Success, None);
+    advance(upgrade.cmd_id, &success).await;
+    assert_eq!(list(ports, "m", None).await[1].ota, Some(success));
+}
+
+async fn commands_are_listed_newest_first_and_by_status(ports: &impl Ports) {
+    register_device(ports, "m").await;
+    register_device(ports, "n").await;
+    create(ports, &command("n", CommandKind::Reboot, second(1))).await;
+    let mut all = Vec::new();
+    for n in 0..12 {
+        let mut made = command("m", CommandKind::RequestStatus, second(n));
+        create(ports, &made).await;
+        if n % 2 == 0 {
+            match acknowledge(ports, made.cmd_id, AckResult::Accepted, None, 99).await {
+                AcknowledgeOutcome::Recorded(answered) => made = answered,
+                other => panic!("{other:?}"),
+            }
+        }
+        all.insert(0, made);
+    }
+    assert_eq!(list(ports, "m", None).await, all);
+    for status in [CommandStatus::Pending, CommandStatus::Accepted, CommandStatus::Timeout] {
+        let expected: Vec<_> = all.iter().filter(|c| c.status == status).cloned().collect();
+        assert_eq!(list(ports, "m", Some(status)).await, expected, "{status:?}");
+    }
+}
+
+async fn a_sweep_removes_all_commands_of_one_device_and_their_keys(ports: &impl Ports) {
+    for device in ["m", "n"] {
+        register_device(ports, device).await;
+        for n in 0..60 {
+            let key = IdempotencyKey(n.to_string());
+            let reboot = command(device, CommandKind::Reboot, second(n));
+            assert_eq!(
+                ports.commands().create(&reboot, Some(&key)).await.unwrap(),
+                CreateOutcome::Created
+            );
+        }
+    }
+    // Nothing of a device that is registered, nor of one that was deleted at another time.
+    assert!(!ports.commands().delete_for_device(&fixtures::id("m"), second(0)).await.unwrap());
+    let row = device(ports).await;
+    delete_device(ports, &row).await;
+    assert!(!ports.commands().delete_for_device(&fixtures::id("m"), second(1)).await.unwrap());
+    assert_eq!(list(ports, "m", None).await.len(), 60);
+    let mut sweeps = 0;
+    while ports.commands().delete_for_device(&fixtures::id("m"), second(0)).await.unwrap() {
+        sweeps += 1;
+        assert!(sweeps < 20, "a sweep has no end");
+    }
+    assert_eq!(list(ports, "m", None).await, []);
+    assert_eq!(list(ports, "n", None).await.len(), 60);
+    let due = ports.commands().list_due(second(1_000), 1_000).await.unwrap();
+    assert!(due.len() == 60 && due.iter().all(|(device, _)| *device == fixtures::id("n")));
+    ports.devices().remove_tombstone(&fixtures::id("m"), second(0)).await.unwrap();
+    register_device(ports, "m").await;
+    let key = IdempotencyKey("0".to_owned());
+    let reboot = command("m", CommandKind::Reboot, second(99));
+    assert_eq!(ports.commands().create(&reboot, Some(&key)).await.unwrap(), CreateOutcome::Created);
+}

@@ -1,0 +1,46 @@
+//! The AWS endpoint: MiniStack, which answers for S3, DynamoDB, SQS and CloudFormation.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::child::Program;
+use crate::data_directory::DataDirectory;
+
+/// The child's name.
+pub(crate) const NAME: &str = "ministack";
+
+/// SIGTERM makes it write tables and queues to disk; what it has not written when it is killed is lost.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(crate) fn program(tools: &Path, port: u16, data_directory: &DataDirectory) -> Program {
+    let environment = [
+        ("BIND_HOST", "127.0.0.1".to_owned()),
+        ("GATEWAY_PORT", port.to_string()),
+        ("MINISTACK_HOST", "127.0.0.1".to_owned()),
+        // Each of these would listen on every interface.
+        ("IOT_MTLS_ENABLED", "0".to_owned()),
+        ("SFTP_ENABLED", "0".to_owned()),
+        ("PERSIST_STATE", "1".to_owned()),
+        ("STATE_DIR", data_directory.endpoint_state().display().to_string()),
+        ("S3_PERSIST", "1".to_owned()),
+        ("S3_DATA_DIR", data_directory.buckets().display().to_string()),
+    ];
+    Program {
+        name: NAME.to_owned(),
+        executable: tools.join("ministack"),
+        arguments: Vec::new(),
+        environment: environment.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        working_directory: data_directory.root().to_owned(),
+        stop_timeout: STOP_TIMEOUT,
+        // Started again it would have forgotten the tables: the whole system has to start again.
+        restart_on_exit: false,
+    }
+}
+
+pub(crate) fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+pub(crate) fn health_url(port: u16) -> String {
+    format!("{}/_ministack/health", url(port))
+}

@@ -1,0 +1,158 @@
+//! Which ports the system listens on, all of them on the loopback interface.
+
+use std::fs::{File, TryLockError};
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::options::{MetricStore, Options};
+
+/// One port a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// The REST API.
+    pub rest: u16,
+    /// The MQTT broker.
+    pub mqtt: u16,
+    /// The AWS endpoint.
+    pub endpoint: u16,
+    /// The edge's iot-data API.
+    pub iot_data: u16,
+    /// Where ingest and watchdog are invoked, and fetch their work.
+    pub functions: u16,
+    /// Timestream, if measurements are kept there.
+    pub timestream: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self {
+            rest: 8080,
+            mqtt: 1883,
+            endpoint: 4566,
+            iot_data: 4568,
+            functions: 9000,
+            timestream: 4567,
+        }
+    }
+}
+
+impl Ports {
+    /// Each port that a stack listens on, with what it is for and the Makefile's variable for it.
+    fn in_use(&self, options: &Options) -> impl Iterator<Item = (u16, &'static str, &'static str)> {
+        let of_timestream = options.metric_store == MetricStore::Timestream;
+        [
+            (true, self.rest, "the REST API", "PORT"),
+            (options.broker.is_none(), self.mqtt, "MQTT", "MQTT_PORT"),
+            (options.endpoint_url.is_none(), self.endpoint, "the AWS endpoint", "ENDPOINT_PORT"),
+            (true, self.iot_data, "iot-data", "IOT_DATA_PORT"),
+            (true, self.functions, "the functions' runtime API", "RUNTIME_PORT"),
+            (of_timestream, self.timestream, "Timestream", "TIMESTREAM_PORT"),
+        ]
+        .into_iter()
+        .filter_map(|(used, port, purpose, variable)| used.then_some((port, purpose, variable)))
+    }
+
+    /// An error names the first port that is taken and how to choose another.
+    pub(crate) fn check_free(&self, options: &Options) -> Result<()> {
+        for (port, purpose, variable) in self.in_use(options) {
+            if !is_free(port) {
+                bail!(
+                    "port {port} ({purpose}) is taken: free it, or choose another, as in `make run {variable}={}`",
+                    port.saturating_add(1)
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+/// Free ports for a stack of a test. They stay its own while this lives.
+///
+/// Binding port 0 and letting go would be a race between stacks that start at the same time, in one
+/// process or in many. So a block of ports is claimed by a lock on a file, outside the range from which the kernel takes
+/// ports for outgoing connections (32768 and up).
+pub(crate) struct PortBlock {
+    pub(crate) ports: Ports,
+    _claim: File,
+}
+
+impl PortBlock {
+    const FIRST_PORT: u16 = 25_000;
+    const SIZE: u16 = 6;
+    const BLOCKS: u16 = 1_000;
+
+    pub(crate) fn claim() -> Result<Self> {
+        let folder = std::env::temp_dir().join("iot-meter-ports");
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        for block in 0..Self::BLOCKS {
+            let path = folder.join(block.to_string());
+            let claim =
+                File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+            match claim.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => continue,
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                }
+            }
+            let first = Self::FIRST_PORT + block * Self::SIZE;
+            let ports = Ports {
+                rest: first,
+                mqtt: first + 1,
+                endpoint: first + 2,
+                iot_data: first + 3,
+                functions: first + 4,
+                timestream: first + 5,
+            };
+            let all = Options { metric_store: MetricStore::Timestream, ..Options::default() };
+            if ports.check_free(&all).is_ok() {
+                return Ok(Self { ports, _claim: claim });
+            }
+        }
+        bail!("no free ports from {} on", Self::FIRST_PORT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_live_at_the_same_time_share_no_port() {
+        let one = PortBlock::claim().unwrap();
+        let two = PortBlock::claim().unwrap();
+        assert_ne!(one.ports, two.ports);
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_the_way_to_choose_another() {
+        let block = PortBlock::claim().unwrap();
+        let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, block.ports.mqtt)).unwrap();
+        let error = block.ports.check_free(&Options::default()).unwrap_err().to_string();
+        assert!(error.contains(&block.ports.mqtt.to_string()), "{error}");
+        assert!(error.contains("MQTT_PORT="), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_is_not_used_may_be_taken() {
+        let block = PortBlock::claim().unwrap();
+        let Ports { timestream, mqtt, endpoint, .. } = block.ports;
+        let take = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let _taken = [timestream, mqtt, endpoint].map(take);
+        let somebody_elses = Options {
+            broker: Some("broker:1883".to_owned()),
+            endpoint_url: Some("http://endpoint:4566".to_owned()),
+            ..Options::default()
+        };
+        block.ports.check_free(&somebody_elses).unwrap();
+        let all = Options { metric_store: MetricStore::Timestream, ..somebody_elses };
+        let error = block.ports.check_free(&all).unwrap_err().to_string();
+        assert!(error.contains("TIMESTREAM_PORT="), "{error}");
+    }
+}

@@ -1,0 +1,174 @@
+//! The functions' settings: those of template.yaml, with the names of the local stores in them.
+//!
+//! A setting is said once, in the template's `Globals`. Locally it has the same value, but for what
+//! has to differ.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use yaml_serde::Value;
+
+/// The stores' outputs, by name.
+pub(crate) type Outputs = BTreeMap<String, String>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Template {
+    parameters: BTreeMap<String, Parameter>,
+    globals: Globals,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Parameter {
+    default: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Globals {
+    function: Function,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Function {
+    environment: Environment,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Environment {
+    variables: BTreeMap<String, Value>,
+}
+
+/// `Globals.Function.Environment.Variables` of the template, parameters at their defaults.
+pub(crate) fn from_template(template: &str, outputs: &Outputs) -> Result<BTreeMap<String, String>> {
+    let template: Template = yaml_serde::from_str(template).context("template.yaml")?;
+    template
+        .globals
+        .function
+        .environment
+        .variables
+        .iter()
+        .map(|(name, value)| {
+            let value = resolve(value, &template.parameters, outputs)
+                .with_context(|| format!("template.yaml, variable {name} of the functions"))?;
+            Ok((name.clone(), value))
+        })
+        .collect()
+}
+
+/// The functions' settings from a file: a JSON object of names and values, as `devstack run` writes it, and as Lambda
+/// answers a function's `Environment.Variables`.
+///
+/// # Errors
+/// When there is no such file, or it is no such object.
+pub fn read(path: &Path) -> Result<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}: has the system run?", path.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is no JSON object of texts", path.display()))
+}
+
+/// The largest answer of a function. The router of cargo-lambda 1.9.2 loses some answers of 3 MB and more: the
+/// client waits for ever. Of 50 that were below 1.8 MB it lost none.
+pub(crate) fn max_response_bytes() -> (String, String) {
+    ("MAX_RESPONSE_BYTES".to_owned(), "1500000".to_owned())
+}
+
+fn resolve(
+    value: &Value,
+    parameters: &BTreeMap<String, Parameter>,
+    outputs: &Outputs,
+) -> Result<String> {
+    let Value::Tagged(tagged) = value else {
+        return scalar(value);
+    };
+    let argument = scalar(&tagged.value)?;
+    if tagged.tag == "Ref" {
+        let parameter = parameters
+            .get(&argument)
+            .with_context(|| format!("there is no parameter {argument}"))?;
+        let default = parameter.default.as_ref();
+        return scalar(default.with_context(|| format!("parameter {argument} has no default"))?);
+    }
+    match argument.strip_prefix("Stores.Outputs.") {
+        Some(output) if tagged.tag == "GetAtt" => outputs
+            .get(output)
+            .cloned()
+            .with_context(|| format!("infra/stores has no output {output}")),
+        _ => bail!("cannot evaluate {} {argument} here", tagged.tag),
+    }
+}
+
+fn scalar(value: &Value) -> Result<String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(yes) => Ok(yes.to_string()),
+        _ => bail!("a text, a number, or a truth value is expected"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = r#"
+Parameters:
+  Days: {Type: Number, Default: 365}
+  Issuer: {Type: String}
+Globals:
+  Function:
+    Environment:
+      Variables:
+        TABLE: !GetAtt Stores.Outputs.TableName
+        DAYS: !Ref Days
+        AUTH: jwt
+"#;
+
+    fn outputs() -> Outputs {
+        BTreeMap::from([("TableName".to_owned(), "stores-Table-1".to_owned())])
+    }
+
+    #[test]
+    fn a_variable_is_an_output_a_default_or_itself() {
+        let settings = from_template(TEMPLATE, &outputs()).unwrap();
+        let expected = [("AUTH", "jwt"), ("DAYS", "365"), ("TABLE", "stores-Table-1")];
+        let settings: Vec<_> =
+            settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_resolved_is_named() {
+        for (before, after, named) in [
+            ("Outputs.TableName", "Outputs.Other", "no output Other"),
+            ("!Ref Days", "!Ref Weeks", "no parameter Weeks"),
+            ("!Ref Days", "!Ref Issuer", "Issuer has no default"),
+            ("!Ref Days", "!Sub Days", "cannot evaluate"),
+        ] {
+            let template = TEMPLATE.replace(before, after);
+            let error = format!("{:#}", from_template(&template, &outputs()).unwrap_err());
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_projects_own_template_needs_nothing_but_the_stores_outputs() {
+        let template = include_str!("../../../template.yaml");
+        let stores = include_str!("../../../infra/stores/template.yaml");
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Stores {
+            outputs: BTreeMap<String, Value>,
+        }
+        let stores: Stores = yaml_serde::from_str(stores).unwrap();
+        let outputs = stores.outputs.into_keys().map(|name| (name.clone(), name)).collect();
+        let settings = from_template(template, &outputs).unwrap();
+        assert_eq!(settings["DEVICES_TABLE"], "DevicesTableName");
+    }
+}

@@ -1,0 +1,171 @@
+//! What iot-data's Publish takes, and how AWS says no.
+//!
+//! <https://docs.aws.amazon.com/iot/latest/apireference/API_iotdata_Publish.html>
+
+use axum::{
+    Json,
+    http::{HeaderName, StatusCode},
+    response::{IntoResponse, Response},
+};
+use rumqttc::v5::mqttbytes::QoS;
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::publisher::PublishError;
+
+/// IoT Core's limits: <https://docs.aws.amazon.com/general/latest/gr/iot-core.html>
+pub(super) const MAX_PAYLOAD_BYTES: usize = 128 * 1024;
+const MAX_TOPIC_BYTES: usize = 256;
+const MAX_TOPIC_SLASHES: usize = 7;
+
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+/// The parameters in the query of a Publish. Those of MQTT 5 (content type, expiry, …) have no use here
+/// yet and are ignored.
+#[derive(Debug, Deserialize)]
+pub(super) struct Parameters {
+    #[serde(default)]
+    qos: u8,
+    #[serde(default)]
+    pub(super) retain: bool,
+}
+
+impl Parameters {
+    pub(super) fn qos(&self) -> Result<QoS, ErrorResponse> {
+        match self.qos {
+            0 => Ok(QoS::AtMostOnce),
+            1 => Ok(QoS::AtLeastOnce),
+            other => Err(ErrorResponse::invalid(format!("qos is 0 or 1, not {other}"))),
+        }
+    }
+}
+
+/// Whether IoT Core would publish to this topic.
+pub(super) fn validate_topic(topic: &str) -> Result<(), ErrorResponse> {
+    let problem = if topic.is_empty() {
+        "the topic is empty".to_owned()
+    } else if topic.len() > MAX_TOPIC_BYTES {
+        format!("the topic is longer than {MAX_TOPIC_BYTES} bytes")
+    } else if topic.contains(['+', '#']) {
+        "the topic has a wildcard".to_owned()
+    } else if topic.contains('\0') {
+        "the topic has a null character".to_owned()
+    } else if topic.starts_with('$') {
+        "topics that begin with $ are reserved".to_owned()
+    } else if topic.matches('/').count() > MAX_TOPIC_SLASHES {
+        format!("the topic has more than {MAX_TOPIC_SLASHES} slashes")
+    } else {
+        return Ok(());
+    };
+    Err(ErrorResponse::invalid(problem))
+}
+
+/// An answer that is no success.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ErrorResponse {
+    status: StatusCode,
+    error_type: &'static str,
+    message: String,
+}
+
+impl ErrorResponse {
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            error_type: "InvalidRequestException",
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn too_large() -> Self {
+        Self {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            ..Self::invalid(format!("the payload is larger than {MAX_PAYLOAD_BYTES} bytes"))
+        }
+    }
+
+    pub(super) fn unknown_path() -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            error_type: "ResourceNotFoundException",
+            message: "the edge offers POST /topics/{topic}, and GET /ping".to_owned(),
+        }
+    }
+
+    pub(super) fn unknown_method() -> Self {
+        Self {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            error_type: "MethodNotAllowedException",
+            message: "publish with POST".to_owned(),
+        }
+    }
+}
+
+impl From<PublishError> for ErrorResponse {
+    fn from(error: PublishError) -> Self {
+        let (status, error_type) = match error {
+            PublishError::NotConnected => {
+                (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException")
+            }
+            PublishError::Interrupted | PublishError::TimedOut | PublishError::Refused(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailureException")
+            }
+        };
+        Self { status, error_type, message: error.to_string() }
+    }
+}
+
+impl IntoResponse for ErrorResponse {
+    fn into_response(self) -> Response {
+        let body = json!({ "message": self.message, "traceId": Uuid::new_v4() });
+        (self.status, [(ERROR_TYPE, self.error_type)], Json(body)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_of_commands_are_published_to() {
+        for topic in ["iot/dc-meter-001/command", "a", "a/b/c/d/e/f/g/h", "iot/ö:1/command"] {
+            assert_eq!(validate_topic(topic), Ok(()), "{topic}");
+        }
+        assert_eq!(validate_topic(&"x".repeat(MAX_TOPIC_BYTES)), Ok(()));
+    }
+
+    #[test]
+    fn topics_that_iot_core_would_refuse_are_refused() {
+        let long = "x".repeat(MAX_TOPIC_BYTES + 1);
+        for topic in [
+            "",
+            "iot/+/command",
+            "iot/#",
+            "iot/\0/command",
+            "$SYS/broker",
+            "a/b/c/d/e/f/g/h/i",
+            &long,
+        ] {
+            let refusal = validate_topic(topic).unwrap_err();
+            assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{topic}");
+            assert_eq!(refusal.error_type, "InvalidRequestException");
+        }
+    }
+
+    #[test]
+    fn qos_2_does_not_exist_at_iot_core() {
+        let parameters = |qos| Parameters { qos, retain: false };
+        assert_eq!(parameters(0).qos(), Ok(QoS::AtMostOnce));
+        assert_eq!(parameters(1).qos(), Ok(QoS::AtLeastOnce));
+        assert!(parameters(2).qos().is_err());
+    }
+
+    #[test]
+    fn whatever_the_broker_has_not_confirmed_is_a_server_error() {
+        for error in [PublishError::NotConnected, PublishError::Interrupted, PublishError::TimedOut]
+        {
+            assert!(ErrorResponse::from(error).status.is_server_error());
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A broker for tests, which says what the test says.
+
+use futures::{SinkExt, StreamExt};
+use rumqttc::v5::mqttbytes::{
+    Error, QoS,
+    v5::{Codec, ConnAck, Connect, ConnectReturnCode, Packet, Publish},
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::codec::Framed;
+
+use super::BrokerAddress;
+
+/// A socket to connect to.
+pub(crate) struct TestBroker {
+    listener: TcpListener,
+}
+
+/// The broker's side of a connection.
+pub(crate) struct Peer {
+    packets: Framed<TcpStream, Codec>,
+}
+
+impl TestBroker {
+    pub(crate) async fn start() -> (Self, BrokerAddress) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        (Self { listener }, address)
+    }
+
+    /// Accepts a connection, and returns what the client asked for.
+    pub(crate) async fn accept(&self) -> (Peer, Connect) {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        let codec = Codec { max_incoming_size: None, max_outgoing_size: None };
+        let mut peer = Peer { packets: Framed::new(stream, codec) };
+        let Packet::Connect(connect, ..) = peer.next().await else {
+            panic!("a connection begins with CONNECT");
+        };
+        let code = ConnectReturnCode::Success;
+        peer.send(Packet::ConnAck(ConnAck { session_present: false, code, properties: None }))
+            .await;
+        (peer, connect)
+    }
+}
+
+impl Peer {
+    pub(crate) async fn next(&mut self) -> Packet {
+        self.packets.next().await.unwrap().unwrap()
+    }
+
+    /// Reads a DISCONNECT. Without a reason it has nothing after its header, which rumqttc writes but
+    /// does not read.
+    pub(crate) async fn expect_disconnect(&mut self) {
+        let packet = self.packets.next().await;
+        assert!(matches!(packet, Some(Err(Error::PayloadRequired))), "{packet:?}");
+    }
+
+    pub(crate) async fn send(&mut self, packet: Packet) {
+        self.packets.send(packet).await.unwrap();
+    }
+
+    /// Sends a message at QoS 1.
+    pub(crate) async fn publish(&mut self, topic: &str, payload: &str, packet_id: u16) {
+        let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload.to_owned(), None);
+        publish.pkid = packet_id;
+        self.send(Packet::Publish(publish)).await;
+    }
+}

@@ -1,0 +1,196 @@
+//! An uplink between a broker and a queue that do what the test says.
+
+use std::{collections::HashSet, sync::Mutex};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rumqttc::v5::mqttbytes::v5::Connect;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::{
+    mqtt::test_broker::{Peer, TestBroker},
+    queue::{FailedEntry, QueueError},
+};
+
+/// A queue that holds each message until the test lets it in.
+#[derive(Default)]
+struct GatedQueue {
+    arrived: Mutex<Vec<String>>,
+    released: Mutex<HashSet<String>>,
+    changed: Notify,
+}
+
+impl GatedQueue {
+    /// Waits until a message with this payload stands at the gate.
+    async fn wait_for_arrival(&self, payload: &str) {
+        self.wait_until(|| self.arrived.lock().unwrap().iter().any(|arrived| arrived == payload))
+            .await;
+    }
+
+    fn release(&self, payload: &str) {
+        self.released.lock().unwrap().insert(payload.to_owned());
+        self.changed.notify_waiters();
+    }
+
+    fn is_released(&self, payload: &str) -> bool {
+        self.released.lock().unwrap().contains(payload)
+    }
+
+    async fn wait_until(&self, reached: impl Fn() -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if reached() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl SendBatch for Arc<GatedQueue> {
+    async fn send(&self, bodies: &[&str]) -> Result<Vec<FailedEntry>, QueueError> {
+        for body in bodies {
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            let payload = STANDARD.decode(body["payload"].as_str().unwrap()).unwrap();
+            let payload = String::from_utf8(payload).unwrap();
+            self.arrived.lock().unwrap().push(payload.clone());
+            self.changed.notify_waiters();
+            self.wait_until(|| self.is_released(&payload)).await;
+        }
+        Ok(Vec::new())
+    }
+}
+
+struct TestForwarder {
+    broker: TestBroker,
+    queue: Arc<GatedQueue>,
+    subscribed: Option<oneshot::Receiver<()>>,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl TestForwarder {
+    async fn start() -> Self {
+        let (broker, address) = TestBroker::start().await;
+        let queue = Arc::new(GatedQueue::default());
+        let settings = Settings {
+            broker: address,
+            client_id: "iot-core".to_owned(),
+            topic_filters: vec!["iot/+/telemetry".to_owned(), "iot/+/status".to_owned()],
+            queue: Arc::clone(&queue),
+            calls: 4,
+        };
+        let (subscribed, subscribed_receiver) = oneshot::channel();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(run(settings, Arc::default(), subscribed, shutdown.clone()));
+        Self { broker, queue, subscribed: Some(subscribed_receiver), shutdown, task }
+    }
+
+    /// Accepts a connection and grants its subscriptions.
+    async fn connection(&self) -> (Peer, Connect, Subscribe) {
+        let (mut peer, connect) = self.broker.accept().await;
+        let Packet::Subscribe(subscribe) = peer.next().await else {
+            panic!("a connection is for subscribing");
+        };
+        let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+        peer.send(Packet::SubAck(SubAck {
+            pkid: subscribe.pkid,
+            return_codes: vec![granted; subscribe.filters.len()],
+            properties: None,
+        }))
+        .await;
+        (peer, connect, subscribe)
+    }
+
+    /// The packet id of the next acknowledgement.
+    async fn next_ack(peer: &mut Peer) -> u16 {
+        match peer.next().await {
+            Packet::PubAck(ack) => ack.pkid,
+            packet => panic!("{packet:?} instead of an acknowledgement"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_session_is_kept_and_nothing_retained_is_replayed() {
+    let mut running = TestForwarder::start().await;
+    let (_peer, connect, subscribe) = running.connection().await;
+    assert!(!connect.clean_start);
+    assert_eq!(connect.properties.unwrap().session_expiry_interval, Some(SESSION_NEVER_EXPIRES));
+    let filters: Vec<_> = subscribe.filters.iter().map(|filter| filter.path.as_str()).collect();
+    assert_eq!(filters, ["iot/+/telemetry", "iot/+/status"]);
+    for filter in &subscribe.filters {
+        assert_eq!(filter.qos, QoS::AtLeastOnce);
+        assert_eq!(filter.retain_forward_rule, RetainForwardRule::Never);
+    }
+    running.subscribed.take().unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_is_acknowledged_when_the_queue_has_it_and_not_before() {
+    let running = TestForwarder::start().await;
+    let (mut peer, ..) = running.connection().await;
+    peer.publish("iot/a/telemetry", "first", 7).await;
+    running.queue.wait_for_arrival("first").await;
+    let queue = Arc::clone(&running.queue);
+    let opener = tokio::spawn(async move { queue.release("first") });
+    assert_eq!(TestForwarder::next_ack(&mut peer).await, 7);
+    assert!(running.queue.is_released("first"));
+    opener.await.unwrap();
+}
+
+#[tokio::test]
+async fn acknowledgements_keep_the_order_of_receipt() {
+    let running = TestForwarder::start().await;
+    let (mut peer, ..) = running.connection().await;
+    peer.publish("iot/a/telemetry", "slow", 1).await;
+    running.queue.wait_for_arrival("slow").await;
+    peer.publish("iot/a/telemetry", "fast", 2).await;
+    running.queue.release("fast");
+    running.queue.wait_for_arrival("fast").await;
+    running.queue.release("slow");
+    assert_eq!(TestForwarder::next_ack(&mut peer).await, 1);
+    assert_eq!(TestForwarder::next_ack(&mut peer).await, 2);
+}
+
+#[tokio::test]
+async fn what_a_lost_connection_brought_is_not_acknowledged_over_the_next() {
+    let running = TestForwarder::start().await;
+    let (mut peer, ..) = running.connection().await;
+    peer.publish("iot/a/telemetry", "old", 1).await;
+    running.queue.wait_for_arrival("old").await;
+    drop(peer);
+
+    let (mut peer, ..) = running.connection().await;
+    peer.publish("iot/a/telemetry", "new", 2).await;
+    running.queue.wait_for_arrival("new").await;
+    running.queue.release("old");
+    running.queue.release("new");
+    assert_eq!(TestForwarder::next_ack(&mut peer).await, 2);
+}
+
+#[tokio::test]
+async fn what_no_rule_takes_is_acknowledged_all_the_same() {
+    let running = TestForwarder::start().await;
+    let (mut peer, ..) = running.connection().await;
+    peer.publish("iot/a/command", "no rule", 1).await;
+    let mut retained = Publish::new("iot/a/status", QoS::AtLeastOnce, "replay", None);
+    (retained.pkid, retained.retain) = (2, true);
+    peer.send(Packet::Publish(retained)).await;
+    assert_eq!(TestForwarder::next_ack(&mut peer).await, 1);
+    assert_eq!(TestForwarder::next_ack(&mut peer).await, 2);
+    assert!(running.queue.arrived.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn at_shutdown_what_is_on_its_way_is_acknowledged_before_the_good_bye() {
+    let running = TestForwarder::start().await;
+    let (mut peer, ..) = running.connection().await;
+    peer.publish("iot/a/telemetry", "last", 3).await;
+    running.queue.wait_for_arrival("last").await;
+    running.shutdown.cancel();
+    running.queue.release("last");
+    assert_eq!(TestForwarder::next_ack(&mut peer).await, 3);
+    peer.expect_disconnect().await;
+    running.task.await.unwrap().unwrap();
+}
