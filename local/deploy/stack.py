@@ -138,7 +138,8 @@ def _create_routes(deployed: DeployedStack) -> None:
             if not isinstance(operation, dict) or "x-amazon-apigateway-integration" not in operation:
                 continue
             reference = operation["x-amazon-apigateway-integration"]["$ref"]
-            security = operation.get("security", body["security"])
+            # API Gateway ignores `security` at the root of the document.
+            security = operation.get("security", [])
             guard = {}
             if security:
                 scopes = security[0]["jwt"]
