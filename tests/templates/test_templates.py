@@ -163,11 +163,5 @@ class Cost(unittest.TestCase):
         self.assertLess(sum(two.values()), 2 * sum(one.values()))
 
 
-class OpenApi(unittest.TestCase):
-    def test_http_apis_import_no_3_1(self):
-        document = yaml_parse((CHECKOUT / "infra/openapi.yaml").read_text())
-        self.assertRegex(document["openapi"], r"^3\.0\.\d+$")
-
-
 if __name__ == "__main__":
     sys.exit(unittest.main(verbosity=2))
