@@ -70,6 +70,7 @@ test: ## Unit, property and black-box tests, which start stacks of their own; ch
 	.venv/test/bin/python -m unittest discover --start-directory tests/permissions
 	.venv/test/bin/python -m unittest discover --start-directory tests/deployed
 	$(DEVSTACK) exec -- .venv/test/bin/python -m unittest discover --start-directory tests/archive
+	$(DEVSTACK) exec -- .venv/test/bin/python -m unittest discover --start-directory tests/api
 
 # Stable's compiler has what libFuzzer needs, behind the door that the variable opens. New inputs are kept in target/fuzz.
 fuzz: ## Fuzz each parser for FUZZ_SECONDS=60, beyond what `make test` tries
