@@ -229,6 +229,46 @@ fn document_lists_the_differences_between_schemas_and_parser() {
 }
 
 #[test]
+fn differences_without_a_corpus_file_exist() {
+    let with_time = |ts: &str| with("hello", json!({"ts": ts}));
+    let unit = json!({"measurements": [{"type": "voltage_dc", "val": 1, "unit": "mV"}]});
+    let braced = json!({"cmd_id": "{019ca94b-5a00-7c31-9d64-4f1d2b7c9e10}"});
+    let simple = json!({"cmd_id": "019ca94b5a007c319d644f1d2b7c9e10"});
+    let long = "x".repeat(1_024);
+    let beyond = [
+        ("hello", with_time("2026-03-01 12:00:00Z")),
+        ("hello", with_time("2026-03-01T12:00Z")),
+        ("hello", with("hello", json!({"boot": null}))),
+        ("hello", with("hello", json!({"boot": u64::MAX}))),
+        ("hello", with("hello", json!({"boot": "é"}))),
+        ("hello", with("hello", json!({"fw_version": format!("1.0.0-{}", "x".repeat(1_000))}))),
+        ("telemetry-v2", with("telemetry-v2", unit)),
+        ("status", with("status", json!({"conn_id": long}))),
+        ("command_ack", with("command_ack", braced)),
+        ("command_ack", with("command_ack", simple)),
+        ("command_ack", with("command_ack", json!({"detail": long}))),
+        ("ota_status", with("ota_status", json!({"fw_version_target": "next"}))),
+    ];
+    for (schema, value) in beyond {
+        assert_ne!(errors(schema, &value), [""; 0], "{value}");
+        assert!(parse(&topic_of(schema), &value).is_ok(), "{value}");
+    }
+    let nested = |levels: usize| {
+        let value = format!("{}{}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+        minimal("hello").to_string().replacen('{', &format!("{{\"new\":{value},"), 1)
+    };
+    let rejected = [minimal("hello").to_string().replace("\"seq\":1", "\"seq\":7.0"), nested(128)];
+    let parse_text =
+        |text: &str| parse_at(&topic_of("hello"), text.as_bytes(), at("2026-03-01T12:00:10Z"));
+    assert!(parse_text(&nested(127)).is_ok());
+    for text in rejected {
+        let value = serde_json::from_str::<Value>(&text);
+        assert!(value.is_err() || errors("hello", &value.unwrap()).is_empty(), "{text}");
+        assert!(parse_text(&text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn document_lists_the_known_metrics() {
     for known in &KNOWN {
         let unit = if known.unit.is_empty() { "none" } else { known.unit };
