@@ -612,7 +612,7 @@ fn valid() -> impl Strategy<Value = (&'static str, Value)> {
         list.push(("seq", any_of(any::<u32>())));
         fields(list).prop_map(move |body| (schema, with(schema, body)))
     });
-    let samples = prop::collection::btree_map("[A-Za-z0-9_.-]{2,64}", -1e9..1e9, 1..20);
+    let samples = prop::collection::btree_map("m[.][A-Za-z0-9_.-]{1,62}", -1e9..1e9, 1..20);
     let version_1 = (samples, time(), maybe("[ -~]{0,32}")).prop_map(|(samples, time, unit)| {
         let mut value = json!({"device_id": DEVICE, "timestamp": time});
         let object = value.as_object_mut().unwrap();
