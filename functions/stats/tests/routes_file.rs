@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use meter_core::http::Method;
-use meter_core::http::access::{READ, WRITE};
-use meter_core::http::route::{Access, Route};
+use meter_http::Method;
+use meter_http::authorization::{READ_SCOPE, WRITE_SCOPE};
+use meter_http::route::{Route, RouteAuth};
 
 const HEADER: &str = "\
 # The route table of the code: method, path, function and scope, `-` for a public route.
@@ -29,10 +29,10 @@ fn routes_file_lists_the_routes_of_the_code() {
 
 fn lines<E>(function: &str, routes: &[Route<E>]) -> Vec<String> {
     let line = |route: &Route<E>| {
-        let scope = match route.access {
-            Access::Open => "-",
-            Access::Scoped if route.method == Method::GET => READ,
-            Access::Scoped => WRITE,
+        let scope = match route.auth {
+            RouteAuth::Public => "-",
+            RouteAuth::Scoped if route.method == Method::GET => READ_SCOPE,
+            RouteAuth::Scoped => WRITE_SCOPE,
         };
         format!("{} {} {function} {scope}\n", route.method, route.path)
     };

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
-use meter_core::command::{self, Command, CommandKind, CommandStatus};
-use meter_core::id::DeviceId;
-use meter_core::message::{self, Body, Category, Message, Received};
-use meter_core::metric::KNOWN;
-use meter_core::time::Timestamp;
+use meter_domain::command::{self, Command, CommandKind, CommandStatus};
+use meter_domain::id::DeviceId;
+use meter_domain::message::{self, Body, Category, Message, ReceivedMessage};
+use meter_domain::metric::KNOWN_METRICS;
+use meter_domain::time::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -61,7 +61,7 @@ static PROTOCOL: LazyLock<String> =
     LazyLock::new(|| fs::read_to_string(root().join("docs/protocol.md")).unwrap());
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..")
 }
 
 fn schemas() -> PathBuf {
@@ -79,7 +79,7 @@ fn at(text: &str) -> Timestamp {
 
 fn parse_at(topic: &str, payload: &[u8], received_at: Timestamp) -> Result<Message, String> {
     let received =
-        Received { topic: topic.to_owned(), payload: payload.to_vec().into(), received_at };
+        ReceivedMessage { topic: topic.to_owned(), payload: payload.to_vec().into(), received_at };
     message::parse(&received).map_err(|error| error.to_string())
 }
 
@@ -158,7 +158,7 @@ fn known_metrics_have_their_unit_in_the_schema() {
         json!({"v": 2, "device_id": DEVICE, "ts": "2026-03-01T12:00:00Z", "seq": 0, "msg_type": "telemetry",
                "measurements": [{"type": metric, "val": 1, "unit": unit}]})
     };
-    for known in &KNOWN {
+    for known in &KNOWN_METRICS {
         assert_eq!(errors("telemetry-v2", &example(known.name, known.unit)), [""; 0]);
         assert_ne!(errors("telemetry-v2", &example(known.name, "furlong")), [""; 0]);
     }
@@ -167,7 +167,7 @@ fn known_metrics_have_their_unit_in_the_schema() {
 
 /// The messages of the corpus: file, topic, payload and time of receipt, as the fuzz target reads them.
 fn corpus() -> Vec<(String, String, Vec<u8>, Timestamp)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/message");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../domain/fuzz/corpus/message");
     let mut messages = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -270,9 +270,9 @@ fn differences_without_a_corpus_file_exist() {
 
 #[test]
 fn document_lists_the_known_metrics() {
-    for known in &KNOWN {
+    for known in &KNOWN_METRICS {
         let unit = if known.unit.is_empty() { "none" } else { known.unit };
-        let row = format!("| `{}` | {unit} | {} to {} |", known.name, known.low, known.high);
+        let row = format!("| `{}` | {unit} | {} to {} |", known.name, known.min, known.max);
         let is_listed = section("Known metrics").any(|line| line.starts_with(&row));
         assert!(is_listed, "{row}");
     }
@@ -326,7 +326,7 @@ fn document_examples_validate_and_parse_as_described() {
         };
         assert_eq!(marks.get("points").copied(), points.as_deref(), "{text}");
         if let Some(mid) = marks.get("message_id") {
-            assert_eq!(*mid, message.mid.to_string());
+            assert_eq!(*mid, message.message_id.to_string());
         }
     }
     assert_eq!(seen, BTreeSet::from(NAMES));
@@ -508,7 +508,7 @@ fn document_lists_the_reasons_for_quarantine() {
         assert_eq!(parse_at(topic, payload, received_at).unwrap_err(), reason);
         assert!(is_listed(reason), "{reason}");
     }
-    assert!(is_listed(&message::Unreadable::NotRegistered.to_string()));
+    assert!(is_listed(&message::ParseError::UnregisteredDevice.to_string()));
 }
 
 fn time() -> impl Strategy<Value = String> {
@@ -522,7 +522,8 @@ fn time() -> impl Strategy<Value = String> {
 fn measurement() -> impl Strategy<Value = Value> {
     let metric = prop_oneof![
         "[A-Za-z0-9_.-]{1,64}".prop_map(|name| (name, "Pa".to_owned())),
-        (0..KNOWN.len()).prop_map(|i| (KNOWN[i].name.to_owned(), KNOWN[i].unit.to_owned())),
+        (0..KNOWN_METRICS.len())
+            .prop_map(|i| (KNOWN_METRICS[i].name.to_owned(), KNOWN_METRICS[i].unit.to_owned())),
     ];
     let value = prop_oneof![
         any::<f64>()
@@ -739,7 +740,7 @@ proptest! {
             expires_at: created_at.plus_seconds(300),
             ota: None,
         };
-        let document = command::document(&command, key.as_deref());
+        let document = command::payload(&command, key.as_deref());
         let mut value: Value = serde_json::from_slice(&document).unwrap();
         prop_assert_eq!(errors("command", &value), [""; 0]);
         let sig = value.as_object_mut().unwrap().remove("sig");

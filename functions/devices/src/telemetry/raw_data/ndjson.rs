@@ -84,6 +84,7 @@ async fn fetch_one<O: Archive>(
 fn unpack(object: &[u8], location: &Location) -> Vec<(MessageId, Bytes)> {
     #[derive(Deserialize)]
     struct ArchivedLine {
+        #[serde(rename = "mid")]
         message_id: MessageId,
     }
     let lines = archive::lines(object, location).unwrap_or_else(|error| {
