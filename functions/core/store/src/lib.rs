@@ -14,11 +14,13 @@ pub mod retry;
 mod rollups;
 mod rules;
 mod states;
+mod stores;
 
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::future::Future;
 
+pub use self::stores::Stores;
 use meter_domain::id::MessageId;
 
 pub use self::alerts::{AlertFilter, AlertStore};

@@ -17,6 +17,7 @@ mod recount;
 mod rollups;
 mod rules;
 mod states;
+mod stores;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
