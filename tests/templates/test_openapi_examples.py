@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONTRACT = Contract()
 PROBLEM = "application/problem+json"
-# What an older client must get where a recorded call has a placeholder (functions/core/src/http/testing/recorded.rs).
+# What an older client must get where a recorded call has a placeholder (functions/core/http/src/testing/recorded.rs).
 PLACEHOLDERS = {
     "id": "019cd773-4a00-7b3e-9c41-5d2f8e6a1b70",
     "time": "2026-03-10T12:00:00.25Z",
@@ -117,7 +117,7 @@ class RecordedCalls(unittest.TestCase):
         remembered = {}
         for path in sorted((CHECKOUT / "tests/older-client").glob("*.json")):
             call = json.loads(path.read_text())
-            answer = {key: _filled(call["answer"][key], remembered) for key in call["answer"]}
+            answer = {key: _filled(call["response"][key], remembered) for key in call["response"]}
             request = call["request"]
             yield path.name, request["method"], request["path"].split("?")[0], request.get("body"), answer
 
