@@ -6,6 +6,7 @@ use meter_aws::{Clients, dynamodb};
 use meter_http::route::Router;
 use meter_http::serve::{Function, Server};
 use meter_http::settings::Api;
+use meter_runtime::ConfiguredMetricStore;
 use meter_runtime::rest::{self, Error};
 use meter_runtime::settings::{self, Alerting, Metrics};
 
@@ -21,10 +22,7 @@ async fn server() -> Result<Server<impl Function>, Error> {
     let alerts = Alerts {
         alerts: dynamodb::Alerts::new(&clients, &tables),
         rules: dynamodb::AlertRules::new(&clients, &tables),
-        metrics: meter_runtime::metric_store::ConfiguredMetricStore::new(
-            &clients, &tables, &metrics,
-        )
-        .await?,
+        metrics: ConfiguredMetricStore::new(&clients, &tables, &metrics),
         hold_down_s: alerting.hold_down_s,
     };
     Ok(Server::new(alerts, Router::new(ROUTES)?, api))

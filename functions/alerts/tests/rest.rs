@@ -12,7 +12,6 @@ use meter_domain::time::Timestamp;
 use meter_http::route::Router;
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
-use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_store::{AlertStore, DeviceStore};
 use meter_testing::http::{TestRequest, TestResponse, call, get, post};
 use meter_testing::memory::MemoryStores;
@@ -23,13 +22,7 @@ const LATER: &str = "2026-03-10T13:00:00Z";
 
 struct System {
     memory: MemoryStores,
-    server: Server<
-        Alerts<
-            MemoryStores,
-            MemoryStores,
-            MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
-        >,
-    >,
+    server: Server<Alerts<MemoryStores, MemoryStores, MemoryStores>>,
 }
 
 fn t(text: &str) -> Timestamp {
@@ -67,7 +60,7 @@ impl System {
         let function = Alerts {
             alerts: memory.clone(),
             rules: memory.clone(),
-            metrics: MessageBackedMetricStore::of_one(&memory, 300),
+            metrics: memory.clone(),
             hold_down_s: 300,
         };
         let api = Api { auth, ..Api::default() };

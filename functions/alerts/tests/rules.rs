@@ -15,7 +15,6 @@ use meter_domain::time::Timestamp;
 use meter_http::route::Router;
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
-use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_store::MessageStore;
 use meter_testing::http::{TestRequest, TestResponse, delete, get, post, put};
 use meter_testing::memory::{MemoryStores, Operation};
@@ -30,13 +29,7 @@ fn t(text: &str) -> Timestamp {
 
 struct System {
     memory: MemoryStores,
-    server: Server<
-        Alerts<
-            MemoryStores,
-            MemoryStores,
-            MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
-        >,
-    >,
+    server: Server<Alerts<MemoryStores, MemoryStores, MemoryStores>>,
 }
 
 impl System {
@@ -45,7 +38,7 @@ impl System {
         let function = Alerts {
             alerts: memory.clone(),
             rules: memory.clone(),
-            metrics: MessageBackedMetricStore::of_one(&memory, 300),
+            metrics: memory.clone(),
             hold_down_s: 60,
         };
         let api = Api { auth: Auth::None, ..Api::default() };

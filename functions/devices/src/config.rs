@@ -4,7 +4,7 @@ use meter_domain::state::DevicePolicy;
 use meter_http::body;
 use meter_http::{ApiError, Problem, Request, Response};
 use meter_service::report_interval;
-use meter_store::{DeviceStore, StateStore};
+use meter_store::{DeviceStore, Stores};
 use serde_json::{Map, Value};
 
 use crate::registry::change;
@@ -24,21 +24,17 @@ pub(crate) async fn get<D: DeviceStore>(
 }
 
 /// Merges into the stored configuration, key by key; sends no command.
-pub(crate) async fn put<D, S>(
-    registry: &D,
-    states: &S,
+pub(crate) async fn put<S: Stores>(
+    stores: &S,
     policy: &DevicePolicy,
     request: &Request,
-) -> Result<Response, ApiError>
-where
-    D: DeviceStore,
-    S: StateStore,
-{
+) -> Result<Response, ApiError> {
     let id = require_device_id(request)?;
     let body = body::parse_object(request)?;
     let device =
-        change(registry, &id, request.now, |device| merge(&mut device.config, &body)).await?;
-    report_interval::sync(states, registry, &id, request.now, policy).await?;
+        change(stores.devices(), &id, request.now, |device| merge(&mut device.config, &body))
+            .await?;
+    report_interval::sync(stores, &id, request.now, policy).await?;
     Response::ok(&device.config)
 }
 

@@ -13,11 +13,7 @@ use meter_domain::state::DevicePolicy;
 use meter_http::route::{Route, RouteAuth};
 use meter_http::serve::Function;
 use meter_http::{ApiError, Method, Problem, Request, Response};
-use meter_service::outbox::Outbox;
-use meter_store::{
-    AlertStore, Archive, ArchiveListing, CommandPublisher, CommandStore, DeviceStore, MessageStore,
-    MetricStore, Notifier, QuarantineStore, RollupStore, StateStore,
-};
+use meter_store::Stores;
 
 /// What this function answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,49 +92,33 @@ const _: () = {
 
 /// The function, over its stores.
 #[derive(Debug, Clone)]
-pub struct Devices<S, A, C, D, P, M, O, T> {
-    /// The registry, states, alerts and commands, and the way to the devices.
-    pub outbox: Outbox<S, A, C, D, P>,
-    /// The archive's index, with the rollups, and the quarantine's index.
-    pub messages: M,
-    /// The time series.
-    pub metrics: T,
-    /// The archive's objects.
-    pub archive: O,
+pub struct Devices<S> {
+    /// The ports of the system.
+    pub stores: S,
     /// What holds for devices.
     pub policy: DevicePolicy,
     /// Seconds until a command expires.
     pub command_timeout_s: u32,
 }
 
-impl<S, A, C, D, P, M, O, T> Function for Devices<S, A, C, D, P, M, O, T>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher + Notifier,
-    M: MessageStore + QuarantineStore + RollupStore,
-    O: Archive + ArchiveListing,
-    T: MetricStore,
-{
+impl<S: Stores> Function for Devices<S> {
     type Endpoint = Endpoint;
 
     async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Response, ApiError> {
-        let Self { outbox, messages, metrics, archive, policy, command_timeout_s } = self;
-        let Outbox { states, commands, registry, .. } = outbox;
-        let storage = (messages, archive);
+        let Self { stores, policy, command_timeout_s } = self;
+        let (states, commands, registry) = (stores.states(), stores.commands(), stores.devices());
+        let (messages, metrics, archive) = (stores.messages(), stores.metrics(), stores.archive());
         match endpoint {
             Endpoint::ListDevices => registry::list(registry, states, request).await,
-            Endpoint::CreateDevice => registry::create(outbox, storage, policy, request).await,
+            Endpoint::CreateDevice => registry::create(stores, policy, request).await,
             Endpoint::GetDevice => registry::get(registry, states, request).await,
             Endpoint::UpdateDevice => registry::update(registry, states, request).await,
-            Endpoint::DeleteDevice => registry::delete(outbox, storage, policy, request).await,
-            Endpoint::Heartbeat => presence::heartbeat(outbox, policy, request).await,
+            Endpoint::DeleteDevice => registry::delete(stores, policy, request).await,
+            Endpoint::Heartbeat => presence::heartbeat(stores, policy, request).await,
             Endpoint::GetStatus => presence::get(states, request).await,
-            Endpoint::PutStatus => presence::put(outbox, policy, request).await,
+            Endpoint::PutStatus => presence::put(stores, policy, request).await,
             Endpoint::GetConfig => config::get(registry, request).await,
-            Endpoint::PutConfig => config::put(registry, states, policy, request).await,
+            Endpoint::PutConfig => config::put(stores, policy, request).await,
             Endpoint::ListMetrics => telemetry::metrics::list(metrics, request).await,
             Endpoint::LatestMetrics => telemetry::metrics::latest(states, request).await,
             Endpoint::ListRawData => telemetry::raw_data::list(messages, archive, request).await,
@@ -148,8 +128,8 @@ where
                 telemetry::quarantine::get(messages, archive, request).await
             }
             Endpoint::ListCommands => commands::list(commands, request).await,
-            Endpoint::CreateCommand => commands::create(outbox, *command_timeout_s, request).await,
-            Endpoint::AcknowledgeCommand => commands::acknowledge(outbox, policy, request).await,
+            Endpoint::CreateCommand => commands::create(stores, *command_timeout_s, request).await,
+            Endpoint::AcknowledgeCommand => commands::acknowledge(stores, policy, request).await,
         }
     }
 }

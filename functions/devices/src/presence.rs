@@ -4,9 +4,8 @@ use meter_domain::id::DeviceId;
 use meter_domain::state::{Connection, DevicePolicy, DeviceState};
 use meter_http::body::{self, Fields};
 use meter_http::{ApiError, Request, Response};
-use meter_service::optimistic_update;
-use meter_service::outbox::Outbox;
-use meter_store::{AlertStore, CommandPublisher, CommandStore, DeviceStore, Notifier, StateStore};
+use meter_service::{effects, optimistic_update};
+use meter_store::{DeviceStore, StateStore, Stores};
 use serde_json::json;
 
 use crate::registry::View;
@@ -16,23 +15,16 @@ use crate::{device_not_found, require_device_id};
 const MAX_FW_VERSION: usize = 64;
 
 /// A sign of life over HTTP.
-pub(crate) async fn heartbeat<S, A, C, D, P>(
-    outbox: &Outbox<S, A, C, D, P>,
+pub(crate) async fn heartbeat<S: Stores>(
+    stores: &S,
     policy: &DevicePolicy,
     request: &Request,
-) -> Result<Response, ApiError>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher + Notifier,
-{
+) -> Result<Response, ApiError> {
     let id = require_device_id(request)?;
-    require_registered(&outbox.states, &id).await?;
+    require_registered(stores.states(), &id).await?;
     let hear = |state: &mut DeviceState| state.record_activity(request.now, policy);
-    let state = optimistic_update::update_state(&outbox.states, &id, hear).await?;
-    outbox.dispatch_due_effects(state, request.now, policy).await?;
+    let state = optimistic_update::update_state(stores.states(), &id, hear).await?;
+    effects::dispatch_due_effects(stores, state, request.now, policy).await?;
     Response::ok(&json!({"message": "Heartbeat received"}))
 }
 
@@ -52,18 +44,11 @@ pub(crate) async fn get<S: StateStore>(
 }
 
 /// An operator's word on whether a device is connected, and on its firmware.
-pub(crate) async fn put<S, A, C, D, P>(
-    outbox: &Outbox<S, A, C, D, P>,
+pub(crate) async fn put<S: Stores>(
+    stores: &S,
     policy: &DevicePolicy,
     request: &Request,
-) -> Result<Response, ApiError>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher + Notifier,
-{
+) -> Result<Response, ApiError> {
     const NAME: &str = "connection_status";
     let id = require_device_id(request)?;
     let body = body::parse_object(request)?;
@@ -72,13 +57,13 @@ where
         .one_of(NAME, Connection::parse, "online, offline, unknown")?
         .ok_or_else(|| fields.invalid(NAME, "is missing"))?;
     let fw_version = fields.string("fw_version", 1..=MAX_FW_VERSION)?;
-    let device = outbox.registry.get(&id).await?.ok_or_else(device_not_found)?;
-    let state = optimistic_update::update_state(&outbox.states, &id, |state| {
+    let device = stores.devices().get(&id).await?.ok_or_else(device_not_found)?;
+    let state = optimistic_update::update_state(stores.states(), &id, |state| {
         state.override_connection(connection, fw_version.map(str::to_owned), request.now, policy);
     })
     .await?;
     let response = Response::ok(&View::new(device, Some(&state)))?.with_etag();
-    outbox.dispatch_due_effects(state, request.now, policy).await?;
+    effects::dispatch_due_effects(stores, state, request.now, policy).await?;
     Ok(response)
 }
 

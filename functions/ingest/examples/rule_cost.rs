@@ -15,9 +15,7 @@ use meter_domain::metric::MetricName;
 use meter_domain::rule::{Condition, Limits, Operator, Rule, Scope};
 use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
-use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_service::optimistic_update;
-use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
 use meter_store::{DeviceStore, RuleStore};
 use meter_testing::memory::{MemoryStores, Operation};
@@ -78,16 +76,7 @@ async fn measure(rules: usize) -> Result<Run> {
         ttl_days: None,
         require_registration: false,
     };
-    let outbox = Outbox::of_one(&memory);
-    let cache = RuleCache::new(memory.clone(), 60);
-    let ingest = Ingest::new(
-        memory.clone(),
-        memory.clone(),
-        MessageBackedMetricStore::of_one(&memory, 300),
-        outbox,
-        cache,
-        choices,
-    );
+    let ingest = Ingest::new(memory.clone(), RuleCache::new(60), choices);
     let mut times = Vec::new();
     for batch in 0..BATCHES {
         let now = begin.plus_seconds(10 * (batch as i64 + 1));

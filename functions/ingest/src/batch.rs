@@ -21,15 +21,14 @@ use meter_domain::segments;
 use meter_domain::segments::MessageSegment;
 use meter_domain::state::{DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
+use meter_service::effects;
 use meter_service::optimistic_update;
-use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
 use meter_store::error_chain;
 use meter_store::retry;
 use meter_store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, IngestLag, IngestLagStore,
-    MessageStore, MetricStore, Notifier, QuarantineEntry, QuarantineStore, RuleStore, StateStore,
-    StoreError, WriteError,
+    Archive, IngestLag, IngestLagStore, MessageStore, MetricStore, QuarantineEntry,
+    QuarantineStore, StateStore, StoreError, Stores, WriteError,
 };
 use uuid::Uuid;
 
@@ -61,12 +60,9 @@ pub struct IngestConfig {
 
 /// The handler of batches, over the ports that it needs.
 #[derive(Debug)]
-pub struct Ingest<O, M, T, S, A, C, D, P, R> {
-    archive: O,
-    messages: M,
-    metrics: T,
-    outbox: Outbox<S, A, C, D, P>,
-    alert_rules: RuleCache<R>,
+pub struct Ingest<S> {
+    stores: S,
+    alert_rules: RuleCache,
     config: IngestConfig,
     /// This process, in its notes of progress.
     process_id: Uuid,
@@ -85,33 +81,11 @@ pub struct BatchReport {
     pub counts: BatchCounts,
 }
 
-impl<O, M, T, S, A, C, D, P, R> Ingest<O, M, T, S, A, C, D, P, R>
-where
-    O: Archive,
-    M: MessageStore + QuarantineStore,
-    T: MetricStore,
-    S: StateStore + IngestLagStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher + Notifier,
-    R: RuleStore,
-{
-    /// `archive` is where the bytes go, `messages` where their index goes and that of what could not be read,
-    /// `metrics` where the measurements go, `outbox` where effects go, and `alert_rules` what raises alerts.
-    pub fn new(
-        archive: O,
-        messages: M,
-        metrics: T,
-        outbox: Outbox<S, A, C, D, P>,
-        alert_rules: RuleCache<R>,
-        config: IngestConfig,
-    ) -> Self {
+impl<S: Stores> Ingest<S> {
+    /// A pipeline that stores messages in `stores`.
+    pub fn new(stores: S, alert_rules: RuleCache, config: IngestConfig) -> Self {
         Self {
-            archive,
-            messages,
-            metrics,
-            outbox,
+            stores,
             alert_rules,
             config,
             process_id: Uuid::new_v4(),
@@ -127,7 +101,7 @@ where
         run.counts.received = deliveries.len();
         run.counts.redelivered = deliveries.len() - batch.messages.len() - batch.rejected.len();
 
-        let states = match self.outbox.states.get_many(&batch.devices()).await {
+        let states = match self.stores.states().get_many(&batch.devices()).await {
             Ok(states) => states,
             Err(error) => {
                 run.fail("reading device states", batch.messages.keys().copied(), &error);
@@ -157,8 +131,7 @@ where
         run.merge(quarantined);
         run.merge(stored);
         if run.counts.stored + run.counts.quarantined > 0 {
-            // In a box, or the futures here are nested deeper than the compiler goes.
-            Box::pin(self.report_lag(deliveries, now)).await;
+            self.report_lag(deliveries, now).await;
         }
 
         let mut outcome = BatchReport::default();
@@ -182,7 +155,7 @@ where
         self.lag_reported_at.store(now.as_seconds(), Ordering::Relaxed);
         let lag_s = self.lag_s.swap(0, Ordering::Relaxed);
         let progress = IngestLag { process_id: self.process_id, reported_at: now, lag_s };
-        if let Err(error) = self.outbox.states.record_ingest_lag(progress).await {
+        if let Err(error) = self.stores.states().record_ingest_lag(progress).await {
             tracing::warn!(error = error_chain(&error), "progress was not noted");
         }
     }
@@ -216,7 +189,7 @@ where
                 })
             })
             .collect();
-        if let Err(error) = self.messages.put_quarantined(&entries).await {
+        if let Err(error) = self.stores.messages().put_quarantined(&entries).await {
             run.fail("indexing the quarantine", error.failed.iter().copied(), &error);
         }
         run.counts.quarantined = rejected.len() - run.failed.len();
@@ -298,7 +271,8 @@ where
         run: &mut BatchProgress,
     ) -> HashMap<MessageId, Location> {
         let puts = objects.into_iter().map(|object| async move {
-            let put = self.archive.put(&object.key, object.content_type, object.body).await;
+            let put =
+                self.stores.archive().put(&object.key, object.content_type, object.body).await;
             (object.entries, put)
         });
         let answers: Vec<_> =
@@ -338,7 +312,7 @@ where
                         message.received.received_at.as_seconds() + i64::from(days) * DAY_SECONDS
                     });
                     let keep = |m: &Sample| device.after.has_metric(&m.metric);
-                    if self.metrics.is_message_backed() {
+                    if self.stores.metrics().is_message_backed() {
                         all.extend(segments::split(message, location.clone(), ttl, keep));
                     } else {
                         all.push(segments::without_samples(message, location.clone(), ttl));
@@ -349,8 +323,10 @@ where
             if all.is_empty() {
                 return;
             }
-            let (segments, points) =
-                futures::join!(self.messages.put(&all), self.metrics.put_points(&points));
+            let (segments, points) = futures::join!(
+                self.stores.messages().put(&all),
+                self.stores.metrics().put_points(&points)
+            );
             let mut failed = BTreeSet::new();
             if let Err(error) = segments {
                 run.fail("writing messages", error.failed.iter().copied(), &error);
@@ -386,7 +362,7 @@ where
             return work;
         }
         let writes: Vec<_> = work.iter().map(DeviceBatch::write).collect();
-        let answers = self.outbox.states.save_many(&writes).await;
+        let answers = self.stores.states().save_many(&writes).await;
         let mut conflicted = Vec::new();
         let mut saved = Vec::new();
         for (device, answer) in work.into_iter().zip(answers) {
@@ -405,7 +381,11 @@ where
             |device| async move {
                 let mut state = device.after.clone();
                 state.version += 1;
-                (device, self.outbox.dispatch_due_effects(state, now, &self.config.policy).await)
+                (
+                    device,
+                    effects::dispatch_due_effects(&self.stores, state, now, &self.config.policy)
+                        .await,
+                )
             },
         );
         let settled: Vec<_> =
@@ -426,7 +406,7 @@ where
     ) -> Vec<DeviceBatch<'a>> {
         let ids: Vec<_> = conflicted.iter().map(|device| device.before.device_id.clone()).collect();
         let read = async {
-            let states = self.outbox.states.get_many(&ids).await?;
+            let states = self.stores.states().get_many(&ids).await?;
             let set = self.rules_for(&states, now).await?;
             Ok::<_, StoreError>((states, set))
         };
@@ -463,7 +443,7 @@ where
         now: Timestamp,
     ) -> Result<Arc<RuleSet>, StoreError> {
         let generations = states.values().map(|state| state.evaluation.generation);
-        self.alert_rules.get(generations.max().unwrap_or(0), now).await
+        self.alert_rules.get(self.stores.rules(), generations.max().unwrap_or(0), now).await
     }
 }
 

@@ -8,10 +8,7 @@ pub mod event;
 
 use meter_domain::time::Timestamp;
 use meter_runtime::observability::{Metrics, Unit};
-use meter_store::{
-    AlertStore, Archive, CommandPublisher, CommandStore, DeviceStore, IngestLagStore, MessageStore,
-    MetricStore, Notifier, QuarantineStore, RuleStore, StateStore,
-};
+use meter_store::Stores;
 use serde_json::{Value, json};
 
 use self::batch::{BatchCounts, Ingest};
@@ -24,22 +21,11 @@ pub struct BatchWriteError;
 
 /// Handles one invocation and answers what Lambda expects of an SQS event source that reports failures
 /// one by one.
-pub async fn handle_event<O, M, T, S, A, C, D, P, R>(
-    ingest: &Ingest<O, M, T, S, A, C, D, P, R>,
+pub async fn handle_event<S: Stores>(
+    ingest: &Ingest<S>,
     event: &Value,
     now: Timestamp,
-) -> Result<Value, BatchWriteError>
-where
-    O: Archive,
-    M: MessageStore + QuarantineStore,
-    T: MetricStore,
-    S: StateStore + IngestLagStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher + Notifier,
-    R: RuleStore,
-{
+) -> Result<Value, BatchWriteError> {
     let started = std::time::Instant::now();
     let (source, deliveries) = event::parse(event, now);
     let outcome = ingest.handle(&deliveries, now).await;

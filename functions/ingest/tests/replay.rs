@@ -11,8 +11,6 @@ use meter_domain::message::ReceivedMessage;
 use meter_domain::metric::{MetricName, Point};
 use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
-use meter_service::message_backed_metrics::MessageBackedMetricStore;
-use meter_service::outbox::Outbox;
 use meter_service::point_reader;
 use meter_service::replay::{ArchiveCursor, Replay, ReplayProgress, ReplayScope};
 use meter_service::rule_cache::RuleCache;
@@ -77,16 +75,13 @@ async fn stored(memory: &MemoryStores) -> Result<Vec<Stored>> {
 
 async fn ingested(deliveries: &[Delivery], size: usize, layout: Layout) -> MemoryStores {
     let memory = MemoryStores::new();
-    let metrics = MessageBackedMetricStore::of_one(&memory, 300);
     let choices = IngestConfig {
         layout,
         policy: DevicePolicy::default(),
         ttl_days: None,
         require_registration: false,
     };
-    let rules = RuleCache::new(memory.clone(), 60);
-    let outbox = Outbox::of_one(&memory);
-    let ingest = Ingest::new(memory.clone(), memory.clone(), metrics, outbox, rules, choices);
+    let ingest = Ingest::new(memory.clone(), RuleCache::new(60), choices);
     for batch in deliveries.chunks(size) {
         assert!(ingest.handle(batch, now()).await.failed.is_empty());
     }
@@ -99,14 +94,7 @@ async fn replayed(from: &MemoryStores) -> Result<MemoryStores> {
     for (key, body) in from.objects() {
         Archive::put(&memory, &key, "x", body).await?;
     }
-    let replay = Replay {
-        archive: memory.clone(),
-        messages: memory.clone(),
-        metrics: MessageBackedMetricStore::of_one(&memory, 300),
-        states: memory.clone(),
-        policy: DevicePolicy::default(),
-        ttl_days: None,
-    };
+    let replay = Replay { stores: memory.clone(), policy: DevicePolicy::default(), ttl_days: None };
     let scope = ReplayScope { device: None, start: Timestamp::EPOCH, stop: now() };
     let mut progress = ReplayProgress::default();
     while progress.cursor != ArchiveCursor::Done {

@@ -17,8 +17,6 @@ use meter_http::Method;
 use meter_http::route::{RouteMatch, Router};
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
-use meter_service::message_backed_metrics::MessageBackedMetricStore;
-use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
 use meter_testing::http::recorded::{
     self, ActualResponse, Captures, RecordedPublication, RecordedRequest,
@@ -27,28 +25,13 @@ use meter_testing::http::{TestResponse, call};
 use meter_testing::memory::MemoryStores;
 use stats::Stats;
 
-type DevicesInMemory = Devices<
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
->;
+type DevicesInMemory = Devices<MemoryStores>;
 
 /// The three functions over one memory, and what API Gateway does in front of them.
 struct System {
     memory: MemoryStores,
     devices: Server<DevicesInMemory>,
-    alerts: Server<
-        Alerts<
-            MemoryStores,
-            MemoryStores,
-            MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
-        >,
-    >,
+    alerts: Server<Alerts<MemoryStores, MemoryStores, MemoryStores>>,
     stats: Server<Stats<MemoryStores, MemoryStores, MemoryStores>>,
 }
 
@@ -57,17 +40,14 @@ impl System {
         let memory = MemoryStores::new();
         let api = || Api { auth: Auth::None, ..Api::default() };
         let devices = Devices {
-            outbox: Outbox::of_one(&memory),
-            messages: memory.clone(),
-            metrics: MessageBackedMetricStore::of_one(&memory, 300),
-            archive: memory.clone(),
+            stores: memory.clone(),
             policy: DevicePolicy::default(),
             command_timeout_s: 300,
         };
         let alerts = Alerts {
             alerts: memory.clone(),
             rules: memory.clone(),
-            metrics: MessageBackedMetricStore::of_one(&memory, 300),
+            metrics: memory.clone(),
             hold_down_s: 300,
         };
         let stats =
@@ -108,15 +88,7 @@ impl System {
             ttl_days: None,
             require_registration: false,
         };
-        let outbox = Outbox::of_one(memory);
-        let ingest = Ingest::new(
-            memory.clone(),
-            memory.clone(),
-            MessageBackedMetricStore::of_one(memory, 300),
-            outbox,
-            RuleCache::new(memory.clone(), 60),
-            choices,
-        );
+        let ingest = Ingest::new(memory.clone(), RuleCache::new(60), choices);
         let received = ReceivedMessage {
             topic: publication.topic.clone(),
             payload: memo.substitute_value(&publication.payload, now).to_string().into(),

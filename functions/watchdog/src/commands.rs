@@ -4,10 +4,8 @@
 use meter_domain::command::CommandStatus;
 use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
-use meter_service::outbox::{Outbox, PublishOutcome};
-use meter_store::{
-    AlertStore, CommandPublisher, CommandStore, DeviceStore, StateStore, StoreError,
-};
+use meter_service::command_publisher::{self, PublishOutcome};
+use meter_store::{CommandStore, StoreError, Stores};
 use uuid::Uuid;
 
 /// What became of it.
@@ -22,29 +20,22 @@ pub(crate) enum Outcome {
 }
 
 /// Does what a command is due for.
-pub(crate) async fn check<S, A, C, D, P>(
-    outbox: &Outbox<S, A, C, D, P>,
+pub(crate) async fn check<S: Stores>(
+    stores: &S,
     id: &DeviceId,
     cmd_id: Uuid,
     now: Timestamp,
-) -> Result<Outcome, StoreError>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher,
-{
-    let command = outbox.commands.get(id, cmd_id).await?;
+) -> Result<Outcome, StoreError> {
+    let command = stores.commands().get(id, cmd_id).await?;
     let pending = command.filter(|command| command.status == CommandStatus::Pending);
     let Some(command) = pending else { return Ok(Outcome::UpdateError) };
-    match outbox.publish(&command, now).await? {
+    match command_publisher::publish(stores, &command, now).await? {
         PublishOutcome::Published => Ok(Outcome::Republished),
         PublishOutcome::Failed
         | PublishOutcome::OutcomeUnknown
         | PublishOutcome::AlreadyClaimed => Ok(Outcome::UpdateError),
         PublishOutcome::Expired => {
-            outbox.commands.time_out(id, cmd_id).await?;
+            stores.commands().time_out(id, cmd_id).await?;
             Ok(Outcome::TimedOut)
         }
     }

@@ -3,14 +3,10 @@
 use meter_domain::id::DeviceId;
 use meter_domain::state::{Connection, DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
-use meter_service::optimistic_update;
-use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
+use meter_service::{effects, optimistic_update};
 use meter_store::error_chain;
-use meter_store::{
-    AlertStore, CommandPublisher, CommandStore, DeviceStore, Notifier, RuleStore, StateStore,
-    StoreError,
-};
+use meter_store::{DeviceStore, StoreError, Stores};
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,39 +29,31 @@ pub(crate) struct CheckTime {
 }
 
 /// Does what a device is due for, and sets when it is due again.
-pub(crate) async fn check<S, A, C, D, P, R>(
-    outbox: &Outbox<S, A, C, D, P>,
-    alert_rules: &RuleCache<R>,
+pub(crate) async fn check<S: Stores>(
+    stores: &S,
+    alert_rules: &RuleCache,
     id: &DeviceId,
     CheckTime { now, detect_offline }: CheckTime,
     policy: &DevicePolicy,
-) -> Result<Outcome, StoreError>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher + Notifier,
-    R: RuleStore,
-{
-    let state = optimistic_update::read_state(&outbox.states, id).await?;
+) -> Result<Outcome, StoreError> {
+    let state = optimistic_update::read_state(stores.states(), id).await?;
     if state.cleanup.is_some() {
         return Ok(Outcome { needs_cleanup: true, ..Outcome::default() });
     }
     let was_online = state.presence.connection == Connection::Online;
     // How long it may be silent is in its configuration, which is read only when it matters.
     let interval = if state.registered && state.may_be_offline(now, policy) {
-        let device = outbox.registry.get(id).await?;
+        let device = stores.devices().get(id).await?;
         Some(device.and_then(|device| device.report_interval_s()))
     } else {
         None
     };
     // Without them the rest is checked all the same, and the device stays due.
-    let set = alert_rules.get(state.evaluation.generation, now).await;
+    let set = alert_rules.get(stores.rules(), state.evaluation.generation, now).await;
     let set = set.inspect_err(|error| {
         tracing::warn!(error = error_chain(error), "checked without alert rules");
     });
-    let state = optimistic_update::update_state(&outbox.states, id, |state: &mut DeviceState| {
+    let state = optimistic_update::update_state(stores.states(), id, |state: &mut DeviceState| {
         if let Some(interval) = interval {
             state.report_interval_s = interval;
         }
@@ -81,6 +69,6 @@ where
     let went_offline = was_online && state.presence.connection == Connection::Offline;
     let needs_rollup =
         policy.rollup_gap_s.is_some() && state.pending_rollups.due(now).next().is_some();
-    outbox.dispatch_due_effects(state, now, policy).await?;
+    effects::dispatch_due_effects(stores, state, now, policy).await?;
     Ok(Outcome { went_offline, needs_rollup, ..Outcome::default() })
 }

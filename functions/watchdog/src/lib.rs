@@ -17,15 +17,10 @@ use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
 use meter_runtime::observability::Metrics;
 use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
-use meter_service::outbox::Outbox;
 use meter_service::rollup::roll_up;
 use meter_service::rule_cache::RuleCache;
 use meter_store::error_chain;
-use meter_store::{
-    AlertStore, Archive, ArchiveListing, CommandPublisher, CommandStore, DeviceStore,
-    IngestLagStore, MessageStore, Notifier, QueueDepth, RollupStore, RuleStore, StateStore,
-    StoreError,
-};
+use meter_store::{CommandStore, IngestLagStore, QueueDepth, StateStore, StoreError, Stores};
 use uuid::Uuid;
 
 pub use self::recount::{Request, recount};
@@ -48,17 +43,11 @@ const MAX_LAG_S: u32 = 30;
 
 /// The watchdog, over the ports that it needs.
 #[derive(Debug)]
-pub struct Watchdog<S, A, C, D, P, Q, M, O, R> {
-    /// Device states, alerts, commands and the registry, and the way to the devices.
-    pub outbox: Outbox<S, A, C, D, P>,
-    /// What waits for ingest.
-    pub queue: Q,
-    /// The archive's index and the measurements, for purges.
-    pub messages: M,
-    /// The archive's objects, for purges.
-    pub archive: O,
+pub struct Watchdog<S> {
+    /// The ports of the system.
+    pub stores: S,
     /// What raises alerts.
-    pub alert_rules: RuleCache<R>,
+    pub alert_rules: RuleCache,
     /// What holds for devices.
     pub policy: DevicePolicy,
     /// Days until rollups may be forgotten; none: never.
@@ -108,18 +97,7 @@ impl Report {
     }
 }
 
-impl<S, A, C, D, P, Q, M, O, R> Watchdog<S, A, C, D, P, Q, M, O, R>
-where
-    S: StateStore + IngestLagStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher + Notifier,
-    Q: QueueDepth,
-    M: MessageStore + RollupStore,
-    O: Archive + ArchiveListing,
-    R: RuleStore,
-{
+impl<S: Stores> Watchdog<S> {
     /// One run. Fails only when it cannot learn what is due: what it can learn it does.
     pub async fn run(&self, now: Timestamp) -> Result<Report, StoreError> {
         // At once: commands must not wait for a fleet that went silent.
@@ -138,7 +116,7 @@ where
 
     /// What is due of devices; which of them are deleted and must be swept.
     async fn check_devices(&self, now: Timestamp) -> Result<(Report, Vec<DeviceId>), StoreError> {
-        let due = self.outbox.states.list_due(now, MAX_DEVICES_PER_RUN).await?;
+        let due = self.stores.states().list_due(now, MAX_DEVICES_PER_RUN).await?;
         let mut report = Report { devices: due.len(), ..Report::default() };
         if !due.is_empty() {
             // Asked once, and only when somebody might be declared silent.
@@ -166,7 +144,7 @@ where
     }
 
     async fn check_commands(&self, now: Timestamp) -> Result<Report, StoreError> {
-        let due = self.outbox.commands.list_due(now, MAX_COMMANDS_PER_RUN).await?;
+        let due = self.stores.commands().list_due(now, MAX_COMMANDS_PER_RUN).await?;
         let mut report = Report { commands: due.len(), ..Report::default() };
         let checked = due.into_iter().map(|(id, cmd_id)| self.check_command(id, cmd_id, now));
         let mut checked = futures::stream::iter(checked).buffer_unordered(CONCURRENCY);
@@ -193,7 +171,7 @@ where
     }
 
     async fn clean_up(&self, id: DeviceId) -> (DeviceId, Option<CleanupStatus>) {
-        let swept = clean_up_device(&self.outbox, &self.messages, &self.archive, &id).await;
+        let swept = clean_up_device(&self.stores, &id).await;
         let progress = swept.inspect_err(|error| log_failure(&id, error)).ok();
         (id, progress)
     }
@@ -205,16 +183,13 @@ where
         now: Timestamp,
     ) -> (DeviceId, Option<devices::Outcome>) {
         let checked = async {
-            let (outbox, alert_rules) = (&self.outbox, &self.alert_rules);
             let clock = devices::CheckTime { now, detect_offline };
-            let checked = devices::check(outbox, alert_rules, &id, clock, &self.policy).await?;
+            let (stores, rules) = (&self.stores, &self.alert_rules);
+            let checked = devices::check(stores, rules, &id, clock, &self.policy).await?;
             if !checked.needs_rollup {
                 return Ok(checked);
             }
-            let (states, messages) = (&self.outbox.states, &self.messages);
-            let ttl_days = self.rollup_ttl_days;
-            let rolled =
-                roll_up(states, messages, messages, &id, ttl_days, now, &self.policy).await?;
+            let rolled = roll_up(stores, &id, self.rollup_ttl_days, now, &self.policy).await?;
             Ok(devices::Outcome { rolled_up: rolled.hours, ..checked })
         };
         let outcome = checked.await.inspect_err(|error| log_failure(&id, error)).ok();
@@ -227,17 +202,17 @@ where
         cmd_id: Uuid,
         now: Timestamp,
     ) -> Option<commands::Outcome> {
-        let checked = commands::check(&self.outbox, &id, cmd_id, now).await;
+        let checked = commands::check(&self.stores, &id, cmd_id, now).await;
         checked.inspect_err(|error| log_failure(&id, error)).ok()
     }
 
     /// Whether what was said lately may still be on its way: something waits, and ingest was not seen
     /// to be up to date a moment ago.
     async fn is_ingest_lagging(&self, now: Timestamp) -> Result<bool, StoreError> {
-        if self.queue.depth().await? == 0 {
+        if self.stores.queue().depth().await? == 0 {
             return Ok(false);
         }
-        let progress = self.outbox.states.ingest_lag(now).await?;
+        let progress = self.stores.states().ingest_lag(now).await?;
         Ok(progress.is_none_or(|progress| progress.lag_s > MAX_LAG_S))
     }
 }

@@ -1,6 +1,6 @@
 //! What a person may ask of this function: to count the fleet again.
 
-use meter_store::{Recount, RecountReport, StoreError};
+use meter_store::{Recount, RecountReport, StoreError, Stores};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,8 +13,9 @@ pub struct Request {
 }
 
 /// Counts devices and alerts again; the answer says what the counts were and what they are.
-pub async fn recount<D: Recount, A: Recount>(devices: &D, alerts: &A) -> Result<Value, StoreError> {
-    let (devices, alerts) = futures::try_join!(devices.recount(), alerts.recount())?;
+pub async fn recount<S: Stores>(stores: &S) -> Result<Value, StoreError> {
+    let (devices, alerts) =
+        futures::try_join!(stores.devices().recount(), stores.alerts().recount())?;
     let recounted: Vec<RecountReport> = [devices, alerts].concat();
     for RecountReport { what, before, after, skipped_shards } in
         recounted.iter().filter(|r| r.before != r.after)

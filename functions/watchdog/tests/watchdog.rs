@@ -14,12 +14,11 @@ use meter_domain::rule::{Condition, Rule, RuleSet, Scope};
 use meter_domain::segments::{IndexEntry, MessageSegment};
 use meter_domain::state::{Connection, DevicePolicy, DeviceState, Effect, NotificationPolicy};
 use meter_domain::time::Timestamp;
-use meter_service::optimistic_update;
-use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
+use meter_service::{effects, optimistic_update};
 use meter_store::{
-    AlertStore, CommandStore, DeviceStore, IngestLag, IngestLagStore, MessageStore, QueueDepth,
-    RuleStore, StateStore, StateWrite, StoreError,
+    AlertStore, CommandStore, DeviceStore, IngestLag, IngestLagStore, MessageStore, RuleStore,
+    StateStore, StateWrite,
 };
 use meter_testing::memory::{Fault, MemoryStores, Operation};
 use serde_json::{Map, Value, json};
@@ -46,36 +45,11 @@ const POLICY: DevicePolicy = DevicePolicy {
     notify: NotificationPolicy::Disabled,
 };
 
-/// A queue with so many messages.
-#[derive(Debug)]
-struct QueueWithDepth(u64);
-
-impl QueueDepth for QueueWithDepth {
-    async fn depth(&self) -> Result<u64, StoreError> {
-        Ok(self.0)
-    }
-}
-
-fn watchdog(
-    memory: &MemoryStores,
-    waiting: u64,
-) -> Watchdog<
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    QueueWithDepth,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-> {
+fn watchdog(memory: &MemoryStores, queue_depth: u64) -> Watchdog<MemoryStores> {
+    memory.set_depth(queue_depth);
     Watchdog {
-        outbox: Outbox::of_one(memory),
-        queue: QueueWithDepth(waiting),
-        messages: memory.clone(),
-        archive: memory.clone(),
-        alert_rules: RuleCache::new(memory.clone(), 60),
+        stores: memory.clone(),
+        alert_rules: RuleCache::new(60),
         policy: POLICY,
         rollup_ttl_days: None,
     }
@@ -139,7 +113,7 @@ async fn receive_message(memory: &MemoryStores, suffix: &str, s: i64, payload: V
         state.evaluate(&[&message], &known, &set, &POLICY);
     };
     let state = optimistic_update::update_state(memory, &id(device), apply).await.unwrap();
-    Outbox::of_one(memory).dispatch_due_effects(state, second(s), &POLICY).await.unwrap();
+    effects::dispatch_due_effects(memory, state, second(s), &POLICY).await.unwrap();
 }
 
 fn connection(memory: &MemoryStores, device: &str) -> Connection {
@@ -225,16 +199,6 @@ async fn nobody_is_declared_silent_while_ingest_is_behind() {
     assert_eq!(watchdog(&memory, 5).run(second(180)).await.unwrap().went_offline, 1);
 }
 
-/// A queue that does not say how much waits.
-#[derive(Debug)]
-struct UnavailableQueue;
-
-impl QueueDepth for UnavailableQueue {
-    async fn depth(&self) -> Result<u64, StoreError> {
-        Err(StoreError::Unavailable { operation: "sqs:GetQueueAttributes", source: "away".into() })
-    }
-}
-
 #[tokio::test]
 async fn a_queue_that_does_not_answer_keeps_nobody_from_commands_and_deletes() {
     let memory = MemoryStores::new();
@@ -244,12 +208,8 @@ async fn a_queue_that_does_not_answer_keeps_nobody_from_commands_and_deletes() {
     receive_telemetry(&memory, "m", 0, 0).await;
     let ask = command(CommandKind::RequestStatus, 0);
     CommandStore::create(&memory, &ask, None).await.unwrap();
-    let Watchdog { outbox, messages, archive, alert_rules, policy, rollup_ttl_days, .. } =
-        watchdog(&memory, 0);
-    let queue = UnavailableQueue;
-    let watchdog =
-        Watchdog { outbox, queue, messages, archive, alert_rules, policy, rollup_ttl_days };
-    let report = watchdog.run(second(120)).await.unwrap();
+    memory.fail_next(Operation::GetDepth, Fault::Reject);
+    let report = run(&memory, 120).await;
     assert_eq!((report.cleaned_up, report.republished, report.went_offline), (1, 1, 0));
     assert_eq!((report.ingest_lagging, report.failed), (true, 1));
 }
@@ -376,10 +336,9 @@ async fn what_has_expired_is_not_published_again_when_its_device_comes_online_in
     let ask = command(CommandKind::RequestStatus, 0);
     CommandStore::create(&memory, &ask, None).await.unwrap();
     // Ingest handles at 400 s what was received at 30 s.
-    let outbox = Outbox::of_one(&memory);
     let hear = |state: &mut DeviceState| state.record_activity(second(30), &POLICY);
     let state = optimistic_update::update_state(&memory, &id("m"), hear).await.unwrap();
-    outbox.dispatch_due_effects(state, second(400), &POLICY).await.unwrap();
+    effects::dispatch_due_effects(&memory, state, second(400), &POLICY).await.unwrap();
     assert!(memory.published().is_empty());
 }
 
@@ -407,8 +366,7 @@ async fn a_shorter_interval_counts_from_its_acceptance_on_also_when_its_effect_w
         if let Some(operation) = fault {
             memory.fail_next(operation, Fault::Reject);
         }
-        let settled =
-            Outbox::of_one(&memory).dispatch_due_effects(state, second(70), &POLICY).await;
+        let settled = effects::dispatch_due_effects(&memory, state, second(70), &POLICY).await;
         assert_eq!(settled.is_err(), fault.is_some());
         for s in (120..=240).step_by(60) {
             run(&memory, s).await;
@@ -555,7 +513,7 @@ async fn counts_that_are_wrong_are_made_right_when_somebody_asks() {
     let right = memory.counts().await.unwrap();
     memory.corrupt_counts();
     assert_ne!(memory.counts().await.unwrap(), right);
-    let answer = recount(&memory, &memory).await.unwrap();
+    let answer = recount(&memory).await.unwrap();
     let first = &answer["recounted"][0];
     assert_eq!(first["what"], "devices by status");
     assert_eq!((&first["before"]["active"], &first["after"]["active"]), (&json!(4), &json!(1)));

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use meter_aws::settings::{ArchiveBucket, Tables};
-use meter_aws::{Clients, S3Archive, dynamodb};
+use meter_aws::Clients;
 use meter_domain::id::{DeviceId, InvalidDeviceId};
 use meter_domain::time::Timestamp;
 use meter_http::range::{InvalidTime, parse_time};
-use meter_runtime::settings::{self, Alerting, Ingest, Metrics, Presence};
+use meter_runtime::settings::{self, Ingest, Presence};
+use meter_runtime::{AwsStores, StoreSettings};
 use meter_service::replay::{ArchiveCursor, Replay, ReplayProgress, ReplayScope};
-use meter_store::retry;
+use meter_store::{Stores, retry};
 use tracing_subscriber::EnvFilter;
 
 use self::checkpoint::Checkpoint;
@@ -60,21 +60,13 @@ impl Arguments {
     }
 }
 
-/// On AWS.
-type AwsReplay = Replay<
-    S3Archive,
-    dynamodb::Messages,
-    meter_runtime::metric_store::ConfiguredMetricStore,
-    dynamodb::States,
->;
-
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     init_logging();
     let scope = arguments.scope(Timestamp::now())?;
     let replay = aws_replay().await?;
-    let checkpoint = Checkpoint::new(&replay.archive, &arguments);
+    let checkpoint = Checkpoint::new(replay.stores.archive(), &arguments);
     let mut progress = ReplayProgress::default();
     if !arguments.restart
         && let Some(stored) = checkpoint.read().await?
@@ -99,7 +91,7 @@ async fn main() -> Result<()> {
 
 /// To the end, with notes on the way.
 async fn run(
-    replay: &AwsReplay,
+    replay: &Replay<AwsStores>,
     scope: &ReplayScope,
     checkpoint: &Checkpoint<'_>,
     progress: &mut ReplayProgress,
@@ -121,7 +113,7 @@ async fn run(
 
 /// A store that throttles is asked again, later each time.
 async fn step_with_retry(
-    replay: &AwsReplay,
+    replay: &Replay<AwsStores>,
     scope: &ReplayScope,
     progress: &ReplayProgress,
 ) -> Result<ReplayProgress> {
@@ -139,19 +131,12 @@ async fn step_with_retry(
 }
 
 /// With the settings, and so with the decisions, of ingest.
-async fn aws_replay() -> Result<AwsReplay> {
-    let (tables, bucket, ingest): (Tables, ArchiveBucket, Ingest) = settings::load()?;
-    let (presence, metrics, alerting): (Presence, Metrics, Alerting) = settings::load()?;
+async fn aws_replay() -> Result<Replay<AwsStores>> {
+    let (stores, ingest, presence): (StoreSettings, Ingest, Presence) = settings::load()?;
     let clients = Clients::from_environment().await;
     Ok(Replay {
-        archive: S3Archive::new(&clients, bucket.name),
-        messages: dynamodb::Messages::new(&clients, &tables),
-        metrics: meter_runtime::metric_store::ConfiguredMetricStore::new(
-            &clients, &tables, &metrics,
-        )
-        .await?,
-        states: dynamodb::States::new(&clients, &tables),
-        policy: ingest.device_policy(&presence, &metrics, &alerting),
+        stores: AwsStores::new(&clients, &stores),
+        policy: ingest.device_policy(&presence, &stores.metrics, &stores.alerting),
         ttl_days: ingest.message_ttl_days(),
     })
 }

@@ -1,4 +1,6 @@
-//! The metric store that the settings name.
+//! The metric store that the settings select.
+
+use std::sync::Arc;
 
 use meter_aws::settings::Tables;
 use meter_aws::{Clients, Timestream, dynamodb};
@@ -8,66 +10,97 @@ use meter_store::{
     BatchWriteError, MetricStore, PointPage, PointQuery, StoreError, WindowPage, WindowQuery,
     WriteSummary,
 };
+use tokio::sync::OnceCell;
 
 use crate::settings;
 
-/// See the module.
+/// The metric store of `METRIC_STORE`.
 #[derive(Debug, Clone)]
 pub enum ConfiguredMetricStore {
     /// `METRIC_STORE=dynamodb`.
-    MessageBacked(
-        MessageBackedMetricStore<dynamodb::Messages, dynamodb::Messages, dynamodb::States>,
-    ),
+    MessageBacked(MessageBackedMetricStore<dynamodb::Messages, dynamodb::States>),
     /// `METRIC_STORE=timestream`.
-    Timestream(Timestream),
+    Timestream(Arc<LazyTimestream>),
 }
 
-impl ConfiguredMetricStore {
-    /// The one that the settings name. Fails when Timestream does not say where it is.
-    pub async fn new(
-        clients: &Clients,
-        tables: &Tables,
-        settings: &settings::Metrics,
-    ) -> Result<Self, StoreError> {
-        let max_gap_s = settings.max_gap_s;
-        if let settings::MetricStore::Timestream { database, table } = &settings.store {
-            let store = Box::pin(Timestream::new(clients, database, table, max_gap_s)).await?;
-            return Ok(Self::Timestream(store));
-        }
-        let messages = dynamodb::Messages::new(clients, tables);
-        let states = dynamodb::States::new(clients, tables);
-        let rollups = messages.clone();
-        Ok(Self::MessageBacked(MessageBackedMetricStore { messages, rollups, states, max_gap_s }))
+/// A database of Timestream whose endpoints are discovered at the first call, so that functions that
+/// never call it need no permission to discover them.
+#[derive(Debug)]
+pub struct LazyTimestream {
+    clients: Clients,
+    database: String,
+    table: String,
+    max_gap_s: u32,
+    connected: OnceCell<Timestream>,
+}
+
+impl LazyTimestream {
+    async fn get(&self) -> Result<&Timestream, StoreError> {
+        let Self { clients, database, table, max_gap_s, connected } = self;
+        connected.get_or_try_init(|| Timestream::new(clients, database, table, *max_gap_s)).await
     }
 }
 
-// The SDK's futures are large: boxed, they are so only where Timestream is used.
+impl ConfiguredMetricStore {
+    /// The metric store of the settings.
+    pub fn new(clients: &Clients, tables: &Tables, settings: &settings::Metrics) -> Self {
+        let max_gap_s = settings.max_gap_s;
+        match &settings.store {
+            settings::MetricStore::Timestream { database, table } => {
+                Self::Timestream(Arc::new(LazyTimestream {
+                    clients: clients.clone(),
+                    database: database.clone(),
+                    table: table.clone(),
+                    max_gap_s,
+                    connected: OnceCell::new(),
+                }))
+            }
+            settings::MetricStore::DynamoDb => {
+                let messages = dynamodb::Messages::new(clients, tables);
+                let states = dynamodb::States::new(clients, tables);
+                Self::MessageBacked(MessageBackedMetricStore { messages, states, max_gap_s })
+            }
+        }
+    }
+}
+
+// The futures of Timestream are large. They are boxed so that only its users pay for their size.
 impl MetricStore for ConfiguredMetricStore {
     fn is_message_backed(&self) -> bool {
-        match self {
-            Self::MessageBacked(store) => store.is_message_backed(),
-            Self::Timestream(store) => store.is_message_backed(),
-        }
+        matches!(self, Self::MessageBacked(_))
     }
 
     async fn put_points(&self, points: &[DevicePoint]) -> Result<WriteSummary, BatchWriteError> {
         match self {
             Self::MessageBacked(store) => store.put_points(points).await,
-            Self::Timestream(store) => Box::pin(store.put_points(points)).await,
+            Self::Timestream(store) => {
+                let write = async {
+                    let store = store.get().await.map_err(|source| BatchWriteError {
+                        failed: points.iter().map(|p| p.point.precedence.message_id).collect(),
+                        source,
+                    })?;
+                    store.put_points(points).await
+                };
+                Box::pin(write).await
+            }
         }
     }
 
     async fn points(&self, query: &PointQuery) -> Result<PointPage, StoreError> {
         match self {
             Self::MessageBacked(store) => store.points(query).await,
-            Self::Timestream(store) => Box::pin(store.points(query)).await,
+            Self::Timestream(store) => {
+                Box::pin(async { store.get().await?.points(query).await }).await
+            }
         }
     }
 
     async fn windows(&self, query: &WindowQuery) -> Result<WindowPage, StoreError> {
         match self {
             Self::MessageBacked(store) => store.windows(query).await,
-            Self::Timestream(store) => Box::pin(store.windows(query)).await,
+            Self::Timestream(store) => {
+                Box::pin(async { store.get().await?.windows(query).await }).await
+            }
         }
     }
 }

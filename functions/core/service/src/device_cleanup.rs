@@ -1,106 +1,104 @@
-//! The second half of a delete: removing what hangs on a device that has a tombstone, in rounds. Whoever
-//! deletes does the first ones; the watchdog goes on, since the device's state is due until all is done.
+//! Removes the data of a device that has a tombstone, in rounds.
+//!
+//! The request that deletes the device executes the first rounds. The watchdog executes the rest: the
+//! state of the device stays due until the cleanup is complete.
 
 use std::future::Future;
 
 use meter_domain::id::DeviceId;
-use meter_domain::state::DeviceState;
+use meter_domain::state::{DeviceCleanup, DeviceState};
 use meter_domain::time::Timestamp;
-use meter_store::{
-    AlertStore, Archive, ArchiveListing, CommandPublisher, CommandStore, DeviceStore, MessageStore,
-    RollupStore, StateStore, StoreError,
-};
+use meter_store::{AlertStore, CommandStore, DeviceStore, RollupStore, StoreError, Stores};
 
-use crate::optimistic_update;
-use crate::outbox::Outbox;
-use crate::purge;
+use crate::{optimistic_update, purge};
 
-/// Calls of a store's sweep in one round.
+/// Delete calls to one store in one round, at most.
 const CALLS_PER_ROUND: usize = 20;
 
-/// How far a sweep is.
+/// The progress of a cleanup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum CleanupStatus {
-    /// Nothing is left.
+    /// All data was removed.
     Done,
-    /// There is more.
+    /// Another round is necessary.
     Unfinished,
 }
 
-/// One round: removes alerts, commands and, if that was asked for, messages and archived data; when nothing of
-/// it is left, the tombstone, then the note in the state that this is to be done: in this order, so that
-/// ending anywhere leaves the note.
-pub async fn clean_up_device<S, A, C, D, P, M, O>(
-    stores: &Outbox<S, A, C, D, P>,
-    messages: &M,
-    archive: &O,
+/// Executes one round of the cleanup of a device.
+///
+/// Removes alerts and commands, then, if a purge was requested, messages and archived data. At the end
+/// it removes the tombstone, then the cleanup from the state. After a crash at any point the state
+/// still contains the cleanup.
+///
+/// # Errors
+///
+/// A store failed. The round can be repeated.
+pub async fn clean_up_device<S: Stores>(
+    stores: &S,
     id: &DeviceId,
-) -> Result<CleanupStatus, StoreError>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher,
-    M: MessageStore + RollupStore,
-    O: Archive + ArchiveListing,
-{
-    let state = optimistic_update::read_state(&stores.states, id).await?;
-    // None: somebody else has finished it, and the device is registered again, perhaps.
-    let Some(this) = state.cleanup else { return Ok(CleanupStatus::Done) };
-    // From here on all may be true that is true of a later registration, and of a later delete: nothing is done that is
-    // not of this one.
-    let since = this.since;
-    if has_more(|| stores.alerts.delete_for_device(id, since)).await?
-        || has_more(|| stores.commands.delete_for_device(id, since)).await?
+) -> Result<CleanupStatus, StoreError> {
+    let state = optimistic_update::read_state(stores.states(), id).await?;
+    // Without a cleanup, another process has completed it, and the device may be registered again.
+    let Some(cleanup) = state.cleanup else { return Ok(CleanupStatus::Done) };
+    // The device may be registered and deleted again during the round. Every change is therefore
+    // conditional on the tombstone of this delete.
+    let since = cleanup.since;
+    if has_more(|| stores.alerts().delete_for_device(id, since)).await?
+        || has_more(|| stores.commands().delete_for_device(id, since)).await?
     {
         return Ok(CleanupStatus::Unfinished);
     }
-    if this.purge {
-        if this.searched_before.is_none() {
-            let from = match this.purged_before {
-                Some(from) => from,
-                None => record_purge_progress(&stores.states, id, since, Timestamp::min()).await?,
-            };
-            if let Some(next) = purge::purge_round(messages, archive, id, from).await? {
-                record_purge_progress(&stores.states, id, since, next).await?;
-                return Ok(CleanupStatus::Unfinished);
-            }
-        }
-        let until = state.purged_at.unwrap_or(since);
-        let from = this.searched_before;
-        if let Some(next) = purge::purge_unindexed(messages, archive, id, from, until).await? {
-            let note = |state: &mut DeviceState| state.record_searched_before(since, next);
-            optimistic_update::update_state(&stores.states, id, note).await?;
-            return Ok(CleanupStatus::Unfinished);
-        }
-        if has_more(|| messages.delete_rollups_for_device(id)).await? {
-            return Ok(CleanupStatus::Unfinished);
-        }
+    if cleanup.purge && !purge_device(stores, &state, &cleanup).await? {
+        return Ok(CleanupStatus::Unfinished);
     }
-    stores.registry.remove_tombstone(id, since).await?;
-    let swept = |state: &mut DeviceState| state.complete_cleanup(since, this.purge);
-    let state = optimistic_update::update_state(&stores.states, id, swept).await?;
-    // Somebody may have asked for a purge meanwhile.
+    stores.devices().remove_tombstone(id, since).await?;
+    let complete = |state: &mut DeviceState| state.complete_cleanup(since, cleanup.purge);
+    let state = optimistic_update::update_state(stores.states(), id, complete).await?;
+    // A purge may have been requested during the round.
     Ok(if state.cleanup.is_none() { CleanupStatus::Done } else { CleanupStatus::Unfinished })
 }
 
-/// Notes how far a purge is, for whoever goes on.
-async fn record_purge_progress<S: StateStore>(
-    states: &S,
+/// Executes one round of a purge and records its progress. Returns whether the purge is complete.
+async fn purge_device<S: Stores>(
+    stores: &S,
+    state: &DeviceState,
+    cleanup: &DeviceCleanup,
+) -> Result<bool, StoreError> {
+    let (id, since) = (&state.device_id, cleanup.since);
+    if cleanup.searched_before.is_none() {
+        let from = match cleanup.purged_before {
+            Some(from) => from,
+            None => record_purge_progress(stores, id, since, Timestamp::min()).await?,
+        };
+        if let Some(next) = purge::purge_round(stores, id, from).await? {
+            record_purge_progress(stores, id, since, next).await?;
+            return Ok(false);
+        }
+    }
+    let until = state.purged_at.unwrap_or(since);
+    if let Some(next) = purge::purge_unindexed(stores, id, cleanup.searched_before, until).await? {
+        let record = |state: &mut DeviceState| state.record_searched_before(since, next);
+        optimistic_update::update_state(stores.states(), id, record).await?;
+        return Ok(false);
+    }
+    Ok(!has_more(|| stores.messages().delete_rollups_for_device(id)).await?)
+}
+
+/// Records the time before which all messages of the device are removed, and returns it.
+async fn record_purge_progress<S: Stores>(
+    stores: &S,
     id: &DeviceId,
     since: Timestamp,
     purged_before: Timestamp,
 ) -> Result<Timestamp, StoreError> {
-    optimistic_update::update_state(states, id, |state| {
-        state.record_purged_before(since, purged_before)
-    })
-    .await?;
+    let record = |state: &mut DeviceState| state.record_purged_before(since, purged_before);
+    optimistic_update::update_state(stores.states(), id, record).await?;
     Ok(purged_before)
 }
 
-/// Calls a store's sweep until it says that there is no more, or the round is over.
+/// Repeats a delete call until it leaves nothing or the round is over. Returns whether there may be
+/// more to delete.
 async fn has_more<F>(call: impl Fn() -> F) -> Result<bool, StoreError>
 where
     F: Future<Output = Result<bool, StoreError>>,

@@ -1,10 +1,11 @@
 //! Use cases over the ports of [`meter_store`]. Nothing here names a database or an SDK.
 
 pub mod backtest;
+pub mod command_publisher;
 pub mod device_cleanup;
+pub mod effects;
 pub mod message_backed_metrics;
 pub mod optimistic_update;
-pub mod outbox;
 pub mod point_reader;
 mod purge;
 pub mod replay;

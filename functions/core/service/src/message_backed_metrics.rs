@@ -1,5 +1,5 @@
-//! The metric store that is in the messages: points are read from the parts of messages, which are written
-//! anyway, and windows from their rollups, where there are exact ones.
+//! A metric store whose points are the samples in the segments of messages. Windows are read from
+//! rollups where these are up to date.
 
 mod plan;
 mod windows;
@@ -12,33 +12,18 @@ use meter_store::{
 
 use crate::point_reader;
 
-/// See the module.
+/// A metric store that reads the segments of messages and their rollups.
 #[derive(Debug, Clone)]
-pub struct MessageBackedMetricStore<M, R, S> {
-    /// Where the points are.
+pub struct MessageBackedMetricStore<M, S> {
+    /// The segments and the rollups.
     pub messages: M,
-    /// What minutes and hours of them come to.
-    pub rollups: R,
-    /// What is known of the devices, with the hours whose rollups are not exact.
+    /// The device states, which contain the metrics of a device and its pending rollups.
     pub states: S,
-    /// The longest gap, in seconds, that an integral bridges.
+    /// The longest gap in seconds that an integral bridges.
     pub max_gap_s: u32,
 }
 
-impl<S: Clone> MessageBackedMetricStore<S, S, S> {
-    /// A metric store whose ports are all one store.
-    pub fn of_one(store: &S, max_gap_s: u32) -> Self {
-        let (messages, rollups, states) = (store.clone(), store.clone(), store.clone());
-        Self { messages, rollups, states, max_gap_s }
-    }
-}
-
-impl<M, R, S> MetricStore for MessageBackedMetricStore<M, R, S>
-where
-    M: MessageStore,
-    R: RollupStore,
-    S: StateStore,
-{
+impl<M: MessageStore + RollupStore, S: StateStore> MetricStore for MessageBackedMetricStore<M, S> {
     fn is_message_backed(&self) -> bool {
         true
     }

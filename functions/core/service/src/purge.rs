@@ -1,9 +1,9 @@
-//! Removing what a device said: messages, measurements, and their bytes in the archive.
+//! Removes the data of a device: messages, samples, and their bytes in the archive.
 //!
-//! The archive goes first and its index after that, so that ending anywhere leaves an index that leads to
-//! what is left. The index leads to one place of a message, and a message that was delivered again, or by a function that
-//! died half way, may be in two objects: so what the device can be in is searched when the index is empty. That
-//! reads every object of those days, and is why a purge is for people who must.
+//! Bytes are removed before their index entries, so that after a crash the index still references all
+//! bytes that are left. The index references one copy of a message. A message that was redelivered, or
+//! whose batch failed, may be in two objects. When the index is empty, all objects that can contain
+//! messages of the device are therefore searched, which reads every object of those days.
 
 use std::collections::HashSet;
 
@@ -12,44 +12,38 @@ use futures::{StreamExt, TryStreamExt, stream};
 use meter_domain::archive::{self, ArchivedMessage, BATCH_PREFIX, Location, redaction};
 use meter_domain::id::DeviceId;
 use meter_domain::message::MAX_AHEAD_S;
-use meter_domain::segments;
-use meter_domain::segments::MessageSegment;
+use meter_domain::segments::{self, MessageSegment};
 use meter_domain::time::Timestamp;
-use meter_store::retry;
 use meter_store::{
-    Archive, ArchiveListing, MessageStore, Order, SegmentQuery, StoreError, WriteError,
+    Archive, ArchiveListing, MessageStore, Order, SegmentQuery, StoreError, Stores, WriteError,
+    retry,
 };
 
-/// Parts that a round removes at most. About as many objects are rewritten for it.
+/// Segments that a round removes, at most. About as many objects are rewritten.
 const SEGMENTS_PER_ROUND: usize = 250;
 
-/// Days that a round looks at, at most. Most of them may be empty.
+/// Days that a round reads, at most. Most of them may be empty.
 const DAYS_PER_ROUND: usize = 100;
 
-/// Objects that are rewritten at once. Each is in memory, twice.
+/// Objects that are rewritten concurrently. Each is in memory twice.
 const REWRITE_CONCURRENCY: usize = 4;
 
-/// Objects that a round of the search opens, about: it ends with an hour. Seconds, on AWS.
+/// Objects that a round of the search reads. It ends at the end of an hour.
 const OBJECTS_PER_ROUND: usize = if cfg!(test) { 5 } else { 2_000 };
 
-/// Objects that are opened at once.
+/// Objects that are read concurrently.
 const READ_CONCURRENCY: usize = 16;
 
 const DAY_S: i64 = 24 * 3600;
 
-/// Removes some of what a device said from `from` on, oldest first; where to go on, if there is more. What arrives
-/// meanwhile and is older than that is kept.
-pub(crate) async fn purge_round<M, O>(
-    messages: &M,
-    archive: &O,
+/// Removes messages of a device from `from` on, oldest first. Returns where the next round starts, if
+/// there is more. Messages that arrive during the purge and are older than `from` are kept.
+pub(crate) async fn purge_round<S: Stores>(
+    stores: &S,
     id: &DeviceId,
     from: Timestamp,
-) -> Result<Option<Timestamp>, StoreError>
-where
-    M: MessageStore,
-    O: Archive,
-{
-    let mut days = messages.days(id).await?;
+) -> Result<Option<Timestamp>, StoreError> {
+    let mut days = stores.messages().days(id).await?;
     days.retain(|day| *day >= from.day());
     let mut left = SEGMENTS_PER_ROUND;
     for (days_read, day) in days.into_iter().enumerate() {
@@ -70,53 +64,49 @@ where
                 return Ok(Some(start));
             }
             query.limit = left;
-            let (segments, is_more) = messages.read(&query).await?;
+            let (segments, is_more) = stores.messages().read(&query).await?;
             more = is_more;
             left = left.saturating_sub(segments.len());
-            redact_locations(archive, &segments).await?;
+            redact_locations(stores.archive(), &segments).await?;
             let positions: Vec<_> = segments.iter().map(MessageSegment::position).collect();
             query.after = positions.last().cloned().or(query.after);
-            messages.remove(id, &positions).await?;
+            stores.messages().remove(id, &positions).await?;
         }
     }
     Ok(None)
 }
 
-/// Searches some objects, from those received at `from` on (none: from where the device can have said something), for
-/// what the device said up to `until`, and removes it; where to go on, if there is more.
-pub(crate) async fn purge_unindexed<M, O>(
-    messages: &M,
-    archive: &O,
+/// Searches objects for messages of a device that were received up to `until`, and removes these.
+/// Starts at the objects received at `from`; none: at the first day of the device. Returns where the
+/// next round starts, if there is more.
+pub(crate) async fn purge_unindexed<S: Stores>(
+    stores: &S,
     id: &DeviceId,
     from: Option<Timestamp>,
     until: Timestamp,
-) -> Result<Option<Timestamp>, StoreError>
-where
-    M: MessageStore,
-    O: Archive + ArchiveListing,
-{
+) -> Result<Option<Timestamp>, StoreError> {
     let from = match from {
         Some(from) => from,
-        None => match messages.days(id).await?.first() {
-            // No message is made more than a day after its receipt.
+        None => match stores.messages().days(id).await?.first() {
+            // The time of a message is at most a day after its receipt.
             Some(day) => Timestamp::start_of_day(*day).plus_seconds(-MAX_AHEAD_S),
             None => return Ok(None),
         },
     };
     let mut after = archive::batch_prefix_of_hour(from.max(Timestamp::EPOCH));
-    let (mut opened, mut hour) = (0, None);
+    let (mut read, mut previous_hour) = (0, None);
     loop {
-        let (mut keys, more) = archive.list_keys(BATCH_PREFIX, &after).await?;
+        let (mut keys, more) = stores.archive().list_keys(BATCH_PREFIX, &after).await?;
         let listed = keys.len();
         keys.retain(|key| archive::batch_hour(key).is_none_or(|hour| hour <= until));
         for objects in keys.chunk_by(|a, b| archive::batch_hour(a) == archive::batch_hour(b)) {
-            let this = objects.first().and_then(|key| archive::batch_hour(key));
-            if opened >= OBJECTS_PER_ROUND && this.is_some() && this != hour {
-                return Ok(this);
+            let hour = objects.first().and_then(|key| archive::batch_hour(key));
+            if read >= OBJECTS_PER_ROUND && hour.is_some() && hour != previous_hour {
+                return Ok(hour);
             }
-            (opened, hour) = (opened + objects.len(), this);
-            let purges = objects.iter().map(|key| purge_object(messages, archive, id, key, until));
-            let purges: Vec<_> = purges.collect();
+            (read, previous_hour) = (read + objects.len(), hour);
+            let purges: Vec<_> =
+                objects.iter().map(|key| purge_object(stores, id, key, until)).collect();
             stream::iter(purges).buffer_unordered(READ_CONCURRENCY).try_collect::<()>().await?;
         }
         match keys.pop() {
@@ -126,73 +116,67 @@ where
     }
 }
 
-/// Empties the members of the device whose messages were all received up to `until`, and removes what the index
-/// has of these: one that was on its way when the purge was asked for may have been stored since.
-async fn purge_object<M, O>(
-    messages: &M,
-    archive: &O,
+/// Redacts the members of a device whose messages were all received up to `until`, and removes the
+/// segments of these messages: a message in flight may have been stored after the index was emptied.
+async fn purge_object<S: Stores>(
+    stores: &S,
     id: &DeviceId,
     key: &str,
     until: Timestamp,
-) -> Result<(), StoreError>
-where
-    M: MessageStore,
-    O: Archive,
-{
-    let Some(opened) = archive.get_versioned(key).await? else { return Ok(()) };
-    let contents = match archive::read_object(key, &opened.body, Some(id)) {
+) -> Result<(), StoreError> {
+    let Some(object) = stores.archive().get_versioned(key).await? else { return Ok(()) };
+    let contents = match archive::read_object(key, &object.body, Some(id)) {
         Ok(contents) => contents,
         Err(error) => {
-            tracing::error!(object_key = key, %error, "damaged: not searched");
+            tracing::error!(object_key = key, %error, "an invalid object was not searched");
             return Ok(());
         }
     };
-    for found in contents.messages.chunk_by(|a, b| a.location == b.location) {
-        let is_over = |m: &ArchivedMessage| m.message.received.received_at <= until;
-        let Some(first) = found.first().filter(|_| found.iter().all(is_over)) else { continue };
-        redact_location(archive, &first.location).await?;
+    for member in contents.messages.chunk_by(|a, b| a.location == b.location) {
+        let is_purged = |m: &ArchivedMessage| m.message.received.received_at <= until;
+        let Some(first) = member.first().filter(|_| member.iter().all(is_purged)) else { continue };
+        redact_location(stores.archive(), &first.location).await?;
         let positions: Vec<_> =
-            found.iter().flat_map(|m| segments::positions(&m.message)).collect();
-        messages.remove(id, &positions).await?;
+            member.iter().flat_map(|m| segments::positions(&m.message)).collect();
+        stores.messages().remove(id, &positions).await?;
     }
     Ok(())
 }
 
-/// Empties the places in the archive that parts lead to, each once.
+/// Redacts each archive location that segments reference.
 async fn redact_locations<O: Archive>(
     archive: &O,
     segments: &[MessageSegment],
 ) -> Result<(), StoreError> {
-    let heads = segments.iter().filter_map(|segment| segment.index_entry.as_ref());
-    let places: HashSet<&Location> = heads.map(|index_entry| &index_entry.location).collect();
+    let entries = segments.iter().filter_map(|segment| segment.index_entry.as_ref());
+    let locations: HashSet<&Location> = entries.map(|entry| &entry.location).collect();
     let rewrites: Vec<_> =
-        places.into_iter().map(|place| redact_location(archive, place)).collect();
+        locations.into_iter().map(|location| redact_location(archive, location)).collect();
     stream::iter(rewrites).buffer_unordered(REWRITE_CONCURRENCY).try_collect().await
 }
 
-/// Takes a message, or the member with the device's messages, out of an object that others share.
-async fn redact_location<O: Archive>(archive: &O, place: &Location) -> Result<(), StoreError> {
-    let key = &place.object;
-    let Some(member) = place.member else {
+/// Removes a message, or redacts the member with the messages of a device in a shared object.
+async fn redact_location<O: Archive>(archive: &O, location: &Location) -> Result<(), StoreError> {
+    let key = &location.object;
+    let Some(member) = location.member else {
         return archive.remove(key).await;
     };
     for attempt in 0..retry::MAX_ATTEMPTS {
-        let Some(read) = archive.get_versioned(key).await? else { return Ok(()) };
-        let Some(body) = redaction::redact_member(&read.body, member) else { return Ok(()) };
+        let Some(object) = archive.get_versioned(key).await? else { return Ok(()) };
+        let Some(body) = redaction::redact_member(&object.body, member) else { return Ok(()) };
         if redaction::is_redacted(&body) {
             return archive.remove(key).await;
         }
-        match archive.replace(key, "application/gzip", Bytes::from(body), &read).await {
+        match archive.replace(key, "application/gzip", Bytes::from(body), &object).await {
             Ok(()) => return Ok(()),
-            // Another device's data is taken out of it.
+            // A concurrent purge redacted another device.
             Err(WriteError::Conflict) => retry::wait(attempt).await,
             Err(WriteError::Store(error)) => return Err(error),
         }
     }
     Err(StoreError::Unavailable {
-        operation: "rewriting of an object",
-        source: format!("{key} was written by others {} times in a row", retry::MAX_ATTEMPTS)
-            .into(),
+        operation: "replacing an archive object",
+        source: format!("{key} conflicted {} times in a row", retry::MAX_ATTEMPTS).into(),
     })
 }
 
@@ -220,7 +204,7 @@ mod tests {
         .unwrap()
     }
 
-    /// Stores messages as ingest does, up to its second step.
+    /// Stores messages in the archive and, if `is_indexed`, in the index.
     async fn store(memory: &MemoryStores, messages: &[Message], is_indexed: bool) {
         for object in pack(Layout::Batch, &messages.iter().collect::<Vec<_>>()) {
             Archive::put(memory, &object.key, "x", object.body).await.unwrap();
@@ -245,13 +229,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_index_does_not_lead_to_is_found_up_to_the_hour_and_nothing_later() {
+    async fn unindexed_messages_are_purged_up_to_the_time_of_the_delete() {
         let memory = MemoryStores::new();
         for hour in 0..6 {
             for n in 0..4 {
                 let s = hour * 3_600 + n;
                 store(&memory, &[message("a", s), message("b", s)], true).await;
-                // It came again, beside another message, and that function died.
+                // Redelivered in another batch, which failed before it was indexed.
                 store(&memory, &[message("a", s), message("b", s + 100)], false).await;
             }
         }
@@ -259,8 +243,8 @@ mod tests {
         let id = DeviceId::parse("a").unwrap();
         let of_b = lines_of(&memory, "b");
         let (mut from, mut rounds) = (None, 0);
-        while let Some(next) = purge_unindexed(&memory, &memory, &id, from, until).await.unwrap() {
-            assert!(from < Some(next), "it goes on");
+        while let Some(next) = purge_unindexed(&memory, &id, from, until).await.unwrap() {
+            assert!(from < Some(next), "a round makes progress");
             (from, rounds) = (Some(next), rounds + 1);
         }
         assert!(rounds > 2, "{rounds}");
@@ -272,9 +256,9 @@ mod tests {
         let mut twice = [after.clone(), after.clone()].concat();
         twice.sort_unstable();
         assert_eq!(lines_of(&memory, "a"), twice);
-        assert_eq!(memory.segments(&id).len(), after.len(), "and the index is of the same");
+        assert_eq!(memory.segments(&id).len(), after.len(), "the index contains the same messages");
         assert_eq!(lines_of(&memory, "b"), of_b);
-        let nobody = DeviceId::parse("nobody").unwrap();
-        assert_eq!(purge_unindexed(&memory, &memory, &nobody, None, until).await.unwrap(), None);
+        let unknown = DeviceId::parse("unknown").unwrap();
+        assert_eq!(purge_unindexed(&memory, &unknown, None, until).await.unwrap(), None);
     }
 }

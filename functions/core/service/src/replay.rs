@@ -21,8 +21,7 @@ use meter_domain::time::Timestamp;
 use meter_store::error_chain;
 use meter_store::retry;
 use meter_store::{
-    Archive, ArchiveListing, MessageStore, MetricStore, StateStore, StateWrite, StoreError,
-    WriteError,
+    Archive, MessageStore, MetricStore, StateStore, StateWrite, StoreError, Stores, WriteError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,15 +38,9 @@ const DAY_S: i64 = 24 * 3600;
 
 /// What replays, over the ports that it needs.
 #[derive(Debug)]
-pub struct Replay<O, M, T, S> {
-    /// Where messages are read.
-    pub archive: O,
-    /// Where their index is.
-    pub messages: M,
-    /// Where their measurements go.
-    pub metrics: T,
-    /// What is known of the devices.
-    pub states: S,
+pub struct Replay<S> {
+    /// The archive that is read, and the stores that are written.
+    pub stores: S,
     /// What holds for them.
     pub policy: DevicePolicy,
     /// Days until the store may forget a message; none: never.
@@ -108,13 +101,7 @@ struct DeviceReplay<'a> {
     messages: Vec<&'a ArchivedMessage>,
 }
 
-impl<O, M, T, S> Replay<O, M, T, S>
-where
-    O: Archive + ArchiveListing,
-    M: MessageStore,
-    T: MetricStore,
-    S: StateStore,
-{
+impl<S: Stores> Replay<S> {
     /// Replays the next few objects; `now` is the clock. When it fails, the step can be done again, and so can
     /// any that was done before.
     pub async fn step(
@@ -123,7 +110,8 @@ where
         progress: &ReplayProgress,
         now: Timestamp,
     ) -> Result<ReplayProgress, StoreError> {
-        let (mut keys, mut cursor) = cursor::next(&self.archive, scope, &progress.cursor).await?;
+        let (mut keys, mut cursor) =
+            cursor::next(self.stores.archive(), scope, &progress.cursor).await?;
         if keys.len() > OBJECTS_PER_STEP {
             keys.truncate(OBJECTS_PER_STEP);
             let last = keys.last().cloned().unwrap_or_default();
@@ -155,7 +143,7 @@ where
     ) -> Result<BTreeMap<MessageId, ArchivedMessage>, StoreError> {
         let device = scope.device.as_ref();
         let opened = keys.iter().map(async |key| {
-            let opened = self.archive.get_versioned(key).await?;
+            let opened = self.stores.archive().get_versioned(key).await?;
             Ok::<_, StoreError>(
                 opened.map(|opened| archive::read_object(key, &opened.body, device)),
             )
@@ -199,7 +187,7 @@ where
         let mut stored: HashSet<MessageId> = HashSet::new();
         for attempt in 0..retry::MAX_ATTEMPTS {
             let ids: Vec<DeviceId> = devices.keys().map(|id| (*id).clone()).collect();
-            let mut states = self.states.get_many(&ids).await?;
+            let mut states = self.stores.states().get_many(&ids).await?;
             let mut work = Vec::with_capacity(devices.len());
             for (id, messages) in devices {
                 let before = states.remove(id).unwrap_or_else(|| DeviceState::new(id.clone()));
@@ -256,7 +244,7 @@ where
                 let (location, ttl) = (location.clone(), self.ttl(message));
                 let kept = segments::points(message, keep);
                 *written.points.entry(message.device_id.clone()).or_default() += kept.len() as u64;
-                if self.metrics.is_message_backed() {
+                if self.stores.metrics().is_message_backed() {
                     all.extend(segments::split(message, location, ttl, keep));
                 } else {
                     all.push(segments::without_samples(message, location, ttl));
@@ -264,8 +252,10 @@ where
                 }
             }
         }
-        let (segments, points) =
-            futures::join!(self.messages.put(&all), self.metrics.put_points(&points));
+        let (segments, points) = futures::join!(
+            self.stores.messages().put(&all),
+            self.stores.metrics().put_points(&points)
+        );
         segments.map_err(|error| error.source)?;
         written.outside_retention = points.map_err(|error| error.source)?.outside_retention as u64;
         Ok(written)
@@ -283,7 +273,7 @@ where
             connection_before: work.before.presence.connection,
         };
         let writes: Vec<_> = work.iter().map(write).collect();
-        let answers = self.states.save_many(&writes).await;
+        let answers = self.stores.states().save_many(&writes).await;
         let mut lost = BTreeMap::new();
         for (work, answer) in work.into_iter().zip(answers) {
             match answer {
@@ -312,7 +302,7 @@ where
         if positions.is_empty() {
             return Ok(());
         }
-        self.messages.remove(id, &positions).await
+        self.stores.messages().remove(id, &positions).await
     }
 
     fn ttl(&self, message: &Message) -> Option<i64> {

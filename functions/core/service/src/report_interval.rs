@@ -1,38 +1,38 @@
-//! How often a device is to report, which its configuration says, brought into its state, which says when
-//! it is silent.
+//! Copies the report interval of a device from its configuration into its state.
 
 use meter_domain::id::DeviceId;
 use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
-use meter_store::retry;
-use meter_store::{DeviceStore, StateStore, StateWrite, StoreError, WriteError};
+use meter_store::{DeviceStore, StateWrite, StoreError, Stores, WriteError, retry};
 
 use crate::optimistic_update;
 
-/// To be called when the configuration of a device was changed; `now` is the clock. Whoever changes it at the same time
-/// does the same: each reads the state first and the configuration after that, so who writes the state last has
-/// read the last configuration.
-pub async fn sync<S, D>(
-    states: &S,
-    registry: &D,
+/// Updates the report interval in the state of a device after a change of its configuration; `now`
+/// is the clock.
+///
+/// The state is read before the configuration. Of concurrent calls, the one that writes the state
+/// last has therefore read the latest configuration.
+///
+/// # Errors
+///
+/// A store failed, or the state conflicted in every attempt.
+pub async fn sync<S: Stores>(
+    stores: &S,
     id: &DeviceId,
     now: Timestamp,
     policy: &DevicePolicy,
-) -> Result<(), StoreError>
-where
-    S: StateStore,
-    D: DeviceStore,
-{
+) -> Result<(), StoreError> {
     for attempt in 0..retry::MAX_ATTEMPTS {
-        let mut state = optimistic_update::read_state(states, id).await?;
-        let device = registry.get(id).await?;
+        let mut state = optimistic_update::read_state(stores.states(), id).await?;
+        let device = stores.devices().get(id).await?;
         let interval = device.and_then(|device| device.report_interval_s());
         if !state.registered || state.report_interval_s == interval {
             return Ok(());
         }
         let connection_before = state.presence.connection;
         state.set_report_interval(interval, now, policy);
-        match optimistic_update::save_state(states, StateWrite { state, connection_before }).await {
+        let write = StateWrite { state, connection_before };
+        match optimistic_update::save_state(stores.states(), write).await {
             Ok(_) => return Ok(()),
             Err(WriteError::Conflict) => retry::wait(attempt).await,
             Err(WriteError::Store(error)) => return Err(error),

@@ -1,8 +1,9 @@
-//! Rolling up: minutes and hours of a device as a pure function of its points.
+//! Computes the rollups of a device from its points.
 //!
-//! Ingest only notes which hours have new samples (see [`meter_domain::state::Unrolled`]); the watchdog rolls them
-//! up when they are due. It reads the state, then the points, writes the rollups, and takes the hours out
-//! of the state unless they were noted again: so it may die anywhere, and run twice at once.
+//! Ingestion marks an hour as pending when it stores samples of it
+//! ([`PendingRollups`](meter_domain::state::PendingRollups)); the watchdog rolls the hour up when it is
+//! due. It reads the state, then the points, writes the rollups, and clears the hour unless new samples
+//! were stored since. It can be interrupted at any point, and two watchdogs can run concurrently.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,118 +15,145 @@ use meter_domain::metric::{MetricName, Point};
 use meter_domain::state::{DevicePolicy, DeviceState, Hour, hour_of, start_of_hour};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    HourRollup, MessageStore, PointQuery, RollupBucket, RollupStore, StateStore, StoreError,
+    HourRollup, MessageStore, PointQuery, RollupBucket, RollupStore, StoreError, Stores,
 };
 
 use crate::optimistic_update;
 use crate::point_reader::{self, ReadStats};
 
-/// Hours of a device that one run rolls up, at most; the next run goes on.
+/// Hours of a device that one run rolls up, at most.
 const MAX_HOURS_PER_RUN: usize = 24;
 
-/// Beyond so many hours in a row it is asked which days have points at all.
+/// The length of a span in hours from which the days with points are looked up first.
 const DAY_LOOKUP_THRESHOLD_H: Hour = 48;
 
-/// Points a read.
+/// Points of one read.
 const POINTS_PER_READ: usize = 10_000;
 
-/// Rollups that are written at once, of one hour.
+/// Rollups of one hour that are written concurrently.
 const WRITE_CONCURRENCY: usize = 8;
 
 const DAY_S: i64 = 24 * 3_600;
 
-/// What a run came to.
+/// The result of one run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RollupReport {
-    /// Hours that have points and were rolled up.
+    /// Hours with points that were rolled up.
     pub hours: usize,
-    /// Whether more are due.
+    /// Whether more hours are due.
     pub more: bool,
 }
 
-/// Rolls up what is due of a device at `now`. Rollups may be forgotten `ttl_days` days after their hour;
-/// none: never.
-pub async fn roll_up<S, M, R>(
-    states: &S,
-    messages: &M,
-    rollups: &R,
+/// Rolls up the hours of a device that are due at `now`. The rollups of an hour expire `ttl_days` days
+/// after it; none: never.
+///
+/// # Errors
+///
+/// A store failed. The hours that were not cleared stay pending.
+pub async fn roll_up<S: Stores>(
+    stores: &S,
     id: &DeviceId,
     ttl_days: Option<u32>,
     now: Timestamp,
     policy: &DevicePolicy,
-) -> Result<RollupReport, StoreError>
-where
-    S: StateStore,
-    M: MessageStore,
-    R: RollupStore,
-{
+) -> Result<RollupReport, StoreError> {
     let Some(gap_s) = policy.rollup_gap_s else { return Ok(RollupReport::default()) };
-    let state = optimistic_update::read_state(states, id).await?;
-    let mut rolled = RollupReport::default();
+    let state = optimistic_update::read_state(stores.states(), id).await?;
+    let run = RollupRun { stores, state: &state, ttl_days, now, gap_s };
+    let mut report = RollupReport::default();
     let due: Vec<Range<Hour>> =
         state.pending_rollups.due(now).map(|span| span.hours.clone()).collect();
     for span in due {
-        let mut done = span.start;
-        for hour in hours_with_points(messages, id, &span).await? {
-            if rolled.hours == MAX_HOURS_PER_RUN {
-                rolled.more = true;
-                break;
-            }
-            let read = read_hour(messages, id, hour, gap_s).await?;
-            let writes = read.metrics.into_iter().filter_map(|(metric, minutes)| {
-                let hour = RollupBucket { start: start_of_hour(hour), ..merge(&minutes, gap_s)? };
-                let ttl = ttl_days.map(|days| hour.start.as_seconds() + i64::from(days) * DAY_S);
-                Some(HourRollup {
-                    device_id: id.clone(),
-                    metric,
-                    hour,
-                    minutes,
-                    generation: state.version,
-                    points_expire_at: read.read_stats.earliest_ttl,
-                    ttl,
-                })
-            });
-            let writes: Vec<_> = writes.collect();
-            rolled.hours += usize::from(!writes.is_empty());
-            let writes = writes.iter().map(|rollup| rollups.put_rollup(rollup, now));
-            let writes: Vec<_> = writes.collect();
-            stream::iter(writes).buffer_unordered(WRITE_CONCURRENCY).try_collect::<()>().await?;
-            done = hour + 1;
+        let done = run.roll_up_span(span, &mut report).await?;
+        let mark = |current: &mut DeviceState| {
+            current.mark_rolled_up(&done, state.version, now, policy);
+        };
+        let current = optimistic_update::update_state(stores.states(), id, mark).await?;
+        if current.purged_at != state.purged_at {
+            discard_rollups(stores, id, now, policy).await?;
+            break;
         }
-        if !rolled.more {
-            done = span.end;
-        }
-        let hours = span.start..done;
-        let note = |held: &mut DeviceState| held.mark_rolled_up(&hours, state.version, now, policy);
-        let held = optimistic_update::update_state(states, id, note).await?;
-        if held.purged_at != state.purged_at {
-            discard_rollups(states, rollups, id, now, policy).await?;
-            return Ok(rolled);
-        }
-        if rolled.more {
+        if report.more {
             break;
         }
     }
-    Ok(rolled)
+    Ok(report)
 }
 
-/// A purge was asked for after the points were read: it may have looked for rollups before these were there. All of
-/// them go. Every hour is noted, before so that whoever asks meanwhile reads points, and after so that what was rolled
-/// up meanwhile and removed here is made again.
-async fn discard_rollups<S: StateStore, R: RollupStore>(
-    states: &S,
-    rollups: &R,
+/// The arguments of one run.
+struct RollupRun<'a, S> {
+    stores: &'a S,
+    /// The state as it was read before the points.
+    state: &'a DeviceState,
+    ttl_days: Option<u32>,
+    now: Timestamp,
+    gap_s: u32,
+}
+
+impl<S: Stores> RollupRun<'_, S> {
+    /// Rolls up the hours of a span until the limit of the run is reached. Returns the hours that are
+    /// rolled up or have no points.
+    async fn roll_up_span(
+        &self,
+        span: Range<Hour>,
+        report: &mut RollupReport,
+    ) -> Result<Range<Hour>, StoreError> {
+        let mut done = span.start;
+        for hour in hours_with_points(self.stores.messages(), &self.state.device_id, &span).await? {
+            if report.hours == MAX_HOURS_PER_RUN {
+                report.more = true;
+                return Ok(span.start..done);
+            }
+            report.hours += usize::from(self.roll_up_hour(hour).await?);
+            done = hour + 1;
+        }
+        Ok(span)
+    }
+
+    /// Writes the rollups of an hour. Returns whether it has points.
+    async fn roll_up_hour(&self, hour: Hour) -> Result<bool, StoreError> {
+        let id = &self.state.device_id;
+        let points = read_hour(self.stores.messages(), id, hour, self.gap_s).await?;
+        let rollups = points.metrics.into_iter().filter_map(|(metric, minutes)| {
+            let hour = RollupBucket { start: start_of_hour(hour), ..merge(&minutes, self.gap_s)? };
+            let ttl = self.ttl_days.map(|days| hour.start.as_seconds() + i64::from(days) * DAY_S);
+            Some(HourRollup {
+                device_id: id.clone(),
+                metric,
+                hour,
+                minutes,
+                generation: self.state.version,
+                points_expire_at: points.read_stats.earliest_ttl,
+                ttl,
+            })
+        });
+        let rollups: Vec<_> = rollups.collect();
+        let writes =
+            rollups.iter().map(|rollup| self.stores.messages().put_rollup(rollup, self.now));
+        let writes: Vec<_> = writes.collect();
+        stream::iter(writes).buffer_unordered(WRITE_CONCURRENCY).try_collect::<()>().await?;
+        Ok(!rollups.is_empty())
+    }
+}
+
+/// Removes all rollups of a device after a purge that was requested during the run: the purge may have
+/// removed the rollups before the run wrote its own.
+///
+/// Every hour is marked as pending twice: before the removal, so that concurrent queries read points,
+/// and after it, so that rollups that were written and removed in between are computed again.
+async fn discard_rollups<S: Stores>(
+    stores: &S,
     id: &DeviceId,
     now: Timestamp,
     policy: &DevicePolicy,
 ) -> Result<(), StoreError> {
-    let note = |held: &mut DeviceState| held.invalidate_rollups(now, policy);
-    optimistic_update::update_state(states, id, note).await?;
-    while rollups.delete_rollups_for_device(id).await? {}
-    optimistic_update::update_state(states, id, note).await.map(drop)
+    let mark = |state: &mut DeviceState| state.invalidate_rollups(now, policy);
+    optimistic_update::update_state(stores.states(), id, mark).await?;
+    while stores.messages().delete_rollups_for_device(id).await? {}
+    optimistic_update::update_state(stores.states(), id, mark).await.map(drop)
 }
 
-/// The hours of a span that may have points, in order.
+/// Returns the hours of a span that may have points, in ascending order.
 async fn hours_with_points<M: MessageStore>(
     messages: &M,
     id: &DeviceId,
@@ -139,7 +167,7 @@ async fn hours_with_points<M: MessageStore>(
     Ok(hours.filter(|hour| span.contains(hour)).collect())
 }
 
-/// An hour's points, by metric and minute.
+/// The points of an hour by metric, merged into minutes.
 struct HourPoints {
     metrics: BTreeMap<MetricName, Vec<RollupBucket>>,
     read_stats: ReadStats,
@@ -174,7 +202,7 @@ async fn read_hour<M: MessageStore>(
     }
 }
 
-/// Adds a point to the minutes of its metric. Points come in the order of time.
+/// Adds a point to the minutes of its metric. Points are added in ascending order of time.
 fn add_point(minutes: &mut Vec<RollupBucket>, point: Point, gap_s: u32) {
     let start = point.key.time.floor(60);
     let summary = Summary::of(point.key.time, point.value);
@@ -187,7 +215,7 @@ fn add_point(minutes: &mut Vec<RollupBucket>, point: Point, gap_s: u32) {
     }
 }
 
-/// What buckets that follow each other come to.
+/// Merges consecutive buckets; none if there are none.
 fn merge(buckets: &[RollupBucket], gap_s: u32) -> Option<RollupBucket> {
     let (first, rest) = buckets.split_first()?;
     let mut all = first.clone();

@@ -1,45 +1,51 @@
-//! The rules, cached in the process for a bounded time.
+//! A cache of the alert rules in the process.
 
 use std::sync::Arc;
 
 use meter_domain::rule::RuleSet;
 use meter_domain::time::Timestamp;
-use meter_store::error_chain;
-use meter_store::{RuleStore, StoreError};
+use meter_store::{RuleStore, StoreError, error_chain};
 use tokio::sync::Mutex;
 
-/// How long, in seconds, the rules that are cached are used on when they cannot be read anew, before it is tried again.
+/// Seconds for which expired rules are used after a failed read, before the next read.
 const RETRY_S: i64 = 5;
 
-/// Rules of a store, read anew when they are old, or older than those that a state was computed with.
+/// Caches the alert rules. They are read again when they expire, or when the state of a device was
+/// evaluated with a newer generation of rules.
 #[derive(Debug)]
-pub struct RuleCache<R> {
-    store: R,
+pub struct RuleCache {
     max_age_s: u32,
-    // CachedRules while reading: who comes meanwhile wants the same answer.
+    // Locked during a read, so that concurrent callers share it.
     cached: Mutex<Option<CachedRules>>,
 }
 
 #[derive(Debug)]
 struct CachedRules {
     set: Arc<RuleSet>,
-    /// When to read them anew.
+    /// When the rules are read again.
     expires_at: Timestamp,
-    /// The store did not have this generation when it was asked: the table was made anew.
+    /// A generation that the store did not contain. It is not requested again, since the table was
+    /// created anew.
     missing_generation: u64,
 }
 
-impl<R: RuleStore> RuleCache<R> {
-    /// Rules of `store`, which are at most `max_age_s` seconds old when they are used.
-    pub fn new(store: R, max_age_s: u32) -> Self {
-        Self { store, max_age_s, cached: Mutex::new(None) }
+impl RuleCache {
+    /// An empty cache whose rules expire after `max_age_s` seconds.
+    pub fn new(max_age_s: u32) -> Self {
+        Self { max_age_s, cached: Mutex::new(None) }
     }
 
-    /// The rules at `now`, at least those of `generation`.
+    /// Returns the rules of `store` at `now`, of at least `generation`.
     ///
     /// # Errors
-    /// When they cannot be read, and there are none that would do.
-    pub async fn get(&self, generation: u64, now: Timestamp) -> Result<Arc<RuleSet>, StoreError> {
+    ///
+    /// The rules cannot be read, and the cached rules are older than `generation`.
+    pub async fn get<R: RuleStore>(
+        &self,
+        store: &R,
+        generation: u64,
+        now: Timestamp,
+    ) -> Result<Arc<RuleSet>, StoreError> {
         let mut cached = self.cached.lock().await;
         if let Some(cached) = cached.as_ref()
             && now < cached.expires_at
@@ -47,7 +53,7 @@ impl<R: RuleStore> RuleCache<R> {
         {
             return Ok(Arc::clone(&cached.set));
         }
-        match self.store.all().await {
+        match store.all().await {
             Ok(all) => {
                 let set = Arc::new(RuleSet::new(all.rules, all.generation));
                 let expires_at = now.plus_seconds(i64::from(self.max_age_s));
@@ -60,7 +66,10 @@ impl<R: RuleStore> RuleCache<R> {
             }
             Err(error) => match cached.as_mut() {
                 Some(cached) if generation <= cached.set.generation => {
-                    tracing::warn!(error = error_chain(&error), "alert rules were not read anew");
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "reading alert rules failed; expired rules are used"
+                    );
                     cached.expires_at = now.plus_seconds(RETRY_S);
                     Ok(Arc::clone(&cached.set))
                 }

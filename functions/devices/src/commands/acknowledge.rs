@@ -2,11 +2,8 @@ use meter_domain::command::AckResult;
 use meter_domain::state::DevicePolicy;
 use meter_http::body::{self, Fields};
 use meter_http::{ApiError, Problem, Request, Response};
-use meter_service::outbox::Outbox;
 use meter_service::report_interval;
-use meter_store::{
-    AcknowledgeOutcome, AlertStore, CommandPublisher, CommandStore, DeviceStore, StateStore,
-};
+use meter_store::{AcknowledgeOutcome, CommandStore, Stores};
 use uuid::Uuid;
 
 use super::view::View;
@@ -16,18 +13,11 @@ const MAX_DETAIL: usize = 1_024;
 
 /// A device's answer to a command, over HTTP. The first answer stands: a later one is told so by the
 /// command as it is.
-pub(crate) async fn acknowledge<S, A, C, D, P>(
-    stores: &Outbox<S, A, C, D, P>,
+pub(crate) async fn acknowledge<S: Stores>(
+    stores: &S,
     policy: &DevicePolicy,
     request: &Request,
-) -> Result<Response, ApiError>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher,
-{
+) -> Result<Response, ApiError> {
     const RESULTS: &str = "accepted, rejected, error, unsupported";
     let body = body::parse_object(request)?;
     let fields = Fields::new(&body);
@@ -38,12 +28,12 @@ where
 
     let none = || Problem::not_found("Command");
     let cmd_id = Uuid::parse_str(request.params.get("cmd_id")).map_err(|_| none())?;
-    let Outbox { commands, states, registry, .. } = stores;
+    let commands = stores.commands();
     let device_id = commands.find_device(cmd_id).await?.ok_or_else(none)?;
     let finished =
         commands.record_acknowledgement(&device_id, cmd_id, result, detail, request.now).await?;
     if finished.changes_configuration() {
-        report_interval::sync(states, registry, &device_id, request.now, policy).await?;
+        report_interval::sync(stores, &device_id, request.now, policy).await?;
     }
     match finished {
         AcknowledgeOutcome::Recorded(command) | AcknowledgeOutcome::AlreadyRecorded(command) => {

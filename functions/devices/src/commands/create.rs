@@ -3,10 +3,8 @@ use meter_domain::id::{DeviceId, new_id};
 use meter_domain::time::Timestamp;
 use meter_http::body::{self, Fields};
 use meter_http::{ApiError, Request, Response, StatusCode, idempotency};
-use meter_service::outbox::{Outbox, PublishOutcome};
-use meter_store::{
-    AlertStore, CommandPublisher, CommandStore, CreateOutcome, DeviceStore, StateStore,
-};
+use meter_service::command_publisher::{self, PublishOutcome};
+use meter_store::{CommandStore, CreateOutcome, Stores};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -27,18 +25,11 @@ struct Receipt {
 }
 
 /// Stores a command, then publishes it: one that is published but not stored could never be answered.
-pub(crate) async fn create<S, A, C, D, P>(
-    outbox: &Outbox<S, A, C, D, P>,
+pub(crate) async fn create<S: Stores>(
+    stores: &S,
     timeout_s: u32,
     request: &Request,
-) -> Result<Response, ApiError>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher,
-{
+) -> Result<Response, ApiError> {
     let device_id = require_device_id(request)?;
     let (cmd, params) = read(request)?;
     let key = idempotency::key(request)?;
@@ -55,7 +46,7 @@ where
         expires_at: request.now.plus_seconds(i64::from(timeout_s)),
         ota: None,
     };
-    let command = match outbox.commands.create(&command, key.as_ref()).await? {
+    let command = match stores.commands().create(&command, key.as_ref()).await? {
         CreateOutcome::Created => command,
         CreateOutcome::DeviceNotFound => return Err(device_not_found().into()),
         CreateOutcome::AlreadyExists(first)
@@ -65,7 +56,7 @@ where
         }
         CreateOutcome::AlreadyExists(_) => return Err(idempotency::key_reused().into()),
     };
-    let mqtt_error = publish(outbox, &command, request.now).await?;
+    let mqtt_error = publish(stores, &command, request.now).await?;
     let (status, message) = match mqtt_error {
         None => (StatusCode::CREATED, "Command sent"),
         Some(_) => (StatusCode::ACCEPTED, "Command stored, but not known to be sent"),
@@ -94,22 +85,15 @@ fn read(request: &Request) -> Result<(CommandKind, Map<String, Value>), ApiError
 }
 
 /// Publishes a command unless the broker has it already; why that failed, in words for the client.
-async fn publish<S, A, C, D, P>(
-    outbox: &Outbox<S, A, C, D, P>,
+async fn publish<S: Stores>(
+    stores: &S,
     command: &Command,
     now: Timestamp,
-) -> Result<Option<&'static str>, ApiError>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher,
-{
+) -> Result<Option<&'static str>, ApiError> {
     if command.published_at.is_some() {
         return Ok(None);
     }
-    Ok(match outbox.publish(command, now).await? {
+    Ok(match command_publisher::publish(stores, command, now).await? {
         PublishOutcome::Published => None,
         PublishOutcome::Failed => Some("the broker did not take it"),
         PublishOutcome::OutcomeUnknown => {

@@ -3,54 +3,38 @@ use meter_http::body;
 use meter_http::{ApiError, HeaderValue, Problem, Request, Response, StatusCode, header};
 use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
 use meter_service::optimistic_update;
-use meter_service::outbox::Outbox;
 use meter_store::retry;
-use meter_store::{
-    AlertStore, Archive, ArchiveListing, CommandPublisher, CommandStore, CreateDeviceError,
-    DeviceStore, MessageStore, RollupStore, StateStore,
-};
+use meter_store::{CreateDeviceError, DeviceStore, Stores};
 
 use super::View;
 use super::fields;
 
 /// Registers a device.
-pub(crate) async fn create<S, A, C, D, P, M, O>(
-    stores: &Outbox<S, A, C, D, P>,
-    (messages, archive): (&M, &O),
+pub(crate) async fn create<S: Stores>(
+    stores: &S,
     policy: &DevicePolicy,
     request: &Request,
-) -> Result<Response, ApiError>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher,
-    M: MessageStore + RollupStore,
-    O: Archive + ArchiveListing,
-{
+) -> Result<Response, ApiError> {
     let device = fields::new_device(&body::parse_object(request)?, request.now)?;
     let id = &device.device_id;
     for attempt in 0..retry::MAX_ATTEMPTS {
         // A device that sent before it was registered has a state already.
-        let mut state = optimistic_update::read_state(&stores.states, id).await?;
+        let mut state = optimistic_update::read_state(stores.states(), id).await?;
         // A purge leaves a tombstone only where there was a device.
         let is_purged = state.cleanup.is_some_and(|sweep| sweep.purge);
         state.register(request.now, policy);
         state.device_type.clone_from(&device.device_type);
         let created = match is_purged {
             true => Err(CreateDeviceError::BeingDeleted),
-            false => stores.registry.create(&device, &state).await,
+            false => stores.devices().create(&device, &state).await,
         };
         match created {
             Ok(()) => {}
             Err(CreateDeviceError::AlreadyExists) => return Err(already_exists().into()),
-            Err(CreateDeviceError::BeingDeleted) => {
-                match clean_up_device(stores, messages, archive, id).await? {
-                    CleanupStatus::Done => continue,
-                    CleanupStatus::Unfinished => return Err(being_deleted().into()),
-                }
-            }
+            Err(CreateDeviceError::BeingDeleted) => match clean_up_device(stores, id).await? {
+                CleanupStatus::Done => continue,
+                CleanupStatus::Unfinished => return Err(being_deleted().into()),
+            },
             Err(CreateDeviceError::Conflict) => {
                 retry::wait(attempt).await;
                 continue;

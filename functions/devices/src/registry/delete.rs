@@ -4,12 +4,8 @@ use meter_domain::time::Timestamp;
 use meter_http::{ApiError, Request, Response, StatusCode};
 use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
 use meter_service::optimistic_update;
-use meter_service::outbox::Outbox;
 use meter_store::retry;
-use meter_store::{
-    AlertStore, Archive, ArchiveListing, CommandPublisher, CommandStore, DeviceStore, MessageStore,
-    RollupStore, StateStore, WriteError,
-};
+use meter_store::{DeviceStore, StateStore, Stores, WriteError};
 use serde_json::json;
 
 use crate::{device_not_found, require_device_id};
@@ -20,27 +16,17 @@ const MAX_CLEANUP_ROUNDS: usize = 5;
 /// Removes a device with its alerts, commands and configuration and, with `purge=true`, with all that it ever said.
 /// First a tombstone, so that nothing new hangs itself on the device; then the sweep, which the watchdog goes
 /// on with.
-pub(crate) async fn delete<S, A, C, D, P, M, O>(
-    stores: &Outbox<S, A, C, D, P>,
-    (messages, archive): (&M, &O),
+pub(crate) async fn delete<S: Stores>(
+    stores: &S,
     policy: &DevicePolicy,
     request: &Request,
-) -> Result<Response, ApiError>
-where
-    S: StateStore,
-    A: AlertStore,
-    C: CommandStore,
-    D: DeviceStore,
-    P: CommandPublisher,
-    M: MessageStore + RollupStore,
-    O: Archive + ArchiveListing,
-{
+) -> Result<Response, ApiError> {
     let id = require_device_id(request)?;
     let purge = request.query.one_of("purge", |word| word.parse().ok(), "true, false")?;
     let purge = purge.unwrap_or(false);
-    mark_deleted(&stores.registry, &stores.states, &id, purge, request.now, policy).await?;
+    mark_deleted(stores.devices(), stores.states(), &id, purge, request.now, policy).await?;
     for _ in 0..if purge { 1 } else { MAX_CLEANUP_ROUNDS } {
-        if clean_up_device(stores, messages, archive, &id).await? == CleanupStatus::Done {
+        if clean_up_device(stores, &id).await? == CleanupStatus::Done {
             break;
         }
     }

@@ -1,7 +1,6 @@
 //! Changing and removing devices.
 
 use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
-use meter_service::outbox::Outbox;
 use meter_testing::http::{delete, get, post, put};
 use meter_testing::memory::{Fault, Operation};
 use serde_json::{Value, json};
@@ -180,8 +179,8 @@ async fn run_stale_cleanup(calls: usize, is_deleted_again: bool) -> bool {
     memory.fail_next(Operation::DeleteAlerts, Fault::Reject);
     assert_eq!(system.call(delete("/api/devices/a?purge=true")).await.status, 503);
 
-    let (outbox, id) = (Outbox::of_one(memory), device_id("a"));
-    let mut late = std::pin::pin!(clean_up_device(&outbox, memory, memory, &id));
+    let id = device_id("a");
+    let mut late = std::pin::pin!(clean_up_device(memory, &id));
     let mut is_pending = true;
     for _ in 0..calls {
         is_pending = is_pending && futures::poll!(late.as_mut()).is_pending();
@@ -204,9 +203,7 @@ async fn run_stale_cleanup(calls: usize, is_deleted_again: bool) -> bool {
     assert_eq!(system.get("/api/devices/a").await.status, if is_deleted_again { 404 } else { 200 });
     if is_deleted_again {
         assert!(memory.state(&id).unwrap().cleanup.is_some(), "after {calls} calls");
-        while clean_up_device(&outbox, memory, memory, &id).await.unwrap()
-            == CleanupStatus::Unfinished
-        {}
+        while clean_up_device(memory, &id).await.unwrap() == CleanupStatus::Unfinished {}
         assert_eq!((memory.alerts(&id), memory.commands(&id)), (vec![], vec![]));
     }
     is_pending

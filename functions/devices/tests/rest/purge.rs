@@ -7,7 +7,6 @@ use meter_domain::archive::Layout;
 use meter_domain::id::MessageId;
 use meter_domain::segments::MessageSegment;
 use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
-use meter_service::outbox::Outbox;
 use meter_store::{DeviceStore, MessageStore};
 use meter_testing::http::{delete, get, post};
 use meter_testing::memory::{MemoryStores, Operation};
@@ -72,10 +71,7 @@ async fn telemetry_responses(system: &System, id: &str) -> Vec<Value> {
 
 /// What the watchdog does.
 async fn run_cleanup(memory: &MemoryStores) {
-    let outbox = Outbox::of_one(memory);
-    while clean_up_device(&outbox, memory, memory, &device_id("gone")).await.unwrap()
-        == CleanupStatus::Unfinished
-    {}
+    while clean_up_device(memory, &device_id("gone")).await.unwrap() == CleanupStatus::Unfinished {}
 }
 
 #[tokio::test]

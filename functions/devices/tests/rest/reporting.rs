@@ -1,9 +1,7 @@
 //! A device that is to report more often is missed earlier, in whichever way its configuration came into force.
 
 use meter_domain::state::DevicePolicy;
-use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
-use meter_store::{QueueDepth, StoreError};
 use meter_testing::http::{post, put};
 use meter_testing::memory::{Fault, MemoryStores, Operation};
 use serde_json::{Value, json};
@@ -11,24 +9,11 @@ use watchdog::Watchdog;
 
 use crate::system::{System, device_id, t};
 
-/// A queue in which nothing waits.
-#[derive(Debug)]
-struct EmptyQueue;
-
-impl QueueDepth for EmptyQueue {
-    async fn depth(&self) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-}
-
 /// How many devices a run of the watchdog declares silent.
 async fn run_watchdog(memory: &MemoryStores, at: &str) -> usize {
     let watchdog = Watchdog {
-        outbox: Outbox::of_one(memory),
-        queue: EmptyQueue,
-        messages: memory.clone(),
-        archive: memory.clone(),
-        alert_rules: RuleCache::new(memory.clone(), 60),
+        stores: memory.clone(),
+        alert_rules: RuleCache::new(60),
         // Rollups have deadlines of their own.
         policy: DevicePolicy { rollup_gap_s: None, ..DevicePolicy::default() },
         rollup_ttl_days: None,

@@ -11,24 +11,12 @@ use meter_domain::time::Timestamp;
 use meter_http::route::Router;
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
-use meter_service::message_backed_metrics::MessageBackedMetricStore;
-use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
 use meter_testing::http::{TestRequest, TestResponse, get, post};
 use meter_testing::memory::MemoryStores;
 use serde_json::{Value, json};
 
-/// All seven ports are one memory.
-type Function = Devices<
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
->;
+type Function = Devices<MemoryStores>;
 
 pub(crate) struct System {
     pub(crate) memory: MemoryStores,
@@ -61,10 +49,7 @@ impl System {
 
     fn with_api(memory: MemoryStores, api: Api) -> Self {
         let function = Devices {
-            outbox: Outbox::of_one(&memory),
-            messages: memory.clone(),
-            metrics: MessageBackedMetricStore::of_one(&memory, 300),
-            archive: memory.clone(),
+            stores: memory.clone(),
             policy: DevicePolicy::default(),
             command_timeout_s: 300,
         };
@@ -103,15 +88,7 @@ impl System {
             ttl_days: None,
             require_registration: false,
         };
-        let outbox = Outbox::of_one(memory);
-        let ingest = Ingest::new(
-            memory.clone(),
-            memory.clone(),
-            MessageBackedMetricStore::of_one(memory, 300),
-            outbox,
-            RuleCache::new(memory.clone(), 60),
-            choices,
-        );
+        let ingest = Ingest::new(memory.clone(), RuleCache::new(60), choices);
         let deliveries: Vec<_> = messages
             .iter()
             .map(|(topic, payload, received_at)| Delivery {

@@ -5,9 +5,8 @@ use meter_domain::notification::NotificationEvent;
 use meter_domain::rule::{Condition, Limits, Operator, Rule, Scope};
 use meter_domain::state::NotificationPolicy;
 use meter_domain::time::Timestamp;
-use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_service::point_reader;
-use meter_store::{DeviceStore, PointQuery};
+use meter_store::{DeviceStore, PointQuery, RuleStore};
 use meter_testing::memory::{Fault, MemoryStores, Operation};
 use proptest::prelude::*;
 use serde_json::json;
@@ -47,28 +46,12 @@ fn test_config() -> IngestConfig {
     }
 }
 
-type InMemory = MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>;
-type IngestInMemory = Ingest<
-    MemoryStores,
-    MemoryStores,
-    InMemory,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
-    MemoryStores,
->;
-
-fn ingest(memory: &MemoryStores) -> IngestInMemory {
+fn ingest(memory: &MemoryStores) -> Ingest<MemoryStores> {
     ingest_with(memory, test_config())
 }
 
-fn ingest_with(memory: &MemoryStores, choices: IngestConfig) -> IngestInMemory {
-    let metrics = MessageBackedMetricStore::of_one(memory, 300);
-    let alert_rules = RuleCache::new(memory.clone(), 60);
-    let outbox = Outbox::of_one(memory);
-    Ingest::new(memory.clone(), memory.clone(), metrics, outbox, alert_rules, choices)
+fn ingest_with(memory: &MemoryStores, config: IngestConfig) -> Ingest<MemoryStores> {
+    Ingest::new(memory.clone(), RuleCache::new(60), config)
 }
 
 /// A clock long after every message of these tests.

@@ -8,7 +8,7 @@ use meter_domain::metric::MetricName;
 use meter_domain::segments;
 use meter_domain::state::{DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
-use meter_store::{BucketPage, BucketQuery, HourRollup, RollupStore};
+use meter_store::RollupStore;
 use meter_testing::memory::{Fault, MemoryStores, Operation};
 use proptest::prelude::*;
 use serde_json::json;
@@ -19,7 +19,7 @@ use crate::rollup::{RollupReport, roll_up};
 
 const GAP_S: u32 = 300;
 
-fn rules() -> DevicePolicy {
+fn policy() -> DevicePolicy {
     DevicePolicy { rollup_gap_s: Some(GAP_S), ..DevicePolicy::default() }
 }
 
@@ -57,18 +57,23 @@ async fn ingest(memory: &MemoryStores, messages: &[Message], ttl: Option<i64>) {
 
 async fn apply_to_state(memory: &MemoryStores, messages: &[Message]) {
     let messages: Vec<_> = messages.iter().collect();
-    optimistic_update::update_state(memory, &device(), |state| state.apply(&messages, &rules()))
+    optimistic_update::update_state(memory, &device(), |state| state.apply(&messages, &policy()))
         .await
         .unwrap();
 }
 
 async fn roll_up_device(memory: &MemoryStores, now: i64) -> RollupReport {
-    roll_up(memory, memory, memory, &device(), None, second(now), &rules()).await.unwrap()
+    roll_up(memory, &device(), None, second(now), &policy()).await.unwrap()
+}
+
+fn metric_store(memory: &MemoryStores) -> MessageBackedMetricStore<MemoryStores, MemoryStores> {
+    let (messages, states) = (memory.clone(), memory.clone());
+    MessageBackedMetricStore { messages, states, max_gap_s: GAP_S }
 }
 
 /// All windows, in pages of `limit`.
 async fn windows(memory: &MemoryStores, query: WindowQuery) -> Vec<Window> {
-    let store = MessageBackedMetricStore::of_one(memory, 300);
+    let store = metric_store(memory);
     let mut query = query;
     let mut windows = Vec::new();
     for _ in 0..10_000 {
@@ -215,7 +220,7 @@ async fn a_rollup_that_comes_too_late_does_not_undo_a_later_one() {
     ingest(&memory, &[message(100, &[(0, 60, 1.0)])], None).await;
     // One dies after its first write, before it takes the hour out.
     memory.fail_nth(Operation::SaveStates, 1, Fault::Reject);
-    let died = roll_up(&memory, &memory, &memory, &device(), None, second(10_000), &rules()).await;
+    let died = roll_up(&memory, &device(), None, second(10_000), &policy()).await;
     assert!(died.is_err());
     let stale = optimistic_update::read_state(&memory, &device()).await.unwrap().version;
     ingest(&memory, &[message(200, &[(0, 61, 2.0)])], None).await;
@@ -235,42 +240,34 @@ async fn a_rollup_that_comes_too_late_does_not_undo_a_later_one() {
     assert_eq!(memory.buckets(&bucket_query()).await.unwrap().buckets, buckets);
 }
 
-/// Rollups of a device that is purged, and heard again, while the first of them is on its way.
-struct PurgeDuringWrite(MemoryStores);
-
-impl RollupStore for PurgeDuringWrite {
-    async fn put_rollup(&self, rollup: &HourRollup, now: Timestamp) -> Result<(), StoreError> {
-        if self.0.calls(Operation::PutRollup) == 0 {
-            let segments = self.0.segments(&device());
-            let segments: Vec<_> =
-                segments.iter().map(meter_domain::segments::MessageSegment::position).collect();
-            self.0.remove(&device(), &segments).await?;
-            let purge = |state: &mut DeviceState| {
-                state.mark_deleted(now, true, &rules());
-                state.record_purged_before(now, Timestamp::min());
-                state.complete_cleanup(now, true);
-            };
-            optimistic_update::update_state(&self.0, &device(), purge).await?;
-            ingest(&self.0, &[message(20_100, &[(1, 20_000, 5.0)])], None).await;
-        }
-        self.0.put_rollup(rollup, now).await
-    }
-
-    async fn buckets(&self, query: &BucketQuery) -> Result<BucketPage, StoreError> {
-        self.0.buckets(query).await
-    }
-
-    async fn delete_rollups_for_device(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
-        self.0.delete_rollups_for_device(device_id).await
-    }
+/// Purges the device, then stores a message of it.
+async fn purge_and_ingest(memory: &MemoryStores, now: Timestamp) {
+    let segments = memory.segments(&device());
+    let positions: Vec<_> = segments.iter().map(segments::MessageSegment::position).collect();
+    memory.remove(&device(), &positions).await.unwrap();
+    let purge = |state: &mut DeviceState| {
+        state.mark_deleted(now, true, &policy());
+        state.record_purged_before(now, Timestamp::min());
+        state.complete_cleanup(now, true);
+    };
+    optimistic_update::update_state(memory, &device(), purge).await.unwrap();
+    ingest(memory, &[message(20_100, &[(1, 20_000, 5.0)])], None).await;
 }
 
 #[tokio::test]
-async fn a_watchdog_that_slept_over_a_purge_leaves_nothing_of_what_was_purged() {
+async fn rollups_of_points_purged_during_the_run_are_discarded() {
     let memory = MemoryStores::new();
     ingest(&memory, &[message(100, &[(0, 60, 1.0), (0, 7_200, 1.0)])], None).await;
-    let slow = PurgeDuringWrite(memory.clone());
-    roll_up(&memory, &memory, &slow, &device(), None, second(20_200), &rules()).await.unwrap();
+    let (id, policy, now) = (device(), policy(), second(20_200));
+    let mut run = std::pin::pin!(roll_up(&memory, &id, None, now, &policy));
+    // The points of the first hour are read, its rollup is not written.
+    while memory.calls(Operation::ReadSegments) == 0 {
+        assert!(futures::poll!(run.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(memory.calls(Operation::PutRollup), 0);
+    purge_and_ingest(&memory, now).await;
+    run.await.unwrap();
     let buckets = async || memory.buckets(&bucket_query()).await.unwrap().buckets;
     assert_eq!(buckets().await, []);
     let all = query(0, 86_400, 3_600, Aggregate::Sum);
@@ -342,7 +339,7 @@ async fn a_month_of_hours_reads_a_hundred_items_at_most() {
     assert!(read <= 100, "{read} items");
     // A page of points of the same range ends where its budget does.
     query.every = WindowSize::from_seconds(7).unwrap();
-    let page = MessageBackedMetricStore::of_one(&memory, 300).windows(&query).await.unwrap();
+    let page = metric_store(&memory).windows(&query).await.unwrap();
     assert!(
         page.windows.len() < 40_000
             && page.next.is_none_or(|next: WindowKey| next.start > second(0))

@@ -25,15 +25,10 @@ const POINTS_PER_READ: usize = 10_000;
 const ITEMS_PER_READ: usize = 32;
 
 /// Reads a page of windows.
-pub(super) async fn read<M, R, S>(
-    store: &MessageBackedMetricStore<M, R, S>,
+pub(super) async fn read<M: MessageStore + RollupStore, S: StateStore>(
+    store: &MessageBackedMetricStore<M, S>,
     query: &WindowQuery,
-) -> Result<WindowPage, StoreError>
-where
-    M: MessageStore,
-    R: RollupStore,
-    S: StateStore,
-{
+) -> Result<WindowPage, StoreError> {
     let state = optimistic_update::read_state(&store.states, &query.device_id).await?;
     let start = match &query.after {
         None => query.start,
@@ -82,8 +77,8 @@ where
 }
 
 /// What is read so far, and what comes next.
-struct WindowReader<'a, M, R, S> {
-    store: &'a MessageBackedMetricStore<M, R, S>,
+struct WindowReader<'a, M, S> {
+    store: &'a MessageBackedMetricStore<M, S>,
     query: &'a WindowQuery,
     state: &'a DeviceState,
     spec: WindowSpec,
@@ -97,14 +92,9 @@ struct WindowReader<'a, M, R, S> {
     items: usize,
 }
 
-impl<'a, M, R, S> WindowReader<'a, M, R, S>
-where
-    M: MessageStore,
-    R: RollupStore,
-    S: StateStore,
-{
+impl<'a, M: MessageStore + RollupStore, S: StateStore> WindowReader<'a, M, S> {
     fn new(
-        store: &'a MessageBackedMetricStore<M, R, S>,
+        store: &'a MessageBackedMetricStore<M, S>,
         query: &'a WindowQuery,
         state: &'a DeviceState,
         spec: WindowSpec,
@@ -203,7 +193,7 @@ where
             limit: ITEMS_PER_READ,
         };
         let queries: Vec<_> = self.metrics.iter().map(query).collect();
-        let reads = queries.iter().map(|query| self.store.rollups.buckets(query));
+        let reads = queries.iter().map(|query| self.store.messages.buckets(query));
         let read = try_join_all(reads).await?;
         let complete = read.iter().map(|buckets| buckets.complete_until).min().unwrap_or(span.to);
         self.items += read.iter().map(|buckets| buckets.items_read).sum::<usize>();

@@ -1,21 +1,11 @@
 use bytes::Bytes;
-use jiff::civil::Date;
 use meter_domain::archive::{Layout, pack};
 use meter_domain::message::{ReceivedMessage, parse};
-use meter_domain::segments::{IndexEntry, SegmentPosition};
-use meter_store::{BatchWriteError, SegmentQuery};
+use meter_domain::segments::IndexEntry;
 use meter_testing::memory::{MemoryStores, Operation};
 use serde_json::json;
 
 use super::*;
-use crate::message_backed_metrics::MessageBackedMetricStore;
-
-type MemoryReplay<M> = Replay<
-    MemoryStores,
-    M,
-    MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
-    MemoryStores,
->;
 
 fn t(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
@@ -67,20 +57,13 @@ async fn archive_with_messages(layout: Layout) -> MemoryStores {
     memory
 }
 
-fn replay_into<M>(memory: &MemoryStores, messages: M) -> MemoryReplay<M> {
-    Replay {
-        archive: memory.clone(),
-        messages,
-        metrics: MessageBackedMetricStore::of_one(memory, 300),
-        states: memory.clone(),
-        policy: DevicePolicy::default(),
-        ttl_days: None,
-    }
+fn replay(memory: &MemoryStores) -> Replay<MemoryStores> {
+    Replay { stores: memory.clone(), policy: DevicePolicy::default(), ttl_days: None }
 }
 
-/// From where `progress` is to the end.
-async fn run_to_end<M: MessageStore>(
-    replay: &MemoryReplay<M>,
+/// Replays from `progress` to the end.
+async fn run_to_end(
+    replay: &Replay<MemoryStores>,
     scope: &ReplayScope,
     progress: &mut ReplayProgress,
 ) -> Result<(), StoreError> {
@@ -92,7 +75,7 @@ async fn run_to_end<M: MessageStore>(
 
 async fn replay_all(memory: &MemoryStores, scope: &ReplayScope) -> ReplayCounts {
     let mut progress = ReplayProgress::default();
-    run_to_end(&replay_into(memory, memory.clone()), scope, &mut progress).await.unwrap();
+    run_to_end(&replay(memory), scope, &mut progress).await.unwrap();
     progress.counts
 }
 
@@ -185,7 +168,7 @@ async fn it_may_die_at_any_call_and_the_next_run_makes_it_whole() {
     let mut died = 0;
     for calls in 0.. {
         let memory = archive_with_messages(Layout::Batch).await;
-        let replay = replay_into(&memory, memory.clone());
+        let replay = replay(&memory);
         let mut progress = ReplayProgress::default();
         memory.fail_all_after(calls);
         let whole = run_to_end(&replay, &full_scope(), &mut progress).await.is_ok();
@@ -229,7 +212,7 @@ async fn a_device_gets_no_more_metrics_than_it_may_have() {
         received_at: t("2026-03-01T09:00:00Z"),
     });
     put(&memory, Layout::Batch, &[other.unwrap()]).await;
-    let mut replay = replay_into(&memory, memory.clone());
+    let mut replay = replay(&memory);
     replay.policy.max_metrics = 1;
     run_to_end(&replay, &full_scope(), &mut ReplayProgress::default()).await.unwrap();
     let state = memory.state(&id("a")).unwrap();
@@ -241,7 +224,7 @@ async fn a_device_gets_no_more_metrics_than_it_may_have() {
 #[tokio::test]
 async fn what_the_store_would_have_forgotten_is_left_in_the_archive() {
     let memory = archive_with_messages(Layout::Batch).await;
-    let mut replay = replay_into(&memory, memory.clone());
+    let mut replay = replay(&memory);
     replay.ttl_days = Some(10);
     let mut progress = ReplayProgress::default();
     run_to_end(&replay, &full_scope(), &mut progress).await.unwrap();
@@ -274,56 +257,34 @@ async fn what_a_purge_was_to_remove_does_not_come_back() {
     assert_eq!(stored_segments(&memory, "b"), expected_segments(&messages(), "b"));
 }
 
-/// The index of a system in which, after the first write to it, a purge of device `a` is asked for and done.
-struct PurgeDuringWrite(MemoryStores);
-
-impl MessageStore for PurgeDuringWrite {
-    async fn put(&self, segments: &[MessageSegment]) -> Result<(), BatchWriteError> {
-        let first = self.0.calls(Operation::PutSegments) == 0;
-        MessageStore::put(&self.0, segments).await?;
-        if first {
-            let bury =
-                |state: &mut DeviceState| state.mark_deleted(now(), true, &DevicePolicy::default());
-            let state = optimistic_update::update_state(&self.0, &id("a"), bury).await.unwrap();
-            let since = state.cleanup.unwrap().since;
-            // It looks before what was just written is seen, so it removes nothing of that.
-            let swept = |state: &mut DeviceState| {
-                state.record_purged_before(since, Timestamp::min());
-                state.complete_cleanup(since, true);
-            };
-            optimistic_update::update_state(&self.0, &id("a"), swept).await.unwrap();
-        }
-        Ok(())
-    }
-
-    async fn days(&self, device_id: &DeviceId) -> Result<Vec<Date>, StoreError> {
-        self.0.days(device_id).await
-    }
-
-    async fn read(&self, query: &SegmentQuery) -> Result<(Vec<MessageSegment>, bool), StoreError> {
-        self.0.read(query).await
-    }
-
-    async fn remove(&self, id: &DeviceId, segments: &[SegmentPosition]) -> Result<(), StoreError> {
-        MessageStore::remove(&self.0, id, segments).await
-    }
-
-    async fn get_index_entry(
-        &self,
-        id: &DeviceId,
-        ts: Timestamp,
-        message_id: MessageId,
-    ) -> Result<Option<IndexEntry>, StoreError> {
-        self.0.get_index_entry(id, ts, message_id).await
-    }
+/// Requests and completes a purge of a device that removes no segments.
+async fn purge_state(memory: &MemoryStores, device: &str) {
+    let mark = |state: &mut DeviceState| state.mark_deleted(now(), true, &DevicePolicy::default());
+    let state = optimistic_update::update_state(memory, &id(device), mark).await.unwrap();
+    let since = state.cleanup.unwrap().since;
+    let complete = |state: &mut DeviceState| {
+        state.record_purged_before(since, Timestamp::min());
+        state.complete_cleanup(since, true);
+    };
+    optimistic_update::update_state(memory, &id(device), complete).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_purge_in_the_middle_of_a_step_has_the_last_word() {
+async fn segments_of_a_device_purged_during_a_step_are_removed() {
     let memory = archive_with_messages(Layout::Batch).await;
-    let replay = replay_into(&memory, PurgeDuringWrite(memory.clone()));
+    let (replay, scope) = (replay(&memory), full_scope());
     let mut progress = ReplayProgress::default();
-    run_to_end(&replay, &full_scope(), &mut progress).await.unwrap();
+    {
+        let mut run = std::pin::pin!(run_to_end(&replay, &scope, &mut progress));
+        // The segments of the first step are stored, the states are not.
+        while memory.calls(Operation::PutSegments) == 0 {
+            assert!(futures::poll!(run.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(memory.calls(Operation::SaveStates), 0);
+        purge_state(&memory, "a").await;
+        run.await.unwrap();
+    }
     assert_eq!(memory.segments(&id("a")), []);
     assert_eq!(stored_segments(&memory, "b"), expected_segments(&messages(), "b"));
     assert_eq!((progress.counts.messages, progress.counts.purged), (90, 90));

@@ -12,11 +12,15 @@ use super::MemoryStores;
 /// The longest gap in seconds that an integral bridges: the default of `INTEGRAL_MAX_GAP_S`.
 const MAX_GAP_S: u32 = 300;
 
-type Metrics = MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>;
+type Metrics = MessageBackedMetricStore<MemoryStores, MemoryStores>;
 
 impl MemoryStores {
     fn message_backed(&self) -> Metrics {
-        MessageBackedMetricStore::of_one(self, MAX_GAP_S)
+        MessageBackedMetricStore {
+            messages: self.clone(),
+            states: self.clone(),
+            max_gap_s: MAX_GAP_S,
+        }
     }
 }
 

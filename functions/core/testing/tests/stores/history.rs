@@ -7,19 +7,20 @@ use std::time::Instant;
 
 use futures::{StreamExt, stream};
 use jiff::civil::Date;
-use meter_aws::{Clients, dynamodb};
+use meter_aws::Clients;
 use meter_domain::aggregate::{Aggregate, WindowSize};
 use meter_domain::id::{DeviceId, MessageId};
 use meter_domain::message::{Message, ReceivedMessage, parse};
 use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
 use meter_domain::state::{DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
+use meter_runtime::{AwsStores, StoreSettings, settings};
 use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_service::optimistic_update;
 use meter_service::rollup::roll_up;
 use meter_store::{
     BatchWriteError, BucketPage, BucketQuery, HourRollup, MessageStore, MetricStore, PointQuery,
-    RollupStore, SegmentQuery, StoreError, WindowQuery,
+    RollupStore, SegmentQuery, StoreError, Stores, WindowQuery,
 };
 use serde_json::json;
 
@@ -96,8 +97,13 @@ async fn history_on_ministack() {
     let emulator = Emulator::ministack().await;
     let tables = crate::tables::create(&emulator.url, "history").await;
     let clients = Clients::for_emulator(&emulator.url).await;
-    let messages = dynamodb::Messages::new(&clients, &tables);
-    let states = dynamodb::States::new(&clients, &tables);
+    let unused = |name: &str| {
+        let required = ["_TABLE", "_BUCKET", "_QUEUE_URL"];
+        required.iter().any(|end| name.ends_with(end)).then(|| "unused".to_owned())
+    };
+    let settings: StoreSettings = settings::load_from(&unused).unwrap();
+    let stores = AwsStores::new(&clients, &StoreSettings { tables, ..settings });
+    let (messages, states) = (stores.messages(), stores.states());
 
     let since = Instant::now();
     let segments: Vec<MessageSegment> =
@@ -116,12 +122,11 @@ async fn history_on_ministack() {
     let (now, rules) = (second((DAYS + 2) * DAY_S), DevicePolicy::default());
     let first = first_message();
     let apply = |state: &mut DeviceState| state.apply(&[&first], &rules);
-    optimistic_update::update_state(&states, &id("m"), apply).await.unwrap();
+    optimistic_update::update_state(states, &id("m"), apply).await.unwrap();
     let since = Instant::now();
     let mut hours = 0;
     loop {
-        let rolled =
-            roll_up(&states, &messages, &messages, &id("m"), None, now, &rules).await.unwrap();
+        let rolled = roll_up(&stores, &id("m"), None, now, &rules).await.unwrap();
         hours += rolled.hours;
         if !rolled.more {
             break;
@@ -132,8 +137,7 @@ async fn history_on_ministack() {
     let items = Arc::<AtomicUsize>::default();
     let store = MessageBackedMetricStore {
         messages: CountingStore { store: messages.clone(), items: items.clone() },
-        rollups: CountingStore { store: messages, items: items.clone() },
-        states,
+        states: states.clone(),
         max_gap_s: 300,
     };
     println!("{:<34}{:>10}{:>10}{:>10}{:>12}", "", "answers", "pages", "items", "time");

@@ -5,9 +5,8 @@ use std::future::Future;
 use aws_sdk_dynamodb::types::AttributeValue;
 use meter_aws::settings::Tables;
 use meter_aws::{Clients, IngestQueue, S3Archive, dynamodb};
-use meter_runtime::metric_store::ConfiguredMetricStore;
+use meter_runtime::ConfiguredMetricStore;
 use meter_runtime::settings;
-use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_store::{
     AlertStore, Archive, ArchiveListing, CommandStore, DeviceStore, IngestLagStore, MessageStore,
     MetricStore, QuarantineStore, QueueDepth, Recount, RecountReport, RollupStore, RuleStore,
@@ -43,15 +42,12 @@ pub(crate) trait Ports: Clone + Send + Sync + 'static {
 }
 
 #[derive(Clone)]
-pub(crate) struct MemoryPorts(
-    MemoryStores,
-    MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>,
-);
+pub(crate) struct MemoryPorts(MemoryStores, MemoryStores);
 
 impl Default for MemoryPorts {
     fn default() -> Self {
         let memory = MemoryStores::new();
-        let metrics = MessageBackedMetricStore::of_one(&memory, 300);
+        let metrics = memory.clone();
         Self(memory, metrics)
     }
 }
@@ -126,7 +122,7 @@ pub(crate) async fn metrics(
     tables: &Tables,
     settings: &settings::Metrics,
 ) -> ConfiguredMetricStore {
-    ConfiguredMetricStore::new(clients, tables, settings).await.unwrap()
+    ConfiguredMetricStore::new(clients, tables, settings)
 }
 
 #[derive(Clone)]
