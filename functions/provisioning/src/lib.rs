@@ -1,6 +1,6 @@
-//! The pre-provisioning hook of AWS IoT: who holds a claim certificate asks for a certificate under a device's name, and
-//! this says whether they get it. A claim certificate is shared by many devices, and may be in anybody's hands; so a
-//! name is given only while its registration says that it may be (`claimable`), and once.
+//! The pre-provisioning hook of AWS IoT: decides whether a client with a claim certificate receives
+//! a certificate for a device id. A claim certificate is shared by many devices and can be leaked.
+//! A device id is therefore granted once, and only while its device is registered as `claimable`.
 
 use meter_domain::device::{Device, DeviceStatus};
 use meter_domain::id::{CertificateId, DeviceId, InvalidDeviceId};
@@ -10,72 +10,73 @@ use meter_service::optimistic_update::{UpdateError, update_device};
 use meter_store::{DeviceStore, StoreError};
 use serde::{Deserialize, Serialize};
 
-/// What AWS IoT asks when a device wants to register, in the parts that matter here.
+/// The request of AWS IoT, without the fields that are not used.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// The claim certificate that the device has connected with.
+    /// The claim certificate of the connection.
     pub claim_certificate_id: CertificateId,
-    /// The certificate that it would get.
+    /// The certificate that the device would receive.
     pub certificate_id: CertificateId,
-    /// What the device gives the template.
+    /// The parameters that the device passed to the provisioning template.
     #[serde(default)]
     pub parameters: Parameters,
 }
 
 impl Request {
-    /// The name that the device asks for.
+    /// The requested device id.
     ///
     /// # Errors
     ///
-    /// It asks for none, or for one that no device can have.
+    /// The parameter is missing or is not a device id.
     pub fn device_id(&self) -> Result<DeviceId, ClaimError> {
         let name = self.parameters.device_id.as_deref().ok_or(ClaimError::NoDeviceId)?;
         Ok(DeviceId::parse(name)?)
     }
 }
 
-/// The parameters of the template in infra/devices.
+/// The parameters of the provisioning template (infra/devices).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Parameters {
-    /// The name that it asks for.
+    /// The requested device id.
     pub device_id: Option<String>,
 }
 
-/// What AWS IoT wants to hear.
+/// The response to AWS IoT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HookResponse {
-    /// Whether the template is carried out.
+    /// Whether the template is executed.
     pub allow_provisioning: bool,
 }
 
-/// Why a name is not given away.
+/// Why a claim is denied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimError {
-    /// There is no name among the parameters.
+    /// The parameter is missing.
     #[error("the parameter DeviceId is missing")]
     NoDeviceId,
-    /// It is none that a device can have.
+    /// The parameter is not a device id.
     #[error("the parameter DeviceId {0}")]
     InvalidDeviceId(#[from] InvalidDeviceId),
-    /// Nobody expects this device.
+    /// No device with this id is registered.
     #[error("no device of this id is registered")]
     NotRegistered,
-    /// Its owner has taken it out of use.
+    /// The device is inactive.
     #[error("the device is inactive")]
     Inactive,
-    /// Somebody has it, or it gets its certificate in another way.
+    /// The device is claimed, or it is not provisioned by claim.
     #[error("the device is not claimable")]
     NotClaimable,
 }
 
-/// Gives a name away, or says why not. The same certificate may ask again: a device that did not hear the answer does.
+/// Grants or denies a claim. A repeated claim with the same certificate is granted: the response
+/// may have been lost.
 ///
 /// # Errors
 ///
-/// The registry does not answer; AWS IoT refuses the device then, which asks again.
+/// The registry failed. AWS IoT rejects the device, which retries.
 pub async fn claim<D: DeviceStore>(
     registry: &D,
     request: &Request,
@@ -83,13 +84,13 @@ pub async fn claim<D: DeviceStore>(
 ) -> Result<Result<(), ClaimError>, StoreError> {
     let id = match request.device_id() {
         Ok(id) => id,
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(denial) => return Ok(Err(denial)),
     };
     let grant = |device: &mut Device| grant(device, &request.certificate_id);
     match update_device(registry, &id, now, grant).await {
         Ok(_) => Ok(Ok(())),
         Err(UpdateError::NotRegistered) => Ok(Err(ClaimError::NotRegistered)),
-        Err(UpdateError::Rejected(refusal)) => Ok(Err(refusal)),
+        Err(UpdateError::Rejected(denial)) => Ok(Err(denial)),
         Err(UpdateError::Store(error)) => Err(error),
     }
 }
@@ -106,10 +107,10 @@ fn grant(device: &mut Device, certificate: &CertificateId) -> Result<(), ClaimEr
     Ok(())
 }
 
-/// One claim, for CloudWatch.
-pub fn metrics(answer: HookResponse) -> Metrics {
+/// The metrics of one claim.
+pub fn metrics(response: HookResponse) -> Metrics {
     let mut metrics = Metrics::new("provisioning");
-    metrics.count("ClaimsGranted", usize::from(answer.allow_provisioning));
-    metrics.count("ClaimsDenied", usize::from(!answer.allow_provisioning));
+    metrics.count("ClaimsGranted", usize::from(response.allow_provisioning));
+    metrics.count("ClaimsDenied", usize::from(!response.allow_provisioning));
     metrics
 }

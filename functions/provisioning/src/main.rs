@@ -13,20 +13,20 @@ async fn main() -> Result<(), Error> {
     let span = |request_id: &str| tracing::info_span!(target: meter_store::TRACE_TARGET, "claim", request_id);
     meter_runtime::serve(span, async |request: Request, request_id: &str, now| {
         let claimed = claim(&registry, &request, now).await?;
-        let answer = HookResponse { allow_provisioning: claimed.is_ok() };
-        // Not what is no id: whoever asks may have put anything there.
+        let response = HookResponse { allow_provisioning: claimed.is_ok() };
+        // Only a valid device id is logged: the client controls the parameter.
         let device_id = request.device_id().ok().map(tracing::field::display);
         let (certificate, by) = (&request.certificate_id, &request.claim_certificate_id);
         match claimed {
             Ok(()) => {
-                tracing::info!(request_id, device_id, certificate_id = %certificate, claim_certificate_id = %by, "claimed")
+                tracing::info!(request_id, device_id, certificate_id = %certificate, claim_certificate_id = %by, "claim granted")
             }
-            Err(refusal) => {
-                tracing::warn!(request_id, device_id, certificate_id = %certificate, claim_certificate_id = %by, "claim refused: {refusal}");
+            Err(denial) => {
+                tracing::warn!(request_id, device_id, certificate_id = %certificate, claim_certificate_id = %by, "claim denied: {denial}");
             }
         }
-        metrics(answer).emit(now);
-        Ok::<_, Error>(answer)
+        metrics(response).emit(now);
+        Ok::<_, Error>(response)
     })
     .await
 }

@@ -1,6 +1,6 @@
-//! Who gets a device's name, and who does not.
+//! Claims of device ids.
 
-// clippy.toml allows these in tests, but does not see that their helpers are tests, too.
+// clippy.toml allows these in tests, but not in the functions that tests share.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn certificate(digit: char) -> CertificateId {
     String::from_iter([digit; 64]).try_into().unwrap()
 }
 
-/// As AWS IoT writes it.
+/// A request as AWS IoT sends it.
 fn request(parameters: &serde_json::Value, digit: char) -> Request {
     serde_json::from_value(json!({
         "claimCertificateId": certificate('c'),
@@ -71,7 +71,7 @@ async fn stored_device(memory: &MemoryStores) -> Device {
 }
 
 #[tokio::test]
-async fn the_first_claim_of_a_claimable_device_gets_its_name_and_no_other_does() {
+async fn first_claim_of_a_claimable_device_is_granted_and_others_are_denied() {
     let memory = registered(|_| ()).await;
     assert_eq!(claim_with(&memory, MINE).await, Ok(()));
     let device = stored_device(&memory).await;
@@ -81,7 +81,7 @@ async fn the_first_claim_of_a_claimable_device_gets_its_name_and_no_other_does()
 }
 
 #[tokio::test]
-async fn who_did_not_hear_the_answer_may_ask_again() {
+async fn repeated_claim_with_the_same_certificate_is_granted() {
     let memory = registered(|_| ()).await;
     for _ in 0..2 {
         assert_eq!(claim_with(&memory, MINE).await, Ok(()));
@@ -89,32 +89,32 @@ async fn who_did_not_hear_the_answer_may_ask_again() {
 }
 
 #[tokio::test]
-async fn of_many_at_once_one_gets_the_name() {
+async fn one_of_many_concurrent_claims_is_granted() {
     let memory = Arc::new(registered(|_| ()).await);
-    let tries = "0123456789abcdef".chars().map(|digit| {
+    let claims = "0123456789abcdef".chars().map(|digit| {
         let memory = Arc::clone(&memory);
         tokio::spawn(async move { claim_with(&memory, digit).await })
     });
     let mut granted = 0;
-    for one in tries.collect::<Vec<_>>() {
-        granted += usize::from(one.await.unwrap().is_ok());
+    for claim in claims.collect::<Vec<_>>() {
+        granted += usize::from(claim.await.unwrap().is_ok());
     }
     assert_eq!(granted, 1);
 }
 
 #[tokio::test]
-async fn a_device_that_its_owner_opens_again_can_be_claimed_again() {
+async fn device_made_claimable_again_can_be_claimed_again() {
     let memory = registered(|_| ()).await;
     claim_with(&memory, MINE).await.unwrap();
     let before = stored_device(&memory).await;
-    let opened = Device { claimable: true, ..before.clone() };
-    memory.update(&before, &opened).await.unwrap();
+    let claimable = Device { claimable: true, ..before.clone() };
+    memory.update(&before, &claimable).await.unwrap();
     assert_eq!(claim_with(&memory, OTHER).await, Ok(()));
     assert_eq!(claim_with(&memory, MINE).await, Err(ClaimError::NotClaimable));
 }
 
 #[tokio::test]
-async fn what_nobody_opened_nobody_gets() {
+async fn claim_of_a_closed_inactive_or_unregistered_device_is_denied() {
     let closed = registered(|device| device.claimable = false).await;
     assert_eq!(claim_with(&closed, MINE).await, Err(ClaimError::NotClaimable));
     let inactive = registered(|device| device.status = DeviceStatus::Inactive).await;
@@ -124,19 +124,19 @@ async fn what_nobody_opened_nobody_gets() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_none_is_refused() {
+async fn claim_with_an_invalid_device_id_is_denied() {
     let memory = registered(|_| ()).await;
-    let ask = |parameters: serde_json::Value| {
+    let claim_with_parameters = |parameters: serde_json::Value| {
         let memory = &memory;
         async move { claim(memory, &request(&parameters, MINE), now()).await.unwrap() }
     };
-    assert_eq!(ask(json!({})).await, Err(ClaimError::NoDeviceId));
-    let bad = ask(json!({"DeviceId": "m/#"})).await.unwrap_err();
-    assert_eq!(bad.to_string(), "the parameter DeviceId must be 1 to 128 of A-Z a-z 0-9 _ : -");
+    assert_eq!(claim_with_parameters(json!({})).await, Err(ClaimError::NoDeviceId));
+    let denial = claim_with_parameters(json!({"DeviceId": "m/#"})).await.unwrap_err();
+    assert_eq!(denial.to_string(), "the parameter DeviceId must be 1 to 128 of A-Z a-z 0-9 _ : -");
 }
 
 #[test]
-fn the_answer_is_in_the_words_of_aws_iot() {
-    let answer = serde_json::to_value(HookResponse { allow_provisioning: false }).unwrap();
-    assert_eq!(answer, json!({"allowProvisioning": false}));
+fn response_uses_the_field_names_of_aws_iot() {
+    let response = serde_json::to_value(HookResponse { allow_provisioning: false }).unwrap();
+    assert_eq!(response, json!({"allowProvisioning": false}));
 }

@@ -1,4 +1,4 @@
-//! What a rule would have said of the past: the same machine, over points that are stored.
+//! Evaluates an alert rule over stored points, with the state machine of ingestion.
 
 use meter_domain::id::DeviceId;
 use meter_domain::metric::{Point, PointKey};
@@ -9,52 +9,56 @@ use meter_domain::time::Timestamp;
 use meter_store::{MetricStore, PointQuery, StoreError};
 use serde::Serialize;
 
-/// Points that a rehearsal reads at most.
+/// Points that a backtest reads, at most.
 pub const MAX_BACKTEST_POINTS: usize = 40_000;
 
 /// Points of one read.
 const PAGE: usize = 10_000;
 
-/// Reads at most: a page of points may be short.
+/// Reads of one backtest, at most. A page can contain few points.
 const MAX_PAGES: usize = 20;
 
-/// Turns that a rehearsal tells of at most.
+/// Alert transitions that a backtest returns, about.
 const MAX_EVENTS: usize = 1_000;
 
-/// A turn that there would have been.
+/// An alert transition that would have occurred.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BacktestEvent {
     /// `opened`, `reopened` or `resolved`.
     pub event: &'static str,
-    /// When, by the device's clock.
+    /// When it would have occurred, by the clock of the device.
     pub at: Timestamp,
-    /// When the cause began.
+    /// When the condition began to hold.
     pub since: Timestamp,
-    /// At which value, or rate.
+    /// The value, or the rate, of the point that caused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
-    /// What the alert would have said.
+    /// The message of the alert.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// What a rule would have said of a device.
+/// The result of a backtest.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BacktestReport {
-    /// How many points of the metric were judged.
+    /// The number of points that were evaluated.
     pub points: usize,
-    /// Up to where the range was judged; none: to its end.
+    /// Where the evaluation stopped because of a limit; none: at the end of the range.
     pub stopped_at: Option<Timestamp>,
-    /// Whether an alert would be open at the end.
+    /// Whether an alert is open at the end.
     pub open: bool,
-    /// Every transition, in order.
+    /// The transitions in ascending order of time.
     pub events: Vec<BacktestEvent>,
 }
 
-/// Judges the points of a device in [start, stop), as if they had come in order and the rule had been there. For data
-/// that does not come the device's clock stands in for that of receipt.
-pub async fn backtest<T: MetricStore>(
-    store: &T,
+/// Evaluates a rule over the points of a device in [start, stop), as if they had been received in
+/// ascending order of time. `no_data` uses the clock of the device in place of the time of receipt.
+///
+/// # Errors
+///
+/// The metric store failed.
+pub async fn backtest<M: MetricStore>(
+    store: &M,
     rule: &Rule,
     device_id: &DeviceId,
     (start, stop): (Timestamp, Timestamp),
@@ -132,7 +136,7 @@ impl<'a> BacktestRun<'a> {
         }
     }
 
-    /// Nothing came until `at`.
+    /// Evaluates `no_data` at `at`, before which no further point was received.
     fn apply_no_data_until(&mut self, at: Timestamp) {
         let Some(last) =
             self.buffer.frontier().filter(|_| self.rule.condition == Condition::NoData)
@@ -152,12 +156,12 @@ impl<'a> BacktestRun<'a> {
     fn record_event(&mut self, transition: AlertTransition, at: Timestamp, value: Option<f64>) {
         let Some(alert) = &self.rule_state.alert else { return };
         let since = alert.started_at;
-        let (event, says) = match transition {
+        let (event, has_message) = match transition {
             AlertTransition::Opened(_) => ("opened", true),
             AlertTransition::Reopened => ("reopened", true),
             AlertTransition::Resolved => ("resolved", false),
         };
-        let message = says.then(|| self.rule.alert_message(self.device_id, since, value));
+        let message = has_message.then(|| self.rule.alert_message(self.device_id, since, value));
         self.events.push(BacktestEvent { event, at, since, value, message });
     }
 }

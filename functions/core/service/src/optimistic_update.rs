@@ -1,15 +1,19 @@
-//! Changing a device's state, or its row of the registry, under an optimistic lock: read, decide, write; whoever loses
-//! reads and decides again, and never overwrites.
+//! Updates the state or the registry row of a device with optimistic concurrency control: after a
+//! version conflict the change is computed again from a new read.
 
 use meter_domain::device::Device;
 use meter_domain::id::DeviceId;
 use meter_domain::state::DeviceState;
 use meter_domain::time::Timestamp;
-use meter_store::retry;
-use meter_store::{DeviceStore, StateStore, StateWrite, StoreError, WriteError};
+use meter_store::{DeviceStore, StateStore, StateWrite, StoreError, WriteError, retry};
 
-/// Applies `change` to the state of a device (a new one, if it was never heard) and stores it; returns
-/// the state as stored. `change` runs once an attempt, each time on a fresh read.
+/// Applies `change` to the state of a device, which is new if none is stored, and stores it.
+/// Returns the state as stored. `change` is called once per attempt, on the state that was read for
+/// it.
+///
+/// # Errors
+///
+/// A store failed, or every attempt conflicted.
 pub async fn update_state<S: StateStore>(
     states: &S,
     id: &DeviceId,
@@ -28,7 +32,11 @@ pub async fn update_state<S: StateStore>(
     Err(version_conflict_error())
 }
 
-/// The state of one device, new if it was never heard.
+/// Reads the state of one device; it is new if none is stored.
+///
+/// # Errors
+///
+/// The store failed.
 pub async fn read_state<S: StateStore>(
     states: &S,
     id: &DeviceId,
@@ -37,7 +45,11 @@ pub async fn read_state<S: StateStore>(
     Ok(found.remove(id).unwrap_or_else(|| DeviceState::new(id.clone())))
 }
 
-/// Stores one state; returns it with its new version.
+/// Stores one state. Returns it with its new version.
+///
+/// # Errors
+///
+/// The state conflicted, or the store failed.
 pub async fn save_state<S: StateStore>(
     states: &S,
     write: StateWrite,
@@ -49,22 +61,26 @@ pub async fn save_state<S: StateStore>(
     Ok(state)
 }
 
-/// Why a row of the registry is as it was.
+/// Why a registry row was not updated.
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError<E> {
-    /// No device of this id is registered.
+    /// No device with this id is registered.
     #[error("not registered")]
     NotRegistered,
-    /// What was to change it says no.
-    #[error("refused: {0}")]
+    /// The change was rejected.
+    #[error("rejected: {0}")]
     Rejected(E),
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Applies `change` to a device's row of the registry and stores it; returns the row as stored, but for its revision.
-/// `change` runs once an attempt, each time on a fresh read.
+/// Applies `change` to the registry row of a device and stores it. Returns the row as stored,
+/// except for its revision. `change` is called once per attempt, on the row that was read for it.
+///
+/// # Errors
+///
+/// See [`UpdateError`]. Every attempt conflicted: [`UpdateError::Store`].
 pub async fn update_device<D: DeviceStore, E: Send>(
     registry: &D,
     id: &DeviceId,
@@ -85,10 +101,10 @@ pub async fn update_device<D: DeviceStore, E: Send>(
     Err(version_conflict_error().into())
 }
 
-/// What to say when the retries for a lock have ended.
+/// The error of an update that conflicted in every attempt.
 pub fn version_conflict_error() -> StoreError {
     StoreError::Unavailable {
-        operation: "the lock of a device",
-        source: format!("lost {} times in a row", retry::MAX_ATTEMPTS).into(),
+        operation: "updating a device",
+        source: format!("{} attempts conflicted", retry::MAX_ATTEMPTS).into(),
     }
 }

@@ -1,7 +1,8 @@
-//! Reading a device's points back from the parts of its messages.
+//! Reads the points of a device from the segments of its messages.
 //!
-//! Parts are cut at fixed intervals, and all claims to a point lie in one of them, so a reader holds one
-//! interval at a time and never more of it than it may still answer: constant memory for any range.
+//! Messages are split into segments at fixed intervals, and all messages that contain a point have
+//! it in the same interval. A reader therefore holds one interval at a time, and of it only the
+//! points that fit into the page: memory is constant for any range.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,33 +12,38 @@ use meter_domain::segments::{MessageSegment, SEGMENT_SECONDS, SegmentPosition};
 use meter_domain::time::Timestamp;
 use meter_store::{MessageStore, Order, PointPage, PointQuery, SegmentQuery, StoreError};
 
-/// How many parts one request reads, about: an interval is always read to its end, since the parts in it
+/// Segments that one page reads, about. An interval is always read to its end, because its segments
 /// are ordered by message and not by point.
 const SEGMENT_BUDGET: usize = 5_000;
 
-/// What a day costs of it, beside its parts: a device whose clock jumps has parts on thousands of days.
+/// The cost of a day in segments, besides its own. A device with a faulty clock can have segments
+/// on thousands of days.
 const DAY_READ_COST: usize = 20;
 
-/// Parts a read; at about 1 KB each well under the 1 MB of a DynamoDB page.
+/// Segments of one read. A segment is about 1 KB, a DynamoDB page at most 1 MB.
 const SEGMENTS_PER_READ: usize = 500;
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
-/// How a page was read.
+/// Statistics of the reads of a page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ReadStats {
-    /// Parts that were read for it, about.
+    /// Segments that were read.
     pub(crate) segments: usize,
-    /// When the first of them will be forgotten, in seconds since the epoch.
+    /// When the first of these segments expires, in seconds since the epoch.
     pub(crate) earliest_ttl: Option<i64>,
 }
 
 /// Reads a page of points.
+///
+/// # Errors
+///
+/// The store failed.
 pub async fn read<S: MessageStore>(store: &S, query: &PointQuery) -> Result<PointPage, StoreError> {
     read_with_stats(store, query, false, &mut ReadStats::default()).await
 }
 
-/// Reads a page of points, consistently or not, and adds what it took.
+/// Reads a page of points, consistently or not, and adds to the statistics.
 pub(crate) async fn read_with_stats<S: MessageStore>(
     store: &S,
     query: &PointQuery,
@@ -46,7 +52,7 @@ pub(crate) async fn read_with_stats<S: MessageStore>(
 ) -> Result<PointPage, StoreError> {
     let begin = query.after.as_ref().map_or(query.start, |after| after.time.max(query.start));
     let from = begin.floor(SEGMENT_SECONDS);
-    // The last interval may begin before `stop` and hold heads stamped after it.
+    // The last interval can start before `stop` and contain index entries after it.
     let to = ceil_to_interval(query.stop);
     let mut page = PointPage { points: Vec::new(), next: None };
     let mut interval = Interval::new(from);
@@ -80,8 +86,8 @@ pub(crate) async fn read_with_stats<S: MessageStore>(
             let (segments, more) = store.read(&request).await?;
             read += segments.len();
             read_stats.segments += segments.len();
-            let forgotten = segments.iter().filter_map(|segment| segment.ttl);
-            read_stats.earliest_ttl = read_stats.earliest_ttl.into_iter().chain(forgotten).min();
+            let expiries = segments.iter().filter_map(|segment| segment.ttl);
+            read_stats.earliest_ttl = read_stats.earliest_ttl.into_iter().chain(expiries).min();
             for segment in &segments {
                 let start = segment.ts.floor(SEGMENT_SECONDS);
                 if start != interval.start {
@@ -118,7 +124,7 @@ fn ceil_to_interval(t: Timestamp) -> Timestamp {
     if floor == t { t } else { floor.plus_seconds(i64::from(SEGMENT_SECONDS)) }
 }
 
-/// The greatest key that an interval can hold.
+/// The greatest key that an interval can contain.
 fn last_key_of_interval(start: Timestamp) -> PointKey {
     let last = start.plus_seconds(i64::from(SEGMENT_SECONDS)).as_nanos() - 1;
     PointKey {
@@ -128,7 +134,7 @@ fn last_key_of_interval(start: Timestamp) -> PointKey {
     }
 }
 
-/// The least points of an interval, as many as the page may still take and one more.
+/// The points of an interval with the least keys: as many as fit into the page, and one more.
 struct Interval {
     start: Timestamp,
     points: BTreeMap<PointKey, Point>,
@@ -157,14 +163,14 @@ impl Interval {
                     }
                 }
             }
-            // What falls out is greater than all that stays, so it could not have come back.
+            // The removed point is greater than all others, so it can never fit into the page.
             if self.points.len() > room + 1 {
                 self.points.pop_last();
             }
         }
     }
 
-    /// Moves the points to the page; the finished page when they do not all fit.
+    /// Moves the points to the page. Returns the page if they do not all fit.
     fn flush_into(&mut self, page: &mut PointPage, query: &PointQuery) -> Option<PointPage> {
         for (_, point) in std::mem::take(&mut self.points) {
             if page.points.len() == query.limit {

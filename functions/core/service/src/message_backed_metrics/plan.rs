@@ -1,25 +1,26 @@
-//! What to read for a range: rollups where they are exact and fit, points elsewhere.
+//! Divides a range into spans that are read from rollups and spans that are read from points.
 
 use meter_domain::state::{PendingRollups, hour_of, start_of_hour};
 use meter_domain::time::Timestamp;
 use meter_store::RollupLevel;
 
-/// What to read from `from` to `to`.
+/// A part of a range that is read at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReadSpan {
-    /// None: points.
+    /// The level of the rollups; none: points.
     pub(super) level: Option<RollupLevel>,
     pub(super) from: Timestamp,
     pub(super) to: Timestamp,
 }
 
-/// The coarsest_level rollups that windows of so many seconds can be made of; none: of points only.
+/// The coarsest rollups from which windows of `every_s` seconds can be assembled; none: points
+/// only.
 pub(super) fn coarsest_level(every_s: u32) -> Option<RollupLevel> {
     let fits = |level: &RollupLevel| every_s.is_multiple_of(level.bucket_seconds());
     [RollupLevel::Hour, RollupLevel::Minute].into_iter().find(fits)
 }
 
-/// The first span of a range that is not empty.
+/// Returns the first span of a range, which must not be empty.
 pub(super) fn next_span(
     from: Timestamp,
     to: Timestamp,
@@ -28,7 +29,7 @@ pub(super) fn next_span(
 ) -> ReadSpan {
     let Some(coarsest_level) = coarsest_level else { return ReadSpan { level: None, from, to } };
     let pending = pending_rollups.next_pending_from(hour_of(from));
-    // A start that lies in a pending hour may lie behind the start of that hour.
+    // The start can be in the middle of a pending hour.
     if let Some(pending) = pending.as_ref().filter(|pending| start_of_hour(pending.start) <= from) {
         return ReadSpan { level: None, from, to: to.min(start_of_hour(pending.end)) };
     }
@@ -39,11 +40,11 @@ pub(super) fn next_span(
     {
         let last = exact_to.floor(level.bucket_seconds());
         if from.floor(level.bucket_seconds()) == from && last > from {
-            // Up to where something coarser fits.
-            let border = ceil(from, RollupLevel::Hour);
+            // Minutes end where hours can be read.
+            let boundary = ceil(from, RollupLevel::Hour);
             let to = match level {
-                RollupLevel::Minute if coarsest_level == RollupLevel::Hour && border > from => {
-                    last.min(border)
+                RollupLevel::Minute if coarsest_level == RollupLevel::Hour && boundary > from => {
+                    last.min(boundary)
                 }
                 _ => last,
             };
@@ -54,7 +55,7 @@ pub(super) fn next_span(
     ReadSpan { level: None, from, to: exact_to.min(next_minute) }
 }
 
-/// The first border of buckets that is not before `t`.
+/// The first start of a bucket that is not before `t`.
 fn ceil(t: Timestamp, level: RollupLevel) -> Timestamp {
     let floor = t.floor(level.bucket_seconds());
     if floor == t { t } else { floor.plus_seconds(i64::from(level.bucket_seconds())) }
@@ -90,7 +91,7 @@ mod tests {
     const MINUTE: Option<RollupLevel> = Some(RollupLevel::Minute);
 
     #[test]
-    fn a_range_is_read_as_coarsely_as_its_ends_allow() {
+    fn range_is_read_at_the_coarsest_level_that_fits() {
         let exact = PendingRollups::none_pending(300);
         assert_eq!(plan("1T10:00:00", "5T10:00:00", 3_600, &exact), [(HOUR, t("5T10:00:00"))]);
         assert_eq!(
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn where_rollups_are_not_exact_points_are_read() {
+    fn pending_hours_are_read_from_points() {
         let mut pending_rollups = PendingRollups::none_pending(300);
         for at in ["1T12:30:00", "1T13:00:00", "1T15:59:59"] {
             pending_rollups.mark([t(at)], t(at), 1, (300, 0));

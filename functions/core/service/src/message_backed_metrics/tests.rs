@@ -31,7 +31,7 @@ fn second(s: i64) -> Timestamp {
     Timestamp::EPOCH.plus_seconds(s)
 }
 
-/// A message with samples (metric, second, value), received at a second.
+/// A message with samples (metric, second, value), received at second `at`.
 fn message(at: i64, samples: &[(u8, i64, f64)]) -> Message {
     let measurements: Vec<_> = samples
         .iter()
@@ -46,7 +46,7 @@ fn message(at: i64, samples: &[(u8, i64, f64)]) -> Message {
     parse(&received).unwrap()
 }
 
-/// Stores messages as ingest does: parts first, then the state.
+/// Stores the segments of messages, then the state.
 async fn ingest(memory: &MemoryStores, messages: &[Message], ttl: Option<i64>) {
     let location = Location { object: "o".to_owned(), member: None };
     let segments: Vec<_> =
@@ -88,7 +88,7 @@ async fn windows(memory: &MemoryStores, query: WindowQuery) -> Vec<Window> {
     panic!("pages without end");
 }
 
-/// All windows, of the points alone.
+/// All windows, computed from points only.
 async fn reference(memory: &MemoryStores, query: &WindowQuery) -> Vec<Window> {
     let WindowQuery { start, stop, every, aggregate, .. } = *query;
     let spec = WindowSpec { start, stop, every, aggregate, max_gap_s: GAP_S };
@@ -105,7 +105,7 @@ async fn reference(memory: &MemoryStores, query: &WindowQuery) -> Vec<Window> {
         let page = point_reader::read(memory, &points).await.unwrap();
         for point in &page.points {
             let summary = Summary::of(point.key.time, point.value);
-            // A window at the border of the range holds points that are not in it.
+            // A window at the end of the range contains points outside it.
             assembler.add(&point.key.metric, &summary, point.unit.as_deref());
         }
         match page.next {
@@ -148,7 +148,7 @@ const SPAN: i64 = 40_000;
 
 fn step() -> impl Strategy<Value = Step> {
     let sample = (0u8..3, 0..SPAN, -1e3f64..1e3);
-    // Some messages hold a run of samples, as devices send them.
+    // Some messages contain a series of samples.
     let run = (0..SPAN, 1i64..400, 1usize..60, 0u8..3).prop_map(|(first, step, n, metric)| {
         (0..n as i64).map(|i| (metric, (first + i * step).min(SPAN), (i * 7 % 13) as f64)).collect()
     });
@@ -163,7 +163,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn windows_are_what_the_points_say_whatever_was_rolled_up_when(
+    fn windows_from_rollups_equal_windows_from_points(
         steps in prop::collection::vec(step(), 1..40),
         range in (0..SPAN, 1..SPAN),
         every in prop::sample::select(vec![60u32, 90, 300, 3_600, 7_200, 1]),
@@ -196,10 +196,10 @@ proptest! {
 }
 
 #[tokio::test]
-async fn what_comes_while_an_hour_is_rolled_up_is_not_missed() {
+async fn samples_stored_during_a_rollup_are_in_the_windows() {
     let memory = MemoryStores::new();
     ingest(&memory, &[message(100, &[(0, 60, 1.0)])], None).await;
-    // Its parts are stored, its state is not: the function died, and the message comes again.
+    // The segments are stored, the state is not: the batch failed, and the message is redelivered.
     let late = message(200, &[(0, 61, 2.0)]);
     let location = Location { object: "o".to_owned(), member: None };
     roll_up_device(&memory, 10_000).await;
@@ -215,13 +215,13 @@ async fn what_comes_while_an_hour_is_rolled_up_is_not_missed() {
 }
 
 #[tokio::test]
-async fn a_rollup_that_comes_too_late_does_not_undo_a_later_one() {
+async fn stale_rollup_does_not_replace_a_newer_one() {
     let memory = MemoryStores::new();
     ingest(&memory, &[message(100, &[(0, 60, 1.0)])], None).await;
-    // One dies after its first write, before it takes the hour out.
+    // A run fails after its first write, before it clears the hour.
     memory.fail_nth(Operation::SaveStates, 1, Fault::Reject);
-    let died = roll_up(&memory, &device(), None, second(10_000), &policy()).await;
-    assert!(died.is_err());
+    let failed = roll_up(&memory, &device(), None, second(10_000), &policy()).await;
+    assert!(failed.is_err());
     let stale = optimistic_update::read_state(&memory, &device()).await.unwrap().version;
     ingest(&memory, &[message(200, &[(0, 61, 2.0)])], None).await;
     assert_eq!(roll_up_device(&memory, 20_000).await, RollupReport { hours: 1, more: false });
@@ -292,7 +292,7 @@ fn bucket_query() -> meter_store::BucketQuery {
 }
 
 #[tokio::test]
-async fn an_hour_whose_points_have_begun_to_expire_is_not_rolled_up_again() {
+async fn hour_with_expired_points_is_not_rolled_up_again() {
     let memory = MemoryStores::new();
     ingest(&memory, &[message(100, &[(0, 60, 1.0)])], Some(50_000)).await;
     roll_up_device(&memory, 10_000).await;
@@ -305,13 +305,13 @@ async fn an_hour_whose_points_have_begun_to_expire_is_not_rolled_up_again() {
     ingest(&memory, &[message(60_000, &[(0, 61, 2.0)])], Some(99_000)).await;
     roll_up_device(&memory, 70_000).await;
     let windows = windows(&memory, query(0, 3_600, 3_600, Aggregate::Sum)).await;
-    assert_eq!(windows[0].value, 1.0, "what is forgotten cannot be added to");
+    assert_eq!(windows[0].value, 1.0, "expired points cannot be read again");
 }
 
 #[tokio::test]
-async fn a_month_of_hours_reads_a_hundred_items_at_most() {
+async fn windows_of_a_month_read_at_most_a_hundred_items() {
     let memory = MemoryStores::new();
-    // Two metrics, a message a minute: how many there are in an hour does not matter to the rollups.
+    // Two metrics, four messages an hour. The number of messages has no effect on the rollups.
     for day in 0..30 {
         for hour in 0..24 {
             let at = (day * 24 + hour) * 3_600;
@@ -337,7 +337,7 @@ async fn a_month_of_hours_reads_a_hundred_items_at_most() {
     let read = memory.buckets(&items("m0")).await.unwrap().items_read
         + memory.buckets(&items("m1")).await.unwrap().items_read;
     assert!(read <= 100, "{read} items");
-    // A page of points of the same range ends where its budget does.
+    // A page of the same range that is read from points ends at its item budget.
     query.every = WindowSize::from_seconds(7).unwrap();
     let page = metric_store(&memory).windows(&query).await.unwrap();
     assert!(

@@ -1,4 +1,4 @@
-//! Reading windows from rollups and points, in constant memory for any range.
+//! Reads windows from rollups and points, in constant memory for any range.
 
 use futures::future::try_join_all;
 use meter_domain::aggregate::{Aggregate, Assembler, Summary, WindowKey, WindowSpec};
@@ -15,13 +15,13 @@ use super::plan::{ReadSpan, coarsest_level, next_span};
 use crate::optimistic_update;
 use crate::point_reader::{self, ReadStats};
 
-/// About how many items one request reads: a page ends at the first window that is complete after that.
+/// Items that one page reads, about. It ends with the first complete window after that.
 const ITEM_BUDGET: usize = 5_000;
 
-/// Points a read.
+/// Points of one read.
 const POINTS_PER_READ: usize = 10_000;
 
-/// Items of one metric a read: a month of hours, or a day of minutes.
+/// Items of one metric in one read: a month of hours, or a day of minutes.
 const ITEMS_PER_READ: usize = 32;
 
 /// Reads a page of windows.
@@ -66,7 +66,7 @@ pub(super) async fn read<M: MessageStore + RollupStore, S: StateStore>(
         if reader.is_done() {
             return Ok(page);
         }
-        // All windows before this one are complete, those without points too.
+        // All windows before this one are complete, including those without points.
         let settled = query.every.window_start(assembler.complete_until(reader.position));
         if reader.items >= ITEM_BUDGET && settled > query.every.window_start(start) {
             let last = settled.plus_seconds(-i64::from(query.every.as_seconds()));
@@ -76,7 +76,7 @@ pub(super) async fn read<M: MessageStore + RollupStore, S: StateStore>(
     }
 }
 
-/// What is read so far, and what comes next.
+/// The position in the range, and the next read.
 struct WindowReader<'a, M, S> {
     store: &'a MessageBackedMetricStore<M, S>,
     query: &'a WindowQuery,
@@ -84,10 +84,10 @@ struct WindowReader<'a, M, S> {
     spec: WindowSpec,
     metrics: Vec<MetricName>,
     coarsest_level: Option<RollupLevel>,
-    /// Everything before this was taken.
+    /// Everything before this time was read.
     position: Timestamp,
     end: Timestamp,
-    /// The rest of a span of points.
+    /// The next page of a span of points.
     points: Option<PointQuery>,
     items: usize,
 }
@@ -102,10 +102,10 @@ impl<'a, M: MessageStore + RollupStore, S: StateStore> WindowReader<'a, M, S> {
         let wanted =
             |metric: &&MetricName| query.metric.as_ref().is_none_or(|only| only == *metric);
         let metrics = state.latest.keys().filter(wanted).cloned().collect();
-        // An integral of rollups that were made with another gap would be another one.
-        let is_other = query.aggregate == Aggregate::Integral
+        // Rollups with another maximum gap have other integrals.
+        let has_other_gap = query.aggregate == Aggregate::Integral
             && !state.pending_rollups.uses_max_gap(store.max_gap_s);
-        let coarsest_level = coarsest_level(query.every.as_seconds()).filter(|_| !is_other);
+        let coarsest_level = coarsest_level(query.every.as_seconds()).filter(|_| !has_other_gap);
         let (position, end) = spec.read_range();
         Self {
             store,
@@ -125,12 +125,12 @@ impl<'a, M: MessageStore + RollupStore, S: StateStore> WindowReader<'a, M, S> {
         self.position >= self.end
     }
 
-    /// Reads some more, and hands it over.
+    /// Reads the next part of the range and adds it to the assembler.
     async fn read(&mut self, assembler: &mut Assembler) -> Result<(), StoreError> {
         if let Some(query) = self.points.take() {
             return self.read_points(query, assembler).await;
         }
-        // What is beside the range is not summed up together with what is in it.
+        // A bucket must not contain points inside and outside the range.
         let WindowSpec { start, stop, .. } = self.spec;
         let (to, coarsest_level) = match self.position {
             at if at < start => (start, self.coarsest_level.map(|_| RollupLevel::Minute)),

@@ -20,7 +20,7 @@ fn name(metric: u8) -> MetricName {
     MetricName::parse(&format!("m{metric}")).unwrap()
 }
 
-/// A message made at second `s` with samples (metric, second, value).
+/// A message of second `s` with samples (metric, second, value).
 #[derive(Debug, Clone)]
 struct TestMessage {
     s: i64,
@@ -82,7 +82,7 @@ impl TestMessage {
     }
 }
 
-/// What a reader must answer, by looking at everything at once.
+/// The expected points, computed from all messages at once.
 fn expected(messages: &[TestMessage], query: &PointQuery) -> Vec<Point> {
     let mut points: BTreeMap<PointKey, Point> = BTreeMap::new();
     for point in messages.iter().flat_map(TestMessage::points) {
@@ -106,7 +106,7 @@ async fn store(messages: &[TestMessage]) -> MemoryStores {
     memory
 }
 
-/// Reads page after page.
+/// Reads all pages.
 async fn read_all(memory: &MemoryStores, query: &PointQuery) -> Vec<Point> {
     let mut query = query.clone();
     let mut all = Vec::new();
@@ -122,7 +122,7 @@ async fn read_all(memory: &MemoryStores, query: &PointQuery) -> Vec<Point> {
 }
 
 fn messages() -> impl Strategy<Value = Vec<TestMessage>> {
-    // Over two days and around midnight, with few distinct seconds so that claims collide.
+    // Over two days and around midnight, with few distinct seconds, so that points conflict.
     let near = prop_oneof![86_390_i64..86_410, 0_i64..900, Just(299), Just(300)];
     let samples = prop::collection::vec((0_u8..3, near.clone(), any::<i32>()), 0..6);
     prop::collection::vec(
@@ -135,7 +135,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn pages_together_are_each_point_once_of_the_message_with_the_greater_claim(
+    fn pages_contain_each_point_once_from_the_message_with_precedence(
         messages in messages(),
         start in 0_i64..86_420,
         length in 1_i64..90_000,
@@ -160,7 +160,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_request_reads_a_bounded_number_of_days() {
+async fn page_reads_a_bounded_number_of_days() {
     const DAY: i64 = 24 * 3600;
     let messages: Vec<_> = (0..600)
         .map(|day| TestMessage { s: day * DAY, samples: vec![(0, day * DAY, 1)] })
@@ -175,15 +175,15 @@ async fn a_request_reads_a_bounded_number_of_days() {
         limit: 10,
     };
     let first = read(&memory, &query).await.unwrap();
-    assert!(first.next.is_some(), "it would read 600 days");
+    assert!(first.next.is_some(), "one page must not read 600 days");
     assert!(read_all(&memory, &query).await.is_empty());
     let all = PointQuery { metric: None, limit: 1_000, ..query };
     assert_eq!(read_all(&memory, &all).await.len(), 600);
 }
 
 #[tokio::test]
-async fn a_request_reads_a_bounded_number_of_parts_and_the_next_one_goes_on_where_it_ended() {
-    // 4 messages a second interval of 300 s, all of another metric than the one asked for.
+async fn page_reads_a_bounded_number_of_segments_and_the_next_page_continues() {
+    // 4 messages a second interval of 300 s, all but one without the requested metric.
     let messages: Vec<_> = (0..6_000)
         .map(|i| TestMessage { s: i * 75, samples: vec![(u8::from(i == 5_999), i * 75, 1)] })
         .collect();

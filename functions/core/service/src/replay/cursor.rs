@@ -1,4 +1,4 @@
-//! In which order objects are read, and which.
+//! The objects of a replay and their order.
 
 use meter_domain::archive::{self, BATCH_PREFIX, QUARANTINE_PREFIX};
 use meter_domain::id::DeviceId;
@@ -7,14 +7,14 @@ use meter_domain::time::Timestamp;
 use meter_store::{ArchiveListing, StoreError};
 use serde::{Deserialize, Serialize};
 
-/// Which messages.
+/// The messages of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayScope {
-    /// Of one device; none: of all.
+    /// The device; none: all devices.
     pub device: Option<DeviceId>,
-    /// Received at this instant or later.
+    /// Messages received at this time or later.
     pub start: Timestamp,
-    /// Received before this one.
+    /// Messages received before this time.
     pub stop: Timestamp,
 }
 
@@ -26,15 +26,16 @@ impl ReplayScope {
     }
 }
 
-/// How far a walk over the archive is. Objects of both layouts may be there, since the setting may have changed.
+/// A position in the archive. It can contain objects of both layouts, because the setting can
+/// change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "in", content = "after", rename_all = "snake_case")]
 pub enum ArchiveCursor {
-    /// Among the objects of batches, after this key.
+    /// In the objects of batches, after this key.
     Batches(String),
-    /// Among the objects that are one message each, after this key.
+    /// In the objects of single messages, after this key.
     Messages(String),
-    /// At the end.
+    /// The end.
     Done,
 }
 
@@ -44,7 +45,7 @@ impl Default for ArchiveCursor {
     }
 }
 
-/// The next keys to read, and how far the walk is when they are read. There may be none, and more later.
+/// Returns the next keys and the position after them. A result without keys is not the end.
 pub(super) async fn next<K: ArchiveListing>(
     archive: &K,
     scope: &ReplayScope,
@@ -66,7 +67,7 @@ async fn batches<K: ArchiveListing>(
     if scope.start >= scope.stop {
         return Ok((Vec::new(), messages));
     }
-    // A folder comes before all that is in it, in the order of keys.
+    // The prefix is less than all keys that start with it.
     let first = archive::batch_prefix_of_hour(scope.start);
     let after = if after.is_empty() { &first } else { after };
     let last = Timestamp::from_nanos(scope.stop.as_nanos() - 1).unwrap_or(scope.stop);
@@ -97,11 +98,12 @@ async fn messages<K: ArchiveListing>(
     Ok((keys, cursor))
 }
 
-/// The key to go on after: what is in the folders of batches, perhaps millions of objects, is not listed.
+/// The key after which the list continues. The prefixes of batches, which can contain millions of
+/// objects, are skipped.
 fn skip_batch_folders(key: &str) -> String {
     let folder =
         [BATCH_PREFIX, QUARANTINE_PREFIX].into_iter().find(|folder| key.starts_with(folder));
-    // No key in such a folder comes after its name without the end, but with the byte that follows it.
+    // The prefix with its last byte replaced by the next byte is greater than all keys in it.
     folder.and_then(|folder| folder.strip_suffix('=')).map_or(key.to_owned(), |f| format!("{f}>"))
 }
 
@@ -154,7 +156,7 @@ mod tests {
         let (mut cursor, mut all) = (ArchiveCursor::default(), Vec::new());
         while cursor != ArchiveCursor::Done {
             let (keys, then) = next(memory, scope, &cursor).await.unwrap();
-            assert_ne!(then, cursor, "it goes on");
+            assert_ne!(then, cursor, "the position advances");
             all.extend(keys);
             cursor = then;
         }
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_hours_that_the_range_touches_are_walked_and_no_others() {
+    async fn only_hours_of_the_range_are_listed() {
         let memory = MemoryStores::new();
         let hours = [
             "2026-03-01T11:00:00Z",
@@ -185,10 +187,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_of_their_own_are_found_without_listing_batches_again() {
+    async fn single_messages_are_listed_without_batches() {
         let memory = MemoryStores::new();
         let batches: Vec<_> = (0..200).map(|n| of_batch("2026-03-01T12:00:00Z", n)).collect();
-        // Names that stand before, between and after the folders, one of them a folder's own.
+        // Device ids before, between and after the prefixes, one of them equal to a prefix.
         let mut own: Vec<_> = ["aa", "archive", "b", "quarantine", "z"]
             .into_iter()
             .flat_map(|device| (0..12).map(|n| of_message(device, n)).collect::<Vec<_>>())
@@ -201,7 +203,7 @@ mod tests {
 
         let none_of_batches = scope(None, "2026-03-01T13:00:00Z", "2026-03-01T14:00:00Z");
         assert_eq!(all_keys(&memory, &none_of_batches).await, own);
-        assert!(memory.calls(Operation::ListObjects) < 15, "far fewer than for 200 batches");
+        assert!(memory.calls(Operation::ListObjects) < 15, "the 200 batches are not listed");
 
         for device in ["archive", "b"] {
             let of_one = scope(Some(device), "2026-03-01T13:00:00Z", "2026-03-01T14:00:00Z");
