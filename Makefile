@@ -114,7 +114,7 @@ bench: setup ## Time from publish to answer, and a burst of 10,000 messages twic
 	@$(DEVSTACK) exec -- sh -c 'load --repeat 2 --register --mqtt $$MQTT --api $$REST_URL'
 
 bench-rules: ## What 0, 10 and 1,000 alert rules cost a batch of 1,000 messages, over stores in memory
-	@cargo run --quiet --package ingest --example rule_cost --profile $(PROFILE)
+	@cargo run --quiet --package meter-service --example rule_cost --profile $(PROFILE)
 
 bench-history: ## Items and time that an hour, a day and 30 days of a device at 1 Hz cost to read
 	@cargo test --quiet --workspace --test stores -- --ignored --nocapture history_on_ministack

@@ -1,35 +1,26 @@
-//! What Lambda is invoked with: an SQS batch of what the IoT rules forwarded, or one such object.
+//! Parses the event of an invocation: an SQS batch of messages that the IoT rules forwarded, or one
+//! forwarded message.
 
 use aws_lambda_events::event::sqs::SqsEvent;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use meter_domain::message::{ParseError, ReceivedMessage};
 use meter_domain::time::Timestamp;
+use meter_service::ingestion::Delivery;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Where an event came from, which decides the form of the answer.
+/// The source of an event, which determines the form of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// A batch from the queue.
+pub(crate) enum Source {
+    /// The queue: a batch.
     Queue,
-    /// One message, straight from a rule or from a test.
+    /// A rule or a test: one message.
     Rule,
 }
 
-/// One thing to handle.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Delivery {
-    /// The queue's id of it; empty without a queue.
-    pub id: String,
-    /// What was received.
-    pub received: ReceivedMessage,
-    /// Why it is not what a rule forwards; `received` then holds what there is.
-    pub parse_error: Option<ParseError>,
-}
-
-/// What the rules' SQL makes of a message (docs/adr/0001); an error action calls the
-/// payload by another name and has no time.
+/// A message as the SQL of the rules forwards it (docs/adr/0001). An error action uses another name
+/// for the payload and has no time.
 #[derive(Deserialize)]
 struct ForwardedMessage {
     #[serde(alias = "base64OriginalPayload")]
@@ -38,14 +29,14 @@ struct ForwardedMessage {
     received_at: Option<i64>,
 }
 
-/// Reads an event. Nothing in it is refused: what is no message is a delivery with `parse_error`.
-pub fn parse(event: &Value, now: Timestamp) -> (Source, Vec<Delivery>) {
+/// Parses an event. Parts that are not forwarded messages become deliveries with a `parse_error`.
+pub(crate) fn parse(event: &Value, now: Timestamp) -> (Source, Vec<Delivery>) {
     let batch = event.get("Records").and_then(|_| SqsEvent::deserialize(event).ok());
     let Some(batch) = batch else {
         return (Source::Rule, vec![parse_delivery(String::new(), &event.to_string(), now)]);
     };
     let deliveries = batch.records.into_iter().map(|record| {
-        // The same at each redelivery, which `now` would not be.
+        // The time of sending, unlike `now`, is the same for each redelivery.
         let sent = record.attributes.get("SentTimestamp").and_then(|ms| ms.parse().ok());
         let sent = sent.and_then(|ms| Timestamp::from_millis(ms).ok()).unwrap_or(now);
         parse_delivery(
@@ -79,7 +70,7 @@ fn parse_forwarded(body: &str, sent: Timestamp) -> Result<ReceivedMessage, Strin
         .decode(&forwarded.payload)
         .map_err(|error| format!("payload: is not base64: {error}"))?;
     let received_at = match forwarded.received_at {
-        Some(ms) => Timestamp::from_millis(ms).map_err(|bad| format!("received_at: {bad}"))?,
+        Some(ms) => Timestamp::from_millis(ms).map_err(|error| format!("received_at: {error}"))?,
         None => sent,
     };
     Ok(ReceivedMessage { topic: forwarded.topic, payload: payload.into(), received_at })
@@ -96,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_the_queue_and_a_single_message_are_read_alike() {
+    fn queued_and_single_messages_are_parsed_alike() {
         let body = json!({"payload": "e30=", "topic": "iot/a/hello", "received_at": 1_000, "principal": "p"});
         let record = json!({"messageId": "1", "body": body.to_string(), "attributes": {"SentTimestamp": "5"},
             "receiptHandle": "r", "md5OfBody": "x", "messageAttributes": {}, "eventSource": "aws:sqs"});
@@ -110,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_an_error_action_is_read_too() {
+    fn object_of_an_error_action_is_parsed() {
         let body =
             json!({"base64OriginalPayload": "e30=", "topic": "iot/a/hello", "ruleName": "r"});
         let (_, single) = parse(&body, now());
@@ -119,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_rule_forwards_is_kept_with_the_reason() {
+    fn malformed_delivery_is_kept_with_the_reason() {
         let cases = [
             ("nonsense", "delivery: expected"),
             ("{}", "delivery: missing field `payload`"),

@@ -7,8 +7,6 @@ use std::path::Path;
 
 use alerts::Alerts;
 use devices::Devices;
-use ingest::batch::{Ingest, IngestConfig};
-use ingest::event::Delivery;
 use meter_domain::archive::Layout;
 use meter_domain::message::ReceivedMessage;
 use meter_domain::state::DevicePolicy;
@@ -17,6 +15,7 @@ use meter_http::Method;
 use meter_http::route::{RouteMatch, Router};
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
+use meter_service::ingestion::{Delivery, Ingestion, IngestionConfig};
 use meter_service::rule_cache::RuleCache;
 use meter_testing::http::recorded::{
     self, ActualResponse, Captures, RecordedPublication, RecordedRequest,
@@ -82,20 +81,20 @@ impl System {
 
     async fn publish(&self, memo: &Captures, publication: &RecordedPublication, now: Timestamp) {
         let memory = &self.memory;
-        let choices = IngestConfig {
+        let choices = IngestionConfig {
             layout: Layout::Batch,
             policy: DevicePolicy::default(),
             ttl_days: None,
             require_registration: false,
         };
-        let ingest = Ingest::new(memory.clone(), RuleCache::new(60), choices);
+        let ingestion = Ingestion::new(memory.clone(), RuleCache::new(60), choices);
         let received = ReceivedMessage {
             topic: publication.topic.clone(),
             payload: memo.substitute_value(&publication.payload, now).to_string().into(),
             received_at: now,
         };
         let delivery = Delivery { id: String::new(), received, parse_error: None };
-        assert!(ingest.handle(&[delivery], now).await.failed.is_empty());
+        assert!(ingestion.ingest(&[delivery], now).await.failed.is_empty());
     }
 }
 

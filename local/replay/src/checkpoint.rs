@@ -1,4 +1,5 @@
-//! Where a run is: an object in the bucket, so that another run finds it from wherever it is started.
+//! Where a run is: an object in the bucket, so that another run finds it from wherever it is
+//! started.
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;

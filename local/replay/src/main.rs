@@ -18,18 +18,21 @@ use tracing_subscriber::EnvFilter;
 
 use self::checkpoint::Checkpoint;
 
-/// How often it is said, and noted, how far it is: what was done since is done again after an end on the way.
+/// How often it is said, and noted, how far it is: what was done since is done again after an end
+/// on the way.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Builds the metrics, and the index of the archive, again from the archive.
 ///
-/// It stores what ingest stored, under the same identities: what is there already does not change, and two runs do
-/// no harm. Presence, alerts and commands are left alone. A run that was stopped goes on where it was when the same
-/// command is given again. The functions' settings are read from the environment.
+/// It stores what ingest stored, under the same identities: what is there already does not change,
+/// and two runs do no harm. Presence, alerts and commands are left alone. A run that was stopped
+/// goes on where it was when the same command is given again. The functions' settings are read from
+/// the environment.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Only messages received at this time or later: a date and time (RFC 3339), or a duration before now (-7d)
+    /// Only messages received at this time or later: a date and time (RFC 3339), or a duration
+    /// before now (-7d)
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_time_argument)]
     start: String,
     /// Only messages received before this time

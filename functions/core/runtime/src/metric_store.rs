@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use meter_aws::settings::Tables;
 use meter_aws::{Clients, Timestream, dynamodb};
-use meter_domain::metric::DevicePoint;
+use meter_domain::archive::Location;
+use meter_domain::message::Message;
+use meter_domain::metric::{DevicePoint, Sample};
+use meter_domain::segments::MessageSegment;
 use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_store::{
     BatchWriteError, MetricStore, PointPage, PointQuery, StoreError, WindowPage, WindowQuery,
@@ -23,8 +26,8 @@ pub enum ConfiguredMetricStore {
     Timestream(Arc<LazyTimestream>),
 }
 
-/// A database of Timestream whose endpoints are discovered at the first call, so that functions that
-/// never call it need no permission to discover them.
+/// A database of Timestream whose endpoints are discovered at the first call, so that functions
+/// that never call it need no permission to discover them.
 #[derive(Debug)]
 pub struct LazyTimestream {
     clients: Clients,
@@ -64,43 +67,59 @@ impl ConfiguredMetricStore {
     }
 }
 
+impl MetricStore for LazyTimestream {
+    async fn put_points(&self, points: &[DevicePoint]) -> Result<WriteSummary, BatchWriteError> {
+        if points.is_empty() {
+            return Ok(WriteSummary::default());
+        }
+        let all = || points.iter().map(|point| point.point.precedence.message_id).collect();
+        let connected = self.get().await;
+        let store = connected.map_err(|source| BatchWriteError { failed: all(), source })?;
+        store.put_points(points).await
+    }
+
+    async fn points(&self, query: &PointQuery) -> Result<PointPage, StoreError> {
+        self.get().await?.points(query).await
+    }
+
+    async fn windows(&self, query: &WindowQuery) -> Result<WindowPage, StoreError> {
+        self.get().await?.windows(query).await
+    }
+}
+
 // The futures of Timestream are large. They are boxed so that only its users pay for their size.
 impl MetricStore for ConfiguredMetricStore {
-    fn is_message_backed(&self) -> bool {
-        matches!(self, Self::MessageBacked(_))
+    fn split_message(
+        &self,
+        message: &Message,
+        location: Location,
+        ttl: Option<i64>,
+        keep: impl Fn(&Sample) -> bool,
+    ) -> (Vec<MessageSegment>, Vec<DevicePoint>) {
+        match self {
+            Self::MessageBacked(store) => store.split_message(message, location, ttl, keep),
+            Self::Timestream(store) => store.split_message(message, location, ttl, keep),
+        }
     }
 
     async fn put_points(&self, points: &[DevicePoint]) -> Result<WriteSummary, BatchWriteError> {
         match self {
             Self::MessageBacked(store) => store.put_points(points).await,
-            Self::Timestream(store) => {
-                let write = async {
-                    let store = store.get().await.map_err(|source| BatchWriteError {
-                        failed: points.iter().map(|p| p.point.precedence.message_id).collect(),
-                        source,
-                    })?;
-                    store.put_points(points).await
-                };
-                Box::pin(write).await
-            }
+            Self::Timestream(store) => Box::pin(store.put_points(points)).await,
         }
     }
 
     async fn points(&self, query: &PointQuery) -> Result<PointPage, StoreError> {
         match self {
             Self::MessageBacked(store) => store.points(query).await,
-            Self::Timestream(store) => {
-                Box::pin(async { store.get().await?.points(query).await }).await
-            }
+            Self::Timestream(store) => Box::pin(store.points(query)).await,
         }
     }
 
     async fn windows(&self, query: &WindowQuery) -> Result<WindowPage, StoreError> {
         match self {
             Self::MessageBacked(store) => store.windows(query).await,
-            Self::Timestream(store) => {
-                Box::pin(async { store.get().await?.windows(query).await }).await
-            }
+            Self::Timestream(store) => Box::pin(store.windows(query)).await,
         }
     }
 }

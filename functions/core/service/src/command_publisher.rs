@@ -18,7 +18,8 @@ pub enum PublishOutcome {
     Published,
     /// The broker did not accept the command. It is published again later.
     Failed,
-    /// The broker may have accepted the command. It is not idempotent, so it is not published again.
+    /// The broker may have accepted the command. It is not idempotent, so it is not published
+    /// again.
     OutcomeUnknown,
     /// The command is not idempotent and was published or claimed before, or it is not pending.
     AlreadyClaimed,
@@ -74,7 +75,8 @@ pub async fn publish<S: Stores>(
 }
 
 /// Publishes the pending idempotent commands of a device that came online at `came_at`, oldest
-/// first. Commands that were created after `came_at` are published by the request that creates them.
+/// first. Commands that were created after `came_at` are published by the request that creates
+/// them.
 ///
 /// # Errors
 ///

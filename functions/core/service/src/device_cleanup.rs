@@ -1,7 +1,7 @@
 //! Removes the data of a device that has a tombstone, in rounds.
 //!
-//! The request that deletes the device executes the first rounds. The watchdog executes the rest: the
-//! state of the device stays due until the cleanup is complete.
+//! The request that deletes the device executes the first rounds. The watchdog executes the rest:
+//! the state of the device stays due until the cleanup is complete.
 
 use std::future::Future;
 
@@ -27,9 +27,9 @@ pub enum CleanupStatus {
 
 /// Executes one round of the cleanup of a device.
 ///
-/// Removes alerts and commands, then, if a purge was requested, messages and archived data. At the end
-/// it removes the tombstone, then the cleanup from the state. After a crash at any point the state
-/// still contains the cleanup.
+/// Removes alerts and commands, then, if a purge was requested, messages and archived data. At the
+/// end it removes the tombstone, then the cleanup from the state. After a crash at any point the
+/// state still contains the cleanup.
 ///
 /// # Errors
 ///

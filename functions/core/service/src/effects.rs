@@ -142,8 +142,8 @@ async fn notify<N: Notifier>(
 }
 
 /// The rank of an effect in one round. Acknowledgements are recorded before commands are
-/// republished, so that an acknowledged command is not sent again. Notifications are last: a failure
-/// before them repeats the whole round, which would send them twice.
+/// republished, so that an acknowledged command is not sent again. Notifications are last: a
+/// failure before them repeats the whole round, which would send them twice.
 fn execution_order(effect: &Effect) -> u8 {
     match effect {
         Effect::RepublishCommands { .. } => 1,

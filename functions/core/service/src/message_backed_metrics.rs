@@ -4,7 +4,10 @@
 mod plan;
 mod windows;
 
-use meter_domain::metric::DevicePoint;
+use meter_domain::archive::Location;
+use meter_domain::message::Message;
+use meter_domain::metric::{DevicePoint, Sample};
+use meter_domain::segments::{self, MessageSegment};
 use meter_store::{
     BatchWriteError, MessageStore, MetricStore, PointPage, PointQuery, RollupStore, StateStore,
     StoreError, WindowPage, WindowQuery, WriteSummary,
@@ -24,8 +27,14 @@ pub struct MessageBackedMetricStore<M, S> {
 }
 
 impl<M: MessageStore + RollupStore, S: StateStore> MetricStore for MessageBackedMetricStore<M, S> {
-    fn is_message_backed(&self) -> bool {
-        true
+    fn split_message(
+        &self,
+        message: &Message,
+        location: Location,
+        ttl: Option<i64>,
+        keep: impl Fn(&Sample) -> bool,
+    ) -> (Vec<MessageSegment>, Vec<DevicePoint>) {
+        (segments::split(message, location, ttl, keep), Vec::new())
     }
 
     async fn put_points(&self, _: &[DevicePoint]) -> Result<WriteSummary, BatchWriteError> {

@@ -1,9 +1,10 @@
 //! Removes the data of a device: messages, samples, and their bytes in the archive.
 //!
-//! Bytes are removed before their index entries, so that after a crash the index still references all
-//! bytes that are left. The index references one copy of a message. A message that was redelivered, or
-//! whose batch failed, may be in two objects. When the index is empty, all objects that can contain
-//! messages of the device are therefore searched, which reads every object of those days.
+//! Bytes are removed before their index entries, so that after a crash the index still references
+//! all bytes that are left. The index references one copy of a message. A message that was
+//! redelivered, or whose batch failed, may be in two objects. When the index is empty, all objects
+//! that can contain messages of the device are therefore searched, which reads every object of
+//! those days.
 
 use std::collections::HashSet;
 
@@ -36,8 +37,8 @@ const READ_CONCURRENCY: usize = 16;
 
 const DAY_S: i64 = 24 * 3600;
 
-/// Removes messages of a device from `from` on, oldest first. Returns where the next round starts, if
-/// there is more. Messages that arrive during the purge and are older than `from` are kept.
+/// Removes messages of a device from `from` on, oldest first. Returns where the next round starts,
+/// if there is more. Messages that arrive during the purge and are older than `from` are kept.
 pub(crate) async fn purge_round<S: Stores>(
     stores: &S,
     id: &DeviceId,
@@ -77,8 +78,8 @@ pub(crate) async fn purge_round<S: Stores>(
 }
 
 /// Searches objects for messages of a device that were received up to `until`, and removes these.
-/// Starts at the objects received at `from`; none: at the first day of the device. Returns where the
-/// next round starts, if there is more.
+/// Starts at the objects received at `from`; none: at the first day of the device. Returns where
+/// the next round starts, if there is more.
 pub(crate) async fn purge_unindexed<S: Stores>(
     stores: &S,
     id: &DeviceId,
@@ -117,7 +118,8 @@ pub(crate) async fn purge_unindexed<S: Stores>(
 }
 
 /// Redacts the members of a device whose messages were all received up to `until`, and removes the
-/// segments of these messages: a message in flight may have been stored after the index was emptied.
+/// segments of these messages: a message in flight may have been stored after the index was
+/// emptied.
 async fn purge_object<S: Stores>(
     stores: &S,
     id: &DeviceId,

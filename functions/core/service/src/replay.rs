@@ -1,8 +1,9 @@
-//! Building metrics and index again from the archive: after a change of the metric store, after a loss of the
-//! table, or for data that came too late for the store of that time.
+//! Rebuilds metrics and index from the archive: after a change of the metric store, after the loss
+//! of a table, or for messages that were outside the retention of the metric store.
 //!
-//! It stores what ingest stored, under the same identities, so replaying twice, or what is there already, changes
-//! nothing. Presence, alerts, commands and sequences are left alone: what a message said of them has had its effect.
+//! A replay stores the same segments and points as ingestion did. A repeated replay, or a replay of
+//! messages that are stored, changes nothing. Presence, alerts, commands and sequence numbers do
+//! not change: the messages had these effects when they were ingested.
 
 mod cursor;
 
@@ -12,67 +13,62 @@ use std::fmt;
 use futures::{StreamExt, TryStreamExt, stream};
 use meter_domain::archive::{self, ArchivedMessage};
 use meter_domain::id::{DeviceId, MessageId};
-use meter_domain::message::Message;
-use meter_domain::metric::Sample;
 use meter_domain::segments;
-use meter_domain::segments::MessageSegment;
 use meter_domain::state::{DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
-use meter_store::error_chain;
-use meter_store::retry;
 use meter_store::{
-    Archive, MessageStore, MetricStore, StateStore, StateWrite, StoreError, Stores, WriteError,
+    Archive, MessageStore, StateStore, StateWrite, StoreError, Stores, error_chain, retry,
 };
 use serde::{Deserialize, Serialize};
 
 pub use self::cursor::{ArchiveCursor, ReplayScope};
+use crate::message_writer::{self, MessageWrites, SavedDevices};
 use crate::optimistic_update;
 
-/// Objects that a step reads. They are in memory at once: an object is the messages of one batch of ingest.
+/// Objects that a step reads. All are in memory; an object contains the messages of one batch.
 const OBJECTS_PER_STEP: usize = if cfg!(test) { 4 } else { 64 };
 
-/// Objects that are fetched at once.
-const FETCH_CONCURRENCY: usize = 16;
+/// Objects that are read concurrently.
+const READ_CONCURRENCY: usize = 16;
 
-const DAY_S: i64 = 24 * 3600;
-
-/// What replays, over the ports that it needs.
+/// Replays messages of the archive.
 #[derive(Debug)]
 pub struct Replay<S> {
     /// The archive that is read, and the stores that are written.
     pub stores: S,
-    /// What holds for them.
+    /// The policy of all devices.
     pub policy: DevicePolicy,
-    /// Days until the store may forget a message; none: never.
+    /// Days after which stored messages expire; none: never.
     pub ttl_days: Option<u32>,
 }
 
-/// How far a replay is. What a step answers is what the next one begins with, in this process or another.
+/// The progress of a replay: the result of a step and the start of the next one, possibly in
+/// another process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayProgress {
-    /// Where.
+    /// The position in the archive.
     #[serde(flatten)]
     pub cursor: ArchiveCursor,
-    /// What was done.
+    /// The counts so far.
     pub counts: ReplayCounts,
 }
 
-/// What a replay came to.
+/// The counts of a replay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayCounts {
     /// Objects that were read.
     pub objects: u64,
     /// Messages that were stored.
     pub messages: u64,
-    /// Their measurements, derived ones included.
+    /// Points of these messages, including derived ones.
     pub points: u64,
-    /// Of these, how many the metric store takes no more.
+    /// Points outside the retention of the metric store.
     pub outside_retention: u64,
-    /// Messages that the store would have forgotten by now.
+    /// Messages that have expired.
     pub expired: u64,
-    /// Messages that a purge of their device was to remove.
+    /// Messages that were received before a purge of their device.
     pub purged: u64,
-    /// Lines and objects that could not be read. The log names the objects.
+    /// Invalid lines and objects. The log contains the keys of the objects.
     pub invalid: u64,
 }
 
@@ -81,10 +77,10 @@ impl fmt::Display for ReplayCounts {
         let Self { objects, messages, points, .. } = self;
         write!(f, "{objects} objects read, {messages} messages and {points} points stored")?;
         for (count, what) in [
-            (self.outside_retention, "of these points too old for the metric store"),
-            (self.expired, "messages past their time (MESSAGE_TTL_DAYS)"),
-            (self.purged, "messages of purged devices left out"),
-            (self.invalid, "lines or objects unreadable"),
+            (self.outside_retention, "points outside the retention of the metric store"),
+            (self.expired, "expired messages (MESSAGE_TTL_DAYS)"),
+            (self.purged, "messages of purged devices"),
+            (self.invalid, "invalid lines or objects"),
         ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
@@ -99,11 +95,16 @@ struct DeviceReplay<'a> {
     before: DeviceState,
     after: DeviceState,
     messages: Vec<&'a ArchivedMessage>,
+    /// The number of points of the messages.
+    points: u64,
 }
 
 impl<S: Stores> Replay<S> {
-    /// Replays the next few objects; `now` is the clock. When it fails, the step can be done again, and so can
-    /// any that was done before.
+    /// Replays the next objects of the scope; `now` is the clock.
+    ///
+    /// # Errors
+    ///
+    /// A store failed. The step can be repeated, as can all steps before it.
     pub async fn step(
         &self,
         scope: &ReplayScope,
@@ -122,19 +123,16 @@ impl<S: Stores> Replay<S> {
         }
         let mut counts = progress.counts.clone();
         let messages = self.read(&keys, scope, &mut counts).await?;
-        let (expired, messages): (Vec<_>, Vec<_>) = messages
-            .into_values()
-            .partition(|m| self.ttl(&m.message).is_some_and(|ttl| ttl <= now.as_seconds()));
+        let (expired, messages): (Vec<_>, Vec<_>) = messages.into_values().partition(|m| {
+            let expiry = message_writer::expiry(&m.message, self.ttl_days);
+            expiry.is_some_and(|at| at <= now.as_seconds())
+        });
         counts.expired += expired.len() as u64;
-        let mut devices: BTreeMap<&DeviceId, Vec<&ArchivedMessage>> = BTreeMap::new();
-        for archived in &messages {
-            devices.entry(&archived.message.device_id).or_default().push(archived);
-        }
-        self.store(devices, now, &mut counts).await?;
+        self.store(group_by_device(&messages), now, &mut counts).await?;
         Ok(ReplayProgress { cursor, counts })
     }
 
-    /// The messages of objects that are in the scope, each once.
+    /// Reads the distinct messages of objects that are in the scope.
     async fn read(
         &self,
         keys: &[String],
@@ -142,30 +140,31 @@ impl<S: Stores> Replay<S> {
         counts: &mut ReplayCounts,
     ) -> Result<BTreeMap<MessageId, ArchivedMessage>, StoreError> {
         let device = scope.device.as_ref();
-        let opened = keys.iter().map(async |key| {
-            let opened = self.stores.archive().get_versioned(key).await?;
+        let reads = keys.iter().map(async |key| {
+            let object = self.stores.archive().get_versioned(key).await?;
             Ok::<_, StoreError>(
-                opened.map(|opened| archive::read_object(key, &opened.body, device)),
+                object.map(|object| archive::read_object(key, &object.body, device)),
             )
         });
-        let opened: Vec<_> = opened.collect();
-        let opened: Vec<_> = stream::iter(opened).buffered(FETCH_CONCURRENCY).try_collect().await?;
+        let reads: Vec<_> = reads.collect();
+        let objects: Vec<_> = stream::iter(reads).buffered(READ_CONCURRENCY).try_collect().await?;
         let mut messages = BTreeMap::new();
-        for (key, contents) in keys.iter().zip(opened) {
-            // It was listed, and has gone with a purge since.
+        for (key, contents) in keys.iter().zip(objects) {
+            // A purge removed the object after it was listed.
             let Some(contents) = contents else { continue };
             counts.objects += 1;
             let contents = match contents {
                 Ok(contents) => contents,
                 Err(error) => {
                     counts.invalid += 1;
-                    tracing::error!(object_key = key, error = error_chain(&error), "damaged");
+                    let error = error_chain(&error);
+                    tracing::error!(object_key = key, error, "an object is invalid");
                     continue;
                 }
             };
             if let Some((lines, reason)) = contents.invalid_lines {
                 counts.invalid += lines as u64;
-                tracing::error!(object_key = key, lines, reason, "has lines that are no message");
+                tracing::error!(object_key = key, lines, reason, "an object has invalid lines");
             }
             for archived in contents.messages {
                 if scope.contains(&archived.message) {
@@ -176,8 +175,11 @@ impl<S: Stores> Replay<S> {
         Ok(messages)
     }
 
-    /// Writes parts and points, then states, as ingest does. A purge that begins meanwhile makes the write of the
-    /// state fail: what was just stored is then taken back, since the purge may have looked before it was there.
+    /// Writes segments and points, then states, as ingestion does.
+    ///
+    /// A purge that is requested after the states were read makes the write of the state conflict.
+    /// The segments that were just stored are then removed: the purge may have read before they
+    /// were there.
     async fn store<'a>(
         &self,
         mut devices: BTreeMap<&'a DeviceId, Vec<&'a ArchivedMessage>>,
@@ -186,31 +188,17 @@ impl<S: Stores> Replay<S> {
     ) -> Result<(), StoreError> {
         let mut stored: HashSet<MessageId> = HashSet::new();
         for attempt in 0..retry::MAX_ATTEMPTS {
-            let ids: Vec<DeviceId> = devices.keys().map(|id| (*id).clone()).collect();
-            let mut states = self.stores.states().get_many(&ids).await?;
-            let mut work = Vec::with_capacity(devices.len());
-            for (id, messages) in devices {
-                let before = states.remove(id).unwrap_or_else(|| DeviceState::new(id.clone()));
-                let (purged, messages): (Vec<_>, Vec<_>) = messages.into_iter().partition(|m| {
-                    before.purged_at.is_some_and(|at| m.message.received.received_at <= at)
-                });
-                counts.purged += purged.len() as u64;
-                let again = purged.into_iter().filter(|m| stored.contains(&m.message.message_id));
-                self.remove_stored(id, again).await?;
-                if !messages.is_empty() {
-                    work.push(self.apply_messages(before, messages, now));
-                }
-            }
+            let work = self.compute_states(devices, &stored, now, counts).await?;
             if work.is_empty() {
                 return Ok(());
             }
-            let written = self.write(&work).await?;
+            let (work, outside_retention) = self.write_messages(work).await?;
             if attempt == 0 {
-                // Later ones write some of the same again.
-                counts.outside_retention += written.outside_retention;
+                // Later attempts write the same points again.
+                counts.outside_retention += outside_retention;
             }
             stored.extend(work.iter().flat_map(|w| &w.messages).map(|m| m.message.message_id));
-            devices = self.save(work, &written, counts).await?;
+            devices = self.save_states(work, counts).await?;
             if devices.is_empty() {
                 return Ok(());
             }
@@ -219,80 +207,81 @@ impl<S: Stores> Replay<S> {
         Err(optimistic_update::version_conflict_error())
     }
 
-    fn apply_messages<'a>(
+    /// Applies messages to the stored states. Messages that were received before a purge of their
+    /// device are left out, and removed if they are in `stored`.
+    async fn compute_states<'a>(
         &self,
-        before: DeviceState,
-        mut messages: Vec<&'a ArchivedMessage>,
+        devices: BTreeMap<&'a DeviceId, Vec<&'a ArchivedMessage>>,
+        stored: &HashSet<MessageId>,
         now: Timestamp,
-    ) -> DeviceReplay<'a> {
-        messages
-            .sort_by_key(|m| (m.message.received.received_at, m.message.ts, m.message.message_id));
-        let mut after = before.clone();
-        after.replay(messages.iter().map(|m| &m.message), now, &self.policy);
-        DeviceReplay { before, after, messages }
+        counts: &mut ReplayCounts,
+    ) -> Result<Vec<DeviceReplay<'a>>, StoreError> {
+        let ids: Vec<DeviceId> = devices.keys().map(|id| (*id).clone()).collect();
+        let mut states = self.stores.states().get_many(&ids).await?;
+        let mut work = Vec::with_capacity(devices.len());
+        for (id, messages) in devices {
+            let before = states.remove(id).unwrap_or_else(|| DeviceState::new(id.clone()));
+            let (purged, mut messages): (Vec<_>, Vec<_>) = messages.into_iter().partition(|m| {
+                before.purged_at.is_some_and(|at| m.message.received.received_at <= at)
+            });
+            counts.purged += purged.len() as u64;
+            let stored = purged.into_iter().filter(|m| stored.contains(&m.message.message_id));
+            self.remove_stored(id, stored).await?;
+            if messages.is_empty() {
+                continue;
+            }
+            messages.sort_by_key(|m| {
+                (m.message.received.received_at, m.message.ts, m.message.message_id)
+            });
+            let mut after = before.clone();
+            after.replay(messages.iter().map(|m| &m.message), now, &self.policy);
+            work.push(DeviceReplay { before, after, messages, points: 0 });
+        }
+        Ok(work)
     }
 
-    /// Writes the parts and the points; how many points of each device there are, and how many the store does not
-    /// take.
-    async fn write(&self, work: &[DeviceReplay<'_>]) -> Result<DeviceWrites, StoreError> {
-        let mut all: Vec<MessageSegment> = Vec::new();
-        let mut points = Vec::new();
-        let mut written = DeviceWrites::default();
-        for DeviceReplay { after, messages, .. } in work {
-            let keep = |m: &Sample| after.has_metric(&m.metric);
-            for ArchivedMessage { message, location } in messages {
-                let (location, ttl) = (location.clone(), self.ttl(message));
-                let kept = segments::points(message, keep);
-                *written.points.entry(message.device_id.clone()).or_default() += kept.len() as u64;
-                if self.stores.metrics().is_message_backed() {
-                    all.extend(segments::split(message, location, ttl, keep));
-                } else {
-                    all.push(segments::without_samples(message, location, ttl));
-                    points.extend(kept);
-                }
+    /// Writes the segments and points of messages. Returns the devices with the number of their
+    /// points, and the number of points outside the retention of the metric store.
+    async fn write_messages<'a>(
+        &self,
+        mut work: Vec<DeviceReplay<'a>>,
+    ) -> Result<(Vec<DeviceReplay<'a>>, u64), StoreError> {
+        let mut writes = MessageWrites::default();
+        for DeviceReplay { after, messages, points, .. } in &mut work {
+            for ArchivedMessage { message, location } in &*messages {
+                let entry = (location.clone(), message_writer::expiry(message, self.ttl_days));
+                *points += writes.add(self.stores.metrics(), message, entry, after) as u64;
             }
         }
-        let (segments, points) = futures::join!(
-            self.stores.messages().put(&all),
-            self.stores.metrics().put_points(&points)
-        );
+        let (segments, points) = writes.write(&self.stores).await;
         segments.map_err(|error| error.source)?;
-        written.outside_retention = points.map_err(|error| error.source)?.outside_retention as u64;
-        Ok(written)
+        let summary = points.map_err(|error| error.source)?;
+        Ok((work, summary.outside_retention as u64))
     }
 
-    /// Writes the states; answers the devices whose lock was lost.
-    async fn save<'a>(
+    /// Writes states. Returns the messages of the devices whose states conflicted.
+    async fn save_states<'a>(
         &self,
         work: Vec<DeviceReplay<'a>>,
-        written: &DeviceWrites,
         counts: &mut ReplayCounts,
     ) -> Result<BTreeMap<&'a DeviceId, Vec<&'a ArchivedMessage>>, StoreError> {
-        let write = |work: &DeviceReplay<'_>| StateWrite {
-            state: work.after.clone(),
-            connection_before: work.before.presence.connection,
+        let state_write = |device: &DeviceReplay<'_>| StateWrite {
+            state: device.after.clone(),
+            connection_before: device.before.presence.connection,
         };
-        let writes: Vec<_> = work.iter().map(write).collect();
-        let answers = self.stores.states().save_many(&writes).await;
-        let mut lost = BTreeMap::new();
-        for (work, answer) in work.into_iter().zip(answers) {
-            match answer {
-                Ok(()) => {
-                    counts.messages += work.messages.len() as u64;
-                    counts.points += written.points.get(&work.before.device_id).unwrap_or(&0);
-                }
-                Err(WriteError::Conflict) => {
-                    if let Some(first) = work.messages.first() {
-                        lost.insert(&first.message.device_id, work.messages);
-                    }
-                }
-                Err(WriteError::Store(error)) => return Err(error),
-            }
+        let SavedDevices { saved, conflicted, failed } =
+            message_writer::save_states(self.stores.states(), work, state_write).await;
+        if let Some((_, error)) = failed.into_iter().next() {
+            return Err(error);
         }
-        Ok(lost)
+        for device in saved {
+            counts.messages += device.messages.len() as u64;
+            counts.points += device.points;
+        }
+        Ok(group_by_device(conflicted.into_iter().flat_map(|device| device.messages)))
     }
 
-    /// Removes what was stored of messages. (Timestream keeps their points: it deletes nothing.)
+    /// Removes the segments of messages. Timestream keeps their points: it does not delete points.
     async fn remove_stored<'a>(
         &self,
         id: &DeviceId,
@@ -304,17 +293,16 @@ impl<S: Stores> Replay<S> {
         }
         self.stores.messages().remove(id, &positions).await
     }
-
-    fn ttl(&self, message: &Message) -> Option<i64> {
-        let received_s = message.received.received_at.as_seconds();
-        self.ttl_days.map(|days| received_s + i64::from(days) * DAY_S)
-    }
 }
 
-#[derive(Default)]
-struct DeviceWrites {
-    points: BTreeMap<DeviceId, u64>,
-    outside_retention: u64,
+fn group_by_device<'a>(
+    messages: impl IntoIterator<Item = &'a ArchivedMessage>,
+) -> BTreeMap<&'a DeviceId, Vec<&'a ArchivedMessage>> {
+    let mut devices: BTreeMap<&DeviceId, Vec<&ArchivedMessage>> = BTreeMap::new();
+    for archived in messages {
+        devices.entry(&archived.message.device_id).or_default().push(archived);
+    }
+    devices
 }
 
 #[cfg(test)]

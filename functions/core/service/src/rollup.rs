@@ -1,9 +1,10 @@
 //! Computes the rollups of a device from its points.
 //!
 //! Ingestion marks an hour as pending when it stores samples of it
-//! ([`PendingRollups`](meter_domain::state::PendingRollups)); the watchdog rolls the hour up when it is
-//! due. It reads the state, then the points, writes the rollups, and clears the hour unless new samples
-//! were stored since. It can be interrupted at any point, and two watchdogs can run concurrently.
+//! ([`PendingRollups`](meter_domain::state::PendingRollups)); the watchdog rolls the hour up when
+//! it is due. It reads the state, then the points, writes the rollups, and clears the hour unless
+//! new samples were stored since. It can be interrupted at any point, and two watchdogs can run
+//! concurrently.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -44,8 +45,8 @@ pub struct RollupReport {
     pub more: bool,
 }
 
-/// Rolls up the hours of a device that are due at `now`. The rollups of an hour expire `ttl_days` days
-/// after it; none: never.
+/// Rolls up the hours of a device that are due at `now`. The rollups of an hour expire `ttl_days`
+/// days after it; none: never.
 ///
 /// # Errors
 ///
@@ -91,8 +92,8 @@ struct RollupRun<'a, S> {
 }
 
 impl<S: Stores> RollupRun<'_, S> {
-    /// Rolls up the hours of a span until the limit of the run is reached. Returns the hours that are
-    /// rolled up or have no points.
+    /// Rolls up the hours of a span until the limit of the run is reached. Returns the hours that
+    /// are rolled up or have no points.
     async fn roll_up_span(
         &self,
         span: Range<Hour>,
@@ -136,11 +137,12 @@ impl<S: Stores> RollupRun<'_, S> {
     }
 }
 
-/// Removes all rollups of a device after a purge that was requested during the run: the purge may have
-/// removed the rollups before the run wrote its own.
+/// Removes all rollups of a device after a purge that was requested during the run: the purge may
+/// have removed the rollups before the run wrote its own.
 ///
-/// Every hour is marked as pending twice: before the removal, so that concurrent queries read points,
-/// and after it, so that rollups that were written and removed in between are computed again.
+/// Every hour is marked as pending twice: before the removal, so that concurrent queries read
+/// points, and after it, so that rollups that were written and removed in between are computed
+/// again.
 async fn discard_rollups<S: Stores>(
     stores: &S,
     id: &DeviceId,

@@ -3,8 +3,11 @@
 use std::future::Future;
 
 use meter_domain::aggregate::{Aggregate, Window, WindowKey, WindowSize};
+use meter_domain::archive::Location;
 use meter_domain::id::DeviceId;
-use meter_domain::metric::{DevicePoint, MetricName, Point, PointKey};
+use meter_domain::message::Message;
+use meter_domain::metric::{DevicePoint, MetricName, Point, PointKey, Sample};
+use meter_domain::segments::{self, MessageSegment};
 use meter_domain::time::Timestamp;
 
 use super::{BatchWriteError, StoreError};
@@ -77,9 +80,19 @@ pub struct WriteSummary {
 
 /// The time series of a fleet.
 pub trait MetricStore: Send + Sync {
-    /// Whether points are read from the parts of messages, which are written anyway. Then
-    /// [`MetricStore::put_points`] has nothing to do, and else the parts hold no samples.
-    fn is_message_backed(&self) -> bool;
+    /// Divides a message into the segments that the message store stores and the points that this
+    /// store stores. The samples for which `keep` returns true are in one of them: by default in the
+    /// points.
+    fn split_message(
+        &self,
+        message: &Message,
+        location: Location,
+        ttl: Option<i64>,
+        keep: impl Fn(&Sample) -> bool,
+    ) -> (Vec<MessageSegment>, Vec<DevicePoint>) {
+        let index = segments::without_samples(message, location, ttl);
+        (vec![index], segments::points(message, keep))
+    }
 
     /// Stores points. Of two for one key the greater claim stands, in whatever order they come; the same
     /// point again is no error.

@@ -2,10 +2,10 @@
 
 use meter_domain::state::DevicePolicy;
 use meter_service::rule_cache::RuleCache;
+use meter_service::watchdog::Watchdog;
 use meter_testing::http::{post, put};
 use meter_testing::memory::{Fault, MemoryStores, Operation};
 use serde_json::{Value, json};
-use watchdog::Watchdog;
 
 use crate::system::{System, device_id, t};
 

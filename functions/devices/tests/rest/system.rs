@@ -1,8 +1,6 @@
 //! The function under test and its surroundings.
 
 use devices::{Devices, ROUTES};
-use ingest::batch::{Ingest, IngestConfig};
-use ingest::event::Delivery;
 use meter_domain::archive::Layout;
 use meter_domain::id::DeviceId;
 use meter_domain::message::ReceivedMessage;
@@ -11,6 +9,7 @@ use meter_domain::time::Timestamp;
 use meter_http::route::Router;
 use meter_http::serve::Server;
 use meter_http::settings::{Api, Auth};
+use meter_service::ingestion::{Delivery, Ingestion, IngestionConfig};
 use meter_service::rule_cache::RuleCache;
 use meter_testing::http::{TestRequest, TestResponse, get, post};
 use meter_testing::memory::MemoryStores;
@@ -82,13 +81,13 @@ impl System {
     /// What broker, queue and ingest do with messages that came in one batch.
     pub(crate) async fn receive(&self, messages: &[(&str, Vec<u8>, &str)]) {
         let memory = &self.memory;
-        let choices = IngestConfig {
+        let choices = IngestionConfig {
             layout: self.layout,
             policy: DevicePolicy::default(),
             ttl_days: None,
             require_registration: false,
         };
-        let ingest = Ingest::new(memory.clone(), RuleCache::new(60), choices);
+        let ingestion = Ingestion::new(memory.clone(), RuleCache::new(60), choices);
         let deliveries: Vec<_> = messages
             .iter()
             .map(|(topic, payload, received_at)| Delivery {
@@ -101,7 +100,7 @@ impl System {
                 parse_error: None,
             })
             .collect();
-        let outcome = ingest.handle(&deliveries, Timestamp::now()).await;
+        let outcome = ingestion.ingest(&deliveries, Timestamp::now()).await;
         assert!(outcome.failed.is_empty());
     }
 

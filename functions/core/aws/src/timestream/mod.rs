@@ -277,10 +277,6 @@ impl Timestream {
 }
 
 impl MetricStore for Timestream {
-    fn is_message_backed(&self) -> bool {
-        false
-    }
-
     async fn put_points(&self, points: &[DevicePoint]) -> Result<WriteSummary, BatchWriteError> {
         let (rows, outside) = record::rows(points);
         let mut written = WriteSummary { outside_retention: outside, ..WriteSummary::default() };

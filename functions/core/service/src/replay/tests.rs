@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use meter_domain::archive::{Layout, pack};
-use meter_domain::message::{ReceivedMessage, parse};
-use meter_domain::segments::IndexEntry;
+use meter_domain::message::{Message, ReceivedMessage, parse};
+use meter_domain::segments::{IndexEntry, MessageSegment};
 use meter_testing::memory::{MemoryStores, Operation};
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn full_scope() -> ReplayScope {
     ReplayScope { device: None, start: Timestamp::EPOCH, stop: now() }
 }
 
-/// The `n`-th reading of a device, one a minute.
+/// The `n`-th message of a device, one a minute.
 fn message(device: &str, n: i64) -> Message {
     let at = t("2026-03-01T11:30:00Z").plus_seconds(60 * n);
     let payload = json!({"v": 2, "device_id": device, "ts": at, "seq": n, "msg_type": "telemetry",
@@ -79,7 +79,7 @@ async fn replay_all(memory: &MemoryStores, scope: &ReplayScope) -> ReplayCounts 
     progress.counts
 }
 
-/// The parts that ingest would have stored of messages of a device, each with a place in the archive.
+/// The segments of the messages of a device, without their locations.
 fn expected_segments(messages: &[Message], device: &str) -> Vec<MessageSegment> {
     let place = archive::Location { object: String::new(), member: None };
     let of_device = messages.iter().filter(|m| m.device_id.as_str() == device);
@@ -89,7 +89,7 @@ fn expected_segments(messages: &[Message], device: &str) -> Vec<MessageSegment> 
     segments
 }
 
-/// Sizes are those of the archived payload, which has no line breaks at its end.
+/// The archived payload has another size, because its whitespace is removed.
 fn without_location(segment: MessageSegment) -> MessageSegment {
     let place = archive::Location { object: String::new(), member: None };
     MessageSegment {
@@ -107,7 +107,7 @@ fn stored_segments(memory: &MemoryStores, device: &str) -> Vec<MessageSegment> {
 }
 
 #[tokio::test]
-async fn index_and_metrics_are_what_they_were_from_either_layout_and_twice_is_once() {
+async fn repeated_replay_of_either_layout_restores_index_and_metrics() {
     for layout in [Layout::Batch, Layout::Message] {
         let memory = archive_with_messages(layout).await;
         let counts = replay_all(&memory, &full_scope()).await;
@@ -121,19 +121,16 @@ async fn index_and_metrics_are_what_they_were_from_either_layout_and_twice_is_on
                 );
                 let state = memory.state(&id(device)).unwrap();
                 let latest = state.latest.values().map(|p| (p.key.metric.as_str(), p.value));
-                let wanted = [
+                let expected = [
                     ("active_power", 178.0),
                     ("current_dc", 2.0),
                     ("pf", 1.0),
                     ("voltage_dc", 89.0),
                 ];
-                assert_eq!(latest.collect::<Vec<_>>(), wanted);
-                let noted = state.pending_rollups.due(now().plus_seconds(3_600));
-                assert!(
-                    noted.count() > 0 && state.next_check.is_some(),
-                    "hours are to be rolled up"
-                );
-                assert_eq!(state.presence, Default::default(), "nobody was there");
+                assert_eq!(latest.collect::<Vec<_>>(), expected);
+                let pending = state.pending_rollups.due(now().plus_seconds(3_600));
+                assert!(pending.count() > 0 && state.next_check.is_some(), "hours are pending");
+                assert_eq!(state.presence, Default::default(), "a replay is no activity");
             }
             replay_all(&memory, &full_scope()).await;
         }
@@ -146,7 +143,7 @@ async fn index_and_metrics_are_what_they_were_from_either_layout_and_twice_is_on
 }
 
 #[tokio::test]
-async fn of_a_device_and_a_range_nothing_else_is_touched() {
+async fn scope_limits_the_replay_to_a_device_and_a_range() {
     for layout in [Layout::Batch, Layout::Message] {
         let memory = archive_with_messages(layout).await;
         let scope = ReplayScope {
@@ -164,18 +161,18 @@ async fn of_a_device_and_a_range_nothing_else_is_touched() {
 }
 
 #[tokio::test]
-async fn it_may_die_at_any_call_and_the_next_run_makes_it_whole() {
-    let mut died = 0;
+async fn interrupted_replay_is_completed_by_the_next_run() {
+    let mut interrupted = 0;
     for calls in 0.. {
         let memory = archive_with_messages(Layout::Batch).await;
         let replay = replay(&memory);
         let mut progress = ReplayProgress::default();
         memory.fail_all_after(calls);
-        let whole = run_to_end(&replay, &full_scope(), &mut progress).await.is_ok();
+        let is_complete = run_to_end(&replay, &full_scope(), &mut progress).await.is_ok();
         memory.clear_faults();
-        // What was noted is text, in the store.
-        let noted = serde_json::to_string(&progress).unwrap();
-        let mut progress: ReplayProgress = serde_json::from_str(&noted).unwrap();
+        // The progress is stored as JSON.
+        let stored = serde_json::to_string(&progress).unwrap();
+        let mut progress: ReplayProgress = serde_json::from_str(&stored).unwrap();
         run_to_end(&replay, &full_scope(), &mut progress).await.unwrap();
         assert_eq!(progress.counts.messages, 180, "{calls}");
         for device in ["a", "b"] {
@@ -185,16 +182,16 @@ async fn it_may_die_at_any_call_and_the_next_run_makes_it_whole() {
                 "{calls}"
             );
         }
-        if whole {
+        if is_complete {
             break;
         }
-        died += 1;
+        interrupted += 1;
     }
-    assert!(died > 30, "{died}");
+    assert!(interrupted > 30, "{interrupted}");
 }
 
 #[tokio::test]
-async fn who_loses_the_lock_reads_and_decides_again() {
+async fn version_conflict_repeats_the_replay_of_a_device() {
     let memory = archive_with_messages(Layout::Batch).await;
     memory.conflict_next(&id("a"));
     assert_eq!(replay_all(&memory, &full_scope()).await.messages, 180);
@@ -202,7 +199,7 @@ async fn who_loses_the_lock_reads_and_decides_again() {
 }
 
 #[tokio::test]
-async fn a_device_gets_no_more_metrics_than_it_may_have() {
+async fn metric_limit_applies_to_a_replay() {
     let memory = archive_with_messages(Layout::Batch).await;
     let other = json!({"v": 2, "device_id": "a", "ts": "2026-03-01T09:00:00Z", "seq": 900,
         "msg_type": "telemetry", "measurements": [{"type": "x", "val": 1}, {"type": "y", "val": 1}]});
@@ -218,11 +215,14 @@ async fn a_device_gets_no_more_metrics_than_it_may_have() {
     let state = memory.state(&id("a")).unwrap();
     let has = |name: &str| state.latest.keys().any(|metric| metric.as_str() == name);
     assert!(has("x") && !has("y"));
-    assert_eq!(state.samples_rejected, 0, "that was counted when the message came");
+    assert_eq!(
+        state.samples_rejected, 0,
+        "rejected samples were counted when the message was ingested"
+    );
 }
 
 #[tokio::test]
-async fn what_the_store_would_have_forgotten_is_left_in_the_archive() {
+async fn expired_messages_are_not_stored() {
     let memory = archive_with_messages(Layout::Batch).await;
     let mut replay = replay(&memory);
     replay.ttl_days = Some(10);
@@ -233,7 +233,7 @@ async fn what_the_store_would_have_forgotten_is_left_in_the_archive() {
 }
 
 #[tokio::test]
-async fn damage_is_counted_and_holds_nothing_up() {
+async fn invalid_object_is_counted_and_skipped() {
     let memory = archive_with_messages(Layout::Batch).await;
     let key = "archive/dt=2026-03-01/hh=12/damaged.ndjson.gz";
     Archive::put(&memory, key, "x", Bytes::from_static(b"no gzip")).await.unwrap();
@@ -242,15 +242,15 @@ async fn damage_is_counted_and_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn what_a_purge_was_to_remove_does_not_come_back() {
+async fn messages_received_before_a_purge_are_not_stored() {
     let memory = archive_with_messages(Layout::Batch).await;
-    // A copy of a message that the index did not lead to stays in the archive.
-    let bury = |state: &mut DeviceState| {
+    // The archive still contains copies that the index does not reference.
+    let mark = |state: &mut DeviceState| {
         state.mark_deleted(t("2026-03-01T12:00:01Z"), true, &DevicePolicy::default())
     };
-    optimistic_update::update_state(&memory, &id("a"), bury).await.unwrap();
+    optimistic_update::update_state(&memory, &id("a"), mark).await.unwrap();
     let counts = replay_all(&memory, &full_scope()).await;
-    // Up to the instant at which it was asked for.
+    // Received up to the time of the request.
     assert_eq!((counts.messages, counts.purged), (180 - 31, 31));
     let since: Vec<_> = (31..90).map(|n| message("a", n)).collect();
     assert_eq!(stored_segments(&memory, "a"), expected_segments(&since, "a"));

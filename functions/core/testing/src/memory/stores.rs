@@ -1,6 +1,9 @@
 //! All ports over one [`MemoryStores`].
 
-use meter_domain::metric::DevicePoint;
+use meter_domain::archive::Location;
+use meter_domain::message::Message;
+use meter_domain::metric::{DevicePoint, Sample};
+use meter_domain::segments::MessageSegment;
 use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_store::{
     BatchWriteError, MetricStore, PointPage, PointQuery, StoreError, Stores, WindowPage,
@@ -25,8 +28,14 @@ impl MemoryStores {
 }
 
 impl MetricStore for MemoryStores {
-    fn is_message_backed(&self) -> bool {
-        true
+    fn split_message(
+        &self,
+        message: &Message,
+        location: Location,
+        ttl: Option<i64>,
+        keep: impl Fn(&Sample) -> bool,
+    ) -> (Vec<MessageSegment>, Vec<DevicePoint>) {
+        self.message_backed().split_message(message, location, ttl, keep)
     }
 
     async fn put_points(&self, points: &[DevicePoint]) -> Result<WriteSummary, BatchWriteError> {

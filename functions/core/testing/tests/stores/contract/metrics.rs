@@ -3,9 +3,7 @@ use std::sync::LazyLock;
 use meter_domain::aggregate::{Aggregate, Assembler, Summary, Window, WindowSize, WindowSpec};
 use meter_domain::archive::Location;
 use meter_domain::message::{Message, ReceivedMessage, parse};
-use meter_domain::metric::DevicePoint;
 use meter_domain::metric::{MetricName, Point};
-use meter_domain::segments;
 use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
 use meter_service::optimistic_update;
@@ -60,13 +58,10 @@ fn message_of(device: &str, ts_ms: i64, measurements: Value) -> Message {
 /// Stores what messages say, as ingest does.
 async fn store(ports: &impl Ports, messages: &[Message]) {
     let location = Location { object: "o".to_owned(), member: None };
-    if ports.metrics().is_message_backed() {
-        let cut = |m: &Message| segments::split(m, location.clone(), None, |_| true);
-        let segments: Vec<_> = messages.iter().flat_map(cut).collect();
+    for message in messages {
+        let (segments, points) =
+            ports.metrics().split_message(message, location.clone(), None, |_| true);
         ports.messages().put(&segments).await.unwrap();
-    } else {
-        let points: Vec<DevicePoint> =
-            messages.iter().flat_map(|m| segments::points(m, |_| true)).collect();
         let written = ports.metrics().put_points(&points).await.unwrap();
         assert_eq!(written.outside_retention, 0);
     }

@@ -1,4 +1,4 @@
-//! What a batch came to, for the operator.
+//! The counts of a batch.
 
 use std::collections::HashSet;
 use std::ops::AddAssign;
@@ -7,64 +7,42 @@ use meter_domain::id::MessageId;
 use meter_domain::state::DeviceState;
 use meter_store::error_chain;
 
-/// What an operator counts.
+/// The counts of a batch.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct BatchCounts {
     /// Deliveries.
     pub received: usize,
-    /// Distinct messages stored.
+    /// Distinct messages that were stored.
     pub stored: usize,
-    /// Deliveries beyond the first of the same message in this batch.
+    /// Deliveries beyond the first one of each message.
     pub redelivered: usize,
-    /// Distinct messages put in quarantine.
+    /// Distinct messages that were quarantined.
     pub quarantined: usize,
-    /// Deliveries that must come again.
+    /// Deliveries that failed and are redelivered.
     pub failed: usize,
-    /// Messages of devices that are not registered.
+    /// Messages of unregistered devices.
     pub unregistered: usize,
-    /// Samples refused because their device has too many different metrics.
+    /// Samples that were rejected because their device has too many metrics.
     pub samples_rejected: usize,
-    /// Samples that are older than the metric store takes any.
+    /// Samples that are older than the retention of the metric store.
     pub outside_retention: usize,
-    /// Records of the metric store that gave way to those of a message with a greater claim.
+    /// Records of the metric store that were superseded by a message with precedence.
     pub superseded: usize,
-    /// Sequence numbers seen before.
+    /// Sequence numbers that were received before.
     pub duplicates: usize,
-    /// Sequence numbers that came after a higher one.
+    /// Sequence numbers that were received after a higher one.
     pub out_of_order: usize,
-    /// New power-ons.
+    /// Restarts of devices.
     pub restarts: usize,
-    /// Samples that alert rules could not judge any more, since they had judged later ones; duplicates included.
+    /// Samples that alert rules ignored because they had evaluated later ones, duplicates included.
     pub late_samples: usize,
-    /// Writes of a state that lost its lock.
+    /// Writes of states that conflicted.
     pub conflicts: usize,
-}
-
-impl BatchCounts {
-    /// The metrics' names and values.
-    pub fn metrics(&self) -> [(&'static str, usize); 14] {
-        [
-            ("MessagesReceived", self.received),
-            ("MessagesStored", self.stored),
-            ("MessagesRedelivered", self.redelivered),
-            ("MessagesQuarantined", self.quarantined),
-            ("MessagesFailed", self.failed),
-            ("MessagesFromUnregisteredDevices", self.unregistered),
-            ("SamplesRejected", self.samples_rejected),
-            ("SamplesOutsideRetention", self.outside_retention),
-            ("RecordsSuperseded", self.superseded),
-            ("SequenceDuplicates", self.duplicates),
-            ("SequenceOutOfOrder", self.out_of_order),
-            ("DeviceRestarts", self.restarts),
-            ("RuleSamplesLate", self.late_samples),
-            ("StateConflicts", self.conflicts),
-        ]
-    }
 }
 
 impl AddAssign for BatchCounts {
     fn add_assign(&mut self, other: Self) {
-        // Each by its name, so that the compiler knows of one that is forgotten.
+        // Destructured, so that a new count that is not added here does not compile.
         let Self {
             received,
             stored,
@@ -99,19 +77,20 @@ impl AddAssign for BatchCounts {
 }
 
 impl BatchCounts {
+    /// Adds what a batch has changed in the counts of a device state.
     pub(super) fn add(&mut self, before: &DeviceState, after: &DeviceState) {
         let more = |after: u64, before: u64| usize::try_from(after - before).unwrap_or(usize::MAX);
         self.samples_rejected += more(after.samples_rejected, before.samples_rejected);
         self.duplicates += more(after.sequence.repeats, before.sequence.repeats);
         self.out_of_order += more(after.sequence.late, before.sequence.late);
         self.restarts += more(after.sequence.restarts, before.sequence.restarts);
-        // It begins anew where no rule has anything to remember.
+        // The count starts at zero again when no rule applies to the device.
         self.late_samples +=
             more(after.evaluation.late.max(before.evaluation.late), before.evaluation.late);
     }
 }
 
-/// What has failed so far, and counts.
+/// The messages of a batch that have failed so far, and its counts.
 #[derive(Default)]
 pub(super) struct BatchProgress {
     pub(super) failed: HashSet<MessageId>,
@@ -119,9 +98,10 @@ pub(super) struct BatchProgress {
 }
 
 impl BatchProgress {
+    /// Records and logs that messages have failed.
     pub(super) fn fail(
         &mut self,
-        doing: &str,
+        action: &str,
         message_ids: impl Iterator<Item = MessageId>,
         error: &(dyn std::error::Error + 'static),
     ) {
@@ -131,7 +111,7 @@ impl BatchProgress {
         tracing::error!(
             messages,
             error = error_chain(error),
-            "{doing} failed; the messages come again"
+            "{action} failed; the messages are redelivered"
         );
     }
 

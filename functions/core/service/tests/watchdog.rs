@@ -1,6 +1,6 @@
-//! The watchdog over stores in memory.
+//! The scheduled checks on in-memory stores.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a test fails where a result is missing")]
 
 use bytes::Bytes;
 use meter_domain::alert::{Alert, Severity};
@@ -14,7 +14,9 @@ use meter_domain::rule::{Condition, Rule, RuleSet, Scope};
 use meter_domain::segments::{IndexEntry, MessageSegment};
 use meter_domain::state::{Connection, DevicePolicy, DeviceState, Effect, NotificationPolicy};
 use meter_domain::time::Timestamp;
+use meter_service::recount::recount;
 use meter_service::rule_cache::RuleCache;
+use meter_service::watchdog::{Watchdog, WatchdogReport};
 use meter_service::{effects, optimistic_update};
 use meter_store::{
     AlertStore, CommandStore, DeviceStore, IngestLag, IngestLagStore, MessageStore, RuleStore,
@@ -23,7 +25,6 @@ use meter_store::{
 use meter_testing::memory::{Fault, MemoryStores, Operation};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
-use watchdog::{Report, Request, Watchdog, recount};
 
 fn second(s: i64) -> Timestamp {
     Timestamp::from_millis(s * 1_000).unwrap()
@@ -33,7 +34,7 @@ fn id(device: &str) -> DeviceId {
     DeviceId::parse(device).unwrap()
 }
 
-/// Without rollups, which have deadlines of their own.
+/// Without rollups, which make devices due as well.
 const POLICY: DevicePolicy = DevicePolicy {
     max_metrics: 64,
     offline_after_s: 60,
@@ -55,7 +56,7 @@ fn watchdog(memory: &MemoryStores, queue_depth: u64) -> Watchdog<MemoryStores> {
     }
 }
 
-async fn run(memory: &MemoryStores, s: i64) -> Report {
+async fn run(memory: &MemoryStores, s: i64) -> WatchdogReport {
     watchdog(memory, 0).run(second(s)).await.unwrap()
 }
 
@@ -81,7 +82,7 @@ async fn register(memory: &MemoryStores, device: &str, config: Value) {
     DeviceStore::create(memory, &row, &state).await.unwrap();
 }
 
-/// The first half of a delete.
+/// Requests the delete of a device.
 async fn delete(memory: &MemoryStores, device: &str, s: i64, purge: bool) {
     let row = DeviceStore::get(memory, &id(device)).await.unwrap().unwrap();
     let mut state = optimistic_update::read_state(memory, &id(device)).await.unwrap();
@@ -89,14 +90,14 @@ async fn delete(memory: &MemoryStores, device: &str, s: i64, purge: bool) {
     memory.create_tombstone(&row, &state).await.unwrap();
 }
 
-/// A message of the device, received at second `s`.
+/// Receives a telemetry message of a device at second `s`.
 async fn receive_telemetry(memory: &MemoryStores, device: &str, s: i64, seq: u32) {
     let payload = json!({"v": 2, "device_id": device, "ts": second(s), "seq": seq, "boot": 1,
         "msg_type": "telemetry", "measurements": [{"type": "pf", "val": 1}]});
     receive_message(memory, "telemetry", s, payload).await;
 }
 
-/// Any message, on a topic of the device that it names.
+/// Receives a message on a topic of its device.
 async fn receive_message(memory: &MemoryStores, suffix: &str, s: i64, payload: Value) {
     let device = payload["device_id"].as_str().unwrap();
     let message = parse(&ReceivedMessage {
@@ -141,11 +142,11 @@ async fn status_of(memory: &MemoryStores, command: &Command) -> CommandStatus {
 }
 
 #[tokio::test]
-async fn a_silent_device_is_offline_with_one_alert_and_its_next_word_ends_both() {
+async fn silent_device_is_offline_with_one_alert_until_its_next_message() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     receive_telemetry(&memory, "m", 0, 0).await;
-    assert_eq!(run(&memory, 59).await, Report::default(), "nothing is due");
+    assert_eq!(run(&memory, 59).await, WatchdogReport::default(), "nothing is due");
     assert_eq!(run(&memory, 60).await.went_offline, 1);
     for s in [120, 180, 240] {
         assert_eq!(run(&memory, s).await.went_offline, 0);
@@ -160,7 +161,7 @@ async fn a_silent_device_is_offline_with_one_alert_and_its_next_word_ends_both()
 }
 
 #[tokio::test]
-async fn a_device_that_is_configured_to_report_rarely_is_given_its_time() {
+async fn offline_detection_respects_the_report_interval() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({"send_interval_s": 600, "hello_interval_s": 200})).await;
     receive_telemetry(&memory, "m", 0, 0).await;
@@ -168,46 +169,46 @@ async fn a_device_that_is_configured_to_report_rarely_is_given_its_time() {
         run(&memory, s).await;
         assert_eq!(connection(&memory, "m"), Connection::Online, "{s}");
     }
-    assert_eq!(memory.calls(Operation::GetDevice), 1, "its configuration is read once");
+    assert_eq!(memory.calls(Operation::GetDevice), 1, "the registry is read once");
     assert_eq!(run(&memory, 600).await.went_offline, 1);
 }
 
 #[tokio::test]
-async fn nobody_is_declared_silent_while_ingest_is_behind() {
+async fn no_device_is_set_offline_while_ingest_lags() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     receive_telemetry(&memory, "m", 0, 0).await;
-    let behind = watchdog(&memory, 5).run(second(60)).await.unwrap();
+    let lagging = watchdog(&memory, 5).run(second(60)).await.unwrap();
     assert_eq!(
-        (behind.ingest_lagging, behind.went_offline),
+        (lagging.ingest_lagging, lagging.went_offline),
         (true, 0),
-        "something waits, and nothing is handled"
+        "messages are queued, and no lag is reported"
     );
-    let note = async |process, s, lag_s| {
+    let report_lag = async |process, s, lag_s| {
         let progress =
             IngestLag { process_id: Uuid::from_u128(process), reported_at: second(s), lag_s };
         memory.record_ingest_lag(progress).await.unwrap();
     };
-    note(1, 118, 90).await;
-    // Another function is up to date with what it was given, and says so later.
-    note(2, 119, 0).await;
+    report_lag(1, 118, 90).await;
+    // Another process reports a small lag later.
+    report_lag(2, 119, 0).await;
     assert!(
         watchdog(&memory, 5).run(second(120)).await.unwrap().ingest_lagging,
-        "it is old what is handled"
+        "the greatest reported lag applies"
     );
-    note(2, 179, 1).await;
+    report_lag(2, 179, 1).await;
     assert_eq!(watchdog(&memory, 5).run(second(180)).await.unwrap().went_offline, 1);
 }
 
 #[tokio::test]
-async fn a_queue_that_does_not_answer_keeps_nobody_from_commands_and_deletes() {
+async fn unavailable_queue_does_not_block_commands_and_cleanups() {
     let memory = MemoryStores::new();
     register(&memory, "gone", json!({})).await;
     delete(&memory, "gone", 10, false).await;
     register(&memory, "m", json!({})).await;
     receive_telemetry(&memory, "m", 0, 0).await;
-    let ask = command(CommandKind::RequestStatus, 0);
-    CommandStore::create(&memory, &ask, None).await.unwrap();
+    let request_status = command(CommandKind::RequestStatus, 0);
+    CommandStore::create(&memory, &request_status, None).await.unwrap();
     memory.fail_next(Operation::GetDepth, Fault::Reject);
     let report = run(&memory, 120).await;
     assert_eq!((report.cleaned_up, report.republished, report.went_offline), (1, 1, 0));
@@ -215,13 +216,13 @@ async fn a_queue_that_does_not_answer_keeps_nobody_from_commands_and_deletes() {
 }
 
 #[tokio::test]
-async fn what_can_be_learned_is_done_when_the_rest_cannot() {
+async fn failed_query_does_not_block_the_other_query() {
     for operation in [Operation::ListDueStates, Operation::ListDueCommands] {
         let memory = MemoryStores::new();
         register(&memory, "m", json!({})).await;
         receive_telemetry(&memory, "m", 0, 0).await;
-        let ask = command(CommandKind::RequestStatus, 0);
-        CommandStore::create(&memory, &ask, None).await.unwrap();
+        let request_status = command(CommandKind::RequestStatus, 0);
+        CommandStore::create(&memory, &request_status, None).await.unwrap();
         memory.fail_next(operation, Fault::Reject);
         let report = run(&memory, 120).await;
         let expected = if operation == Operation::ListDueStates { (0, 1) } else { (1, 0) };
@@ -235,7 +236,7 @@ async fn what_can_be_learned_is_done_when_the_rest_cannot() {
 }
 
 #[tokio::test]
-async fn missing_numbers_raise_an_alert_when_their_grace_ends() {
+async fn sequence_gap_opens_an_alert_after_the_grace_period() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     for (s, seq) in [(0, 1), (10, 5), (60, 6), (70, 7)] {
@@ -254,7 +255,7 @@ async fn missing_numbers_raise_an_alert_when_their_grace_ends() {
 }
 
 #[tokio::test]
-async fn a_command_that_the_broker_did_not_take_is_published_again_until_it_expires() {
+async fn unpublished_command_is_published_again_until_it_expires() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let reboot = command(CommandKind::Reboot, 0);
@@ -262,7 +263,7 @@ async fn a_command_that_the_broker_did_not_take_is_published_again_until_it_expi
     memory.fail_always(Operation::PublishCommand);
     assert_eq!(run(&memory, 60).await.republished, 0);
     memory.clear_faults();
-    assert_eq!(run(&memory, 60).await.commands, 0, "it has its time before the next try");
+    assert_eq!(run(&memory, 60).await.commands, 0, "the retry delay is not over");
     assert_eq!(run(&memory, 120).await.republished, 1);
     assert_eq!(run(&memory, 180).await.republished, 0, "a reboot is published once");
     assert_eq!(memory.published().len(), 1);
@@ -271,16 +272,16 @@ async fn a_command_that_the_broker_did_not_take_is_published_again_until_it_expi
     assert_eq!(run(&memory, 360).await.commands, 0);
 }
 
-/// The runs of the first ten minutes.
-async fn ten_minutes(memory: &MemoryStores) {
+/// Executes the runs of the first ten minutes.
+async fn run_ten_minutes(memory: &MemoryStores) {
     for s in (60..=600).step_by(60) {
-        // A run that fails is followed by the next one.
+        // A failed run is followed by the next one.
         let _ = watchdog(memory, 0).run(second(s)).await;
     }
 }
 
 #[tokio::test]
-async fn a_reboot_is_published_at_most_once_whatever_call_fails_and_whether_it_was_done_or_not() {
+async fn reboot_is_published_at_most_once_after_any_failed_call() {
     for fault in [Fault::Reject, Fault::LoseResponse] {
         for operation in [
             Operation::GetDevice,
@@ -294,7 +295,7 @@ async fn a_reboot_is_published_at_most_once_whatever_call_fails_and_whether_it_w
             let reboot = command(CommandKind::Reboot, 0);
             CommandStore::create(&memory, &reboot, None).await.unwrap();
             memory.fail_next(operation, fault);
-            ten_minutes(&memory).await;
+            run_ten_minutes(&memory).await;
             assert!(memory.published().len() <= 1, "{operation:?} {fault:?}");
             assert_eq!(status_of(&memory, &reboot).await, CommandStatus::Timeout, "{operation:?}");
         }
@@ -302,18 +303,17 @@ async fn a_reboot_is_published_at_most_once_whatever_call_fails_and_whether_it_w
 }
 
 #[tokio::test]
-async fn a_reboot_of_which_nobody_knows_whether_the_broker_took_it_times_out_and_is_not_sent_again()
-{
+async fn reboot_with_unknown_publish_outcome_times_out() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let reboot = command(CommandKind::Reboot, 0);
     CommandStore::create(&memory, &reboot, None).await.unwrap();
     memory.fail_next(Operation::PublishCommand, Fault::LoseResponse);
-    ten_minutes(&memory).await;
+    run_ten_minutes(&memory).await;
     assert_eq!(memory.published().len(), 1);
-    // What may be asked twice is.
-    let ask = command(CommandKind::RequestStatus, 600);
-    CommandStore::create(&memory, &ask, None).await.unwrap();
+    // An idempotent command is published again.
+    let request_status = command(CommandKind::RequestStatus, 600);
+    CommandStore::create(&memory, &request_status, None).await.unwrap();
     memory.fail_next(Operation::PublishCommand, Fault::LoseResponse);
     run(&memory, 660).await;
     run(&memory, 720).await;
@@ -321,7 +321,7 @@ async fn a_reboot_of_which_nobody_knows_whether_the_broker_took_it_times_out_and
 }
 
 #[tokio::test]
-async fn two_watchdogs_at_once_publish_a_reboot_once() {
+async fn concurrent_runs_publish_a_reboot_once() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     CommandStore::create(&memory, &command(CommandKind::Reboot, 0), None).await.unwrap();
@@ -330,20 +330,20 @@ async fn two_watchdogs_at_once_publish_a_reboot_once() {
 }
 
 #[tokio::test]
-async fn what_has_expired_is_not_published_again_when_its_device_comes_online_in_an_old_message() {
+async fn expired_command_is_not_republished_for_an_old_message() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
-    let ask = command(CommandKind::RequestStatus, 0);
-    CommandStore::create(&memory, &ask, None).await.unwrap();
-    // Ingest handles at 400 s what was received at 30 s.
-    let hear = |state: &mut DeviceState| state.record_activity(second(30), &POLICY);
-    let state = optimistic_update::update_state(&memory, &id("m"), hear).await.unwrap();
+    let request_status = command(CommandKind::RequestStatus, 0);
+    CommandStore::create(&memory, &request_status, None).await.unwrap();
+    // A message received at 30 s is ingested at 400 s.
+    let record = |state: &mut DeviceState| state.record_activity(second(30), &POLICY);
+    let state = optimistic_update::update_state(&memory, &id("m"), record).await.unwrap();
     effects::dispatch_due_effects(&memory, state, second(400), &POLICY).await.unwrap();
     assert!(memory.published().is_empty());
 }
 
 #[tokio::test]
-async fn a_shorter_interval_counts_from_its_acceptance_on_also_when_its_effect_was_left_behind() {
+async fn shorter_interval_applies_from_its_acceptance_after_a_failed_effect() {
     for fault in [None, Some(Operation::SaveStates), Some(Operation::GetDevice)] {
         let memory = MemoryStores::new();
         register(&memory, "m", json!({"send_interval_s": 1_200, "hello_interval_s": 1_200})).await;
@@ -366,8 +366,8 @@ async fn a_shorter_interval_counts_from_its_acceptance_on_also_when_its_effect_w
         if let Some(operation) = fault {
             memory.fail_next(operation, Fault::Reject);
         }
-        let settled = effects::dispatch_due_effects(&memory, state, second(70), &POLICY).await;
-        assert_eq!(settled.is_err(), fault.is_some());
+        let result = effects::dispatch_due_effects(&memory, state, second(70), &POLICY).await;
+        assert_eq!(result.is_err(), fault.is_some());
         for s in (120..=240).step_by(60) {
             run(&memory, s).await;
         }
@@ -376,8 +376,7 @@ async fn a_shorter_interval_counts_from_its_acceptance_on_also_when_its_effect_w
 }
 
 #[tokio::test]
-async fn an_upgrade_of_a_device_that_never_names_its_target_is_complete_with_its_hello_in_any_order()
- {
+async fn upgrade_completes_with_the_hello_in_any_order_of_messages() {
     let upgrade = || {
         let params = json!({"fw_version": "2.0.0"}).as_object().unwrap().clone();
         Command { params, ..command(CommandKind::StartOta, 0) }
@@ -391,9 +390,9 @@ async fn an_upgrade_of_a_device_that_never_names_its_target_is_complete_with_its
             "cmd_id": upgrade.cmd_id, "ota_state": "success"});
         let hello = json!({"v": 2, "device_id": "m", "ts": second(9), "seq": 2, "msg_type": "hello",
             "fw_version": "2.0.0", "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0});
-        let said = [("ota/status", 5, success), ("hello", 9, hello)];
+        let messages = [("ota/status", 5, success), ("hello", 9, hello)];
         let order: Vec<_> =
-            if hello_is_first { said.into_iter().rev().collect() } else { said.into() };
+            if hello_is_first { messages.into_iter().rev().collect() } else { messages.into() };
         for (suffix, s, payload) in order {
             receive_message(&memory, suffix, s, payload).await;
         }
@@ -404,7 +403,7 @@ async fn an_upgrade_of_a_device_that_never_names_its_target_is_complete_with_its
 }
 
 #[tokio::test]
-async fn when_a_device_comes_online_only_what_does_no_harm_twice_is_published_again() {
+async fn only_idempotent_commands_are_republished_when_a_device_comes_online() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     for (n, cmd) in CommandKind::ALL.into_iter().enumerate() {
@@ -421,11 +420,11 @@ async fn when_a_device_comes_online_only_what_does_no_harm_twice_is_published_ag
     };
     assert_eq!(cmds(&memory), ["update_config", "request_status"]);
     receive_telemetry(&memory, "m", 31, 1).await;
-    assert_eq!(cmds(&memory).len(), 2, "it is online already");
+    assert_eq!(cmds(&memory).len(), 2, "the device was online before");
 }
 
 #[tokio::test]
-async fn a_command_that_is_answered_by_the_first_word_of_its_device_is_not_asked_again() {
+async fn command_acknowledged_by_the_first_message_is_not_republished() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let command = command(CommandKind::RequestStatus, 0);
@@ -438,7 +437,7 @@ async fn a_command_that_is_answered_by_the_first_word_of_its_device_is_not_asked
 }
 
 #[tokio::test]
-async fn effects_that_somebody_left_behind_are_carried_out() {
+async fn interrupted_effects_are_executed() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let alert = Alert::device_offline(&id("m"), second(5));
@@ -456,7 +455,7 @@ async fn effects_that_somebody_left_behind_are_carried_out() {
 }
 
 #[tokio::test]
-async fn a_delete_that_ended_half_way_is_finished() {
+async fn interrupted_delete_is_completed() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let alert = Alert::device_offline(&id("m"), second(5));
@@ -465,11 +464,11 @@ async fn a_delete_that_ended_half_way_is_finished() {
     assert_eq!(run(&memory, 120).await.cleaned_up, 1);
     assert!(memory.alerts(&id("m")).is_empty());
     assert!(!memory.has_tombstone(&id("m")).await.unwrap());
-    assert_eq!(run(&memory, 180).await, Report::default());
+    assert_eq!(run(&memory, 180).await, WatchdogReport::default());
 }
 
 #[tokio::test]
-async fn a_purge_that_is_too_much_for_one_run_goes_on_in_the_next() {
+async fn large_purge_continues_in_the_next_run() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let location = Location { object: "archive/x".to_owned(), member: None };
@@ -503,35 +502,23 @@ async fn a_purge_that_is_too_much_for_one_run_goes_on_in_the_next() {
     assert_eq!((second_run.cleaned_up, second_run.cleanups_pending), (1, 0));
     assert!(memory.segments(&id("m")).is_empty());
     assert!(!memory.has_tombstone(&id("m")).await.unwrap());
-    assert_eq!(run(&memory, 240).await, Report::default());
+    assert_eq!(run(&memory, 240).await, WatchdogReport::default());
 }
 
 #[tokio::test]
-async fn counts_that_are_wrong_are_made_right_when_somebody_asks() {
+async fn recount_corrects_wrong_counts() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
-    let right = memory.counts().await.unwrap();
+    let expected = memory.counts().await.unwrap();
     memory.corrupt_counts();
-    assert_ne!(memory.counts().await.unwrap(), right);
-    let answer = recount(&memory).await.unwrap();
-    let first = &answer["recounted"][0];
-    assert_eq!(first["what"], "devices by status");
-    assert_eq!((&first["before"]["active"], &first["after"]["active"]), (&json!(4), &json!(1)));
-    assert_eq!(memory.counts().await.unwrap(), right);
+    assert_ne!(memory.counts().await.unwrap(), expected);
+    let reports = recount(&memory).await.unwrap();
+    assert_eq!(reports[0].what, "devices by status");
+    assert_eq!((reports[0].before["active"], reports[0].after["active"]), (4, 1));
+    assert_eq!(memory.counts().await.unwrap(), expected);
 }
 
-#[test]
-fn a_schedule_s_event_asks_for_a_run_and_only_a_person_for_a_recount() {
-    let schedule = json!({"version": "0", "source": "aws.events", "detail": {}, "resources": []});
-    for (payload, wanted) in
-        [(schedule, false), (json!({}), false), (json!({"recount": true}), true)]
-    {
-        let request: Request = serde_json::from_value(payload).unwrap();
-        assert_eq!(request.recount, wanted);
-    }
-}
-
-/// Calls of a run over a fleet, of which five devices are due.
+/// The number of store calls of a run in which five devices of the fleet are due.
 async fn calls_with(devices: usize) -> Vec<usize> {
     let memory = MemoryStores::new();
     let writes: Vec<_> = (0..devices)
@@ -550,12 +537,12 @@ async fn calls_with(devices: usize) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn its_work_is_the_same_for_ten_devices_and_for_a_hundred_thousand() {
+async fn run_makes_the_same_calls_for_any_fleet_size() {
     assert_eq!(calls_with(10).await, calls_with(100_000).await);
 }
 
 #[tokio::test]
-async fn an_hour_is_rolled_up_once_when_it_is_over_and_again_when_more_of_it_comes() {
+async fn hour_is_rolled_up_once_and_again_after_late_samples() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     receive_points(&memory, 3_700, 3_650).await;
@@ -575,7 +562,7 @@ async fn an_hour_is_rolled_up_once_when_it_is_over_and_again_when_more_of_it_com
     assert_eq!(again, 1);
 }
 
-/// Received at second `s`, one sample at second `at`.
+/// Receives a message at second `s` with one sample at second `at`.
 async fn receive_points(memory: &MemoryStores, s: i64, at: i64) {
     let payload = json!({"v": 2, "device_id": "m", "seq": 1, "msg_type": "telemetry", "ts": second(s),
         "measurements": [{"type": "pf", "val": 1, "ts": second(at)}]});
@@ -596,7 +583,7 @@ async fn receive_points(memory: &MemoryStores, s: i64, at: i64) {
 }
 
 #[tokio::test]
-async fn data_that_does_not_come_raises_the_alert_of_its_rule_unless_ingest_is_behind() {
+async fn missing_data_opens_the_alert_of_its_rule_unless_ingest_lags() {
     let memory = MemoryStores::new();
     register(&memory, "m", json!({})).await;
     let rule = Rule {
@@ -616,14 +603,14 @@ async fn data_that_does_not_come_raises_the_alert_of_its_rule_unless_ingest_is_b
     };
     RuleStore::create(&memory, &rule).await.unwrap();
     receive_telemetry(&memory, "m", 100, 0).await;
-    // The device goes on to speak, of other things.
-    let speak = async |s| {
+    // The device sends other messages.
+    let send_hello = async |s| {
         let hello = json!({"v": 2, "device_id": "m", "ts": second(s), "msg_type": "hello", "seq": s,
             "boot": 1, "fw_version": "1.0.0", "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0});
         receive_message(&memory, "hello", s, hello).await;
     };
     for s in [150, 200, 250, 300, 350, 390] {
-        speak(s).await;
+        send_hello(s).await;
         run(&memory, s).await;
     }
     let raised = || {
@@ -631,7 +618,7 @@ async fn data_that_does_not_come_raises_the_alert_of_its_rule_unless_ingest_is_b
         alerts.filter(|alert| alert.rule_id == Some(rule.rule_id)).collect::<Vec<_>>()
     };
     assert_eq!(raised(), []);
-    speak(430).await;
+    send_hello(430).await;
     assert!(watchdog(&memory, 5).run(second(440)).await.unwrap().ingest_lagging);
     assert_eq!(raised(), []);
     run(&memory, 481).await;

@@ -1,16 +1,15 @@
-//! What is replayed from the archive is what ingest stored.
+//! Compares the result of a replay with the result of ingestion.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ingest::batch::{Ingest, IngestConfig};
-use ingest::event::Delivery;
 use meter_domain::archive::Layout;
 use meter_domain::id::DeviceId;
 use meter_domain::message::ReceivedMessage;
 use meter_domain::metric::{MetricName, Point};
 use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
+use meter_service::ingestion::{Delivery, Ingestion, IngestionConfig};
 use meter_service::point_reader;
 use meter_service::replay::{ArchiveCursor, Replay, ReplayProgress, ReplayScope};
 use meter_service::rule_cache::RuleCache;
@@ -29,7 +28,7 @@ fn now() -> Timestamp {
     second(100_000)
 }
 
-/// A reading of one of the devices, with two samples; some times are claimed by several readings.
+/// A message of one of the devices, with two samples. Several messages contain the same point.
 fn reading(device: usize, s: i64, value: i64) -> Delivery {
     let device = DEVICES[device];
     let payload = json!({"v": 2, "device_id": device, "ts": second(s), "seq": s, "msg_type": "telemetry",
@@ -42,7 +41,7 @@ fn reading(device: usize, s: i64, value: i64) -> Delivery {
     Delivery { id: String::new(), received, parse_error: None }
 }
 
-/// What is stored of a device.
+/// The stored data of a device.
 #[derive(Debug, PartialEq)]
 struct Stored {
     points: Vec<Point>,
@@ -63,10 +62,10 @@ async fn stored(memory: &MemoryStores) -> Result<Vec<Stored>> {
             limit: 100_000,
         };
         let points = point_reader::read(memory, &query).await?.points;
-        let heads =
+        let indexed =
             memory.segments(&device_id).into_iter().filter(|segment| segment.index_entry.is_some());
         let messages =
-            heads.map(|segment| format!("{} {}", segment.ts, segment.message_id)).collect();
+            indexed.map(|segment| format!("{} {}", segment.ts, segment.message_id)).collect();
         let latest = memory.state(&device_id).map(|state| state.latest).unwrap_or_default();
         all.push(Stored { points, latest, messages });
     }
@@ -75,20 +74,20 @@ async fn stored(memory: &MemoryStores) -> Result<Vec<Stored>> {
 
 async fn ingested(deliveries: &[Delivery], size: usize, layout: Layout) -> MemoryStores {
     let memory = MemoryStores::new();
-    let choices = IngestConfig {
+    let config = IngestionConfig {
         layout,
         policy: DevicePolicy::default(),
         ttl_days: None,
         require_registration: false,
     };
-    let ingest = Ingest::new(memory.clone(), RuleCache::new(60), choices);
+    let ingestion = Ingestion::new(memory.clone(), RuleCache::new(60), config);
     for batch in deliveries.chunks(size) {
-        assert!(ingest.handle(batch, now()).await.failed.is_empty());
+        assert!(ingestion.ingest(batch, now()).await.failed.is_empty());
     }
     memory
 }
 
-/// Everything that the archive has, in another system.
+/// Replays a copy of the archive into empty stores.
 async fn replayed(from: &MemoryStores) -> Result<MemoryStores> {
     let memory = MemoryStores::new();
     for (key, body) in from.objects() {
@@ -106,7 +105,7 @@ async fn replayed(from: &MemoryStores) -> Result<MemoryStores> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn the_archive_alone_brings_back_points_latest_values_and_index(
+    fn replay_restores_what_ingestion_stored(
         readings in prop::collection::vec((0usize..3, 0i64..9_000, 0i64..100), 1..80),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
         size in 1usize..20,

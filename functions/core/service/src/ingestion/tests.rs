@@ -5,13 +5,13 @@ use meter_domain::notification::NotificationEvent;
 use meter_domain::rule::{Condition, Limits, Operator, Rule, Scope};
 use meter_domain::state::NotificationPolicy;
 use meter_domain::time::Timestamp;
-use meter_service::point_reader;
-use meter_store::{DeviceStore, PointQuery, RuleStore};
+use meter_store::{Archive, DeviceStore, PointQuery, RuleStore};
 use meter_testing::memory::{Fault, MemoryStores, Operation};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::{optimistic_update, point_reader};
 
 fn second(s: i64) -> Timestamp {
     Timestamp::from_millis(s * 1_000).unwrap()
@@ -30,15 +30,15 @@ fn delivery(topic: &str, payload: impl Into<Bytes>, received_s: i64) -> Delivery
     Delivery { id: String::new(), received, parse_error: None }
 }
 
-/// A reading of device `device` made at second `s` and received a second later.
+/// A telemetry message of a device, created at second `s` and received a second later.
 fn reading(device: &str, s: i64, metric: &str, value: f64) -> Delivery {
     let payload = json!({"v": 2, "device_id": device, "ts": second(s), "seq": s, "msg_type": "telemetry",
         "measurements": [{"type": metric, "val": value}]});
     delivery(&format!("iot/{device}/telemetry"), payload.to_string(), s + 1)
 }
 
-fn test_config() -> IngestConfig {
-    IngestConfig {
+fn test_config() -> IngestionConfig {
+    IngestionConfig {
         layout: Layout::Batch,
         policy: DevicePolicy { max_metrics: 2, ..DevicePolicy::default() },
         ttl_days: None,
@@ -46,15 +46,15 @@ fn test_config() -> IngestConfig {
     }
 }
 
-fn ingest(memory: &MemoryStores) -> Ingest<MemoryStores> {
-    ingest_with(memory, test_config())
+fn ingestion(memory: &MemoryStores) -> Ingestion<MemoryStores> {
+    ingestion_with(memory, test_config())
 }
 
-fn ingest_with(memory: &MemoryStores, config: IngestConfig) -> Ingest<MemoryStores> {
-    Ingest::new(memory.clone(), RuleCache::new(60), config)
+fn ingestion_with(memory: &MemoryStores, config: IngestionConfig) -> Ingestion<MemoryStores> {
+    Ingestion::new(memory.clone(), RuleCache::new(60), config)
 }
 
-/// A clock long after every message of these tests.
+/// A time after all messages of these tests.
 fn now() -> Timestamp {
     second(100_000)
 }
@@ -95,7 +95,7 @@ async fn values(memory: &MemoryStores, device: &str) -> Vec<f64> {
     page.points.iter().map(|point| point.value).collect()
 }
 
-/// Every message of the index is where the index says.
+/// Checks that the archive contains all messages of the index. Returns their number.
 async fn archived(memory: &MemoryStores, device: &str) -> usize {
     let heads: Vec<_> = memory
         .segments(&id(device))
@@ -110,10 +110,10 @@ async fn archived(memory: &MemoryStores, device: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_message_is_archived_indexed_and_in_the_metrics() {
+async fn message_is_archived_indexed_and_stored_as_points() {
     let memory = MemoryStores::new();
-    let outcome = ingest(&memory)
-        .handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)], now())
+    let outcome = ingestion(&memory)
+        .ingest(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)], now())
         .await;
     assert_eq!(outcome.failed, BTreeSet::new());
     assert_eq!((outcome.counts.stored, outcome.counts.unregistered), (2, 2));
@@ -126,15 +126,15 @@ async fn a_message_is_archived_indexed_and_in_the_metrics() {
 }
 
 #[tokio::test]
-async fn the_same_messages_again_in_other_groups_store_nothing_new() {
+async fn redelivery_in_other_batches_stores_nothing_new() {
     let memory = MemoryStores::new();
-    let ingest = ingest(&memory);
+    let ingestion = ingestion(&memory);
     let all: Vec<_> = (0..20).map(|s| reading("a", s, "pf", s as f64)).collect();
-    ingest.handle(&all, now()).await;
+    ingestion.ingest(&all, now()).await;
     for group in all.chunks(3) {
         let mut group = group.to_vec();
         group.push(group[0].clone());
-        let outcome = ingest.handle(&group, now()).await;
+        let outcome = ingestion.ingest(&group, now()).await;
         assert_eq!((outcome.failed.len(), outcome.counts.redelivered), (0, 1));
     }
     assert_eq!(archived(&memory, "a").await, 20);
@@ -142,14 +142,14 @@ async fn the_same_messages_again_in_other_groups_store_nothing_new() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_in_quarantine_with_its_reason_and_holds_nobody_up() {
+async fn invalid_message_is_quarantined_with_its_reason() {
     let memory = MemoryStores::new();
     let batch = [
         delivery("iot/a/telemetry", "nonsense", 1),
         reading("a", 5, "pf", 0.5),
         delivery("other", "{}", 2),
     ];
-    let outcome = ingest(&memory).handle(&batch, now()).await;
+    let outcome = ingestion(&memory).ingest(&batch, now()).await;
     assert_eq!(
         (outcome.failed.len(), outcome.counts.quarantined, outcome.counts.stored),
         (0, 2, 1)
@@ -163,70 +163,71 @@ async fn what_cannot_be_read_is_in_quarantine_with_its_reason_and_holds_nobody_u
 }
 
 #[tokio::test]
-async fn where_registration_is_required_strangers_go_to_quarantine() {
+async fn message_of_an_unregistered_device_is_quarantined_if_registration_is_required() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
-    let ingest = ingest_with(&memory, IngestConfig { require_registration: true, ..test_config() });
+    let ingestion =
+        ingestion_with(&memory, IngestionConfig { require_registration: true, ..test_config() });
     let outcome =
-        ingest.handle(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)], now()).await;
+        ingestion.ingest(&[reading("a", 5, "pf", 0.5), reading("b", 5, "pf", 0.7)], now()).await;
     assert_eq!((outcome.counts.stored, outcome.counts.quarantined), (1, 1));
     assert_eq!(memory.quarantined()[0].reason, "device_id: is not registered");
 }
 
 #[tokio::test]
-async fn a_message_that_is_not_stored_fails_alone_and_is_complete_when_it_comes_again() {
+async fn message_that_is_not_stored_fails_alone_and_is_stored_when_redelivered() {
     let memory = MemoryStores::new();
     let batch =
         [reading("a", 1, "pf", 0.1), reading("a", 2, "pf", 0.2), reading("b", 1, "pf", 0.3)];
     memory.fail_messages([MessageId::of(&batch[1].received.topic, &batch[1].received.payload)]);
-    let outcome = ingest(&memory).handle(&batch, now()).await;
+    let outcome = ingestion(&memory).ingest(&batch, now()).await;
     assert_eq!(outcome.failed, BTreeSet::from([1]));
     let latest = |memory: &MemoryStores| {
         memory.state(&id("a")).unwrap().latest[&MetricName::parse("pf").unwrap()].value
     };
-    assert_eq!(latest(&memory), 0.1, "the state knows only what is stored");
+    assert_eq!(latest(&memory), 0.1, "the state contains stored points only");
     memory.clear_faults();
-    assert_eq!(ingest(&memory).handle(&batch[1..2], now()).await.failed, BTreeSet::new());
+    assert_eq!(ingestion(&memory).ingest(&batch[1..2], now()).await.failed, BTreeSet::new());
     assert_eq!((values(&memory, "a").await, latest(&memory)), (vec![0.1, 0.2], 0.2));
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_fails_the_messages_and_not_the_quarantine() {
+async fn unavailable_state_store_fails_messages_but_not_the_quarantine() {
     for operation in
         [Operation::PutObject, Operation::PutSegments, Operation::GetStates, Operation::SaveStates]
     {
         let memory = MemoryStores::new();
         memory.fail_always(operation);
         let batch = [reading("a", 1, "pf", 0.1), delivery("other", "{}", 2)];
-        let outcome = ingest(&memory).handle(&batch, now()).await;
+        let outcome = ingestion(&memory).ingest(&batch, now()).await;
         assert!(outcome.failed.contains(&0), "{operation:?}");
         assert_eq!(outcome.failed.contains(&1), operation == Operation::PutObject, "{operation:?}");
         memory.clear_faults();
-        assert!(ingest(&memory).handle(&batch, now()).await.failed.is_empty());
+        assert!(ingestion(&memory).ingest(&batch, now()).await.failed.is_empty());
         assert_eq!((archived(&memory, "a").await, memory.quarantined().len()), (1, 1));
     }
 }
 
 #[tokio::test]
-async fn who_loses_the_lock_decides_again() {
+async fn version_conflict_applies_messages_to_the_new_state() {
     let memory = MemoryStores::new();
     memory.conflict_next(&id("a"));
-    let outcome = ingest(&memory).handle(&[reading("a", 1, "pf", 0.1)], now()).await;
+    let outcome = ingestion(&memory).ingest(&[reading("a", 1, "pf", 0.1)], now()).await;
     assert_eq!((outcome.failed.len(), outcome.counts.conflicts, outcome.counts.stored), (0, 1, 1));
     assert_eq!(values(&memory, "a").await, [0.1]);
 }
 
 #[tokio::test]
-async fn metrics_beyond_the_limit_are_refused_and_the_message_is_kept() {
+async fn samples_beyond_the_metric_limit_are_rejected_and_the_message_is_archived() {
     let memory = MemoryStores::new();
     let batch = [reading("a", 1, "x", 1.0), reading("a", 2, "y", 2.0), reading("a", 3, "z", 3.0)];
-    let outcome = ingest(&memory).handle(&batch, now()).await;
+    let outcome = ingestion(&memory).ingest(&batch, now()).await;
     assert_eq!(outcome.counts.samples_rejected, 1);
     assert_eq!(values(&memory, "a").await, [1.0, 2.0]);
     assert_eq!(archived(&memory, "a").await, 3);
 }
 
-/// The metrics that a device has by its state, and those of its points.
+/// The metrics in the state of a device, and the metrics of its points.
 async fn metrics(memory: &MemoryStores, device: &str) -> (Vec<String>, Vec<String>) {
     let query = PointQuery {
         device_id: id(device),
@@ -243,10 +244,9 @@ async fn metrics(memory: &MemoryStores, device: &str) -> (Vec<String>, Vec<Strin
 }
 
 #[tokio::test]
-async fn the_place_of_a_metric_whose_message_was_not_stored_is_another_ones_and_its_points_are_stored()
- {
+async fn failed_message_frees_its_metric_for_another_message() {
     let memory = MemoryStores::new();
-    // The fourth is of the metric that the first one had the place for.
+    // The fourth message has the same metric as the first one.
     let batch = [
         reading("a", 1, "x", 1.0),
         reading("a", 2, "y", 2.0),
@@ -254,19 +254,18 @@ async fn the_place_of_a_metric_whose_message_was_not_stored_is_another_ones_and_
         reading("a", 4, "x", 4.0),
     ];
     memory.fail_messages([MessageId::of(&batch[0].received.topic, &batch[0].received.payload)]);
-    let outcome = ingest(&memory).handle(&batch, now()).await;
+    let outcome = ingestion(&memory).ingest(&batch, now()).await;
     assert_eq!(outcome.failed, BTreeSet::from([0]));
     assert_eq!(values(&memory, "a").await, [2.0, 3.0]);
     memory.clear_faults();
-    assert!(ingest(&memory).handle(&batch[..1], now()).await.failed.is_empty());
+    assert!(ingestion(&memory).ingest(&batch[..1], now()).await.failed.is_empty());
     assert_eq!(values(&memory, "a").await, [2.0, 3.0]);
     let (known, stored) = metrics(&memory, "a").await;
     assert_eq!(known, stored);
 }
 
 #[tokio::test]
-async fn of_functions_that_fill_the_last_places_for_metrics_at_once_each_stores_what_was_admitted()
-{
+async fn concurrent_ingestion_respects_the_metric_limit() {
     for n in 0..20 {
         let memory = MemoryStores::new();
         let of = |metrics: [&str; 3], s: i64| -> Vec<_> {
@@ -275,9 +274,9 @@ async fn of_functions_that_fill_the_last_places_for_metrics_at_once_each_stores_
         };
         let batches =
             [of(["x", "y", "z"], n), of(["z", "v", "w"], 50), of(["y", "w", "x"], 100 - n)];
-        let functions = batches.iter().map(|_| ingest(&memory)).collect::<Vec<_>>();
+        let functions = batches.iter().map(|_| ingestion(&memory)).collect::<Vec<_>>();
         let handled =
-            functions.iter().zip(&batches).map(|(ingest, batch)| ingest.handle(batch, now()));
+            functions.iter().zip(&batches).map(|(ingestion, batch)| ingestion.ingest(batch, now()));
         for outcome in futures::future::join_all(handled).await {
             assert!(outcome.failed.is_empty());
         }
@@ -287,22 +286,23 @@ async fn of_functions_that_fill_the_last_places_for_metrics_at_once_each_stores_
 }
 
 #[tokio::test]
-async fn what_is_noted_of_progress_is_the_worst_since_the_last_note() {
+async fn lag_report_contains_the_greatest_lag_since_the_last_report() {
     let memory = MemoryStores::new();
-    let ingest = ingest(&memory);
-    let noted = async |at: i64| memory.ingest_lag(second(at)).await.unwrap().map(|note| note.lag_s);
-    ingest.handle(&[reading("a", 1_000, "pf", 1.0)], second(1_002)).await;
-    assert_eq!(noted(1_002).await, Some(1));
-    ingest.handle(&[reading("a", 900, "pf", 1.0)], second(1_005)).await;
-    assert_eq!(noted(1_005).await, Some(1), "it is too soon for another note");
-    ingest.handle(&[reading("a", 1_010, "pf", 1.0)], second(1_012)).await;
-    assert_eq!(noted(1_012).await, Some(104));
-    ingest.handle(&[reading("a", 1_020, "pf", 1.0)], second(1_022)).await;
-    assert_eq!(noted(1_022).await, Some(1));
+    let ingestion = ingestion(&memory);
+    let reported_lag =
+        async |at: i64| memory.ingest_lag(second(at)).await.unwrap().map(|lag| lag.lag_s);
+    ingestion.ingest(&[reading("a", 1_000, "pf", 1.0)], second(1_002)).await;
+    assert_eq!(reported_lag(1_002).await, Some(1));
+    ingestion.ingest(&[reading("a", 900, "pf", 1.0)], second(1_005)).await;
+    assert_eq!(reported_lag(1_005).await, Some(1), "the report interval is not over");
+    ingestion.ingest(&[reading("a", 1_010, "pf", 1.0)], second(1_012)).await;
+    assert_eq!(reported_lag(1_012).await, Some(104));
+    ingestion.ingest(&[reading("a", 1_020, "pf", 1.0)], second(1_022)).await;
+    assert_eq!(reported_lag(1_022).await, Some(1));
 }
 
 #[tokio::test]
-async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
+async fn device_that_returns_has_one_resolved_alert() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
     let status = |status: &str, s: i64| {
@@ -312,7 +312,7 @@ async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
     let batches =
         [vec![status("online", 1)], vec![status("offline", 2)], vec![reading("a", 3, "pf", 1.0)]];
     for batch in batches.iter().chain(&batches) {
-        assert!(ingest(&memory).handle(batch, now()).await.failed.is_empty());
+        assert!(ingestion(&memory).ingest(batch, now()).await.failed.is_empty());
     }
     let alerts = memory.alerts(&id("a"));
     assert_eq!(alerts.len(), 1, "{alerts:?}");
@@ -323,19 +323,19 @@ async fn a_device_that_goes_and_comes_has_one_alert_that_is_resolved() {
 }
 
 #[tokio::test]
-async fn a_last_will_of_the_same_bytes_counts_each_time_it_is_received() {
+async fn repeated_last_will_sets_the_device_offline_each_time() {
     let memory = MemoryStores::new();
     let will = json!({"v": 2, "device_id": "a", "ts": "1970-01-01T00:00:00Z", "status": "offline"});
     let will = |s| delivery("iot/a/status", will.to_string(), s);
     let batch = [will(1), reading("a", 2, "pf", 1.0), will(5)];
-    assert!(ingest(&memory).handle(&batch, now()).await.failed.is_empty());
+    assert!(ingestion(&memory).ingest(&batch, now()).await.failed.is_empty());
     let state = memory.state(&id("a")).unwrap();
     assert_eq!(state.presence.connection, meter_domain::state::Connection::Offline);
     assert_eq!(archived(&memory, "a").await, 2);
 }
 
 #[tokio::test]
-async fn answers_to_too_many_commands_come_again_and_hold_nobody_up() {
+async fn excess_acknowledgements_are_redelivered() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
     let mut batch: Vec<_> = (0..60_i64)
@@ -349,7 +349,7 @@ async fn answers_to_too_many_commands_come_again_and_hold_nobody_up() {
     batch.push(reading("a", 5, "pf", 1.0));
     let mut rounds = 0;
     while !batch.is_empty() {
-        let outcome = ingest(&memory).handle(&batch, now()).await;
+        let outcome = ingestion(&memory).ingest(&batch, now()).await;
         batch = outcome.failed.iter().map(|index| batch[*index].clone()).collect();
         assert_eq!(values(&memory, "a").await, [1.0]);
         rounds += 1;
@@ -358,10 +358,11 @@ async fn answers_to_too_many_commands_come_again_and_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn plain_objects_are_under_the_names_that_the_api_gives_them() {
+async fn message_layout_uses_the_file_names_of_the_api() {
     let memory = MemoryStores::new();
-    let ingest = ingest_with(&memory, IngestConfig { layout: Layout::Message, ..test_config() });
-    ingest.handle(&[reading("a", 1, "pf", 0.1)], now()).await;
+    let ingestion =
+        ingestion_with(&memory, IngestionConfig { layout: Layout::Message, ..test_config() });
+    ingestion.ingest(&[reading("a", 1, "pf", 0.1)], now()).await;
     let key = memory.objects().into_keys().next().unwrap();
     assert!(key.starts_with("a/telemetry/19700101T000001.000000000Z-"), "{key}");
     assert_eq!(archived(&memory, "a").await, 1);
@@ -385,42 +386,42 @@ fn rule(metric: &str, for_s: u32) -> Rule {
     }
 }
 
-fn notifying_config() -> IngestConfig {
+fn notifying_config() -> IngestionConfig {
     let policy = DevicePolicy {
         notify: NotificationPolicy::All,
         rule_hold_down_s: 0,
         ..test_config().policy
     };
-    IngestConfig { policy, ..test_config() }
+    IngestionConfig { policy, ..test_config() }
 }
 
 #[tokio::test]
-async fn a_rule_whose_condition_held_long_enough_raises_one_alert_and_tells_people_once() {
+async fn rule_opens_one_alert_and_notifies_once() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
     RuleStore::create(&memory, &rule("pf", 10)).await.unwrap();
-    // Two functions in turn, and each message twice.
+    // Two processes in turn ingest each message.
     let functions =
-        [ingest_with(&memory, notifying_config()), ingest_with(&memory, notifying_config())];
+        [ingestion_with(&memory, notifying_config()), ingestion_with(&memory, notifying_config())];
     for (n, value) in [20.0, 20.0, 20.0, 20.0, 1.0].into_iter().enumerate() {
         for function in &functions {
             let batch = [reading("a", n as i64 * 5, "pf", value)];
-            assert!(function.handle(&batch, now()).await.failed.is_empty());
+            assert!(function.ingest(&batch, now()).await.failed.is_empty());
         }
     }
     let alerts = memory.alerts(&id("a"));
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     assert_eq!((alerts[0].created_at, alerts[0].resolved_at), (second(0), Some(second(20))));
-    let told: Vec<_> = memory.notifications().iter().map(|n| (n.event, n.at)).collect();
+    let notified: Vec<_> = memory.notifications().iter().map(|n| (n.event, n.at)).collect();
     assert_eq!(
-        told,
+        notified,
         [(NotificationEvent::Opened, second(10)), (NotificationEvent::Resolved, second(20))]
     );
     assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
 }
 
 #[tokio::test]
-async fn a_thousand_rules_cost_a_batch_no_call() {
+async fn thousand_rules_add_no_store_call_to_a_batch() {
     let mut writes = Vec::new();
     for rules in [0, 1_000] {
         let memory = MemoryStores::new();
@@ -428,12 +429,12 @@ async fn a_thousand_rules_cost_a_batch_no_call() {
         for n in 0..rules {
             RuleStore::create(&memory, &rule(&format!("m{n}"), 0)).await.unwrap();
         }
-        let ingest = ingest(&memory);
+        let ingestion = ingestion(&memory);
         for s in 0..20 {
-            ingest.handle(&[reading("a", s, "pf", 0.5)], now()).await;
+            ingestion.ingest(&[reading("a", s, "pf", 0.5)], now()).await;
         }
         assert_eq!(memory.calls(Operation::ReadRules), 1);
-        ingest.handle(&[reading("a", 21, "pf", 0.5)], now().plus_seconds(60)).await;
+        ingestion.ingest(&[reading("a", 21, "pf", 0.5)], now().plus_seconds(60)).await;
         assert_eq!(memory.calls(Operation::ReadRules), 2);
         writes.push(memory.calls(Operation::SaveStates));
     }
@@ -441,111 +442,115 @@ async fn a_thousand_rules_cost_a_batch_no_call() {
 }
 
 #[tokio::test]
-async fn a_function_that_holds_old_rules_reads_them_anew_when_another_has_used_newer_ones() {
+async fn cached_rules_are_read_again_when_a_state_has_a_newer_generation() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
-    let (old, new) = (ingest(&memory), ingest(&memory));
-    old.handle(&[reading("a", 1, "pf", 0.5)], now()).await;
+    let (old, new) = (ingestion(&memory), ingestion(&memory));
+    old.ingest(&[reading("a", 1, "pf", 0.5)], now()).await;
     RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
-    new.handle(&[reading("a", 2, "pf", 11.0)], now()).await;
-    old.handle(&[reading("a", 3, "pf", 12.0)], now()).await;
+    new.ingest(&[reading("a", 2, "pf", 11.0)], now()).await;
+    old.ingest(&[reading("a", 3, "pf", 12.0)], now()).await;
     let alerts = memory.alerts(&id("a"));
     assert_eq!((alerts.len(), alerts[0].resolved_at), (1, None), "{alerts:?}");
 }
 
 #[tokio::test]
-async fn rules_that_cannot_be_read_are_used_on_and_without_any_the_messages_come_again() {
+async fn expired_rules_are_used_if_unreadable_and_messages_fail_without_rules() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
-    let ingest = ingest(&memory);
+    let ingestion = ingestion(&memory);
     memory.fail_always(Operation::ReadRules);
     let batch = [reading("a", 1, "pf", 0.5)];
-    assert_eq!(ingest.handle(&batch, now()).await.failed, BTreeSet::from([0]));
+    assert_eq!(ingestion.ingest(&batch, now()).await.failed, BTreeSet::from([0]));
     memory.clear_faults();
-    assert!(ingest.handle(&batch, now()).await.failed.is_empty());
+    assert!(ingestion.ingest(&batch, now()).await.failed.is_empty());
     memory.fail_always(Operation::ReadRules);
     let later = now().plus_seconds(600);
-    assert!(ingest.handle(&[reading("a", 2, "pf", 0.5)], later).await.failed.is_empty());
+    assert!(ingestion.ingest(&[reading("a", 2, "pf", 0.5)], later).await.failed.is_empty());
 }
 
 #[tokio::test]
-async fn a_topic_that_is_away_holds_nothing_up_and_people_hear_of_it_when_it_is_back() {
+async fn notification_is_sent_when_the_topic_is_available_again() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
     RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
-    let ingest = ingest_with(&memory, notifying_config());
+    let ingestion = ingestion_with(&memory, notifying_config());
     memory.fail_always(Operation::Notify);
-    assert!(ingest.handle(&[reading("a", 1, "pf", 11.0)], now()).await.failed.is_empty());
-    assert!(ingest.handle(&[reading("a", 2, "pf", 12.0)], now()).await.failed.is_empty());
-    assert_eq!(memory.calls(Operation::Notify), 1, "it is not tried with every batch");
+    assert!(ingestion.ingest(&[reading("a", 1, "pf", 11.0)], now()).await.failed.is_empty());
+    assert!(ingestion.ingest(&[reading("a", 2, "pf", 12.0)], now()).await.failed.is_empty());
+    assert_eq!(
+        memory.calls(Operation::Notify),
+        1,
+        "a failed notification is not retried with every batch"
+    );
     memory.clear_faults();
     let later = now().plus_seconds(60);
-    assert!(ingest.handle(&[reading("a", 3, "pf", 12.0)], later).await.failed.is_empty());
+    assert!(ingestion.ingest(&[reading("a", 3, "pf", 12.0)], later).await.failed.is_empty());
     assert_eq!(memory.notifications().len(), 1);
     assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
 }
 
 #[tokio::test]
-async fn a_sample_that_rules_have_gone_beyond_is_counted() {
+async fn late_sample_is_counted() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
     RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
-    let ingest = ingest_with(&memory, notifying_config());
-    let outcome = ingest.handle(&[reading("a", 10, "pf", 11.0)], now()).await;
+    let ingestion = ingestion_with(&memory, notifying_config());
+    let outcome = ingestion.ingest(&[reading("a", 10, "pf", 11.0)], now()).await;
     assert_eq!(outcome.counts.late_samples, 0);
-    let outcome = ingest.handle(&[reading("a", 5, "pf", 12.0)], now()).await;
+    let outcome = ingestion.ingest(&[reading("a", 5, "pf", 12.0)], now()).await;
     assert_eq!(outcome.counts.late_samples, 1);
 }
 
 #[tokio::test]
-async fn what_nobody_could_be_told_for_a_day_is_given_up() {
+async fn notification_is_given_up_after_a_day() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
     RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
-    let ingest = ingest_with(&memory, notifying_config());
+    let ingestion = ingestion_with(&memory, notifying_config());
     memory.fail_always(Operation::Notify);
-    ingest.handle(&[reading("a", 1, "pf", 11.0)], now()).await;
+    ingestion.ingest(&[reading("a", 1, "pf", 11.0)], now()).await;
     assert_eq!(memory.state(&id("a")).unwrap().outbox.len(), 1);
-    let next_day = now().plus_seconds(DAY_SECONDS);
-    ingest.handle(&[reading("a", 3, "pf", 12.0)], next_day).await;
+    let next_day = now().plus_seconds(24 * 3_600);
+    ingestion.ingest(&[reading("a", 3, "pf", 12.0)], next_day).await;
     assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
 }
 
 #[tokio::test]
-async fn an_effect_that_fails_does_not_tell_people_twice() {
+async fn failed_effect_does_not_repeat_notifications() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
     RuleStore::create(&memory, &rule("pf", 0)).await.unwrap();
-    let ingest = ingest_with(&memory, notifying_config());
+    let ingestion = ingestion_with(&memory, notifying_config());
     memory.fail_next(Operation::OpenAlert, Fault::LoseResponse);
     let batch = [reading("a", 1, "pf", 11.0)];
-    assert_eq!(ingest.handle(&batch, now()).await.failed, BTreeSet::from([0]));
-    assert!(ingest.handle(&batch, now()).await.failed.is_empty());
+    assert_eq!(ingestion.ingest(&batch, now()).await.failed, BTreeSet::from([0]));
+    assert!(ingestion.ingest(&batch, now()).await.failed.is_empty());
     assert_eq!((memory.alerts(&id("a")).len(), memory.notifications().len()), (1, 1));
 }
 
 #[tokio::test]
-async fn people_hear_of_a_device_that_goes_and_of_its_return_when_it_stays() {
+async fn device_notifications_wait_for_the_hold_down() {
     let memory = MemoryStores::new();
     register(&memory, "a").await;
-    let ingest = ingest_with(&memory, notifying_config());
+    let ingestion = ingestion_with(&memory, notifying_config());
     let status = |status: &str, s: i64| {
         let payload = json!({"v": 2, "device_id": "a", "ts": second(s), "status": status});
         delivery("iot/a/status", payload.to_string(), s)
     };
     for (word, s) in [("online", 1), ("offline", 2), ("online", 3), ("offline", 4), ("online", 5)] {
-        ingest.handle(&[status(word, s)], second(s)).await;
+        ingestion.ingest(&[status(word, s)], second(s)).await;
     }
-    let told = || memory.notifications().iter().map(|n| (n.event, n.at)).collect::<Vec<_>>();
-    assert_eq!(told(), [(NotificationEvent::Opened, second(2))]);
-    ingest.handle(&[reading("a", 400, "pf", 1.0)], second(401)).await;
+    let notified = || memory.notifications().iter().map(|n| (n.event, n.at)).collect::<Vec<_>>();
+    assert_eq!(notified(), [(NotificationEvent::Opened, second(2))]);
+    ingestion.ingest(&[reading("a", 400, "pf", 1.0)], second(401)).await;
     assert_eq!(
-        told(),
+        notified(),
         [(NotificationEvent::Opened, second(2)), (NotificationEvent::Resolved, second(5))]
     );
 }
 
-/// What a run of the property test does to the stores.
+/// The faults of a run of the property test.
 fn faults() -> impl Strategy<Value = Vec<(usize, bool)>> {
     prop::collection::vec((1_usize..12, any::<bool>()), 0..6)
 }
@@ -553,10 +558,10 @@ fn faults() -> impl Strategy<Value = Vec<(usize, bool)>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// The function dies after any call, or a call's answer is lost; what failed comes again, grouped
-    /// in another way, and in the end everything is there once.
+    /// The process fails after any call, or the response of a call is lost. Failed messages are
+    /// redelivered in other batches.
     #[test]
-    fn whatever_fails_in_between_the_end_is_the_same(
+    fn every_message_is_stored_once_after_any_failures(
         readings in prop::collection::vec((0_u8..3, 0_i64..2_000), 1..40),
         faults in faults(),
         sizes in prop::collection::vec(1_usize..10, 1..10),
@@ -572,7 +577,7 @@ proptest! {
             let mut rounds = 0;
             while !queue.is_empty() {
                 rounds += 1;
-                prop_assert!(rounds < 1_000, "it never ends");
+                prop_assert!(rounds < 1_000, "messages are redelivered forever");
                 let size = sizes.next().unwrap().min(queue.len());
                 let batch: Vec<_> = queue.drain(..size).collect();
                 match faults.next() {
@@ -583,7 +588,7 @@ proptest! {
                     }
                     None => memory.clear_faults(),
                 }
-                let outcome = ingest(&memory).handle(&batch, now()).await;
+                let outcome = ingestion(&memory).ingest(&batch, now()).await;
                 memory.clear_faults();
                 queue.extend(outcome.failed.iter().map(|index| batch[*index].clone()));
             }
