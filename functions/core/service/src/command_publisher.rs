@@ -95,3 +95,91 @@ pub(crate) async fn republish_pending<S: Stores>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use meter_domain::command::CommandKind;
+    use meter_domain::id::new_id;
+    use meter_testing::memory::{Fault, MemoryStores, Operation};
+    use serde_json::Map;
+
+    use super::*;
+    use crate::test_fixtures::{device_id, register, second};
+
+    async fn create(memory: &MemoryStores, cmd: CommandKind, created_s: i64) -> Command {
+        let command = Command {
+            cmd_id: new_id(second(created_s)),
+            device_id: device_id(),
+            cmd,
+            params: Map::new(),
+            status: CommandStatus::Pending,
+            ack_detail: None,
+            created_at: second(created_s),
+            published_at: None,
+            acked_at: None,
+            expires_at: second(created_s + 300),
+            ota: None,
+        };
+        CommandStore::create(memory, &command, None).await.unwrap();
+        command
+    }
+
+    async fn stored(memory: &MemoryStores, command: &Command) -> Command {
+        let stored = CommandStore::get(memory, &command.device_id, command.cmd_id).await;
+        stored.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn published_command_is_marked_as_published() {
+        let memory = register(MemoryStores::new()).await;
+        for cmd in [CommandKind::RequestStatus, CommandKind::Reboot] {
+            let command = create(&memory, cmd, 0).await;
+            let outcome = publish(&memory, &command, second(1)).await.unwrap();
+            assert_eq!(outcome, PublishOutcome::Published);
+            assert_eq!(stored(&memory, &command).await.published_at, Some(second(1)));
+        }
+        assert_eq!(memory.published().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn expired_command_is_not_published() {
+        let memory = register(MemoryStores::new()).await;
+        let command = create(&memory, CommandKind::RequestStatus, 0).await;
+        let outcome = publish(&memory, &command, command.expires_at).await.unwrap();
+        assert_eq!((outcome, memory.published().len()), (PublishOutcome::Expired, 0));
+    }
+
+    #[tokio::test]
+    async fn rejected_command_is_due_after_the_retry_delay() {
+        let memory = register(MemoryStores::new()).await;
+        let command = create(&memory, CommandKind::RequestStatus, 0).await;
+        memory.fail_next(Operation::PublishCommand, Fault::Reject);
+        let outcome = publish(&memory, &command, second(10)).await.unwrap();
+        assert_eq!(outcome, PublishOutcome::Failed);
+        for (s, expected) in [(69, 0), (70, 1)] {
+            assert_eq!(memory.list_due(second(s), 10).await.unwrap().len(), expected, "{s}");
+        }
+    }
+
+    #[tokio::test]
+    async fn reboot_with_an_unknown_outcome_is_not_published_again() {
+        let memory = register(MemoryStores::new()).await;
+        let command = create(&memory, CommandKind::Reboot, 0).await;
+        memory.fail_next(Operation::PublishCommand, Fault::LoseResponse);
+        for expected in [PublishOutcome::OutcomeUnknown, PublishOutcome::AlreadyClaimed] {
+            assert_eq!(publish(&memory, &command, second(1)).await.unwrap(), expected);
+        }
+        assert_eq!(memory.published().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn only_older_idempotent_commands_are_republished() {
+        let memory = register(MemoryStores::new()).await;
+        create(&memory, CommandKind::Reboot, 1).await;
+        let command = create(&memory, CommandKind::RequestStatus, 2).await;
+        create(&memory, CommandKind::RequestStatus, 20).await;
+        republish_pending(&memory, &device_id(), second(10), second(30)).await.unwrap();
+        assert_eq!(memory.published().len(), 1);
+        assert_eq!(stored(&memory, &command).await.published_at, Some(second(30)));
+    }
+}

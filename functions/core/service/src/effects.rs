@@ -151,3 +151,80 @@ fn execution_order(effect: &Effect) -> u8 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use meter_domain::alert::Alert;
+    use meter_testing::memory::{Fault, MemoryStores, Operation};
+
+    use super::*;
+    use crate::test_fixtures::{device_id, register, second};
+
+    fn open_alert(s: i64) -> Effect {
+        Effect::OpenAlert { alert: Alert::device_offline(&device_id(), second(s)) }
+    }
+
+    fn notify(s: i64) -> Effect {
+        let alert = Alert::device_offline(&device_id(), second(s));
+        let notification = Notification::opened(&alert, second(s));
+        Effect::Notify { notification, not_before: second(s), since: None }
+    }
+
+    /// A registered device with effects in its outbox.
+    async fn state_with(effects: &[Effect]) -> (MemoryStores, DeviceState) {
+        let memory = register(MemoryStores::new()).await;
+        let add = |state: &mut DeviceState| state.outbox.extend(effects.iter().cloned());
+        let state = optimistic_update::update_state(&memory, &device_id(), add).await.unwrap();
+        (memory, state)
+    }
+
+    async fn dispatch_at(
+        memory: &MemoryStores,
+        state: DeviceState,
+        s: i64,
+    ) -> Result<(), StoreError> {
+        dispatch_due_effects(memory, state, second(s), &DevicePolicy::default()).await
+    }
+
+    fn outbox(memory: &MemoryStores) -> Vec<Effect> {
+        memory.state(&device_id()).unwrap().outbox
+    }
+
+    #[tokio::test]
+    async fn due_effects_are_executed_and_removed() {
+        let (memory, state) = state_with(&[notify(1), open_alert(1), notify(100)]).await;
+        dispatch_at(&memory, state, 5).await.unwrap();
+        assert_eq!((memory.alerts(&device_id()).len(), memory.notifications().len()), (1, 1));
+        assert_eq!(outbox(&memory), [notify(100)]);
+    }
+
+    #[tokio::test]
+    async fn failed_effect_keeps_all_effects_and_sends_no_notification() {
+        let effects = [notify(1), open_alert(1)];
+        let (memory, state) = state_with(&effects).await;
+        memory.fail_next(Operation::OpenAlert, Fault::Reject);
+        assert!(dispatch_at(&memory, state.clone(), 5).await.is_err());
+        assert_eq!(memory.notifications(), []);
+        assert_eq!(outbox(&memory), effects);
+        dispatch_at(&memory, state, 5).await.unwrap();
+        assert_eq!(outbox(&memory), []);
+    }
+
+    #[tokio::test]
+    async fn effect_added_by_another_process_stays_in_the_outbox() {
+        let (memory, state) = state_with(&[open_alert(1)]).await;
+        let add = |state: &mut DeviceState| state.outbox.push(open_alert(2));
+        optimistic_update::update_state(&memory, &device_id(), add).await.unwrap();
+        let policy = DevicePolicy::default();
+        dispatch(&memory, state, &[open_alert(1)], second(5), &policy).await.unwrap();
+        assert_eq!(outbox(&memory), [open_alert(2)]);
+    }
+
+    #[tokio::test]
+    async fn failed_notification_is_rescheduled() {
+        let (memory, state) = state_with(&[notify(1)]).await;
+        memory.fail_next(Operation::Notify, Fault::Reject);
+        dispatch_at(&memory, state, 5).await.unwrap();
+        assert_eq!(outbox(&memory), [notify(1).reschedule(second(5)).unwrap()]);
+    }
+}

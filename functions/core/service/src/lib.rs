@@ -15,4 +15,6 @@ pub mod replay;
 pub mod report_interval;
 pub mod rollup;
 pub mod rule_cache;
+#[cfg(test)]
+mod test_fixtures;
 pub mod watchdog;
