@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use meter_domain::metric::{MetricName, Point, PointKey};
-use meter_domain::segments::{MessageSegment, SEGMENT_SECONDS, SegmentPosition};
+use meter_domain::segments::{MessageSegment, SEGMENT_SECONDS};
 use meter_domain::time::Timestamp;
 use meter_store::{MessageStore, Order, PointPage, PointQuery, SegmentQuery, StoreError};
 
@@ -34,6 +34,14 @@ pub(crate) struct ReadStats {
     pub(crate) earliest_ttl: Option<i64>,
 }
 
+impl ReadStats {
+    fn add(&mut self, segments: &[MessageSegment]) {
+        self.segments += segments.len();
+        let expiries = segments.iter().filter_map(|segment| segment.ttl);
+        self.earliest_ttl = self.earliest_ttl.into_iter().chain(expiries).min();
+    }
+}
+
 /// Reads a page of points.
 ///
 /// # Errors
@@ -57,7 +65,6 @@ pub(crate) async fn read_with_stats<S: MessageStore>(
     let mut page = PointPage { points: Vec::new(), next: None };
     let mut interval = Interval::new(from);
     let mut read = 0;
-
     for day in store.days(&query.device_id).await? {
         let midnight = Timestamp::start_of_day(day);
         if midnight >= to || midnight.plus_seconds(DAY_SECONDS) <= from {
@@ -71,23 +78,20 @@ pub(crate) async fn read_with_stats<S: MessageStore>(
             }));
         }
         read += DAY_READ_COST;
-        let mut after = None;
+        let mut request = SegmentQuery {
+            device_id: query.device_id.clone(),
+            day,
+            from,
+            to,
+            order: Order::Ascending,
+            after: None,
+            limit: SEGMENTS_PER_READ,
+            consistent,
+        };
         loop {
-            let request = SegmentQuery {
-                device_id: query.device_id.clone(),
-                day,
-                from,
-                to,
-                order: Order::Ascending,
-                after: after.take(),
-                limit: SEGMENTS_PER_READ,
-                consistent,
-            };
             let (segments, more) = store.read(&request).await?;
             read += segments.len();
-            read_stats.segments += segments.len();
-            let expiries = segments.iter().filter_map(|segment| segment.ttl);
-            read_stats.earliest_ttl = read_stats.earliest_ttl.into_iter().chain(expiries).min();
+            read_stats.add(&segments);
             for segment in &segments {
                 let start = segment.ts.floor(SEGMENT_SECONDS);
                 if start != interval.start {
@@ -103,20 +107,12 @@ pub(crate) async fn read_with_stats<S: MessageStore>(
                 interval.add(segment, query, query.limit - page.points.len());
             }
             match segments.last() {
-                Some(last) if more => after = Some(position(last)),
+                Some(last) if more => request.after = Some(last.position()),
                 _ => break,
             }
         }
     }
     Ok(interval.flush_into(&mut page, query).unwrap_or(page))
-}
-
-fn position(segment: &MessageSegment) -> SegmentPosition {
-    SegmentPosition {
-        ts: segment.ts,
-        message_id: segment.message_id,
-        is_continuation: segment.index_entry.is_none(),
-    }
 }
 
 fn ceil_to_interval(t: Timestamp) -> Timestamp {
