@@ -53,8 +53,7 @@ impl Batch {
                 vacant.insert(message);
             }
             Entry::Occupied(mut stored) => {
-                // The earliest receipt of a message is stored, in whatever order they are
-                // delivered.
+                // The earliest receipt of a message is stored, in any order of the deliveries.
                 if message.received.received_at < stored.get().received.received_at {
                     std::mem::swap(stored.get_mut(), &mut message);
                 }
