@@ -28,8 +28,9 @@ where
         let LambdaEvent { payload, context } = event;
         let span = span(&context.request_id);
         observability::continue_trace(&span, &context);
-        // On the heap, because the Lambda runtime moves the future of an invocation through several
-        // layers, and it contains the futures of the handler, the stores and the SDK.
+        // The one boundary between the futures of the Lambda runtime, which moves this one through
+        // several layers, and those of the handler, the stores and the SDK. Without it both are one
+        // type, which is larger and deeper than the default recursion limit.
         let response = Box::pin(handler(payload, &context.request_id, Timestamp::now()));
         response.instrument(span).await
     }))
