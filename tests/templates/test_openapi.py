@@ -17,7 +17,7 @@ AUTHORIZER = "jwt"
 def code_routes() -> dict[str, tuple[str, str | None, tuple[str, ...]]]:
     """Function, authorizer and scopes of each route of the code, by the route key of API Gateway.
 
-    A Rust test compares the file with the code (functions/stats/tests/contract.rs).
+    A Rust test compares the file with the code (functions/core/http/tests/openapi.rs).
     """
     found = {}
     for line in (CHECKOUT / "infra/routes.txt").read_text().splitlines():

@@ -1,60 +1,65 @@
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use meter_domain::alert::{AlertState, Severity};
-use meter_http::page::{self, MAX_ITEMS, Pagination};
-use meter_http::{ApiError, Request, Response};
-use meter_store::{AlertFilter, AlertStore, Page};
+use meter_domain::time::Timestamp;
+use meter_http::extract::DevicePath;
+use meter_http::fields::{Fields, FromFields};
+use meter_http::page::{self, Filter, Pagination};
+use meter_http::{ApiError, Problem};
+use meter_store::{AlertFilter, AlertStore, Stores};
 
+use crate::Alerts;
 use crate::view::View;
 
-/// A device's alerts, newest first.
-pub(crate) async fn list_for_device<A: AlertStore>(
-    alerts: &A,
-    request: &Request,
-) -> Result<Response, ApiError> {
-    let filter = filter(request)?;
-    match request.device_id() {
-        None => {
-            Pagination::from_request(request, MAX_ITEMS, &FILTERS)?;
-            Response::ok(&[(); 0])
-        }
-        device_id => list(alerts, request, AlertFilter { device_id, ..filter }).await,
+/// The filters of a list of alerts.
+#[derive(Debug)]
+pub(crate) struct ListQuery(AlertFilter);
+
+impl FromFields for ListQuery {
+    fn from_fields(fields: &Fields<'_>, _: Timestamp) -> Result<Self, Problem> {
+        Ok(Self(AlertFilter {
+            device_id: None,
+            acknowledged: fields.one_of("acknowledged", parse_bool, "true, false")?,
+            severity: fields.one_of("severity", Severity::parse, "info, warning, critical")?,
+            state: fields.one_of("state", AlertState::parse, "open, acknowledged, resolved")?,
+        }))
     }
 }
 
-/// The fleet's alerts, newest first.
-pub(crate) async fn list_all<A: AlertStore>(
-    alerts: &A,
-    request: &Request,
-) -> Result<Response, ApiError> {
-    list(alerts, request, filter(request)?).await
+impl Filter for ListQuery {
+    const NAMES: &'static [&'static str] = &["acknowledged", "severity", "state"];
 }
 
-const FILTERS: [&str; 3] = ["acknowledged", "severity", "state"];
-
-fn filter(request: &Request) -> Result<AlertFilter, ApiError> {
-    let query = &request.query;
-    Ok(AlertFilter {
-        device_id: None,
-        acknowledged: query.one_of("acknowledged", parse_bool, "true, false")?,
-        severity: query.one_of("severity", Severity::parse, "info, warning, critical")?,
-        state: query.one_of("state", AlertState::parse, "open, acknowledged, resolved")?,
-    })
-}
-
-/// In any case of letters: Python writes `True`.
+/// In upper or lower case: Python clients send `True`.
 fn parse_bool(text: &str) -> Option<bool> {
     text.to_ascii_lowercase().parse().ok()
 }
 
-async fn list<A: AlertStore>(
-    alerts: &A,
-    request: &Request,
-    filter: AlertFilter,
+/// A device's alerts, newest first.
+pub(crate) async fn list_for_device<S: Stores>(
+    State(Alerts { stores, .. }): State<Alerts<S>>,
+    device: Option<DevicePath>,
+    paging: Pagination<ListQuery>,
 ) -> Result<Response, ApiError> {
-    let paging = Pagination::from_request(request, MAX_ITEMS, &FILTERS)?;
-    let filter = &filter;
-    page::list(&paging, |request| async move {
-        let Page { items, next } = alerts.list(filter, &request).await?;
-        Ok(Page { items: items.into_iter().map(View::new).collect::<Vec<_>>(), next })
-    })
-    .await
+    let Some(DevicePath(device_id)) = device else { return Ok(Json([(); 0]).into_response()) };
+    let filter = AlertFilter { device_id: Some(device_id), ..paging.filter.0.clone() };
+    list(&stores, &paging, &filter).await
+}
+
+/// The fleet's alerts, newest first.
+pub(crate) async fn list_all<S: Stores>(
+    State(Alerts { stores, .. }): State<Alerts<S>>,
+    paging: Pagination<ListQuery>,
+) -> Result<Response, ApiError> {
+    list(&stores, &paging, &paging.filter.0).await
+}
+
+async fn list<S: Stores>(
+    stores: &S,
+    paging: &Pagination<ListQuery>,
+    filter: &AlertFilter,
+) -> Result<Response, ApiError> {
+    let alerts = stores.alerts();
+    page::list(paging, View::new, async |page| alerts.list(filter, &page).await).await
 }

@@ -1,29 +1,23 @@
 use std::process::ExitCode;
 
-use alerts::{Alerts, ROUTES};
-use meter_aws::settings::Tables;
-use meter_aws::{Clients, dynamodb};
-use meter_http::route::Router;
-use meter_http::serve::{Function, Server};
+use alerts::Alerts;
+use meter_aws::Clients;
+use meter_http::App;
 use meter_http::settings::Api;
-use meter_runtime::ConfiguredMetricStore;
 use meter_runtime::rest::{self, Error};
-use meter_runtime::settings::{self, Alerting, Metrics};
+use meter_runtime::{AwsStores, StoreSettings, settings};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    rest::start(server()).await
+    rest::start(app()).await
 }
 
-async fn server() -> Result<Server<impl Function>, Error> {
-    let (api, tables, alerting): (Api, Tables, Alerting) = settings::load()?;
-    let metrics: Metrics = settings::load()?;
+async fn app() -> Result<App, Error> {
+    let (api, settings): (Api, StoreSettings) = settings::load()?;
     let clients = Clients::from_environment().await;
     let alerts = Alerts {
-        alerts: dynamodb::Alerts::new(&clients, &tables),
-        rules: dynamodb::AlertRules::new(&clients, &tables),
-        metrics: ConfiguredMetricStore::new(&clients, &tables, &metrics),
-        hold_down_s: alerting.hold_down_s,
+        stores: AwsStores::new(&clients, &settings),
+        hold_down_s: settings.alerting.hold_down_s,
     };
-    Ok(Server::new(alerts, Router::new(ROUTES)?, api))
+    Ok(alerts::app(alerts, api))
 }

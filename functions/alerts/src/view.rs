@@ -4,7 +4,7 @@ use meter_domain::time::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// An alert as it is answered.
+/// An alert in a response.
 #[derive(Debug, Serialize)]
 pub(crate) struct View {
     id: Uuid,

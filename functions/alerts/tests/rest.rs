@@ -3,14 +3,14 @@
 // clippy.toml allows these in tests, but does not see that their helpers are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use alerts::{Alerts, ROUTES};
+use alerts::Alerts;
 use meter_domain::alert::Alert;
 use meter_domain::device::{Device, DeviceStatus};
 use meter_domain::id::{DeviceId, new_id};
 use meter_domain::state::DeviceState;
 use meter_domain::time::Timestamp;
-use meter_http::route::Router;
-use meter_http::serve::Server;
+use meter_http::App;
+use meter_http::routes::{self, Function};
 use meter_http::settings::{Api, Auth};
 use meter_store::{AlertStore, DeviceStore};
 use meter_testing::http::{TestRequest, TestResponse, call, get, post};
@@ -22,7 +22,7 @@ const LATER: &str = "2026-03-10T13:00:00Z";
 
 struct System {
     memory: MemoryStores,
-    server: Server<Alerts<MemoryStores, MemoryStores, MemoryStores>>,
+    app: App,
 }
 
 fn t(text: &str) -> Timestamp {
@@ -57,18 +57,13 @@ impl System {
             };
             memory.create(&device, &DeviceState::new(device_id)).await.unwrap();
         }
-        let function = Alerts {
-            alerts: memory.clone(),
-            rules: memory.clone(),
-            metrics: memory.clone(),
-            hold_down_s: 300,
-        };
+        let alerts = Alerts { stores: memory.clone(), hold_down_s: 300 };
         let api = Api { auth, ..Api::default() };
-        Self { memory, server: Server::new(function, Router::new(ROUTES).unwrap(), api) }
+        Self { memory, app: alerts::app(alerts, api) }
     }
 
     async fn call(&self, call: TestRequest) -> TestResponse {
-        call.send(&self.server).await
+        call.send(&self.app).await
     }
 
     async fn raise(&self, id: &str, body: Value, at: &str) -> Value {
@@ -289,7 +284,7 @@ async fn who_has_seen_an_alert_is_known_by_the_token() {
 
 /// A call of each route that the store must be asked for.
 fn calls() -> impl Iterator<Item = TestRequest> {
-    ROUTES.iter().map(|route| {
+    routes::of(Function::Alerts).map(|route| {
         let path = route
             .path
             .replace("{device_id}", "a")
@@ -309,7 +304,7 @@ fn calls() -> impl Iterator<Item = TestRequest> {
 #[tokio::test]
 async fn nobody_gets_in_without_a_token_or_with_the_wrong_scope() {
     let system = System::new(Auth::Jwt).await;
-    for (route, call) in ROUTES.iter().zip(calls()) {
+    for (route, call) in routes::of(Function::Alerts).zip(calls()) {
         let (right, wrong) = match route.method.as_str() {
             "GET" => ("meter/read", "meter/write"),
             _ => ("meter/write", "meter/read"),

@@ -3,7 +3,7 @@
 // clippy.toml allows these in tests, but does not see that their helpers are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use alerts::{Alerts, ROUTES};
+use alerts::Alerts;
 use meter_domain::archive::Location;
 use meter_domain::id::{DeviceId, MessageId};
 use meter_domain::message::Category;
@@ -12,8 +12,7 @@ use meter_domain::metric::Sample;
 use meter_domain::rule::MAX_RULES;
 use meter_domain::segments::{IndexEntry, MessageSegment};
 use meter_domain::time::Timestamp;
-use meter_http::route::Router;
-use meter_http::serve::Server;
+use meter_http::App;
 use meter_http::settings::{Api, Auth};
 use meter_store::MessageStore;
 use meter_testing::http::{TestRequest, TestResponse, delete, get, post, put};
@@ -29,24 +28,19 @@ fn t(text: &str) -> Timestamp {
 
 struct System {
     memory: MemoryStores,
-    server: Server<Alerts<MemoryStores, MemoryStores, MemoryStores>>,
+    app: App,
 }
 
 impl System {
     fn new() -> Self {
         let memory = MemoryStores::new();
-        let function = Alerts {
-            alerts: memory.clone(),
-            rules: memory.clone(),
-            metrics: memory.clone(),
-            hold_down_s: 60,
-        };
+        let alerts = Alerts { stores: memory.clone(), hold_down_s: 60 };
         let api = Api { auth: Auth::None, ..Api::default() };
-        Self { memory, server: Server::new(function, Router::new(ROUTES).unwrap(), api) }
+        Self { memory, app: alerts::app(alerts, api) }
     }
 
     async fn call(&self, call: TestRequest) -> TestResponse {
-        call.send(&self.server).await
+        call.send(&self.app).await
     }
 
     async fn create(&self, rule: &Value) -> TestResponse {

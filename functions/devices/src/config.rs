@@ -1,44 +1,44 @@
-//! The configuration in force: what accepted `update_config` commands and `PUT …/config` made it.
+//! The stored configuration of a device, which accepted `update_config` commands and
+//! `PUT /api/devices/{device_id}/config` change.
 
-use meter_domain::state::DevicePolicy;
-use meter_http::body;
-use meter_http::{ApiError, Problem, Request, Response};
+use axum::Json;
+use axum::extract::State;
+use meter_domain::device::Device;
+use meter_http::extract::{DevicePath, JsonObject, ReceivedAt};
+use meter_http::{ApiError, Problem};
 use meter_service::report_interval;
 use meter_store::{DeviceStore, Stores};
 use serde_json::{Map, Value};
 
 use crate::registry::change;
-use crate::{device_not_found, require_device_id};
+use crate::{Devices, device_not_found};
 
 /// The largest configuration, in bytes of JSON.
 const MAX_CONFIG_BYTES: usize = 100 * 1024;
 
 /// The stored configuration.
-pub(crate) async fn get<D: DeviceStore>(
-    registry: &D,
-    request: &Request,
-) -> Result<Response, ApiError> {
-    let id = require_device_id(request)?;
-    let device = registry.get(&id).await?.ok_or_else(device_not_found)?;
-    Response::ok(&device.config)
+pub(crate) async fn get<S: Stores>(
+    State(Devices { stores, .. }): State<Devices<S>>,
+    DevicePath(id): DevicePath,
+) -> Result<Json<Map<String, Value>>, ApiError> {
+    let device = stores.devices().get(&id).await?.ok_or_else(device_not_found)?;
+    Ok(Json(device.config))
 }
 
-/// Merges into the stored configuration, key by key; sends no command.
+/// Merges the body into the stored configuration, key by key. The device gets no command.
 pub(crate) async fn put<S: Stores>(
-    stores: &S,
-    policy: &DevicePolicy,
-    request: &Request,
-) -> Result<Response, ApiError> {
-    let id = require_device_id(request)?;
-    let body = body::parse_object(request)?;
-    let device =
-        change(stores.devices(), &id, request.now, |device| merge(&mut device.config, &body))
-            .await?;
-    report_interval::sync(stores, &id, request.now, policy).await?;
-    Response::ok(&device.config)
+    State(Devices { stores, policy, .. }): State<Devices<S>>,
+    DevicePath(id): DevicePath,
+    ReceivedAt(now): ReceivedAt,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Map<String, Value>>, ApiError> {
+    let merge = |device: &mut Device| merge(&mut device.config, &body);
+    let device = change(stores.devices(), &id, now, merge).await?;
+    report_interval::sync(&stores, &id, now, &policy).await?;
+    Ok(Json(device.config))
 }
 
-/// `null` takes a key away, as in RFC 7396; other values replace what was there, whole.
+/// Removes the keys whose value is `null`, as in RFC 7396, and replaces the values of all others.
 fn merge(config: &mut Map<String, Value>, change: &Map<String, Value>) -> Result<(), Problem> {
     for (key, value) in change {
         if value.is_null() {

@@ -1,6 +1,6 @@
 //! REST: registry, presence, configuration, metrics, raw data, quarantine, commands (docs/api.md).
 //!
-//! One file an action. Each handler is generic over just the ports that it uses.
+//! One file an action.
 
 mod commands;
 mod config;
@@ -8,138 +8,51 @@ mod presence;
 mod registry;
 mod telemetry;
 
-use meter_domain::id::DeviceId;
+use axum::Router;
+use axum::routing::{get, post, put};
 use meter_domain::state::DevicePolicy;
-use meter_http::route::{Route, RouteAuth};
-use meter_http::serve::Function;
-use meter_http::{ApiError, Method, Problem, Request, Response};
+use meter_http::routes::Function;
+use meter_http::settings::Api;
+use meter_http::{App, Problem};
 use meter_store::Stores;
 
-/// What this function answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    /// The fleet.
-    ListDevices,
-    /// Registers a device.
-    CreateDevice,
-    /// A device.
-    GetDevice,
-    /// Changes a device.
-    UpdateDevice,
-    /// Removes a device and what hangs on it.
-    DeleteDevice,
-    /// A sign of life over HTTP.
-    Heartbeat,
-    /// Whether a device is connected.
-    GetStatus,
-    /// An operator's word on whether it is.
-    PutStatus,
-    /// The configuration in force.
-    GetConfig,
-    /// Merges into the stored configuration.
-    PutConfig,
-    /// Points of a time range.
-    ListMetrics,
-    /// The newest point of each metric.
-    LatestMetrics,
-    /// Messages as received.
-    ListRawData,
-    /// One message as received.
-    GetRawData,
-    /// What could not be read.
-    ListQuarantine,
-    /// The bytes of what could not be read.
-    GetQuarantined,
-    /// A device's commands.
-    ListCommands,
-    /// Stores and publishes a command.
-    CreateCommand,
-    /// A device's answer to a command, over HTTP.
-    AcknowledgeCommand,
-}
+use crate::telemetry::{metrics, quarantine, raw_data};
 
-/// The routes of this function.
-pub const ROUTES: &[Route<Endpoint>] = &[
-    Route::new(Method::GET, "/api/devices", Endpoint::ListDevices),
-    Route::new(Method::POST, "/api/devices", Endpoint::CreateDevice),
-    Route::new(Method::GET, "/api/devices/{device_id}", Endpoint::GetDevice),
-    Route::new(Method::PUT, "/api/devices/{device_id}", Endpoint::UpdateDevice),
-    Route::new(Method::DELETE, "/api/devices/{device_id}", Endpoint::DeleteDevice),
-    Route::new(Method::POST, "/api/devices/{device_id}/heartbeat", Endpoint::Heartbeat),
-    Route::new(Method::GET, "/api/devices/{device_id}/status", Endpoint::GetStatus),
-    Route::new(Method::PUT, "/api/devices/{device_id}/status", Endpoint::PutStatus),
-    Route::new(Method::GET, "/api/devices/{device_id}/config", Endpoint::GetConfig),
-    Route::new(Method::PUT, "/api/devices/{device_id}/config", Endpoint::PutConfig),
-    Route::new(Method::GET, "/api/devices/{device_id}/metrics", Endpoint::ListMetrics),
-    Route::new(Method::GET, "/api/devices/{device_id}/metrics/latest", Endpoint::LatestMetrics),
-    Route::new(Method::GET, "/api/devices/{device_id}/raw-data", Endpoint::ListRawData),
-    Route::new(Method::GET, "/api/devices/{device_id}/raw-data/{*filename}", Endpoint::GetRawData),
-    Route::new(Method::GET, "/api/quarantine", Endpoint::ListQuarantine),
-    Route::new(Method::GET, "/api/quarantine/{id}", Endpoint::GetQuarantined),
-    Route::new(Method::GET, "/api/devices/{device_id}/commands", Endpoint::ListCommands),
-    Route::new(Method::POST, "/api/devices/{device_id}/commands", Endpoint::CreateCommand),
-    Route::new(Method::PUT, "/api/commands/{cmd_id}/ack", Endpoint::AcknowledgeCommand),
-];
-
-// Nothing of a device is for everybody.
-const _: () = {
-    let mut i = 0;
-    while i < ROUTES.len() {
-        assert!(matches!(ROUTES[i].auth, RouteAuth::Scoped));
-        i += 1;
-    }
-};
-
-/// The function, over its stores.
+/// The state of the handlers.
 #[derive(Debug, Clone)]
 pub struct Devices<S> {
-    /// The ports of the system.
+    /// The stores.
     pub stores: S,
-    /// What holds for devices.
+    /// The settings that apply to all devices.
     pub policy: DevicePolicy,
     /// Seconds until a command expires.
     pub command_timeout_s: u32,
 }
 
-impl<S: Stores> Function for Devices<S> {
-    type Endpoint = Endpoint;
-
-    async fn handle(&self, endpoint: Endpoint, request: &Request) -> Result<Response, ApiError> {
-        let Self { stores, policy, command_timeout_s } = self;
-        let (states, commands, registry) = (stores.states(), stores.commands(), stores.devices());
-        let (messages, metrics, archive) = (stores.messages(), stores.metrics(), stores.archive());
-        match endpoint {
-            Endpoint::ListDevices => registry::list(registry, states, request).await,
-            Endpoint::CreateDevice => registry::create(stores, policy, request).await,
-            Endpoint::GetDevice => registry::get(registry, states, request).await,
-            Endpoint::UpdateDevice => registry::update(registry, states, request).await,
-            Endpoint::DeleteDevice => registry::delete(stores, policy, request).await,
-            Endpoint::Heartbeat => presence::heartbeat(stores, policy, request).await,
-            Endpoint::GetStatus => presence::get(states, request).await,
-            Endpoint::PutStatus => presence::put(stores, policy, request).await,
-            Endpoint::GetConfig => config::get(registry, request).await,
-            Endpoint::PutConfig => config::put(stores, policy, request).await,
-            Endpoint::ListMetrics => telemetry::metrics::list(metrics, request).await,
-            Endpoint::LatestMetrics => telemetry::metrics::latest(states, request).await,
-            Endpoint::ListRawData => telemetry::raw_data::list(messages, archive, request).await,
-            Endpoint::GetRawData => telemetry::raw_data::get(messages, archive, request).await,
-            Endpoint::ListQuarantine => telemetry::quarantine::list(messages, request).await,
-            Endpoint::GetQuarantined => {
-                telemetry::quarantine::get(messages, archive, request).await
-            }
-            Endpoint::ListCommands => commands::list(commands, request).await,
-            Endpoint::CreateCommand => commands::create(stores, *command_timeout_s, request).await,
-            Endpoint::AcknowledgeCommand => commands::acknowledge(stores, policy, request).await,
-        }
-    }
+/// The function over its stores.
+pub fn app<S: Stores>(devices: Devices<S>, api: Api) -> App {
+    let routes = Router::new()
+        .route("/api/devices", get(registry::list).post(registry::create))
+        .route(
+            "/api/devices/{device_id}",
+            get(registry::get).put(registry::update).delete(registry::delete),
+        )
+        .route("/api/devices/{device_id}/heartbeat", post(presence::heartbeat))
+        .route("/api/devices/{device_id}/status", get(presence::get).put(presence::put))
+        .route("/api/devices/{device_id}/config", get(config::get).put(config::put))
+        .route("/api/devices/{device_id}/metrics", get(metrics::list))
+        .route("/api/devices/{device_id}/metrics/latest", get(metrics::latest))
+        .route("/api/devices/{device_id}/raw-data", get(raw_data::list))
+        .route("/api/devices/{device_id}/raw-data/{*filename}", get(raw_data::get))
+        .route("/api/quarantine", get(quarantine::list))
+        .route("/api/quarantine/{id}", get(quarantine::get))
+        .route("/api/devices/{device_id}/commands", get(commands::list).post(commands::create))
+        .route("/api/commands/{cmd_id}/ack", put(commands::acknowledge))
+        .with_state(devices);
+    App::new(Function::Devices, routes, api)
 }
 
-/// The device that the path names, where an unknown one is 404.
-fn require_device_id(request: &Request) -> Result<DeviceId, Problem> {
-    request.device_id().ok_or_else(device_not_found)
-}
-
-/// 404: no such device.
+/// 404: the device is not registered.
 fn device_not_found() -> Problem {
     Problem::not_found("Device")
 }

@@ -1,10 +1,9 @@
 use std::process::ExitCode;
 
-use devices::{Devices, ROUTES};
+use devices::Devices;
 use meter_aws::Clients;
 use meter_domain::state::DevicePolicy;
-use meter_http::route::Router;
-use meter_http::serve::{Function, Server};
+use meter_http::App;
 use meter_http::settings::Api;
 use meter_runtime::rest::{self, Error};
 use meter_runtime::settings::{self, Commands, Presence};
@@ -12,20 +11,20 @@ use meter_runtime::{AwsStores, StoreSettings};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    rest::start(server()).await
+    rest::start(app()).await
 }
 
-async fn server() -> Result<Server<impl Function>, Error> {
-    let (api, stores): (Api, StoreSettings) = settings::load()?;
+async fn app() -> Result<App, Error> {
+    let (api, settings): (Api, StoreSettings) = settings::load()?;
     let (commands, presence): (Commands, Presence) = settings::load()?;
     let clients = Clients::from_environment().await;
     let devices = Devices {
-        stores: AwsStores::new(&clients, &stores),
-        policy: stores.alerting.extend_policy(DevicePolicy {
-            rollup_gap_s: stores.metrics.rollup_gap_s(),
+        stores: AwsStores::new(&clients, &settings),
+        policy: settings.alerting.extend_policy(DevicePolicy {
+            rollup_gap_s: settings.metrics.rollup_gap_s(),
             ..presence.device_policy()
         }),
         command_timeout_s: commands.timeout_s,
     };
-    Ok(Server::new(devices, Router::new(ROUTES)?, api))
+    Ok(devices::app(devices, api))
 }

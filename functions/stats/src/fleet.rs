@@ -1,37 +1,39 @@
-use meter_http::{ApiError, Response};
-use meter_store::{AlertStore, DeviceStore};
+use axum::Json;
+use axum::extract::State;
+use meter_http::ApiError;
+use meter_store::{AlertStore, DeviceStore, Probe, Stores};
 use serde::Serialize;
 
-/// The fleet in numbers, as they are answered.
+use crate::Stats;
+
+/// The numbers of devices and alerts.
 #[derive(Debug, Serialize)]
-struct View {
+pub(crate) struct View {
     total_devices: u64,
     device_by_status: Vec<Count>,
     device_by_connection: Vec<Count>,
     unacknowledged_alerts: u64,
 }
 
-/// How many devices are in a status; a status without any is left out.
+/// The number of devices in a status; a status without devices is left out.
 #[derive(Debug, Serialize)]
 struct Count {
     status: &'static str,
     count: u64,
 }
 
-/// The fleet in numbers: a few reads, however large it is.
-pub(crate) async fn stats<D, A>(registry: &D, alerts: &A) -> Result<Response, ApiError>
-where
-    D: DeviceStore,
-    A: AlertStore,
-{
+/// The fleet in numbers: a few reads for a fleet of any size.
+pub(crate) async fn stats<S: Stores, P: Probe>(
+    State(Stats { stores, .. }): State<Stats<S, P>>,
+) -> Result<Json<View>, ApiError> {
     let (fleet, unacknowledged_alerts) =
-        tokio::try_join!(registry.counts(), alerts.count_unacknowledged())?;
-    Response::ok(&View {
+        tokio::try_join!(stores.devices().counts(), stores.alerts().count_unacknowledged())?;
+    Ok(Json(View {
         total_devices: fleet.by_status.values().sum(),
         device_by_status: counts(fleet.by_status.iter().map(|(s, n)| (s.as_str(), *n))),
         device_by_connection: counts(fleet.by_connection.iter().map(|(c, n)| (c.as_str(), *n))),
         unacknowledged_alerts,
-    })
+    }))
 }
 
 fn counts(all: impl Iterator<Item = (&'static str, u64)>) -> Vec<Count> {

@@ -1,14 +1,17 @@
-//! Whether the service works, for load balancers and people; open to everybody, so it says no more.
+//! Health checks for load balancers and operators. They are public and return no details.
 
 use std::collections::BTreeMap;
 
-use meter_http::{ApiError, Response, StatusCode};
-use meter_store::Probe;
-use meter_store::error_chain;
+use axum::Json;
+use axum::extract::State;
+use meter_http::StatusCode;
+use meter_store::{Probe, Stores, error_chain};
 use serde::Serialize;
 
+use crate::Stats;
+
 #[derive(Debug, Serialize)]
-struct Health {
+pub(crate) struct Health {
     status: &'static str,
     service: &'static str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -21,34 +24,35 @@ impl Health {
     }
 }
 
-/// That the service answers: this is the answer.
-pub(crate) fn health() -> Result<Response, ApiError> {
-    Response::ok(&Health::new("healthy"))
+/// Responds that the service responds.
+pub(crate) async fn health() -> Json<Health> {
+    Json(Health::new("healthy"))
 }
 
-/// That the process runs.
-pub(crate) fn liveness() -> Result<Response, ApiError> {
-    Response::ok(&Health::new("alive"))
+/// Responds that the process runs.
+pub(crate) async fn liveness() -> Json<Health> {
+    Json(Health::new("alive"))
 }
 
-/// That the stores answer, each by name.
-pub(crate) async fn readiness<P: Probe>(stores: &P) -> Result<Response, ApiError> {
-    let mut words = BTreeMap::new();
-    for (name, response) in stores.probe().await {
-        let word = match response {
+/// Responds whether each store is available, by name.
+pub(crate) async fn readiness<S: Stores, P: Probe>(
+    State(Stats { probe, .. }): State<Stats<S, P>>,
+) -> (StatusCode, Json<Health>) {
+    let mut stores = BTreeMap::new();
+    for (name, available) in probe.probe().await {
+        let word = match available {
             Ok(()) => "ok",
             Err(error) => {
-                tracing::error!(store = name, "does not response: {}", error_chain(&error));
+                tracing::error!(store = name, "a store is unavailable: {}", error_chain(&error));
                 "unavailable"
             }
         };
-        words.insert(name, word);
+        stores.insert(name, word);
     }
-    let (status, word) = if words.values().all(|word| *word == "ok") {
+    let (status, word) = if stores.values().all(|word| *word == "ok") {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready")
     };
-    let health = Health { stores: words, ..Health::new(word) };
-    Response::json(status, &health)
+    (status, Json(Health { stores, ..Health::new(word) }))
 }

@@ -1,4 +1,5 @@
-//! Clients of the earlier service run unchanged: each of their calls, in order, over stores in memory.
+//! Clients of the earlier service run unchanged: each of their recorded requests, in order, over stores in
+//! memory.
 
 // clippy.toml allows these in tests, but does not see that their helpers are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -11,10 +12,9 @@ use meter_domain::archive::Layout;
 use meter_domain::message::ReceivedMessage;
 use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
-use meter_http::Method;
-use meter_http::route::{RouteMatch, Router};
-use meter_http::serve::Server;
+use meter_http::routes::{Function, ROUTES};
 use meter_http::settings::{Api, Auth};
+use meter_http::{App, Method};
 use meter_service::ingestion::{Delivery, Ingestion, IngestionConfig};
 use meter_service::rule_cache::RuleCache;
 use meter_testing::http::recorded::{
@@ -24,14 +24,12 @@ use meter_testing::http::{TestResponse, call};
 use meter_testing::memory::MemoryStores;
 use stats::Stats;
 
-type DevicesInMemory = Devices<MemoryStores>;
-
-/// The three functions over one memory, and what API Gateway does in front of them.
+/// The functions over one store, in the place of API Gateway.
 struct System {
     memory: MemoryStores,
-    devices: Server<DevicesInMemory>,
-    alerts: Server<Alerts<MemoryStores, MemoryStores, MemoryStores>>,
-    stats: Server<Stats<MemoryStores, MemoryStores, MemoryStores>>,
+    devices: App,
+    alerts: App,
+    stats: App,
 }
 
 impl System {
@@ -43,18 +41,12 @@ impl System {
             policy: DevicePolicy::default(),
             command_timeout_s: 300,
         };
-        let alerts = Alerts {
-            alerts: memory.clone(),
-            rules: memory.clone(),
-            metrics: memory.clone(),
-            hold_down_s: 300,
-        };
-        let stats =
-            Stats { registry: memory.clone(), alerts: memory.clone(), stores: memory.clone() };
+        let alerts = Alerts { stores: memory.clone(), hold_down_s: 300 };
+        let stats = Stats { stores: memory.clone(), probe: memory.clone() };
         Self {
-            devices: Server::new(devices, Router::new(devices::ROUTES).unwrap(), api()),
-            alerts: Server::new(alerts, Router::new(alerts::ROUTES).unwrap(), api()),
-            stats: Server::new(stats, stats::router().unwrap(), api()),
+            devices: devices::app(devices, api()),
+            alerts: alerts::app(alerts, api()),
+            stats: stats::app(stats, api()),
             memory,
         }
     }
@@ -69,14 +61,12 @@ impl System {
             call = call.header(name, value);
         }
         let method = Method::from_bytes(sent.method.as_bytes()).unwrap();
-        let path = path.split('?').next().unwrap();
-        if has(devices::ROUTES, &method, path) {
-            call.send(&self.devices).await
-        } else if has(alerts::ROUTES, &method, path) {
-            call.send(&self.alerts).await
-        } else {
-            call.send(&self.stats).await
-        }
+        let app = match function_of(&method, path.split('?').next().unwrap()) {
+            Function::Devices => &self.devices,
+            Function::Alerts => &self.alerts,
+            Function::Stats => &self.stats,
+        };
+        call.send(app).await
     }
 
     async fn publish(&self, memo: &Captures, publication: &RecordedPublication, now: Timestamp) {
@@ -98,12 +88,25 @@ impl System {
     }
 }
 
-fn has<E>(routes: &'static [meter_http::Route<E>], method: &Method, path: &str) -> bool {
-    matches!(Router::new(routes).unwrap().find(method, path), RouteMatch::Route(..))
+/// The function that API Gateway sends a request to.
+fn function_of(method: &Method, path: &str) -> Function {
+    let is_match = |pattern: &str| {
+        let (pattern, is_prefix) = match pattern.split_once("/{*") {
+            Some((pattern, _)) => (pattern, true),
+            None => (pattern, false),
+        };
+        let mut segments = path.split('/');
+        let matches = pattern.split('/').all(|pattern| {
+            segments.next().is_some_and(|segment| pattern.starts_with('{') || pattern == segment)
+        });
+        matches && segments.next().is_some() == is_prefix
+    };
+    let route = ROUTES.iter().find(|route| route.method == *method && is_match(route.path));
+    route.map_or(Function::Stats, |route| route.function)
 }
 
 #[tokio::test]
-async fn every_call_of_the_older_client_gets_the_answer_that_it_expects() {
+async fn recorded_requests_of_the_older_client_get_the_recorded_responses() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/older-client");
     let calls = recorded::load(&folder).unwrap();
     assert!(calls.len() > 50, "{}", calls.len());

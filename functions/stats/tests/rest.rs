@@ -1,4 +1,4 @@
-//! The REST rows of this function, and what it answers to whatever has no route.
+//! The routes of this function, and its responses to requests without a route.
 
 // clippy.toml allows these in tests, but does not see that their helpers are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -8,7 +8,7 @@ use meter_domain::device::{Device, DeviceStatus};
 use meter_domain::id::{DeviceId, new_id};
 use meter_domain::state::{DevicePolicy, DeviceState};
 use meter_domain::time::Timestamp;
-use meter_http::serve::Server;
+use meter_http::App;
 use meter_http::settings::{Api, Auth};
 use meter_store::{AlertStore, DeviceStore, Probe, StoreError};
 use meter_testing::http::{TestRequest, TestResponse, call, get, post};
@@ -16,17 +16,13 @@ use meter_testing::memory::{MemoryStores, Operation};
 use serde_json::{Map, json};
 use stats::Stats;
 
-fn server(
-    memory: &MemoryStores,
-    auth: Auth,
-) -> Server<Stats<MemoryStores, MemoryStores, MemoryStores>> {
-    let (registry, alerts, stores) = (memory.clone(), memory.clone(), memory.clone());
-    let api = Api { auth, ..Api::default() };
-    Server::new(Stats { registry, alerts, stores }, stats::router().unwrap(), api)
+fn app(memory: &MemoryStores, auth: Auth) -> App {
+    let stats = Stats { stores: memory.clone(), probe: memory.clone() };
+    stats::app(stats, Api { auth, ..Api::default() })
 }
 
 async fn answer(memory: &MemoryStores, call: TestRequest) -> TestResponse {
-    call.send(&server(memory, Auth::None)).await
+    call.send(&app(memory, Auth::None)).await
 }
 
 async fn register(memory: &MemoryStores, id: &str, status: DeviceStatus, is_online: bool) {
@@ -56,7 +52,7 @@ async fn register(memory: &MemoryStores, id: &str, status: DeviceStatus, is_onli
 }
 
 #[tokio::test]
-async fn an_empty_fleet_counts_nothing() {
+async fn empty_fleet_has_no_counts() {
     let answered = answer(&MemoryStores::new(), get("/api/stats")).await;
     assert_eq!(answered.status, 200);
     assert_eq!(
@@ -67,7 +63,7 @@ async fn an_empty_fleet_counts_nothing() {
 }
 
 #[tokio::test]
-async fn the_fleet_is_counted_by_status_and_connection_and_its_alerts_are_too() {
+async fn fleet_is_counted_by_status_and_connection_with_its_alerts() {
     let memory = MemoryStores::new();
     register(&memory, "a", DeviceStatus::Active, true).await;
     register(&memory, "b", DeviceStatus::Active, false).await;
@@ -92,21 +88,21 @@ async fn the_fleet_is_counted_by_status_and_connection_and_its_alerts_are_too() 
 }
 
 #[tokio::test]
-async fn health_is_open_to_everybody_and_statistics_are_not() {
-    let server = server(&MemoryStores::new(), Auth::Jwt);
+async fn health_is_public_and_statistics_need_a_scope() {
+    let app = app(&MemoryStores::new(), Auth::Jwt);
     for path in ["/health", "/healthz", "/readyz", "/nothing"] {
-        let status = get(path).send(&server).await.status;
+        let status = get(path).send(&app).await.status;
         assert_eq!(status, if path == "/nothing" { 404 } else { 200 }, "{path}");
     }
-    assert_eq!(get("/api/stats").send(&server).await.status, 401);
-    assert_eq!(get("/api/stats").scope("meter/write").send(&server).await.status, 403);
-    assert_eq!(get("/api/stats").scope("meter/read").send(&server).await.status, 200);
+    assert_eq!(get("/api/stats").send(&app).await.status, 401);
+    assert_eq!(get("/api/stats").scope("meter/write").send(&app).await.status, 403);
+    assert_eq!(get("/api/stats").scope("meter/read").send(&app).await.status, 200);
 }
 
 #[tokio::test]
-async fn health_is_what_older_clients_expect() {
+async fn health_has_the_body_of_older_clients() {
     let memory = MemoryStores::new();
-    // The process is alive and the service answers whatever its stores do.
+    // Health and liveness do not depend on the stores.
     memory.fail_all_after(0);
     let health = answer(&memory, get("/health")).await.json();
     assert_eq!(health, json!({"status": "healthy", "service": "iot-meter"}));
@@ -115,20 +111,21 @@ async fn health_is_what_older_clients_expect() {
 }
 
 #[tokio::test]
-async fn a_service_is_ready_when_its_stores_answer() {
+async fn service_is_ready_while_its_stores_are_available() {
     let memory = MemoryStores::new();
     let ready = answer(&memory, get("/readyz")).await;
     let stores = json!({"memory": "ok"});
-    let wanted = json!({"status": "ready", "service": "iot-meter", "stores": stores});
-    assert_eq!((ready.status, ready.json()), (200, wanted));
+    let expected = json!({"status": "ready", "service": "iot-meter", "stores": stores});
+    assert_eq!((ready.status, ready.json()), (200, expected));
     memory.fail_always(Operation::Probe);
     let away = answer(&memory, get("/readyz")).await;
     let stores = json!({"memory": "unavailable"});
-    let wanted = json!({"status": "not ready", "service": "iot-meter", "stores": stores});
-    assert_eq!((away.status, away.json()), (503, wanted));
+    let expected = json!({"status": "not ready", "service": "iot-meter", "stores": stores});
+    assert_eq!((away.status, away.json()), (503, expected));
 }
 
-/// One store that answers and one that does not.
+/// One available store and one unavailable.
+#[derive(Clone)]
 struct Half;
 
 impl Probe for Half {
@@ -140,19 +137,17 @@ impl Probe for Half {
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_is_named_and_nothing_more_is_said() {
-    let function =
-        Stats { registry: MemoryStores::new(), alerts: MemoryStores::new(), stores: Half };
-    let api = Api { auth: Auth::Jwt, ..Api::default() };
-    let server = Server::new(function, stats::router().unwrap(), api);
-    let answered = get("/readyz").send(&server).await;
+async fn unavailable_store_is_named_without_its_error() {
+    let stats = Stats { stores: MemoryStores::new(), probe: Half };
+    let app = stats::app(stats, Api { auth: Auth::Jwt, ..Api::default() });
+    let answered = get("/readyz").send(&app).await;
     let stores = json!({"archive": "unavailable", "devices": "ok"});
     assert_eq!((answered.status, &answered.json()["stores"]), (503, &stores));
     assert!(!answered.text().contains("secret"));
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_makes_statistics_503() {
+async fn unavailable_store_makes_statistics_503() {
     for operation in [Operation::CountDevices, Operation::CountAlerts] {
         let memory = MemoryStores::new();
         memory.fail_always(operation);
@@ -163,7 +158,7 @@ async fn a_store_that_is_away_makes_statistics_503() {
 }
 
 #[tokio::test]
-async fn what_has_no_route_at_the_gateway_is_405_or_404() {
+async fn request_without_a_route_is_404_or_405() {
     let memory = MemoryStores::new();
     for (method, path, allow) in [
         ("DELETE", "/api/devices", "GET, OPTIONS, POST"),
@@ -193,12 +188,12 @@ async fn what_has_no_route_at_the_gateway_is_405_or_404() {
             assert_eq!((answered.status, &answered.json()["status"]), (404, &json!(404)), "{path}");
         }
     }
-    // A preflight asks before there can be a token.
-    let server = server(&memory, Auth::Jwt);
-    let preflight = call("OPTIONS", "/api/devices/a").send(&server).await;
+    // A preflight has no token.
+    let app = app(&memory, Auth::Jwt);
+    let preflight = call("OPTIONS", "/api/devices/a").send(&app).await;
     assert_eq!(
         (preflight.status, preflight.header("allow")),
         (204, Some("DELETE, GET, OPTIONS, PUT"))
     );
-    assert_eq!(post("/health").send(&server).await.status, 405);
+    assert_eq!(post("/health").send(&app).await.status, 405);
 }

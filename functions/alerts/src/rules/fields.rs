@@ -1,4 +1,4 @@
-//! What a client may say of a rule.
+//! The fields of a rule that a client sets.
 
 use std::ops::RangeInclusive;
 
@@ -8,11 +8,11 @@ use meter_domain::metric::MetricName;
 use meter_domain::rule::{Condition, Limits, MessageTemplate, Operator, Placeholder, Rule, Scope};
 use meter_domain::time::Timestamp;
 use meter_http::Problem;
-use meter_http::body::Fields;
-use serde_json::{Map, Value};
+use meter_http::fields::{Fields, FromFields};
+use serde_json::Value;
 use uuid::Uuid;
 
-/// The longest name, in characters: it is in every notification.
+/// The longest name, in characters. Every notification contains it.
 const MAX_NAME: usize = 100;
 
 /// The longest message, in characters.
@@ -24,7 +24,7 @@ const MAX_TYPE: usize = 255;
 /// A week, in seconds.
 const MAX_FOR_S: u64 = 7 * 24 * 3600;
 
-/// What a rule is made of.
+/// The fields that a client sets.
 const WRITABLE_FIELDS: [&str; 14] = [
     "name",
     "enabled",
@@ -42,27 +42,35 @@ const WRITABLE_FIELDS: [&str; 14] = [
     "notify",
 ];
 
-/// What an answer has besides; a client may send it back, and it is not looked at.
+/// The other fields of a response. A client may send them back, and they are ignored.
 const READ_ONLY_FIELDS: [&str; 4] = ["rule_id", "created_at", "updated_at", "version"];
 
-/// Reads a rule. Its id, times and version are for the caller to set.
-pub(super) fn parse(body: &Map<String, Value>) -> Result<Rule, Problem> {
-    let fields = Fields::new(body);
-    // A threshold that is misspelt would be a rule that nobody meant.
-    fields.deny_unknown(&[&WRITABLE_FIELDS[..], &READ_ONLY_FIELDS].concat())?;
-    let condition = condition(&fields)?;
+/// A rule without its id, times and version.
+#[derive(Debug)]
+pub(crate) struct RuleFields(pub(super) Rule);
+
+impl FromFields for RuleFields {
+    fn from_fields(fields: &Fields<'_>, _: Timestamp) -> Result<Self, Problem> {
+        // An ignored misspelt threshold would make a rule that the client did not intend.
+        fields.deny_unknown(&[&WRITABLE_FIELDS[..], &READ_ONLY_FIELDS].concat())?;
+        parse(fields).map(Self)
+    }
+}
+
+fn parse(fields: &Fields<'_>) -> Result<Rule, Problem> {
+    let condition = condition(fields)?;
     let least = if condition == Condition::NoData { 1 } else { 0 };
     Ok(Rule {
         rule_id: Uuid::nil(),
         name: fields.required_string("name", 1..=MAX_NAME)?.to_owned(),
         enabled: fields.boolean("enabled")?.unwrap_or(true),
-        scope: scope(&fields)?,
-        metric: metric(&fields)?,
-        for_s: for_s(&fields, least..=MAX_FOR_S)?,
+        scope: scope(fields)?,
+        metric: metric(fields)?,
+        for_s: for_s(fields, least..=MAX_FOR_S)?,
         severity: fields
             .one_of("severity", Severity::parse, "info, warning, critical")?
             .unwrap_or(Severity::Warning),
-        message: message(&fields, &condition)?,
+        message: message(fields, &condition)?,
         notify: fields.boolean("notify")?.unwrap_or(true),
         condition,
         created_at: Timestamp::EPOCH,
@@ -80,7 +88,9 @@ fn for_s(fields: &Fields<'_>, range: RangeInclusive<u64>) -> Result<u32, Problem
     let least = *range.start();
     let given = fields.integer("for_s", range)?;
     if least > 0 && given.is_none() {
-        return Err(fields.invalid("for_s", "is missing: for how many seconds may nothing come?"));
+        return Err(
+            fields.invalid("for_s", "is missing; it is the longest gap between samples in seconds")
+        );
     }
     Ok(given.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0))
 }
@@ -114,9 +124,9 @@ fn condition(fields: &Fields<'_>) -> Result<Condition, Problem> {
         "no_data" => Some((|_| Condition::NoData) as fn(Limits) -> Condition),
         _ => None,
     };
-    let is_silence = fields.get("kind").and_then(Value::as_str) == Some("no_data");
+    let is_no_data = fields.get("kind").and_then(Value::as_str) == Some("no_data");
     let kind = fields.one_of("kind", of, kinds)?.unwrap_or(Condition::Threshold);
-    if is_silence {
+    if is_no_data {
         deny_fields(fields, &["operator", "threshold", "low", "high", "clear"], "of kind no_data")?;
         return Ok(Condition::NoData);
     }
@@ -154,7 +164,7 @@ fn limits(fields: &Fields<'_>) -> Result<Limits, Problem> {
     limits.map_err(|bad| fields.invalid(bad.field, bad.reason))
 }
 
-/// Refuses what would have no effect.
+/// Refuses fields that would have no effect.
 fn deny_fields(fields: &Fields<'_>, names: &[&str], of: &str) -> Result<(), Problem> {
     match names.iter().find(|name| fields.get(name).is_some()) {
         None => Ok(()),
@@ -168,7 +178,7 @@ fn message(fields: &Fields<'_>, condition: &Condition) -> Result<Option<MessageT
     let template =
         MessageTemplate::parse(text).map_err(|bad| fields.invalid(NAME, bad.to_string()))?;
     if *condition == Condition::NoData && template.contains(Placeholder::Value) {
-        return Err(fields.invalid(NAME, "has {value}, which no data has"));
+        return Err(fields.invalid(NAME, "has {value}, which a rule of kind no_data does not have"));
     }
     Ok(Some(template))
 }

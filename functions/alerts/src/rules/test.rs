@@ -1,22 +1,28 @@
+use axum::Json;
+use axum::extract::State;
 use meter_domain::id::DeviceId;
 use meter_domain::rule::{Rule, Scope};
 use meter_domain::time::Timestamp;
-use meter_http::body::{self, Fields};
+use meter_http::extract::{OptionalJson, Path};
+use meter_http::fields::{Fields, FromFields};
 use meter_http::range::TimeRange;
-use meter_http::{ApiError, Problem, Request, Response};
+use meter_http::{ApiError, Problem};
 use meter_service::backtest::{BacktestReport, backtest};
-use meter_store::{MetricStore, RuleStore};
+use meter_store::Stores;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::find_rule;
+use crate::Alerts;
 
-/// What is looked at when the client names no beginning, in seconds.
+/// The range of a backtest without `start`, in seconds.
 const DAY_S: u32 = 24 * 3600;
 
-/// What there would have been.
+const DEVICE_ID: &str = "device_id";
+
+/// The alerts that a rule would have opened.
 #[derive(Debug, Serialize)]
-struct View {
+pub(crate) struct View {
     rule_id: Uuid,
     device_id: DeviceId,
     start: Timestamp,
@@ -25,32 +31,45 @@ struct View {
     report: BacktestReport,
 }
 
-/// Says when a rule would have raised alerts of a device, by what is stored of it. Nothing is raised, and nobody told.
-pub(crate) async fn test<R: RuleStore, T: MetricStore>(
-    rules: &R,
-    metrics: &T,
-    hold_down_s: u32,
-    request: &Request,
-) -> Result<Response, ApiError> {
-    let body = body::parse_optional_object(request)?;
-    let fields = Fields::new(&body);
-    fields.deny_unknown(&["device_id", "start", "stop"])?;
-    let rule = find_rule(rules, request).await?;
-    let device_id = device(&rule, &fields)?;
-    let time = |name| fields.string(name, 1..=64);
-    let TimeRange { start, stop } =
-        TimeRange::from_strings(time("start")?, time("stop")?, DAY_S, request.now)?;
-    let range = (start, stop);
-    let report = backtest(metrics, &rule, &device_id, range, hold_down_s).await?;
-    Response::ok(&View { rule_id: rule.rule_id, device_id, start, stop, report })
+/// The device and the range of a backtest.
+#[derive(Debug)]
+pub(crate) struct Backtest {
+    device_id: Option<DeviceId>,
+    range: TimeRange,
 }
 
-/// Any device may be tried; a rule for one device is tried on that one unless another is named.
-fn device(rule: &Rule, fields: &Fields<'_>) -> Result<DeviceId, Problem> {
-    const NAME: &str = "device_id";
-    match (fields.string(NAME, 0..=usize::MAX)?, &rule.scope) {
-        (Some(id), _) => DeviceId::parse(id).map_err(|bad| fields.invalid(NAME, bad.to_string())),
-        (None, Scope::DeviceId(id)) => Ok(id.clone()),
-        (None, _) => Err(fields.invalid(NAME, "is missing: the rule is for more than one device")),
+impl FromFields for Backtest {
+    fn from_fields(fields: &Fields<'_>, now: Timestamp) -> Result<Self, Problem> {
+        fields.deny_unknown(&[DEVICE_ID, "start", "stop"])?;
+        let device_id = fields.string(DEVICE_ID, 0..=usize::MAX)?.map(DeviceId::parse);
+        let time = |name| fields.string(name, 1..=64);
+        Ok(Self {
+            device_id: device_id
+                .transpose()
+                .map_err(|invalid| fields.invalid(DEVICE_ID, invalid.to_string()))?,
+            range: TimeRange::from_strings(time("start")?, time("stop")?, DAY_S, now)?,
+        })
+    }
+}
+
+/// Evaluates a rule on the stored points of a device, without opening an alert or sending a
+/// notification.
+pub(crate) async fn test<S: Stores>(
+    State(Alerts { stores, hold_down_s }): State<Alerts<S>>,
+    Path(rule_id): Path<String>,
+    OptionalJson(Backtest { device_id, range }): OptionalJson<Backtest>,
+) -> Result<Json<View>, ApiError> {
+    let rule = find_rule(&stores, &rule_id).await?;
+    let device_id = device_id.map_or_else(|| device_of(&rule), Ok)?;
+    let TimeRange { start, stop } = range;
+    let report = backtest(stores.metrics(), &rule, &device_id, (start, stop), hold_down_s).await?;
+    Ok(Json(View { rule_id: rule.rule_id, device_id, start, stop, report }))
+}
+
+/// The device of a rule for one device, the default of `device_id`.
+fn device_of(rule: &Rule) -> Result<DeviceId, Problem> {
+    match &rule.scope {
+        Scope::DeviceId(id) => Ok(id.clone()),
+        _ => Err(Problem::field(DEVICE_ID, "is missing: the rule is for more than one device")),
     }
 }

@@ -5,7 +5,7 @@ use meter_domain::time::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// A rule as it is answered, and as it may be sent back.
+/// A rule in a response; a client may send it back.
 #[derive(Debug, Serialize)]
 pub(super) struct View {
     rule_id: Uuid,

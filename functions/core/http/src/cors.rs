@@ -1,35 +1,37 @@
-//! Which pages may call the API from a browser (the Fetch standard, CORS protocol).
+//! Access of pages to the API from a browser (the Fetch standard, CORS protocol).
 
 use ::http::{HeaderMap, HeaderValue, Method, header};
 
 use crate::settings::Origins;
 
-/// Headers that a page may send.
-const ALLOW_HEADERS: &str = "authorization, content-type, idempotency-key, if-none-match";
-/// Headers of an answer that a page may read.
+/// The headers of a request that a page may set.
+const ALLOW_HEADERS: &str = "authorization, content-type, idempotency-key, if-match, if-none-match";
+/// The headers of a response that a page may read.
 const EXPOSE_HEADERS: &str = "etag, link, location, retry-after, x-request-id";
-/// Seconds for which a browser may remember the answer to a preflight.
+/// Seconds for which a browser may cache the response to a preflight.
 const MAX_AGE_S: &str = "600";
 
-/// The origin that the answer allows, if it allows the one that asks.
-fn allowed_origin(origins: &Origins, origin: Option<&str>) -> Option<HeaderValue> {
+/// The value of `Access-Control-Allow-Origin` for a request of an origin, if it is allowed.
+fn allowed_origin(origins: &Origins, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
     match origins {
         Origins::None => None,
         Origins::Any => Some(HeaderValue::from_static("*")),
         Origins::List(list) => {
-            let origin = origin.filter(|origin| list.iter().any(|o| o == origin))?;
-            HeaderValue::try_from(origin).ok()
+            origin.filter(|origin| list.iter().any(|o| *origin == o.as_str())).cloned()
         }
     }
 }
 
-/// Whether answers differ by origin, so that caches must know (`Vary`).
-pub fn varies_by_origin(origins: &Origins) -> bool {
-    matches!(origins, Origins::List(_))
+/// The headers of a request that a response depends on, for caches (`Vary`).
+pub fn vary(origins: &Origins) -> &'static str {
+    match origins {
+        Origins::List(_) => "accept, accept-encoding, origin",
+        Origins::None | Origins::Any => "accept, accept-encoding",
+    }
 }
 
-/// Adds what every answer needs.
-pub fn add_headers(headers: &mut HeaderMap, origins: &Origins, origin: Option<&str>) {
+/// Adds the headers of every response to an allowed origin.
+pub fn add_headers(headers: &mut HeaderMap, origins: &Origins, origin: Option<&HeaderValue>) {
     if let Some(origin) = allowed_origin(origins, origin) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(
@@ -39,11 +41,11 @@ pub fn add_headers(headers: &mut HeaderMap, origins: &Origins, origin: Option<&s
     }
 }
 
-/// Adds what the answer to a preflight needs besides.
+/// Adds the headers of the response to a preflight of an allowed origin.
 pub fn add_preflight(
     headers: &mut HeaderMap,
     origins: &Origins,
-    origin: Option<&str>,
+    origin: Option<&HeaderValue>,
     methods: &[Method],
 ) {
     if allowed_origin(origins, origin).is_none() {
@@ -54,10 +56,10 @@ pub fn add_preflight(
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE_S));
 }
 
-/// Methods as a header's value.
+/// Methods as the value of a header.
 pub fn methods_header(methods: &[Method]) -> HeaderValue {
     let names: Vec<_> = methods.iter().map(Method::as_str).collect();
-    // A method is a token (RFC 9110, 5.6.2), which a header's value may hold.
+    // A method is a token (RFC 9110, 5.6.2), which is valid in a header.
     HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(""))
 }
 
@@ -65,10 +67,11 @@ pub fn methods_header(methods: &[Method]) -> HeaderValue {
 mod tests {
     use super::*;
 
-    fn allow_origin(origins: &Origins, origin: Option<&str>) -> Option<String> {
+    fn allow_origin(origins: &Origins, origin: Option<&'static str>) -> Option<String> {
         let mut headers = HeaderMap::new();
-        add_headers(&mut headers, origins, origin);
-        add_preflight(&mut headers, origins, origin, &[Method::GET, Method::PUT]);
+        let origin = origin.map(HeaderValue::from_static);
+        add_headers(&mut headers, origins, origin.as_ref());
+        add_preflight(&mut headers, origins, origin.as_ref(), &[Method::GET, Method::PUT]);
         let preflight = headers.get(header::ACCESS_CONTROL_ALLOW_METHODS);
         let allowed = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
         assert_eq!(allowed.is_some(), preflight.is_some_and(|m| m == "GET, PUT"));

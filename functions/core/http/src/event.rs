@@ -1,161 +1,126 @@
-//! What API Gateway hands over and takes back (HTTP API, payload format 2.0), no more than we use of it.
+//! Conversion of API Gateway events (HTTP API, payload format 2.0) into events that `lambda_http`
+//! accepts.
 //!
-//! Types of our own, because a request of any kind must get an answer of ours: `lambda_http` panics
-//! on a query that is no URI (`?q="x"`) or a body that is not the base64 it claims to be, before a handler
-//! could say 400.
+//! `lambda_http` panics at a query that is no URI (`?q="x"`), an invalid `Host` and a body that is not
+//! the base64 that the event claims, and fails the invocation at an invalid header. Here a path and
+//! a query are percent-encoded, and what cannot be repaired becomes a problem for the client.
 
-use std::collections::BTreeMap;
-
-use ::http::{HeaderMap, Method};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Deserializer, Serialize};
+use lambda_http::aws_lambda_events::apigw::{
+    ApiGatewayRequestAuthorizer, ApiGatewayRequestAuthorizerJwtDescription, ApiGatewayV2httpRequest,
+};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
-use super::response::{Body, Response};
+use super::app::REQUEST_ID;
+use super::problem::Problem;
 
-/// A request.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayEvent {
-    /// The path, with the stage in front unless that is `$default`. AWS decodes its percent-escapes,
-    /// `cargo lambda watch` does not.
-    pub raw_path: String,
-    /// The query as the client wrote it.
-    #[serde(default, deserialize_with = "null_as_default")]
-    pub raw_query_string: String,
-    /// Header names in lower case; repeated ones joined by commas.
-    #[serde(default, deserialize_with = "null_as_default")]
-    pub headers: BTreeMap<String, String>,
-    /// The body, if there is one.
-    #[serde(default)]
-    pub body: Option<String>,
-    /// Whether `body` is base64.
-    #[serde(default, deserialize_with = "null_as_default")]
-    pub is_base64_encoded: bool,
-    /// What the gateway knows.
-    pub request_context: RequestContext,
-}
+/// The characters of a query that a URI does not contain. `%` begins an escape.
+const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
-impl GatewayEvent {
-    /// The gateway's id of the request; `invocation_id` where there is none.
-    pub fn request_id<'a>(&'a self, invocation_id: &'a str) -> &'a str {
-        let id = self.request_context.request_id.as_deref();
-        id.filter(|id| !id.is_empty()).unwrap_or(invocation_id)
+/// The characters of a path that a URI does not contain, or that a URL parser treats as separators.
+const PATH: &AsciiSet = &QUERY.add(b'?').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'}');
+
+/// The name of a request: the gateway's, or the invocation's where the gateway gave none.
+pub fn request_id<'a>(event: &'a Value, invocation_id: &'a str) -> &'a str {
+    match text(event, "/requestContext/requestId") {
+        "" => invocation_id,
+        id => id,
     }
 }
 
-/// What the gateway knows of a request.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RequestContext {
-    /// Its name for the request.
-    #[serde(default)]
-    pub request_id: Option<String>,
-    /// The stage that was called.
-    #[serde(default)]
-    pub stage: Option<String>,
-    /// How it was called.
-    pub http: HttpContext,
-    /// Who called, when the route has an authorizer.
-    #[serde(default)]
-    pub authorizer: Option<Authorizer>,
+/// The stage that was called.
+pub(crate) fn stage(event: &Value) -> Option<String> {
+    Some(text(event, "/requestContext/stage")).filter(|stage| !stage.is_empty()).map(str::to_owned)
 }
 
-/// How a request came.
-#[derive(Debug, Clone, Deserialize)]
-pub struct HttpContext {
-    /// GET and so on.
-    #[serde(deserialize_with = "method")]
-    pub method: Method,
-}
-
-/// Who called.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Authorizer {
-    /// A token that the gateway has checked.
-    #[serde(default)]
-    pub jwt: Option<Jwt>,
-}
-
-/// A token that the gateway has checked.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct Jwt {
-    /// What it says. AWS writes every claim as text, an array as `[a b]`.
-    #[serde(default, deserialize_with = "null_as_default")]
-    pub claims: BTreeMap<String, Value>,
-    /// The scopes that the route asks for, of which the token has one.
-    #[serde(default)]
-    pub scopes: Option<Vec<String>>,
-}
-
-/// `cargo lambda watch` writes `null` where API Gateway writes something empty, or nothing.
-fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Method::from_bytes(text.as_bytes()).map_err(serde::de::Error::custom)
-}
-
-/// An answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayResponse {
-    /// The status.
-    pub status_code: u16,
-    /// The headers.
-    pub headers: BTreeMap<String, String>,
-    /// The body: text as it is, bytes as base64.
-    pub body: String,
-    /// Whether `body` is base64.
-    pub is_base64_encoded: bool,
-    /// None of ours; `cargo lambda watch` insists on the field.
-    pub cookies: [String; 0],
-}
-
-impl From<Response> for GatewayResponse {
-    fn from(response: Response) -> Self {
-        let (body, is_base64_encoded) = match response.body {
-            Body::Empty => (String::new(), false),
-            Body::Text(text) => (text, false),
-            Body::Bytes(bytes) => (BASE64.encode(bytes), true),
-        };
-        Self {
-            status_code: response.status.as_u16(),
-            headers: to_map(&response.headers),
-            body,
-            is_base64_encoded,
-            cookies: [],
-        }
+/// An event for `lambda_http` with the parts of `event` that the API uses, up to the first part
+/// that is invalid, and the answer to that one.
+///
+/// It has no stage, which `lambda_http` would add to the path, and no host.
+pub(crate) fn convert(
+    event: &Value,
+    invocation_id: &str,
+) -> (ApiGatewayV2httpRequest, Option<Problem>) {
+    let id = request_id(event, invocation_id);
+    let mut request = ApiGatewayV2httpRequest::default();
+    request.raw_path = Some("/".to_owned());
+    request.request_context.request_id = Some(id.to_owned());
+    let refusal = convert_parts(event, &mut request).err();
+    if let Ok(id) = HeaderValue::try_from(id) {
+        request.headers.insert(REQUEST_ID, id);
     }
+    (request, refusal)
 }
 
-/// Ours are all ASCII, and each is there once.
-fn to_map(headers: &HeaderMap) -> BTreeMap<String, String> {
-    headers
-        .iter()
-        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_field_that_is_null_is_as_if_it_were_not_there() {
-        let event = json!({"rawPath": "/health", "rawQueryString": null, "headers": null, "body": null,
-            "isBase64Encoded": null, "requestContext": {"http": {"method": "GET"}, "authorizer": null}});
-        let event: GatewayEvent = serde_json::from_value(event).unwrap();
-        assert_eq!((event.raw_query_string.as_str(), event.is_base64_encoded), ("", false));
-        assert!(event.headers.is_empty() && event.body.is_none());
+fn convert_parts(event: &Value, request: &mut ApiGatewayV2httpRequest) -> Result<(), Problem> {
+    let context = &mut request.request_context;
+    context.http.method = Method::from_bytes(text(event, "/requestContext/http/method").as_bytes())
+        .map_err(|_| Problem::field("method", "is no method of HTTP"))?;
+    context.authorizer = event.pointer("/requestContext/authorizer/jwt").and_then(authorizer);
+    request.headers = headers(event)?;
+    let path = text(event, "/rawPath");
+    if !path.starts_with('/') {
+        return Err(Problem::no_route());
     }
+    let path = utf8_percent_encode(path, PATH).to_string();
+    let query = utf8_percent_encode(text(event, "/rawQueryString"), QUERY).to_string();
+    Uri::try_from(format!("{path}?{query}"))
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the URL: {error}")))?;
+    request.raw_path = Some(path);
+    request.raw_query_string = Some(query);
+    request.body = body(event)?;
+    Ok(())
+}
+
+fn text<'a>(event: &'a Value, pointer: &str) -> &'a str {
+    event.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The checked token. API Gateway writes every claim as text, an array as `[a b]`; other clients of the
+/// Lambda API send arrays.
+pub(crate) fn authorizer(jwt: &Value) -> Option<ApiGatewayRequestAuthorizer> {
+    let words = |list: &[Value]| -> Vec<String> {
+        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let claim = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => words(list).join(" "),
+        _ => String::new(),
+    };
+    let mut token = ApiGatewayRequestAuthorizerJwtDescription::default();
+    let claims = jwt.as_object()?.get("claims").and_then(Value::as_object);
+    token.claims =
+        claims.into_iter().flatten().map(|(name, value)| (name.clone(), claim(value))).collect();
+    token.scopes = jwt["scopes"].as_array().map(|list| words(list));
+    let mut authorizer = ApiGatewayRequestAuthorizer::default();
+    authorizer.jwt = Some(token);
+    Some(authorizer)
+}
+
+/// The headers without those that `lambda_http` makes a URL of.
+fn headers(event: &Value) -> Result<HeaderMap, Problem> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in event["headers"].as_object().into_iter().flatten() {
+        let Some(value) = value.as_str() else { continue };
+        let invalid = || Problem::field(name, "is no valid header");
+        let name = HeaderName::try_from(name).map_err(|_| invalid())?;
+        headers.insert(name, value.parse().map_err(|_| invalid())?);
+    }
+    headers.remove(::http::header::HOST);
+    headers.remove("x-forwarded-proto");
+    Ok(headers)
+}
+
+/// The body as text: the API accepts none but JSON.
+fn body(event: &Value) -> Result<Option<String>, Problem> {
+    let Some(body) = event["body"].as_str() else { return Ok(None) };
+    if event["isBase64Encoded"] != true {
+        return Ok(Some(body.to_owned()));
+    }
+    let bytes = BASE64.decode(body).map_err(|_| Problem::field("body", "is not base64"))?;
+    let text = String::from_utf8(bytes).map_err(|_| Problem::field("body", "is not UTF-8"))?;
+    Ok(Some(text))
 }

@@ -1,24 +1,31 @@
-//! A client's name for a request, so that sending it twice is sending it once
-//! (draft-ietf-httpapi-idempotency-key-header).
+//! Idempotency keys: a repeated request has the effect of one (draft-ietf-httpapi-idempotency-key-header).
 
 use ::http::StatusCode;
+use ::http::request::Parts;
+use axum::extract::FromRequestParts;
 use meter_store::IdempotencyKey;
 
-use super::problem::Problem;
-use super::request::Request;
+use super::problem::{ApiError, Problem};
 
 const HEADER: &str = "Idempotency-Key";
 
-/// The request's key, if it has one: 1 to 255 visible ASCII characters.
-pub fn key(request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
-    match request.headers.get("idempotency-key") {
-        None => Ok(None),
-        Some(key)
-            if (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) =>
-        {
-            Ok(Some(IdempotencyKey(key.to_owned())))
+/// The idempotency key of a request, if it has one: 1 to 255 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency(pub Option<IdempotencyKey>);
+
+impl<S: Sync> FromRequestParts<S> for Idempotency {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(key) = parts.headers.get(HEADER) else { return Ok(Self(None)) };
+        match key.to_str() {
+            Ok(key)
+                if (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) =>
+            {
+                Ok(Self(Some(IdempotencyKey(key.to_owned()))))
+            }
+            _ => Err(Problem::field(HEADER, "must be 1 to 255 visible ASCII characters").into()),
         }
-        Some(_) => Err(Problem::field(HEADER, "must be 1 to 255 visible ASCII characters")),
     }
 }
 
@@ -38,19 +45,22 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    #[test]
-    fn a_key_is_visible_ascii_of_a_sane_length() {
-        let read = |value: &str| {
-            let request = testing::get("/x").header("Idempotency-Key", value).request();
-            key(&request).map(|key| key.unwrap().0)
-        };
+    async fn read(key: &str) -> Result<Option<IdempotencyKey>, ApiError> {
+        let mut parts = testing::get("/x").header("Idempotency-Key", key).parts()?;
+        Idempotency::from_request_parts(&mut parts, &()).await.map(|key| key.0)
+    }
+
+    #[tokio::test]
+    async fn key_is_1_to_255_visible_ascii_characters() {
         let longest = "~".repeat(255);
-        for good in ["1", "8e03978e-40d5-43e8-bc93-6894a57f9324", "\"a\"", &longest] {
-            assert_eq!(read(good).as_deref(), Ok(good));
+        for valid in ["1", "8e03978e-40d5-43e8-bc93-6894a57f9324", "\"a\"", &longest] {
+            assert_eq!(read(valid).await.unwrap().unwrap().0, valid);
         }
-        for bad in ["", "a b", "é", "a\tb", &"~".repeat(256)] {
-            assert_eq!(read(bad).unwrap_err().status, 400, "{bad}");
+        for invalid in ["", "a b", "é", "a\tb", &"~".repeat(256)] {
+            assert_eq!(read(invalid).await.unwrap_err().problem().status, 400, "{invalid}");
         }
-        assert_eq!(key(&testing::get("/x").request()), Ok(None));
+        let mut parts = testing::get("/x").parts().unwrap();
+        let key = Idempotency::from_request_parts(&mut parts, &()).await.unwrap();
+        assert_eq!(key, Idempotency(None));
     }
 }

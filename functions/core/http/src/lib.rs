@@ -1,33 +1,30 @@
-//! The border to HTTP. Inside it a request is parsed and allowed; outside it nothing is known of ours.
+//! The HTTP layer of the REST functions: `axum` and `lambda_http` with the conventions of docs/api.md.
 //!
-//! [`serve`] takes an [`event`] of API Gateway, finds its [`route`], checks [`access`], lets the function
-//! handle the [`request`] and turns the [`answer`] or [`problem`] into what goes back. What the
-//! routes of docs/api.md share is here, one thing a module: [`page`]s and their [`cursor`]s, time
-//! [`range`]s, JSON [`body`] fields, [`idempotency`] keys, [`cors`], content [`encoding`] and
-//! negotiation, and the [`size`] that an answer may have.
+//! [`App`] converts an [`event`] of API Gateway into a request, puts layers around the routes of a
+//! function, and authorizes each request by the route table ([`routes`]). The handlers of a function read
+//! the request with the extractors of [`extract`], [`page`] and [`idempotency`], and fail with an
+//! [`ApiError`], which becomes problem details.
 
+mod app;
 pub mod authorization;
-pub mod body;
+pub mod conditional;
 pub mod cors;
 pub mod cursor;
-pub mod encoding;
 pub mod event;
+pub mod extract;
+pub mod fields;
 pub mod idempotency;
+mod negotiation;
 pub mod page;
 pub mod problem;
 pub mod range;
-pub mod request;
-pub mod response;
 pub mod response_limit;
-pub mod route;
-pub mod serve;
+pub mod routes;
 pub mod settings;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
+pub use self::app::App;
 pub use self::problem::{ApiError, Problem};
-pub use self::request::Request;
-pub use self::response::Response;
-pub use self::route::{Route, RouteAuth};

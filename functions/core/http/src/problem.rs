@@ -1,35 +1,38 @@
-//! What went wrong, for two readers: the client, who learns what to do about it, and the log, which
-//! learns the cause (RFC 9457, Problem Details for HTTP APIs).
+//! Errors of requests (RFC 9457, Problem Details for HTTP APIs): the client gets a description of its
+//! own error, the log the causes of an internal one.
 
+use std::borrow::Cow;
 use std::error::Error;
+use std::sync::Arc;
 
-use ::http::{HeaderName, HeaderValue, StatusCode};
+use ::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use meter_store::StoreError;
 use serde_json::{Map, Value, json};
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What the client did wrong, or must know.
+/// A description of an error for the client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    /// The answer's status.
+    /// The status of the response.
     pub status: StatusCode,
-    /// One sentence for the person who wrote the client.
+    /// One sentence for the developer of the client.
     pub detail: String,
-    /// The field, parameter or header that is wrong.
+    /// The invalid field, parameter or header.
     pub field: Option<String>,
     /// Headers that belong to the status (`Allow`, `WWW-Authenticate`).
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
-    /// A problem with a status and a sentence.
+    /// A problem with a status and a detail.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), field: None, headers: Vec::new() }
     }
 
-    /// 400: a field, a parameter or a header is wrong; the sentence begins with its name.
+    /// 400: a field, a parameter or a header is invalid; the detail begins with its name.
     pub fn field(field: impl Into<String>, reason: impl AsRef<str>) -> Self {
         let field = field.into();
         Self {
@@ -39,19 +42,24 @@ impl Problem {
         }
     }
 
-    /// 404: there is none of this.
-    pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("{what} not found"))
+    /// 404: the resource does not exist.
+    pub fn not_found(resource: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("{resource} not found"))
     }
 
-    /// The same problem with a header.
+    /// 404: no route has the path.
+    pub fn no_route() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+    }
+
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// The body. `error` is for clients of the earlier service, which read it and nothing else.
+    /// The JSON body. Clients of the earlier service read `error` only.
     pub fn body(&self, request_id: &str) -> String {
         let mut body = Map::new();
         body.insert("type".to_owned(), json!("about:blank"));
@@ -67,35 +75,62 @@ impl Problem {
     }
 }
 
-/// Why a handler has no answer.
+/// An error of a handler.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// The client's fault; it is told all of it.
+    /// An error of the client, which gets all of it.
     #[error("{}", .0.detail)]
     Client(Box<Problem>),
-    /// A store is away or busy: 503, and trying again may help. The client is told no more than that.
+    /// A store is unavailable or throttles: 503. A retry may succeed.
     #[error("a store is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// Our fault: 500. The client is told the request's id and nothing else.
+    /// An internal error: 500. The client gets the request id only.
     #[error("the request failed inside")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl ApiError {
-    /// What the client is told.
-    pub fn into_problem(self) -> Problem {
+    /// The description for the client.
+    pub fn problem(&self) -> Cow<'_, Problem> {
         match self {
-            Self::Client(problem) => *problem,
-            Self::Unavailable(_) => Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "something that this needs does not answer; try again later",
-            )
-            .with_header(::http::header::RETRY_AFTER, HeaderValue::from_static("5")),
-            Self::Internal(_) => Problem::new(
+            Self::Client(problem) => Cow::Borrowed(problem),
+            Self::Unavailable(_) => Cow::Owned(
+                Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "something that this needs does not answer; try again later",
+                )
+                .with_header(header::RETRY_AFTER, HeaderValue::from_static("5")),
+            ),
+            Self::Internal(_) => Cow::Owned(Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the request failed on our side; the request id helps us to find out why",
-            ),
+            )),
         }
+    }
+
+    /// The response to the request of an id, and a log line: an error of the client at debug level, all
+    /// others as errors with their causes.
+    pub(crate) fn render(&self, request_id: &str, path: &str) -> Response {
+        let text = meter_store::error_chain(self);
+        match self {
+            Self::Client(_) => tracing::debug!(request_id, "refused: {text}"),
+            _ => tracing::error!(request_id, path, "failed: {text}"),
+        }
+        let problem = self.problem();
+        let body = problem.body(request_id);
+        let mut response =
+            (problem.status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
+        response.headers_mut().extend(problem.headers.iter().cloned());
+        response
+    }
+}
+
+/// The response is complete when [`crate::App`] has rendered it with the request id.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.problem().status.into_response();
+        response.extensions_mut().insert(Arc::new(self));
+        response
     }
 }
 
@@ -119,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_names_the_field_and_speaks_to_older_clients_too() {
+    fn problem_body_has_the_field_and_the_error_of_older_clients() {
         let problem = Problem::field("params.brokers[0].port", "must be an integer");
         assert_eq!(
             serde_json::from_str::<Value>(&problem.body("r-1")).unwrap(),
@@ -136,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_failures_say_nothing_of_the_inside() {
+    fn internal_errors_do_not_reveal_their_causes() {
         let store = StoreError::Unavailable {
             operation: "dynamodb:Query",
             source: "table secret-table throttled".into(),
@@ -146,16 +181,14 @@ mod tests {
             meter_store::error_chain(&failure),
             "a store is unavailable: dynamodb:Query failed: table secret-table throttled"
         );
-        let problem = failure.into_problem();
-        assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(failure.problem().status, StatusCode::SERVICE_UNAVAILABLE);
         let corrupt = ApiError::from(StoreError::Corrupt {
             what: "dynamodb item secret".to_owned(),
             reason: "no such attribute".to_owned(),
-        })
-        .into_problem();
-        assert_eq!(corrupt.status, StatusCode::INTERNAL_SERVER_ERROR);
-        for problem in [problem, corrupt] {
-            let body = problem.body("r-1").to_lowercase();
+        });
+        assert_eq!(corrupt.problem().status, StatusCode::INTERNAL_SERVER_ERROR);
+        for error in [failure, corrupt] {
+            let body = error.problem().body("r-1").to_lowercase();
             assert!(!body.contains("dynamo") && !body.contains("secret"), "{body}");
             assert!(body.contains("r-1"));
         }

@@ -2,20 +2,24 @@
 
 use meter_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::fields::Fields;
 use super::problem::Problem;
-use super::request::Request;
 
-/// From `start` on, up to but without `stop`.
+/// The length of a range without `start`, in seconds.
+const HOUR_S: u32 = 3_600;
+
+/// The instants from `start` to `stop`, without `stop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeRange {
-    /// The first instant inside.
+    /// The first instant of the range.
     pub start: Timestamp,
-    /// The first instant outside.
+    /// The first instant after the range.
     pub stop: Timestamp,
 }
 
-/// Why a text is no time.
+/// A text that is no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a duration before now (-90s -15m -1h -7d), now(), or an RFC 3339 date and time")]
 pub struct InvalidTime;
@@ -26,24 +30,29 @@ impl TimeRange {
         Self { start: Timestamp::min(), stop: Timestamp::max() }
     }
 
-    /// The request's range; without `stop` until now, without `start` the last hour of it.
-    pub fn from_request_or_last_hour(request: &Request) -> Result<Self, Problem> {
-        let stop = parameter(request, "stop")?.unwrap_or(request.now);
-        let start = parameter(request, "start")?.unwrap_or(stop.plus_seconds(-3_600));
-        Self { start, stop }.validated()
+    /// The range of a query; its default is the last hour before `stop`, which defaults to `now`.
+    ///
+    /// # Errors
+    /// 400 if a time is invalid or `start` is not before `stop`.
+    pub fn from_fields_or_last_hour(fields: &Fields<'_>, now: Timestamp) -> Result<Self, Problem> {
+        Self::from_strings(text(fields, "start"), text(fields, "stop"), HOUR_S, now)
     }
 
-    /// The request's range; without `stop` and `start` everything.
-    pub fn from_request_or_all(request: &Request) -> Result<Self, Problem> {
+    /// The range of a query; it is unbounded without `start` and without `stop`.
+    ///
+    /// # Errors
+    /// As [`TimeRange::from_fields_or_last_hour`].
+    pub fn from_fields_or_all(fields: &Fields<'_>, now: Timestamp) -> Result<Self, Problem> {
         let all = Self::all();
-        Self {
-            start: parameter(request, "start")?.unwrap_or(all.start),
-            stop: parameter(request, "stop")?.unwrap_or(all.stop),
-        }
-        .validated()
+        let time = |name| parse_named(name, text(fields, name), now);
+        Self { start: time("start")?.unwrap_or(all.start), stop: time("stop")?.unwrap_or(all.stop) }
+            .validated()
     }
 
-    /// The range of a body's `start` and `stop`; without `stop` until now, without `start` the `seconds` before it.
+    /// The range of two times; `stop` defaults to `now`, `start` to `seconds` before it.
+    ///
+    /// # Errors
+    /// As [`TimeRange::from_fields_or_last_hour`].
     pub fn from_strings(
         start: Option<&str>,
         stop: Option<&str>,
@@ -66,15 +75,15 @@ impl TimeRange {
         }
     }
 
-    /// What both ranges have in common; may be empty, with `start` not before `stop`.
+    /// The instants of both ranges. An empty intersection has a `start` that is not before `stop`.
     #[must_use]
     pub fn intersect(self, other: Self) -> Self {
         Self { start: self.start.max(other.start), stop: self.stop.min(other.stop) }
     }
 }
 
-fn parameter(request: &Request, name: &str) -> Result<Option<Timestamp>, Problem> {
-    parse_named(name, request.query.get(name), request.now)
+fn text<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a str> {
+    fields.get(name).and_then(Value::as_str)
 }
 
 fn parse_named(
@@ -87,7 +96,7 @@ fn parse_named(
         .map_err(|bad| Problem::field(name, bad.to_string()))
 }
 
-/// Reads a time as docs/api.md allows it.
+/// Parses a time of docs/api.md: RFC 3339, `now()` or a duration before `now`.
 pub fn parse_time(text: &str, now: Timestamp) -> Result<Timestamp, InvalidTime> {
     if text == "now()" {
         return Ok(now);
@@ -114,7 +123,7 @@ fn parse_duration_seconds(duration: &str) -> Option<i64> {
     digits.parse::<i64>().ok()?.checked_mul(unit)
 }
 
-/// A `+` in a query means a blank, and few clients escape the one of `+01:00`.
+/// A `+` in a query is a blank, and few clients escape the one of `+01:00`.
 fn restore_plus(text: &str) -> String {
     match text.rsplit_once(' ') {
         Some((time, offset)) if time.contains(['T', 't']) => format!("{time}+{offset}"),
@@ -127,16 +136,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing;
+    use crate::page::Query;
 
     fn t(text: &str) -> Timestamp {
         Timestamp::parse(text).unwrap()
     }
 
     #[test]
-    fn a_time_is_a_duration_before_now_or_now_or_a_date() {
+    fn time_is_a_duration_before_now_or_now_or_a_date() {
         let now = t("2026-03-10T12:00:00Z");
-        for (text, wanted) in [
+        for (text, expected) in [
             ("now()", "2026-03-10T12:00:00Z"),
             ("-0s", "2026-03-10T12:00:00Z"),
             ("-90s", "2026-03-10T11:58:30Z"),
@@ -148,7 +157,7 @@ mod tests {
             ("2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z"),
             ("2026-01-01T01:00:00 01:00", "2026-01-01T00:00:00Z"),
         ] {
-            assert_eq!(parse_time(text, now), Ok(t(wanted)), "{text}");
+            assert_eq!(parse_time(text, now), Ok(t(expected)), "{text}");
         }
         for text in [
             "",
@@ -174,10 +183,11 @@ mod tests {
     }
 
     #[test]
-    fn a_range_defaults_to_the_last_hour_and_never_ends_before_it_begins() {
+    fn range_defaults_to_the_last_hour_and_starts_before_its_end() {
+        let now = t("2026-03-10T12:00:00Z");
         let last_hour = |query: &str| {
-            let call = testing::get(&format!("/x?{query}")).at("2026-03-10T12:00:00Z");
-            TimeRange::from_request_or_last_hour(&call.request())
+            let object = Query::parse(query).to_object();
+            TimeRange::from_fields_or_last_hour(&Fields::new(&object), now)
         };
         let range = last_hour("").unwrap();
         assert_eq!(
@@ -196,21 +206,20 @@ mod tests {
             assert_eq!(problem.status, 400);
             assert_eq!(problem.field.as_deref(), Some(field), "{query}");
         }
-        assert_eq!(
-            TimeRange::from_request_or_all(&testing::get("/x").request()),
-            Ok(TimeRange::all())
-        );
+        let none = Default::default();
+        let all = TimeRange::from_fields_or_all(&Fields::new(&none), now);
+        assert_eq!(all, Ok(TimeRange::all()));
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text in any::<String>(), digits in "-[0-9]{0,25}[smhd]?") {
+        fn any_text_is_parsed_or_refused(text in any::<String>(), digits in "-[0-9]{0,25}[smhd]?") {
             let _ = parse_time(&text, Timestamp::EPOCH);
             let _ = parse_time(&digits, Timestamp::EPOCH);
         }
 
         #[test]
-        fn a_date_reads_as_it_is_written(seconds in -60_000_000_000i64..250_000_000_000) {
+        fn date_is_parsed_as_it_is_written(seconds in -60_000_000_000i64..250_000_000_000) {
             let time = Timestamp::EPOCH.plus_seconds(seconds);
             prop_assert_eq!(parse_time(&time.to_string(), Timestamp::max()), Ok(time));
         }

@@ -1,11 +1,11 @@
-//! How large an answer may be.
+//! The size limit of a response.
 //!
-//! A Lambda answers at most 6 MB (6,291,556 bytes), and a text body travels inside a JSON document, so
-//! what counts is not its length but its length with every quote and backslash escaped: JSON in JSON
-//! grows by a sixth and more.
+//! A response of a Lambda function has at most 6 MB (6,291,556 bytes). It is a JSON document that contains
+//! the body as a string, so the limit applies to the body with every quote and backslash escaped: JSON
+//! in JSON is a sixth larger, or more.
 
-/// The most that the text of any answer may be, escaped, in bytes: Lambda's limit less room for headers.
-/// A system may be set to less ([`crate::settings::Api::max_response_bytes`]).
+/// The largest body of a response, escaped, in bytes: Lambda's limit less room for headers. A setting
+/// reduces it ([`crate::settings::Api::max_response_bytes`]).
 pub const MAX_ESCAPED_BYTES: u32 = 5_500_000;
 
 /// The length of a text inside a JSON string, without the quotes around it, in bytes.
@@ -18,7 +18,7 @@ pub fn json_escaped_len(text: &str) -> usize {
     text.len() + text.bytes().map(extra).sum::<usize>()
 }
 
-/// Text that grows until it is as large as an answer may be.
+/// Text up to a size limit.
 #[derive(Debug)]
 pub struct BoundedText {
     text: String,
@@ -27,13 +27,13 @@ pub struct BoundedText {
 }
 
 impl BoundedText {
-    /// An empty text of at most `max` bytes, escaped; see [`super::Request::max_response_bytes`].
+    /// An empty text of at most `max` bytes, escaped.
     pub fn new(max: usize) -> Self {
         Self { text: String::new(), escaped: 0, max }
     }
 
-    /// Appends a piece, if it still fits. The first piece always does: a page without items would
-    /// never get anybody on.
+    /// Appends a piece if it fits, and returns whether it did. The first piece always fits, since a page
+    /// without items has no position to continue at.
     pub fn push(&mut self, piece: &str) -> bool {
         let escaped = json_escaped_len(piece);
         let fits = self.text.is_empty() || self.escaped + escaped <= self.max;
@@ -44,12 +44,12 @@ impl BoundedText {
         fits
     }
 
-    /// Whether nothing was appended.
+    /// Whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
 
-    /// What was appended.
+    /// The text.
     pub fn into_text(self) -> String {
         self.text
     }
@@ -63,14 +63,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_escaped_length_is_that_of_the_json_string(text in any::<String>()) {
+        fn escaped_length_is_that_of_the_json_string(text in any::<String>()) {
             let json = serde_json::to_string(&text).unwrap();
             prop_assert_eq!(json_escaped_len(&text), json.len() - 2);
         }
     }
 
     #[test]
-    fn a_text_stops_before_it_is_too_large_but_holds_at_least_one_piece() {
+    fn text_ends_at_its_limit_and_has_at_least_one_piece() {
         let mut text = BoundedText::new(5);
         assert!(text.push("\"\""));
         assert!(!text.push("ab"));

@@ -2,16 +2,16 @@
 
 use crate::response_limit::MAX_ESCAPED_BYTES;
 
-/// Who may use the REST API, and from where.
+/// The callers and the responses of the REST API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
     /// `API_AUTH`: `jwt` (default) or `none`.
     pub auth: Auth,
     /// `CORS_ALLOW_ORIGIN`: origins whose pages may call the API: `*`, or origins separated by
-    /// commas. Not set (default): none, and no CORS header is sent.
+    /// commas. Not set (default): none, and no response has a CORS header.
     pub cors: Origins,
-    /// `MAX_RESPONSE_BYTES`: the most bytes of an answer, as they are counted in [`meter_http::size`]: 100,000 to
-    /// 5,500,000, which is what a Lambda function can answer, and the default. Lists end a page there.
+    /// `MAX_RESPONSE_BYTES`: the most bytes of a response, as [`crate::response_limit`] counts
+    /// them: 100,000 to 5,500,000 (default), the limit of a Lambda function. Lists end a page there.
     pub max_response_bytes: u32,
 }
 
@@ -21,12 +21,12 @@ impl Default for Api {
     }
 }
 
-/// Whether callers prove who they are.
+/// Authentication of callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
-    /// By a token that API Gateway has checked; without its claims the answer is 401.
+    /// A token that API Gateway has checked; without its claims the response is 401.
     Jwt,
-    /// They do not. Only for the local profile, which listens on loopback alone.
+    /// None: for the local profile only, which listens on loopback.
     None,
 }
 
@@ -37,6 +37,6 @@ pub enum Origins {
     None,
     /// Every page.
     Any,
-    /// Pages of these.
+    /// Pages of these origins.
     List(Vec<String>),
 }

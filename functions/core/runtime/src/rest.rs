@@ -1,27 +1,25 @@
-//! The main loop of a REST function: from the Lambda runtime to the handlers of [`meter_http`] and back.
+//! The `main` of a REST function.
 
 use std::future::Future;
 use std::process::ExitCode;
 
-use lambda_runtime::{LambdaEvent, service_fn};
 use meter_domain::time::Timestamp;
-use meter_http::event::GatewayEvent;
-use meter_http::serve::{Function, Server};
-use tracing::Instrument;
+use meter_http::{App, event};
+use serde_json::Value;
+use tracing::Span;
+use tracing::field::Empty;
 
 use crate::observability;
 
-/// Anything that keeps a function from starting.
+/// An error that prevents the start of a function.
 pub type Error = lambda_runtime::Error;
 
-/// A function's `main`: starts logging, makes the server and serves the Lambda runtime until the process
-/// is told to end. What keeps it from starting is one line in the log.
-pub async fn start<F: Function>(
-    server: impl Future<Output = Result<Server<F>, Error>>,
-) -> ExitCode {
+/// The `main` of a function: starts logging, creates the app and serves events of API Gateway until
+/// the process is terminated. An error at the start is one line in the log.
+pub async fn start(app: impl Future<Output = Result<App, Error>>) -> ExitCode {
     observability::init();
-    let outcome = match server.await {
-        Ok(server) => run(server).await,
+    let outcome = match app.await {
+        Ok(app) => serve(&app).await,
         Err(error) => Err(error),
     };
     match outcome {
@@ -33,22 +31,16 @@ pub async fn start<F: Function>(
     }
 }
 
-async fn run<F: Function>(server: Server<F>) -> Result<(), Error> {
-    let server = &server;
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<GatewayEvent>| {
-        let span = tracing::info_span!(
-            target: meter_store::TRACE_TARGET, "request", request_id = event.payload.request_id(&event.context.request_id),
-        );
-        observability::continue_trace(&span, &event.context);
-        let reply = server.handle_event(event.payload, &event.context.request_id, now());
-        Ok::<_, Error>(reply.instrument(span).await)
-    }))
+async fn serve(app: &App) -> Result<(), Error> {
+    let span = |_: &str| tracing::info_span!(target: meter_store::TRACE_TARGET, "request", request_id = Empty);
+    crate::serve(span, async |event: Value, invocation_id, now| {
+        Span::current().record("request_id", event::request_id(&event, invocation_id));
+        Ok(app.handle(&event, invocation_id, to_millis(now)).await)
+    })
     .await
 }
 
-/// To the millisecond, as the broker stamps messages: what clients read back has no digits that mean
-/// nothing.
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_millis(now.as_millis()).unwrap_or(now)
+/// A time in milliseconds, the precision in which the broker stamps messages.
+fn to_millis(time: Timestamp) -> Timestamp {
+    Timestamp::from_millis(time.as_millis()).unwrap_or(time)
 }

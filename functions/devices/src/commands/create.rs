@@ -1,8 +1,12 @@
+use axum::Json;
+use axum::extract::State;
 use meter_domain::command::{Command, CommandKind, CommandStatus};
 use meter_domain::id::{DeviceId, new_id};
 use meter_domain::time::Timestamp;
-use meter_http::body::{self, Fields};
-use meter_http::{ApiError, Request, Response, StatusCode, idempotency};
+use meter_http::extract::{DevicePath, ReceivedAt, ValidJson};
+use meter_http::fields::{Fields, FromFields};
+use meter_http::idempotency::{self, Idempotency};
+use meter_http::{ApiError, Problem, StatusCode};
 use meter_service::command_publisher::{self, PublishOutcome};
 use meter_store::{CommandStore, CreateOutcome, Stores};
 use serde::Serialize;
@@ -10,11 +14,11 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::params;
-use crate::{device_not_found, require_device_id};
+use crate::{Devices, device_not_found};
 
-/// What the client gets: the command as it was made, whatever has become of it since.
+/// The response: the command as created, without later changes.
 #[derive(Debug, Serialize)]
-struct Receipt {
+pub(crate) struct Receipt {
     cmd_id: Uuid,
     device_id: DeviceId,
     cmd: CommandKind,
@@ -24,26 +28,43 @@ struct Receipt {
     mqtt_error: Option<&'static str>,
 }
 
-/// Stores a command, then publishes it: one that is published but not stored could never be answered.
+/// A command to create.
+#[derive(Debug)]
+pub(crate) struct NewCommand {
+    cmd: CommandKind,
+    params: Map<String, Value>,
+}
+
+impl FromFields for NewCommand {
+    fn from_fields(fields: &Fields<'_>, _: Timestamp) -> Result<Self, Problem> {
+        let kinds = CommandKind::ALL.map(CommandKind::as_str).join(", ");
+        let cmd = fields.one_of("cmd", CommandKind::parse, &kinds)?;
+        let cmd = cmd.ok_or_else(|| fields.invalid("cmd", "is missing"))?;
+        let params = fields.object("params")?.cloned().unwrap_or_default();
+        params::check(cmd, &params)?;
+        Ok(Self { cmd, params })
+    }
+}
+
+/// Stores a command, then publishes it: a published command that is not stored cannot be acknowledged.
 pub(crate) async fn create<S: Stores>(
-    stores: &S,
-    timeout_s: u32,
-    request: &Request,
-) -> Result<Response, ApiError> {
-    let device_id = require_device_id(request)?;
-    let (cmd, params) = read(request)?;
-    let key = idempotency::key(request)?;
+    State(Devices { stores, command_timeout_s, .. }): State<Devices<S>>,
+    DevicePath(device_id): DevicePath,
+    Idempotency(key): Idempotency,
+    ReceivedAt(now): ReceivedAt,
+    ValidJson(NewCommand { cmd, params }): ValidJson<NewCommand>,
+) -> Result<(StatusCode, Json<Receipt>), ApiError> {
     let command = Command {
-        cmd_id: new_id(request.now),
+        cmd_id: new_id(now),
         device_id,
         cmd,
         params,
         status: CommandStatus::Pending,
         ack_detail: None,
-        created_at: request.now,
+        created_at: now,
         published_at: None,
         acked_at: None,
-        expires_at: request.now.plus_seconds(i64::from(timeout_s)),
+        expires_at: now.plus_seconds(i64::from(command_timeout_s)),
         ota: None,
     };
     let command = match stores.commands().create(&command, key.as_ref()).await? {
@@ -56,7 +77,7 @@ pub(crate) async fn create<S: Stores>(
         }
         CreateOutcome::AlreadyExists(_) => return Err(idempotency::key_reused().into()),
     };
-    let mqtt_error = publish(stores, &command, request.now).await?;
+    let mqtt_error = publish(&stores, &command, now).await?;
     let (status, message) = match mqtt_error {
         None => (StatusCode::CREATED, "Command sent"),
         Some(_) => (StatusCode::ACCEPTED, "Command stored, but not known to be sent"),
@@ -69,22 +90,10 @@ pub(crate) async fn create<S: Stores>(
         message,
         mqtt_error,
     };
-    Response::json(status, &receipt)
+    Ok((status, Json(receipt)))
 }
 
-fn read(request: &Request) -> Result<(CommandKind, Map<String, Value>), ApiError> {
-    let body = body::parse_object(request)?;
-    let fields = Fields::new(&body);
-    let known = CommandKind::ALL.map(CommandKind::as_str).join(", ");
-    let cmd = fields
-        .one_of("cmd", CommandKind::parse, &known)?
-        .ok_or_else(|| fields.invalid("cmd", "is missing"))?;
-    let params = fields.object("params")?.cloned().unwrap_or_default();
-    params::check(cmd, &params)?;
-    Ok((cmd, params))
-}
-
-/// Publishes a command unless the broker has it already; why that failed, in words for the client.
+/// Publishes a command unless it is published already; returns why the publication failed.
 async fn publish<S: Stores>(
     stores: &S,
     command: &Command,
@@ -97,11 +106,9 @@ async fn publish<S: Stores>(
         PublishOutcome::Published => None,
         PublishOutcome::Failed => Some("the broker did not take it"),
         PublishOutcome::OutcomeUnknown => {
-            Some("nobody knows whether the broker took it, and it is not sent twice")
+            Some("it is unknown whether the broker took it; it is not sent twice")
         }
-        PublishOutcome::AlreadyClaimed => {
-            Some("it is being published already, or its time is over")
-        }
+        PublishOutcome::AlreadyClaimed => Some("it is being published already, or has expired"),
         PublishOutcome::Expired => Some("it expired before it could be published"),
     })
 }

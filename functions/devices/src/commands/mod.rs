@@ -1,4 +1,4 @@
-//! What the platform asks of devices.
+//! Commands to devices.
 
 mod acknowledge;
 mod create;

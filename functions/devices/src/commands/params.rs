@@ -1,17 +1,17 @@
-//! Parameters of each command, checked before it is stored (docs/protocol.md).
+//! Validation of the parameters of each command (docs/protocol.md).
 
 use meter_domain::command::CommandKind;
 use meter_http::Problem;
-use meter_http::body::Fields;
+use meter_http::fields::Fields;
 use serde_json::{Map, Value};
 
 const CONFIG: [&str; 4] = ["sampling_cadence_ms", "send_interval_s", "hello_interval_s", "brokers"];
 const MAX_BROKERS: usize = 5;
-/// The longest name in the DNS, in characters.
+/// The longest DNS name, in characters.
 const MAX_HOST: usize = 253;
 
 const OTA: [&str; 4] = ["fw_version", "fw_url", "fw_sha256", "fw_size_bytes"];
-/// The longest text of an upgrade, in characters: what web servers take as an address.
+/// The longest text of an upgrade in characters, a URL that web servers accept.
 const MAX_TEXT: usize = 2_048;
 
 /// Checks the parameters of a command; the failure names the field by its path.
@@ -32,7 +32,7 @@ fn update_config(fields: &Fields<'_>, params: &Map<String, Value>) -> Result<(),
         let reason = format!("must have at least one of {}", CONFIG.join(", "));
         return Err(Problem::field("params", reason));
     }
-    // What is published must mean something to the device: a null would not.
+    // A device cannot apply a null.
     if let Some((name, _)) = params.iter().find(|(_, value)| value.is_null()) {
         return Err(fields.invalid(name, "must not be null"));
     }
@@ -79,7 +79,7 @@ fn start_ota(fields: &Fields<'_>) -> Result<(), Problem> {
         return Err(fields.invalid("fw_sha256", "must be 64 hex digits"));
     }
     required(fields, "fw_size_bytes")?;
-    // More than the largest integer that a double holds would arrive as another number.
+    // A device may parse numbers as doubles, which have no larger exact integers.
     fields.integer("fw_size_bytes", 1..=9_007_199_254_740_991)?;
     Ok(())
 }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_protocol_allows_passes() {
+    fn parameters_of_the_protocol_are_valid() {
         let sha = "aB".repeat(32);
         for (kind, params) in [
             (CommandKind::UpdateConfig, json!({"sampling_cadence_ms": 100})),
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_or_unknown_is_named() {
+    fn invalid_or_unknown_parameter_is_named() {
         use CommandKind::{Reboot, StartOta, UpdateConfig};
         let ota = |name: &str, value: Value| {
             let mut params = json!({"fw_version": "1.2.3", "fw_url": "https://fw.example/a", "fw_sha256": "0".repeat(64), "fw_size_bytes": 9});
             params[name] = value;
             params
         };
-        for (kind, params, wanted) in [
+        for (kind, params, expected) in [
             (UpdateConfig, json!({}), "params: must have at least one of"),
             (
                 UpdateConfig,
@@ -228,14 +228,14 @@ mod tests {
             (StartOta, ota("force", json!(true)), "params.force: is unknown"),
             (Reboot, json!({"delay_s": 3}), "params.delay_s: is unknown; none is expected here"),
         ] {
-            let got = checked(kind, &params).unwrap_err();
-            assert!(got.starts_with(wanted), "{params}: {got}");
+            let actual = checked(kind, &params).unwrap_err();
+            assert!(actual.starts_with(expected), "{params}: {actual}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(url in any::<String>(), version in any::<String>()) {
+        fn any_text_is_checked(url in any::<String>(), version in any::<String>()) {
             is_https(&url);
             let params = json!({"fw_version": version, "fw_url": url});
             let _ = checked(CommandKind::StartOta, &params);

@@ -5,9 +5,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// A command as it is answered.
+/// A command in a response.
 #[derive(Debug, Serialize)]
-pub(super) struct View {
+pub(crate) struct View {
     cmd_id: Uuid,
     device_id: DeviceId,
     cmd: CommandKind,

@@ -1,52 +1,49 @@
-use meter_domain::state::DevicePolicy;
-use meter_http::body;
-use meter_http::{ApiError, HeaderValue, Problem, Request, Response, StatusCode, header};
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use meter_http::extract::{ReceivedAt, ValidJson};
+use meter_http::{ApiError, HeaderValue, Problem, StatusCode, header};
 use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
 use meter_service::optimistic_update;
 use meter_store::retry;
 use meter_store::{CreateDeviceError, DeviceStore, Stores};
 
 use super::View;
-use super::fields;
+use super::fields::NewDevice;
+use crate::Devices;
 
 /// Registers a device.
 pub(crate) async fn create<S: Stores>(
-    stores: &S,
-    policy: &DevicePolicy,
-    request: &Request,
-) -> Result<Response, ApiError> {
-    let device = fields::new_device(&body::parse_object(request)?, request.now)?;
+    State(Devices { stores, policy, .. }): State<Devices<S>>,
+    ReceivedAt(now): ReceivedAt,
+    ValidJson(NewDevice(device)): ValidJson<NewDevice>,
+) -> Result<impl IntoResponse, ApiError> {
     let id = &device.device_id;
     for attempt in 0..retry::MAX_ATTEMPTS {
-        // A device that sent before it was registered has a state already.
+        // A device that sent messages before its registration has a state.
         let mut state = optimistic_update::read_state(stores.states(), id).await?;
-        // A purge leaves a tombstone only where there was a device.
-        let is_purged = state.cleanup.is_some_and(|sweep| sweep.purge);
-        state.register(request.now, policy);
+        // The purge of an unregistered device leaves no tombstone.
+        let is_purged = state.cleanup.is_some_and(|cleanup| cleanup.purge);
+        state.register(now, &policy);
         state.device_type.clone_from(&device.device_type);
         let created = match is_purged {
             true => Err(CreateDeviceError::BeingDeleted),
             false => stores.devices().create(&device, &state).await,
         };
         match created {
-            Ok(()) => {}
+            Ok(()) => {
+                let location = format!("/api/devices/{id}");
+                let view = View::new(device, Some(&state));
+                return Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)));
+            }
             Err(CreateDeviceError::AlreadyExists) => return Err(already_exists().into()),
-            Err(CreateDeviceError::BeingDeleted) => match clean_up_device(stores, id).await? {
-                CleanupStatus::Done => continue,
+            Err(CreateDeviceError::BeingDeleted) => match clean_up_device(&stores, id).await? {
+                CleanupStatus::Done => {}
                 CleanupStatus::Unfinished => return Err(being_deleted().into()),
             },
-            Err(CreateDeviceError::Conflict) => {
-                retry::wait(attempt).await;
-                continue;
-            }
+            Err(CreateDeviceError::Conflict) => retry::wait(attempt).await,
             Err(CreateDeviceError::Store(error)) => return Err(error.into()),
         }
-        let location = HeaderValue::try_from(format!("/api/devices/{id}"));
-        let response = Response::created(&View::new(device, Some(&state)))?;
-        return Ok(match location {
-            Ok(location) => response.with_header(header::LOCATION, location),
-            Err(_) => response,
-        });
     }
     Err(optimistic_update::version_conflict_error().into())
 }

@@ -1,43 +1,61 @@
+use axum::Json;
+use axum::extract::State;
 use meter_domain::id::DeviceId;
 use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
-use meter_http::{ApiError, Request, Response, StatusCode};
+use meter_http::extract::{DevicePath, ReceivedAt};
+use meter_http::fields::{Fields, FromFields};
+use meter_http::page::ValidQuery;
+use meter_http::{ApiError, Problem, StatusCode};
 use meter_service::device_cleanup::{CleanupStatus, clean_up_device};
 use meter_service::optimistic_update;
 use meter_store::retry;
 use meter_store::{DeviceStore, StateStore, Stores, WriteError};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{device_not_found, require_device_id};
+use crate::{Devices, device_not_found};
 
-/// Rounds of the sweep that a client waits for: most devices are swept in one.
+/// The most rounds of the cleanup that a client waits for. Most devices need one.
 const MAX_CLEANUP_ROUNDS: usize = 5;
 
-/// Removes a device with its alerts, commands and configuration and, with `purge=true`, with all that it ever said.
-/// First a tombstone, so that nothing new hangs itself on the device; then the sweep, which the watchdog goes
-/// on with.
+/// Whether the messages of the device are removed as well.
+#[derive(Debug)]
+pub(crate) struct Purge(bool);
+
+impl FromFields for Purge {
+    fn from_fields(fields: &Fields<'_>, _: Timestamp) -> Result<Self, Problem> {
+        let purge = fields.one_of("purge", |word| word.parse().ok(), "true, false")?;
+        Ok(Self(purge.unwrap_or(false)))
+    }
+}
+
+/// Removes a device with its alerts, commands and configuration and, with `purge=true`, with its
+/// messages.
+///
+/// The tombstone comes first, so that no new item refers to the device; then the cleanup, which the
+/// watchdog continues.
 pub(crate) async fn delete<S: Stores>(
-    stores: &S,
-    policy: &DevicePolicy,
-    request: &Request,
-) -> Result<Response, ApiError> {
-    let id = require_device_id(request)?;
-    let purge = request.query.one_of("purge", |word| word.parse().ok(), "true, false")?;
-    let purge = purge.unwrap_or(false);
-    mark_deleted(stores.devices(), stores.states(), &id, purge, request.now, policy).await?;
+    State(Devices { stores, policy, .. }): State<Devices<S>>,
+    DevicePath(id): DevicePath,
+    ValidQuery(Purge(purge)): ValidQuery<Purge>,
+    ReceivedAt(now): ReceivedAt,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    mark_deleted(stores.devices(), stores.states(), &id, purge, now, &policy).await?;
     for _ in 0..if purge { 1 } else { MAX_CLEANUP_ROUNDS } {
-        if clean_up_device(stores, &id).await? == CleanupStatus::Done {
+        if clean_up_device(&stores, &id).await? == CleanupStatus::Done {
             break;
         }
     }
-    if purge {
-        let message = "Device deleted; what it said is being removed";
-        return Response::json(StatusCode::ACCEPTED, &json!({"message": message}));
-    }
-    Response::ok(&json!({"message": "Device deleted successfully"}))
+    Ok(match purge {
+        true => {
+            let message = "Device deleted; its messages are being removed";
+            (StatusCode::ACCEPTED, Json(json!({"message": message})))
+        }
+        false => (StatusCode::OK, Json(json!({"message": "Device deleted successfully"}))),
+    })
 }
 
-/// Leaves a tombstone, if none is there: a delete that ended half way is finished by asking again.
+/// Writes a tombstone, unless there is one: a second request finishes a deletion that failed half way.
 async fn mark_deleted<D, S>(
     registry: &D,
     states: &S,
@@ -69,7 +87,7 @@ where
     Err(optimistic_update::version_conflict_error().into())
 }
 
-/// What was said by a device that is deleted already, or that was never registered, can be removed as well.
+/// Requests the purge of a device that is deleted already, or was never registered.
 async fn purge_unregistered<S: StateStore>(
     states: &S,
     id: &DeviceId,

@@ -1,4 +1,4 @@
-//! What a client may say of a device.
+//! The fields of a device that a client sets.
 
 use std::ops::RangeInclusive;
 
@@ -6,7 +6,7 @@ use meter_domain::device::{Device, DeviceStatus};
 use meter_domain::id::{DeviceId, new_id};
 use meter_domain::time::Timestamp;
 use meter_http::Problem;
-use meter_http::body::Fields;
+use meter_http::fields::{Fields, FromFields};
 use serde_json::{Map, Value};
 
 /// The longest name, type and location, in characters.
@@ -15,29 +15,37 @@ const MAX_TEXT: usize = 255;
 /// The largest `metadata`, in bytes of JSON.
 const MAX_METADATA_BYTES: usize = 100 * 1024;
 
-/// What an update may change.
+/// The fields that an update changes.
 const UPDATABLE_FIELDS: [&str; 7] =
     ["device_name", "device_type", "location", "status", "metadata", "command_key", "claimable"];
 
-/// Characters of a `command_key`: fewer can be guessed.
+/// The length of a `command_key` in characters. A shorter one can be guessed.
 const KEY_LENGTH: RangeInclusive<usize> = 16..=128;
 
-/// Reads a device to register.
-pub(super) fn new_device(body: &Map<String, Value>, now: Timestamp) -> Result<Device, Problem> {
-    let fields = Fields::new(body);
+/// A device to register.
+#[derive(Debug)]
+pub(crate) struct NewDevice(pub(super) Device);
+
+impl FromFields for NewDevice {
+    fn from_fields(fields: &Fields<'_>, now: Timestamp) -> Result<Self, Problem> {
+        new_device(fields, now).map(Self)
+    }
+}
+
+fn new_device(fields: &Fields<'_>, now: Timestamp) -> Result<Device, Problem> {
     let device_id = fields.required_string("device_id", 0..=usize::MAX)?;
-    let device_id =
-        DeviceId::parse(device_id).map_err(|bad| fields.invalid("device_id", bad.to_string()))?;
+    let device_id = DeviceId::parse(device_id)
+        .map_err(|invalid| fields.invalid("device_id", invalid.to_string()))?;
     Ok(Device {
         id: new_id(now),
         device_id,
         device_name: fields.required_string("device_name", 1..=MAX_TEXT)?.to_owned(),
-        device_type: text(&fields, "device_type")?,
-        location: text(&fields, "location")?,
-        status: status(&fields)?.unwrap_or(DeviceStatus::Active),
-        metadata: metadata(&fields)?,
+        device_type: text(fields, "device_type")?,
+        location: text(fields, "location")?,
+        status: status(fields)?.unwrap_or(DeviceStatus::Active),
+        metadata: metadata(fields)?,
         config: Map::new(),
-        command_key: command_key(&fields)?,
+        command_key: command_key(fields)?,
         claimable: fields.boolean("claimable")?.unwrap_or_default(),
         claimed_by: None,
         created_at: now,
@@ -46,7 +54,7 @@ pub(super) fn new_device(body: &Map<String, Value>, now: Timestamp) -> Result<De
     })
 }
 
-/// Changes what is given of a device; `null` takes a text away.
+/// Applies the given fields to a device; `null` removes a text.
 pub(super) fn apply_update(device: &mut Device, body: &Map<String, Value>) -> Result<(), Problem> {
     let fields = Fields::new(body);
     if !UPDATABLE_FIELDS.iter().any(|name| fields.contains(name)) {
@@ -87,12 +95,12 @@ fn status(fields: &Fields<'_>) -> Result<Option<DeviceStatus>, Problem> {
     fields.one_of("status", DeviceStatus::parse, "active, inactive")
 }
 
-/// The secret that commands are signed with: write-only, no answer ever has it.
+/// The key that commands are signed with. No response contains it.
 fn command_key(fields: &Fields<'_>) -> Result<Option<String>, Problem> {
     Ok(fields.string("command_key", KEY_LENGTH)?.map(str::to_owned))
 }
 
-/// An object, or a string that holds one, as older clients send it.
+/// An object, or a string that contains one, as older clients send it.
 fn metadata(fields: &Fields<'_>) -> Result<Map<String, Value>, Problem> {
     const NAME: &str = "metadata";
     let object = match fields.get(NAME) {
@@ -100,7 +108,7 @@ fn metadata(fields: &Fields<'_>) -> Result<Map<String, Value>, Problem> {
         Some(Value::Object(object)) => object.clone(),
         Some(Value::String(text)) => match serde_json::from_str(text) {
             Ok(Value::Object(object)) => object,
-            _ => return Err(fields.invalid(NAME, "is a string that holds no JSON object")),
+            _ => return Err(fields.invalid(NAME, "is a string that contains no JSON object")),
         },
         Some(_) => return Err(fields.invalid(NAME, "must be an object")),
     };

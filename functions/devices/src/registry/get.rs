@@ -1,22 +1,19 @@
-use meter_http::{ApiError, Request, Response};
+use axum::extract::State;
+use meter_http::ApiError;
+use meter_http::conditional::Tagged;
+use meter_http::extract::DevicePath;
 use meter_service::optimistic_update;
-use meter_store::{DeviceStore, StateStore};
+use meter_store::{DeviceStore, Stores};
 
 use super::View;
-use crate::{device_not_found, require_device_id};
+use crate::{Devices, device_not_found};
 
 /// A device.
-pub(crate) async fn get<D, S>(
-    registry: &D,
-    states: &S,
-    request: &Request,
-) -> Result<Response, ApiError>
-where
-    D: DeviceStore,
-    S: StateStore,
-{
-    let id = require_device_id(request)?;
-    let device = registry.get(&id).await?.ok_or_else(device_not_found)?;
-    let state = optimistic_update::read_state(states, &id).await?;
-    Ok(Response::ok(&View::new(device, Some(&state)))?.with_etag())
+pub(crate) async fn get<S: Stores>(
+    State(Devices { stores, .. }): State<Devices<S>>,
+    DevicePath(id): DevicePath,
+) -> Result<Tagged<View>, ApiError> {
+    let device = stores.devices().get(&id).await?.ok_or_else(device_not_found)?;
+    let state = optimistic_update::read_state(stores.states(), &id).await?;
+    Ok(Tagged(View::new(device, Some(&state))))
 }

@@ -1,81 +1,85 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use meter_domain::device::{Device, DeviceStatus};
 use meter_domain::id::DeviceId;
 use meter_domain::state::{Connection, DeviceState};
-use meter_http::page::{self, MAX_ITEMS, Pagination};
-use meter_http::{ApiError, Request, Response};
-use meter_store::{DeviceFilter, DeviceStore, Page, PageRequest, StateStore, StoreError};
+use meter_domain::time::Timestamp;
+use meter_http::fields::{Fields, FromFields};
+use meter_http::page::{self, Filter, Pagination};
+use meter_http::{ApiError, Problem};
+use meter_store::{DeviceFilter, DeviceStore, Page, PageRequest, StateStore, StoreError, Stores};
 
 use super::View;
+use crate::Devices;
 
-/// What one BatchGetItem of DynamoDB takes.
+/// The most states that one BatchGetItem of DynamoDB reads.
 const STATES_PER_READ: usize = 100;
 
-/// The fleet, newest first.
-pub(crate) async fn list<D, S>(
-    registry: &D,
-    states: &S,
-    request: &Request,
-) -> Result<Response, ApiError>
-where
-    D: DeviceStore,
-    S: StateStore,
-{
-    let query = &request.query;
-    let filter = DeviceFilter {
-        status: query.one_of("status", DeviceStatus::parse, "active, inactive")?,
-        device_type: query.get("type").map(str::to_owned),
-        id_prefix: query.get("q").map(str::to_owned),
-    };
-    let connection =
-        query.one_of("connection_status", Connection::parse, "online, offline, unknown")?;
-    let paging = Pagination::from_request(
-        request,
-        MAX_ITEMS,
-        &["status", "type", "connection_status", "q"],
-    )?;
-    if !can_match(&filter) {
-        return Response::ok(&[(); 0]);
-    }
-    let filter = &filter;
-    page::list(&paging, |request| async move {
-        read(registry, states, filter, connection, &request).await
-    })
-    .await
+/// The filters of the list of devices.
+#[derive(Debug)]
+pub(crate) struct ListQuery {
+    filter: DeviceFilter,
+    connection: Option<Connection>,
 }
 
-/// Whether there can be such a device. A key is never compared with a text that is longer than keys can
-/// be, which DynamoDB refuses.
+impl FromFields for ListQuery {
+    fn from_fields(fields: &Fields<'_>, _: Timestamp) -> Result<Self, Problem> {
+        let text = |name| fields.string(name, 0..=usize::MAX).map(|text| text.map(str::to_owned));
+        let connections = "online, offline, unknown";
+        Ok(Self {
+            filter: DeviceFilter {
+                status: fields.one_of("status", DeviceStatus::parse, "active, inactive")?,
+                device_type: text("type")?,
+                id_prefix: text("q")?,
+            },
+            connection: fields.one_of("connection_status", Connection::parse, connections)?,
+        })
+    }
+}
+
+impl Filter for ListQuery {
+    const NAMES: &'static [&'static str] = &["status", "type", "connection_status", "q"];
+}
+
+/// The fleet, newest first.
+pub(crate) async fn list<S: Stores>(
+    State(Devices { stores, .. }): State<Devices<S>>,
+    paging: Pagination<ListQuery>,
+) -> Result<Response, ApiError> {
+    if !can_match(&paging.filter.filter) {
+        return Ok(Json([(); 0]).into_response());
+    }
+    let query = &paging.filter;
+    page::list(&paging, |view| view, async |page| read(&stores, query, &page).await).await
+}
+
+/// Whether a device can match. DynamoDB refuses a comparison with a text that is longer than a key.
 fn can_match(filter: &DeviceFilter) -> bool {
     let id_prefix = filter.id_prefix.as_deref();
     id_prefix.is_none_or(|prefix| DeviceId::parse(prefix).is_ok())
         && filter.device_type.as_ref().is_none_or(|t| t.chars().count() <= 255)
 }
 
-async fn read<D, S>(
-    registry: &D,
-    states: &S,
-    filter: &DeviceFilter,
-    connection: Option<Connection>,
-    request: &PageRequest,
-) -> Result<Page<View>, ApiError>
-where
-    D: DeviceStore,
-    S: StateStore,
-{
-    let Page { mut items, next } = registry.list(filter, request).await?;
-    // Pages under a prefix are cut in the order of ids; inside one the newest comes first all the same.
+async fn read<S: Stores>(
+    stores: &S,
+    ListQuery { filter, connection }: &ListQuery,
+    page: &PageRequest,
+) -> Result<Page<View>, StoreError> {
+    let Page { mut items, next } = stores.devices().list(filter, page).await?;
+    // With a prefix, pages are in the order of ids; the items of a page are newest first nevertheless.
     items.sort_by_key(|device| Reverse(device.id));
-    let known = read_states(states, &items).await?;
+    let known = read_states(stores.states(), &items).await?;
     let views = items.into_iter().map(|device| {
         let state = known.get(&device.device_id);
         View::new(device, state)
     });
     Ok(Page {
         items: views
-            .filter(|view| connection.is_none_or(|wanted| view.connection_status == wanted))
+            .filter(|view| connection.is_none_or(|status| view.connection_status == status))
             .collect(),
         next,
     })

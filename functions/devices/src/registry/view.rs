@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// A device as it is answered: the registry's row, and what is known from what the device said.
+/// A device in a response: its registry entry and its state.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct View {
     id: Uuid,
@@ -30,7 +30,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Joins the two; a device without a state was never heard.
+    /// The view of a device; one without a state has sent no message.
     pub(crate) fn new(device: Device, state: Option<&DeviceState>) -> Self {
         Self {
             id: device.id,

@@ -1,4 +1,4 @@
-//! What devices sent: as points, as messages, and what could not be read.
+//! Telemetry of devices: points, messages, and quarantined messages.
 
 pub(crate) mod metrics;
 pub(crate) mod quarantine;

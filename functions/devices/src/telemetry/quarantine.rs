@@ -1,14 +1,18 @@
-//! What could not be read, and why.
+//! Quarantined messages, and the reason why they are invalid.
 
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use meter_domain::archive;
 use meter_domain::time::Timestamp;
-use meter_http::page::{self, MAX_ITEMS, Pagination};
-use meter_http::response::{Body, Response};
-use meter_http::{ApiError, HeaderValue, Problem, Request, StatusCode, header};
-use meter_store::{Archive, Page, QuarantineEntry, QuarantineStore};
+use meter_http::extract::Path;
+use meter_http::page::{self, Pagination};
+use meter_http::{ApiError, Problem, header};
+use meter_store::{Archive, QuarantineEntry, QuarantineStore, Stores};
 use serde::Serialize;
 
-/// An entry as it is answered.
+use crate::Devices;
+
+/// A quarantined message in a response.
 #[derive(Debug, Serialize)]
 struct View {
     id: String,
@@ -30,39 +34,31 @@ impl View {
     }
 }
 
-/// What could not be read, newest first.
-pub(crate) async fn list<Q: QuarantineStore>(
-    quarantine: &Q,
-    request: &Request,
+/// The quarantined messages, newest first.
+pub(crate) async fn list<S: Stores>(
+    State(Devices { stores, .. }): State<Devices<S>>,
+    paging: Pagination<()>,
 ) -> Result<Response, ApiError> {
-    let paging = Pagination::from_request(request, MAX_ITEMS, &[])?;
-    page::list(&paging, |request| async move {
-        let Page { items, next } = quarantine.list_quarantined(&request).await?;
-        Ok(Page { items: items.into_iter().map(View::new).collect::<Vec<_>>(), next })
-    })
-    .await
+    let quarantine = stores.messages();
+    page::list(&paging, View::new, async |page| quarantine.list_quarantined(&page).await).await
 }
 
-/// The bytes of one entry, exactly as they were received.
-pub(crate) async fn get<Q, O>(
-    quarantine: &Q,
-    archive: &O,
-    request: &Request,
-) -> Result<Response, ApiError>
-where
-    Q: QuarantineStore,
-    O: Archive,
-{
-    let none = || Problem::not_found("Quarantined message");
-    let (received_at, message_id) =
-        QuarantineEntry::parse_id(request.params.get("id")).ok_or_else(none)?;
-    let entry = quarantine.get_quarantined(received_at, message_id).await?.ok_or_else(none)?;
-    let object = archive.get(&entry.location).await?.ok_or_else(none)?;
+/// The bytes of a quarantined message, as received.
+pub(crate) async fn get<S: Stores>(
+    State(Devices { stores, .. }): State<Devices<S>>,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse, ApiError> {
+    let not_found = || Problem::not_found("Quarantined message");
+    let (received_at, message_id) = QuarantineEntry::parse_id(&id).ok_or_else(not_found)?;
+    let entry = stores.messages().get_quarantined(received_at, message_id).await?;
+    let entry = entry.ok_or_else(not_found)?;
+    let object = stores.archive().get(&entry.location).await?.ok_or_else(not_found)?;
     let payload = archive::find_quarantined(&object, &entry.location, message_id)
         .map_err(|error| ApiError::Internal(Box::new(error)))?;
-    let body = Body::Bytes(payload.to_vec());
-    // Anybody who can publish wrote these bytes: a browser shall keep them, never show them.
-    let response = Response::new(StatusCode::OK, "application/octet-stream", body);
-    let attachment = HeaderValue::from_static("attachment");
-    Ok(response.with_header(header::CONTENT_DISPOSITION, attachment))
+    // Every publisher can write these bytes: a browser must save them and not display them.
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (header::CONTENT_DISPOSITION, "attachment"),
+    ];
+    Ok((headers, payload.to_vec()))
 }

@@ -173,7 +173,7 @@ async fn a_reboot_of_which_nobody_knows_whether_it_was_sent_is_not_sent_again_by
     let first = system.call(again()).await;
     assert_eq!(first.status, 202);
     let reason = first.json()["mqtt_error"].clone();
-    assert_eq!(reason, "nobody knows whether the broker took it, and it is not sent twice");
+    assert_eq!(reason, "it is unknown whether the broker took it; it is not sent twice");
     assert_eq!(system.call(again()).await.json()["cmd_id"], first.json()["cmd_id"]);
     assert_eq!(system.memory.published().len(), 1);
 }

@@ -1,6 +1,6 @@
 //! What holds for every route.
 
-use devices::ROUTES;
+use meter_http::routes::{self, Function, Route};
 use meter_http::settings::Auth;
 use meter_testing::http::{TestRequest, call};
 use meter_testing::memory::MemoryStores;
@@ -8,11 +8,15 @@ use serde_json::json;
 
 use crate::system::System;
 
+fn routes() -> impl Iterator<Item = &'static Route> {
+    routes::of(Function::Devices)
+}
+
 /// A call of each route that a store must be asked for.
 fn calls() -> Vec<TestRequest> {
     let message_id = "0".repeat(32);
     let file = format!("telemetry/20260301T100000.000000000Z-{message_id}.json");
-    let calls = ROUTES.iter().map(|route| {
+    let calls = routes().map(|route| {
         let path = route
             .path
             .replace("{device_id}", "a")
@@ -29,7 +33,7 @@ fn calls() -> Vec<TestRequest> {
 #[tokio::test]
 async fn nobody_gets_in_without_a_token_or_with_the_wrong_scope() {
     let system = System::with_memory(MemoryStores::new(), Auth::Jwt);
-    for (route, call) in ROUTES.iter().zip(calls()) {
+    for (route, call) in routes().zip(calls()) {
         let wrong = if route.method == "GET" { "meter/write" } else { "meter/read" };
         let right = if route.method == "GET" { "meter/read" } else { "meter/write" };
         assert_eq!(system.call(call.clone()).await.status, 401, "{}", route.path);
@@ -40,7 +44,7 @@ async fn nobody_gets_in_without_a_token_or_with_the_wrong_scope() {
 
 #[tokio::test]
 async fn a_store_that_is_away_is_503_without_a_word_of_the_inside() {
-    for (route, call) in ROUTES.iter().zip(calls()) {
+    for (route, call) in routes().zip(calls()) {
         let system = System::new();
         system.memory.fail_all_after(0);
         let answered = system.call(call).await;

@@ -22,7 +22,7 @@ async fn what_could_not_be_read_is_listed_with_the_reason_and_kept_byte_for_byte
     // Whatever the client would like: these are bytes, and no page.
     let call = get(&format!("/api/quarantine/{id}")).header("accept", "text/html");
     let answered = system.call(call).await;
-    assert_eq!((answered.status, answered.bytes()), (200, page));
+    assert_eq!((answered.status, answered.bytes()), (200, &page[..]));
     for (name, value) in [
         ("content-type", "application/octet-stream"),
         ("content-disposition", "attachment"),

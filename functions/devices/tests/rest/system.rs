@@ -1,13 +1,12 @@
 //! The function under test and its surroundings.
 
-use devices::{Devices, ROUTES};
+use devices::Devices;
 use meter_domain::archive::Layout;
 use meter_domain::id::DeviceId;
 use meter_domain::message::ReceivedMessage;
 use meter_domain::state::DevicePolicy;
 use meter_domain::time::Timestamp;
-use meter_http::route::Router;
-use meter_http::serve::Server;
+use meter_http::App;
 use meter_http::settings::{Api, Auth};
 use meter_service::ingestion::{Delivery, Ingestion, IngestionConfig};
 use meter_service::rule_cache::RuleCache;
@@ -15,12 +14,10 @@ use meter_testing::http::{TestRequest, TestResponse, get, post};
 use meter_testing::memory::MemoryStores;
 use serde_json::{Value, json};
 
-type Function = Devices<MemoryStores>;
-
 pub(crate) struct System {
     pub(crate) memory: MemoryStores,
     pub(crate) layout: Layout,
-    server: Server<Function>,
+    app: App,
 }
 
 pub(crate) fn device_id(id: &str) -> DeviceId {
@@ -47,17 +44,16 @@ impl System {
     }
 
     fn with_api(memory: MemoryStores, api: Api) -> Self {
-        let function = Devices {
+        let devices = Devices {
             stores: memory.clone(),
             policy: DevicePolicy::default(),
             command_timeout_s: 300,
         };
-        let server = Server::new(function, Router::new(ROUTES).unwrap(), api);
-        Self { memory, layout: Layout::Batch, server }
+        Self { memory, layout: Layout::Batch, app: devices::app(devices, api) }
     }
 
     pub(crate) async fn call(&self, call: TestRequest) -> TestResponse {
-        call.send(&self.server).await
+        call.send(&self.app).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> TestResponse {

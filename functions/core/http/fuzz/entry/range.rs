@@ -1,11 +1,14 @@
-//! Time ranges. A range begins before it ends or is refused with 400, and reads the same from its own
-//! text.
+//! Time ranges. A range starts before it ends or is refused with 400, and its text is parsed to the same
+//! range.
 //!
 //! An input is three lines: `start`, `stop`, and the time of the request.
 
 use meter_domain::time::Timestamp;
+use meter_http::Problem;
+use meter_http::fields::Fields;
+use meter_http::page::Query;
 use meter_http::range::{TimeRange, parse_time};
-use meter_http::{Problem, Request, testing};
+use serde_json::{Map, Value};
 
 pub(crate) fn run(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
@@ -20,28 +23,30 @@ pub(crate) fn run(input: &[u8]) {
             assert_eq!(parse_time(&time.to_string(), now), Ok(time));
         }
     }
-    let request = request(start, stop, now);
-    for read in [TimeRange::from_request_or_last_hour, TimeRange::from_request_or_all] {
-        is_a_range_or_a_clients_mistake(read(&request), now);
+    let query = query(start, stop);
+    let fields = Fields::new(&query);
+    for read in [TimeRange::from_fields_or_last_hour, TimeRange::from_fields_or_all] {
+        is_a_range_or_a_client_error(read(&fields, now), now);
     }
 }
 
-fn request(start: &str, stop: &str, now: Timestamp) -> Request {
+fn query(start: &str, stop: &str) -> Map<String, Value> {
     let query = form_urlencoded::Serializer::new(String::new())
         .append_pair("start", start)
         .append_pair("stop", stop)
         .finish();
-    testing::raw("GET", "/x", &query).at(&now.to_string()).request()
+    Query::parse(&query).to_object()
 }
 
-fn is_a_range_or_a_clients_mistake(range: Result<TimeRange, Problem>, now: Timestamp) {
+fn is_a_range_or_a_client_error(range: Result<TimeRange, Problem>, now: Timestamp) {
     match range {
         Ok(range) => {
             assert!(range.start < range.stop);
             assert_eq!(range.intersect(range), range);
-            let again = request(&range.start.to_string(), &range.stop.to_string(), now);
-            assert_eq!(TimeRange::from_request_or_all(&again), Ok(range));
-            assert_eq!(TimeRange::from_request_or_last_hour(&again), Ok(range));
+            let again = query(&range.start.to_string(), &range.stop.to_string());
+            let again = Fields::new(&again);
+            assert_eq!(TimeRange::from_fields_or_all(&again, now), Ok(range));
+            assert_eq!(TimeRange::from_fields_or_last_hour(&again, now), Ok(range));
         }
         Err(problem) => {
             assert_eq!(problem.status, 400);

@@ -7,18 +7,18 @@ use serde::Serialize;
 
 use super::view::View;
 
-/// What a client asks for.
+/// The media type that a client names.
 pub(super) const MEDIA_TYPE: &str = "text/csv";
-/// What it gets.
+/// The media type of the response.
 pub(super) const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
 
-/// The table of the first points that fit into an answer, and how many these are.
+/// The table of the first points that fit into a response, and their number.
 pub(super) fn table(points: &[View<'_>], max_bytes: usize) -> Result<(String, usize), ApiError> {
     let mut table = BoundedText::new(max_bytes);
     table.push(&record(["time", "device_id", "metric", "value", "unit", "quality"])?);
     let mut shown = 0;
     for p in points {
-        // A column each, also where there is nothing to say.
+        // A field without a value is an empty column.
         if !table.push(&record((p.time, p.device_id, p.metric, p.value, p.unit, p.quality))?) {
             break;
         }

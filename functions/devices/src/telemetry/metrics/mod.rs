@@ -3,28 +3,64 @@
 mod csv;
 mod view;
 
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use meter_domain::aggregate::{Aggregate, WindowSize};
+use meter_domain::id::DeviceId;
 use meter_domain::metric::MetricName;
-use meter_http::encoding;
-use meter_http::page::{JsonArray, Pagination};
+use meter_domain::time::Timestamp;
+use meter_http::extract::{Accept, DevicePath};
+use meter_http::fields::{Fields, FromFields};
+use meter_http::page::{Filter, JsonArray, Pagination};
 use meter_http::range::TimeRange;
-use meter_http::response::{Body, Response};
-use meter_http::{ApiError, Problem, Request, StatusCode, header};
+use meter_http::{ApiError, Problem, header};
 use meter_service::optimistic_update;
-use meter_store::{MetricStore, PointPage, PointQuery, StateStore, WindowPage, WindowQuery};
+use meter_store::{MetricStore, PointQuery, Stores, WindowQuery};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::view::View;
+use crate::Devices;
 
-/// The most points in one answer, and what a client gets that names no limit: what fits.
+/// The most points in one response, and the default of `limit`: about what fits.
 const MAX_POINTS: usize = 40_000;
 
-/// Parameters that decide what is in the list.
-const FILTERS: [&str; 5] = ["start", "stop", "metric", "every", "aggregate"];
+/// The parameters of a list of points.
+#[derive(Debug)]
+pub(crate) struct ListQuery {
+    range: TimeRange,
+    metric: Option<MetricName>,
+    windows: Option<(WindowSize, Aggregate)>,
+}
 
-/// Where a page begins. The range is that of the first page: a client that asks for the last hour and
-/// turns pages for a minute gets the hour that it asked for.
+impl FromFields for ListQuery {
+    fn from_fields(fields: &Fields<'_>, now: Timestamp) -> Result<Self, Problem> {
+        let text = |name| fields.string(name, 0..=usize::MAX);
+        let metric = text("metric")?.map(MetricName::parse).transpose();
+        let metric = metric.map_err(|invalid| fields.invalid("metric", invalid.to_string()))?;
+        let every = text("every")?.map(WindowSize::parse).transpose();
+        let every = every.map_err(|invalid| fields.invalid("every", invalid.to_string()))?;
+        let words = Aggregate::ALL.map(Aggregate::as_str).join(", ");
+        let windows = match (every, fields.one_of("aggregate", Aggregate::parse, &words)?) {
+            (None, None) => None,
+            (Some(every), aggregate) => Some((every, aggregate.unwrap_or_default())),
+            (None, Some(_)) => {
+                return Err(fields.invalid("every", "is missing: an aggregate needs a window size"));
+            }
+        };
+        let range = TimeRange::from_fields_or_last_hour(fields, now)?;
+        Ok(Self { range, metric, windows })
+    }
+}
+
+impl Filter for ListQuery {
+    const NAMES: &'static [&'static str] = &["start", "stop", "metric", "every", "aggregate"];
+    const MAX_ITEMS: usize = MAX_POINTS;
+}
+
+/// The position at which a page begins. Its range is the one of the first page: the pages of the last
+/// hour belong to one hour, however long a client takes to read them.
 #[derive(Debug, Serialize, Deserialize)]
 struct Position<K> {
     range: TimeRange,
@@ -32,92 +68,67 @@ struct Position<K> {
 }
 
 /// Points of a time range, or windows of it, oldest first.
-pub(crate) async fn list<T: MetricStore>(
-    store: &T,
-    request: &Request,
+pub(crate) async fn list<S: Stores>(
+    State(Devices { stores, .. }): State<Devices<S>>,
+    device: Option<DevicePath>,
+    accept: Accept,
+    paging: Pagination<ListQuery>,
 ) -> Result<Response, ApiError> {
-    let metric = request.query.get("metric").map(MetricName::parse).transpose();
-    let metric = metric.map_err(|bad| Problem::field("metric", bad.to_string()))?;
-    let every = request.query.get("every").map(WindowSize::parse).transpose();
-    let every = every.map_err(|bad| Problem::field("every", bad.to_string()))?;
-    let words = Aggregate::ALL.map(Aggregate::as_str).join(", ");
-    let aggregate = request.query.one_of("aggregate", Aggregate::parse, &words)?;
-    let paging = Pagination::from_request(request, MAX_POINTS, &FILTERS)?;
-    let requested = TimeRange::from_request_or_last_hour(request)?;
-    match (every, aggregate) {
-        (None, None) => points(store, request, &paging, requested, metric).await,
-        (Some(every), aggregate) => {
-            let made = (every, aggregate.unwrap_or_default());
-            windows(store, request, &paging, requested, metric, made).await
-        }
-        (None, Some(_)) => {
-            Err(Problem::field("every", "must say how wide the windows of an aggregate are").into())
-        }
+    let Some(DevicePath(id)) = device else { return Ok(render(&accept, &paging, &[])?.0) };
+    match paging.filter.windows {
+        None => points(stores.metrics(), &paging, &accept, id).await,
+        Some(windows_of) => windows(stores.metrics(), &paging, &accept, id, windows_of).await,
     }
 }
 
 async fn points<T: MetricStore>(
     store: &T,
-    request: &Request,
-    paging: &Pagination<'_>,
-    requested: TimeRange,
-    metric: Option<MetricName>,
+    paging: &Pagination<ListQuery>,
+    accept: &Accept,
+    device_id: DeviceId,
 ) -> Result<Response, ApiError> {
-    let (range, after) = page_start(paging, requested)?;
-    let page = match request.device_id() {
-        None => PointPage { points: Vec::new(), next: None },
-        Some(device_id) => {
-            let TimeRange { start, stop } = range;
-            let limit = paging.limit;
-            let query = PointQuery { device_id, start, stop, metric, after, limit };
-            store.points(&query).await?
-        }
-    };
-    let device_id = request.params.get("device_id");
+    let (range, after) = page_start(paging)?;
+    let TimeRange { start, stop } = range;
+    let (metric, limit) = (paging.filter.metric.clone(), paging.limit);
+    let query = PointQuery { device_id, start, stop, metric, after, limit };
+    let page = store.points(&query).await?;
+    let device_id = query.device_id.as_str();
     let views: Vec<_> = page.points.iter().map(|p| View::new(device_id, p)).collect();
-    let (response, shown) = render(request, &views)?;
+    let (response, shown) = render(accept, paging, &views)?;
     let keys = page.points.iter().map(|point| &point.key);
     finish_page(response, paging, range, next_position(shown, keys, page.next.clone()))
 }
 
 async fn windows<T: MetricStore>(
     store: &T,
-    request: &Request,
-    paging: &Pagination<'_>,
-    requested: TimeRange,
-    metric: Option<MetricName>,
+    paging: &Pagination<ListQuery>,
+    accept: &Accept,
+    device_id: DeviceId,
     (every, aggregate): (WindowSize, Aggregate),
 ) -> Result<Response, ApiError> {
-    let (range, after) = page_start(paging, requested)?;
-    let page = match request.device_id() {
-        None => WindowPage { windows: Vec::new(), next: None },
-        Some(device_id) => {
-            let TimeRange { start, stop } = range;
-            let limit = paging.limit;
-            let query =
-                WindowQuery { device_id, start, stop, metric, every, aggregate, after, limit };
-            store.windows(&query).await?
-        }
-    };
-    let device_id = request.params.get("device_id");
+    let (range, after) = page_start(paging)?;
+    let TimeRange { start, stop } = range;
+    let (metric, limit) = (paging.filter.metric.clone(), paging.limit);
+    let query = WindowQuery { device_id, start, stop, metric, every, aggregate, after, limit };
+    let page = store.windows(&query).await?;
+    let device_id = query.device_id.as_str();
     let views: Vec<_> = page.windows.iter().map(|w| View::of_window(device_id, w)).collect();
-    let (response, shown) = render(request, &views)?;
+    let (response, shown) = render(accept, paging, &views)?;
     let keys = page.windows.iter().map(|window| &window.key);
     finish_page(response, paging, range, next_position(shown, keys, page.next.clone()))
 }
 
-/// The range, and what comes before the page.
+/// The range of the list, and the key after which the page begins.
 fn page_start<K: DeserializeOwned>(
-    paging: &Pagination<'_>,
-    requested: TimeRange,
+    paging: &Pagination<ListQuery>,
 ) -> Result<(TimeRange, Option<K>), Problem> {
     Ok(match paging.position::<Position<K>>()? {
-        None => (requested, None),
+        None => (paging.filter.range, None),
         Some(position) => (position.range, Some(position.after)),
     })
 }
 
-/// What comes before the next page: what did not fit into the answer comes with it.
+/// The key after which the next page begins. That page has the items that did not fit into this one.
 fn next_position<'a, K: Clone + 'a>(
     shown: usize,
     mut keys: impl ExactSizeIterator<Item = &'a K>,
@@ -131,42 +142,39 @@ fn next_position<'a, K: Clone + 'a>(
 
 fn finish_page<K: Serialize>(
     response: Response,
-    paging: &Pagination<'_>,
+    paging: &Pagination<ListQuery>,
     range: TimeRange,
     next: Option<K>,
 ) -> Result<Response, ApiError> {
-    Ok(match next {
-        None => response,
-        Some(after) => {
-            let link = paging.next_link(&Position { range, after })?;
-            response.with_header(header::LINK, link)
-        }
-    })
+    let next = next.map(|after| Position { range, after });
+    Ok((paging.next_link(next.as_ref())?, response).into_response())
 }
 
-/// As many of the points as an answer holds, at least one, in the media type that the client likes.
-fn render(request: &Request, views: &[View<'_>]) -> Result<(Response, usize), ApiError> {
-    let accept = request.headers.get("accept");
-    if encoding::prefers(accept, csv::MEDIA_TYPE, "application/json") {
-        let (text, shown) = csv::table(views, request.max_response_bytes)?;
-        let response = Response::new(StatusCode::OK, csv::CONTENT_TYPE, Body::Text(text));
+/// The first points that fit into a response, in the media type that the client prefers, and their
+/// number, which is at least one if there are points.
+fn render(
+    accept: &Accept,
+    paging: &Pagination<ListQuery>,
+    views: &[View<'_>],
+) -> Result<(Response, usize), ApiError> {
+    if accept.prefers(csv::MEDIA_TYPE, "application/json") {
+        let (text, shown) = csv::table(views, paging.max_response_bytes)?;
+        let response = ([(header::CONTENT_TYPE, csv::CONTENT_TYPE)], text).into_response();
         return Ok((response, shown));
     }
-    let array = JsonArray::fit(views, request.max_response_bytes)?;
+    let array = JsonArray::fit(views, paging.max_response_bytes)?;
     let shown = array.len;
-    Ok((Response::json_text(StatusCode::OK, array.into_text()), shown))
+    Ok((array.into_response(), shown))
 }
 
-/// The newest point of each metric, by its own time.
-pub(crate) async fn latest<S: StateStore>(
-    states: &S,
-    request: &Request,
+/// The newest point of each metric, by the time of the point.
+pub(crate) async fn latest<S: Stores>(
+    State(Devices { stores, .. }): State<Devices<S>>,
+    device: Option<DevicePath>,
 ) -> Result<Response, ApiError> {
-    let Some(device_id) = request.device_id() else {
-        return Response::ok(&[(); 0]);
-    };
-    let state = optimistic_update::read_state(states, &device_id).await?;
+    let Some(DevicePath(id)) = device else { return Ok(Json([(); 0]).into_response()) };
+    let state = optimistic_update::read_state(stores.states(), &id).await?;
     let points = state.latest.values();
-    let views: Vec<_> = points.map(|p| View::new(device_id.as_str(), p)).collect();
-    Response::ok(&views)
+    let views: Vec<_> = points.map(|point| View::new(id.as_str(), point)).collect();
+    Ok(Json(views).into_response())
 }

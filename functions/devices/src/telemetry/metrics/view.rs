@@ -3,7 +3,7 @@ use meter_domain::metric::{MetricName, Point, Quality};
 use meter_domain::time::Timestamp;
 use serde::Serialize;
 
-/// A point as it is answered.
+/// A point in a response.
 #[derive(Debug, Serialize)]
 pub(super) struct View<'a> {
     pub(super) time: Timestamp,
@@ -27,9 +27,7 @@ impl<'a> View<'a> {
             quality: point.quality(),
         }
     }
-}
 
-impl<'a> View<'a> {
     /// A window, as a point at its start.
     pub(super) fn of_window(device_id: &'a str, window: &'a Window) -> Self {
         Self {
@@ -43,7 +41,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// The unit of a metric that is known by name, for a device that does not send it; a ratio has none.
+/// The unit of a known metric, for a device that sends none. A ratio has no unit.
 fn known_unit(metric: &MetricName) -> Option<&'static str> {
     metric.known().map(|known| known.unit).filter(|unit| !unit.is_empty())
 }

@@ -1,10 +1,9 @@
-//! The contract is in the code's routes and in the OpenAPI file, and this holds them together. (The routes
-//! of `cargo lambda watch` are held to the OpenAPI file by a test of local/devstack.)
+//! infra/openapi.yaml has the routes and the words of the code. (A test of local/devstack compares the routes
+//! of `cargo lambda watch` with it.)
 
-// clippy.toml allows these in tests, but does not see that their helpers are tests, too.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot continue")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use meter_domain::alert::{AlertState, Severity};
@@ -14,14 +13,14 @@ use meter_domain::message::Category;
 use meter_domain::metric::Quality;
 use meter_domain::rule::Operator;
 use meter_domain::state::Connection;
-use meter_http::route::{Route, RouteAuth};
+use meter_http::routes::ROUTES;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 /// A method, and a path whose variable parts have no names: `GET /api/devices/{}`.
 type Operation = String;
 
-/// Which function answers an operation, and whether everybody may ask.
+/// The function of each operation, and whether it is public.
 type Contract = BTreeMap<Operation, (String, bool)>;
 
 fn operation(method: &str, path: &str) -> Operation {
@@ -37,36 +36,22 @@ fn operation(method: &str, path: &str) -> Operation {
     format!("{} {}", method.to_uppercase(), path.join("/"))
 }
 
-fn routes<E>(function: &str, routes: &[Route<E>]) -> Vec<(Operation, (String, bool))> {
-    let routes = routes.iter().map(|route| {
-        let is_open = route.auth == RouteAuth::Public;
-        (operation(route.method.as_str(), route.path), (function.to_owned(), is_open))
+fn routes() -> Contract {
+    let routes = ROUTES.iter().map(|route| {
+        let operation = operation(route.method.as_str(), route.path);
+        (operation, (route.function.as_str().to_owned(), route.scope.is_none()))
     });
     routes.collect()
 }
 
-fn all_routes() -> Vec<(Operation, (String, bool))> {
-    let mut all = routes("devices", devices::ROUTES);
-    all.extend(routes("alerts", alerts::ROUTES));
-    all.extend(routes("stats", stats::ROUTES));
-    all
-}
-
 fn openapi() -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
     let text = std::fs::read_to_string(root.join("infra/openapi.yaml")).unwrap();
     yaml_serde::from_str(&text).unwrap()
 }
 
 #[test]
-fn no_two_functions_claim_the_same_route() {
-    let all = all_routes();
-    let distinct: BTreeSet<_> = all.iter().map(|(operation, _)| operation).collect();
-    assert_eq!(distinct.len(), all.len());
-}
-
-#[test]
-fn the_openapi_file_has_the_routes_of_the_code_with_their_functions_and_scopes() {
+fn openapi_file_has_the_routes_functions_and_scopes_of_the_code() {
     let file = openapi();
     let mut contract = Contract::new();
     for (path, item) in file["paths"].as_object().unwrap() {
@@ -79,16 +64,16 @@ fn the_openapi_file_has_the_routes_of_the_code_with_their_functions_and_scopes()
             // API Gateway ignores `security` at the root of the file.
             let security = row["security"].as_array().unwrap();
             let scope = security.first().map(|s| s["jwt"][0].as_str().unwrap());
-            let wanted = if method == "get" { "meter/read" } else { "meter/write" };
-            assert!(scope.is_none_or(|scope| scope == wanted), "{method} {path}: {scope:?}");
+            let expected = if method == "get" { "meter/read" } else { "meter/write" };
+            assert!(scope.is_none_or(|scope| scope == expected), "{method} {path}: {scope:?}");
             contract.insert(operation(method, path), (function, scope.is_none()));
         }
     }
-    assert_eq!(contract, all_routes().into_iter().collect());
+    assert_eq!(contract, routes());
 }
 
 #[test]
-fn whatever_has_no_route_reaches_the_function_that_knows_all_of_them() {
+fn request_without_a_route_is_sent_to_stats() {
     let file = openapi();
     let row = &file["paths"]["/$default"]["x-amazon-apigateway-any-method"];
     let integration = row["x-amazon-apigateway-integration"]["$ref"].as_str().unwrap();
@@ -97,13 +82,13 @@ fn whatever_has_no_route_reaches_the_function_that_knows_all_of_them() {
     assert_eq!(row["security"], json!([]));
 }
 
-/// The words that a type is written as.
+/// The serialized values of a type.
 fn words<T: Serialize>(all: &[T]) -> Value {
     all.iter().map(|word| serde_json::to_value(word).unwrap()).collect()
 }
 
 #[test]
-fn the_words_of_the_openapi_file_are_those_of_the_code() {
+fn openapi_file_has_the_words_of_the_code() {
     let file = openapi();
     let results =
         [AckResult::Accepted, AckResult::Rejected, AckResult::Error, AckResult::Unsupported];
@@ -118,7 +103,7 @@ fn the_words_of_the_openapi_file_are_those_of_the_code() {
         OtaState::Failed,
         OtaState::Completed,
     ];
-    for (schema, wanted) in [
+    for (schema, expected) in [
         ("DeviceStatus", words(&DeviceStatus::ALL)),
         ("ConnectionStatus", words(&Connection::ALL)),
         ("Severity", words(&[Severity::Info, Severity::Warning, Severity::Critical])),
@@ -132,7 +117,7 @@ fn the_words_of_the_openapi_file_are_those_of_the_code() {
         ("RawMessage/properties/category", words(&Category::ALL)),
     ] {
         let found = file.pointer(&format!("/components/schemas/{schema}/enum"));
-        assert_eq!(found, Some(&wanted), "{schema}");
+        assert_eq!(found, Some(&expected), "{schema}");
     }
 }
 
