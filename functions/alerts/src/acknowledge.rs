@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::Alerts;
 use crate::view::View;
 
-/// Acknowledges an alert; a second acknowledgement has no effect. The body is ignored: older clients
-/// send one.
+/// Acknowledges an alert; a second acknowledgement has no effect. The body is ignored: older
+/// clients send one.
 pub(crate) async fn acknowledge<S: Stores>(
     State(Alerts { stores, .. }): State<Alerts<S>>,
     Path(alert_id): Path<String>,

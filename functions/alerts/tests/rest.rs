@@ -1,7 +1,10 @@
-//! The REST rows of this function, each with its answers and its errors.
+//! The routes of alerts with their responses and errors.
 
-// clippy.toml allows these in tests, but does not see that their helpers are tests, too.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it cannot continue"
+)]
 
 use alerts::Alerts;
 use meter_domain::alert::Alert;
@@ -34,7 +37,7 @@ fn device_id(id: &str) -> DeviceId {
 }
 
 impl System {
-    /// With the devices `a` and `b`.
+    /// A system with the devices `a` and `b`.
     async fn new(auth: Auth) -> Self {
         let memory = MemoryStores::new();
         for id in ["a", "b"] {
@@ -90,7 +93,7 @@ impl System {
 }
 
 #[tokio::test]
-async fn an_alert_is_raised_with_what_is_said_and_defaults_for_the_rest() {
+async fn created_alert_has_the_given_fields_and_defaults() {
     let system = System::new(Auth::None).await;
     let body = json!({"alert_type": "overheat", "severity": "critical", "message": "85 °C"});
     let alert = system.raise("a", body, NOW).await;
@@ -118,7 +121,7 @@ async fn an_alert_is_raised_with_what_is_said_and_defaults_for_the_rest() {
 }
 
 #[tokio::test]
-async fn a_field_that_is_wrong_is_named() {
+async fn invalid_field_is_named() {
     let system = System::new(Auth::None).await;
     for (body, field) in [
         (json!({"alert_type": ""}), "alert_type"),
@@ -143,7 +146,7 @@ async fn a_field_that_is_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn a_device_that_nobody_knows_gets_no_alert_and_has_none() {
+async fn alert_of_an_unknown_device_is_404_and_its_list_is_empty() {
     let system = System::new(Auth::None).await;
     for id in ["nobody", "no.body", "a%2Fb"] {
         let path = format!("/api/devices/{id}/alerts");
@@ -155,7 +158,7 @@ async fn a_device_that_nobody_knows_gets_no_alert_and_has_none() {
 }
 
 #[tokio::test]
-async fn the_same_key_gives_the_first_answer_again() {
+async fn repeated_key_returns_the_first_response() {
     let system = System::new(Auth::None).await;
     let again = |severity: &str| {
         let body = json!({"severity": severity});
@@ -172,7 +175,7 @@ async fn the_same_key_gives_the_first_answer_again() {
 }
 
 #[tokio::test]
-async fn alerts_are_listed_newest_first_by_device_severity_and_whether_somebody_saw_them() {
+async fn alerts_are_listed_newest_first_by_device_severity_and_acknowledgement() {
     let system = System::new(Auth::None).await;
     for (n, id, severity) in [
         (1, "a", "info"),
@@ -194,7 +197,7 @@ async fn alerts_are_listed_newest_first_by_device_severity_and_whether_somebody_
         ("/api/alerts?severity=info", &["5", "4", "1"]),
         ("/api/alerts?acknowledged=true", &["5", "4"]),
         ("/api/alerts?acknowledged=false&limit=1", &["3", "2", "1"]),
-        // What Python makes of a boolean.
+        // A boolean as Python prints it.
         ("/api/alerts?acknowledged=False&severity=warning", &["2"]),
         ("/api/alerts?acknowledged=&severity=", &["5", "4", "3", "2", "1"]),
         ("/api/alerts?state=open", &["3", "2", "1"]),
@@ -231,9 +234,9 @@ async fn alerts_are_listed_newest_first_by_device_severity_and_whether_somebody_
 }
 
 #[tokio::test]
-async fn long_messages_come_in_pages_that_fit_an_answer() {
+async fn long_messages_end_a_page_at_the_response_limit() {
     let system = System::new(Auth::None).await;
-    // Three bytes a character.
+    // Each character has three bytes.
     let message = "€".repeat(4_096);
     for n in 0..600 {
         let alert = Alert {
@@ -248,7 +251,7 @@ async fn long_messages_come_in_pages_that_fit_an_answer() {
 }
 
 #[tokio::test]
-async fn who_has_seen_an_alert_says_so_once_or_twice() {
+async fn second_acknowledgement_has_no_effect() {
     let system = System::new(Auth::None).await;
     let alert = system.raise("a", json!({}), NOW).await;
     let path = format!("/api/alerts/{}/acknowledge", alert["id"].as_str().unwrap());
@@ -271,7 +274,7 @@ async fn who_has_seen_an_alert_says_so_once_or_twice() {
 }
 
 #[tokio::test]
-async fn who_has_seen_an_alert_is_known_by_the_token() {
+async fn alert_records_the_subject_of_the_acknowledging_token() {
     let system = System::new(Auth::Jwt).await;
     let create = post("/api/devices/a/alerts").json(&json!({})).scope("meter/write");
     let alert = system.call(create).await.json();
@@ -282,7 +285,7 @@ async fn who_has_seen_an_alert_is_known_by_the_token() {
     }
 }
 
-/// A call of each route that the store must be asked for.
+/// A request to each route; each reads a store.
 fn calls() -> impl Iterator<Item = TestRequest> {
     routes::of(Function::Alerts).map(|route| {
         let path = route
@@ -302,7 +305,7 @@ fn calls() -> impl Iterator<Item = TestRequest> {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_a_token_or_with_the_wrong_scope() {
+async fn route_needs_a_token_with_its_scope() {
     let system = System::new(Auth::Jwt).await;
     for (route, call) in routes::of(Function::Alerts).zip(calls()) {
         let (right, wrong) = match route.method.as_str() {
@@ -316,7 +319,7 @@ async fn nobody_gets_in_without_a_token_or_with_the_wrong_scope() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_is_503_without_a_word_of_the_inside() {
+async fn unavailable_store_is_503_without_its_error() {
     let system = System::new(Auth::None).await;
     system.memory.fail_all_after(0);
     for call in calls() {

@@ -1,7 +1,10 @@
-//! The rows of the alert rules, each with its answers and its errors.
+//! The routes of alert rules with their responses and errors.
 
-// clippy.toml allows these in tests, but does not see that their helpers are tests, too.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it cannot continue"
+)]
 
 use alerts::Alerts;
 use meter_domain::archive::Location;
@@ -49,7 +52,7 @@ impl System {
         answered
     }
 
-    /// A point a second of `x` of device `m`, from noon on.
+    /// Stores one point a second of metric `x` of device `m`, from noon on.
     async fn record(&self, values: &[f64]) {
         let location = Location { object: "o".to_owned(), member: None };
         let segments = values.iter().enumerate().map(|(n, value)| {
@@ -90,7 +93,7 @@ fn path(rule: &TestResponse) -> String {
 }
 
 #[tokio::test]
-async fn a_rule_is_made_as_it_is_said_with_defaults_for_the_rest() {
+async fn created_rule_has_the_given_fields_and_defaults() {
     let system = System::new();
     let made = system.create(&hot()).await;
     let rule = made.json();
@@ -120,7 +123,7 @@ async fn a_rule_is_made_as_it_is_said_with_defaults_for_the_rest() {
 }
 
 #[tokio::test]
-async fn a_field_that_is_wrong_is_named() {
+async fn invalid_field_is_named() {
     let system = System::new();
     for (change, field) in [
         (json!({"name": null}), "name"),
@@ -175,12 +178,12 @@ async fn a_field_that_is_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn a_rule_is_replaced_by_who_has_read_it_last() {
+async fn replacement_needs_the_current_version() {
     let system = System::new();
     let made = system.create(&hot()).await;
     let path = path(&made);
     let replace = |body: &Value| put(&path).json(body).at(LATER);
-    // As it was answered, changed in one place.
+    // The response with one change.
     let mut body = made.json();
     body["threshold"] = json!(95);
     let changed = system.call(replace(&body).header("if-match", "\"1\"")).await;
@@ -212,7 +215,7 @@ async fn a_rule_is_replaced_by_who_has_read_it_last() {
 }
 
 #[tokio::test]
-async fn there_are_only_so_many_rules() {
+async fn rule_over_the_maximum_is_409() {
     let system = System::new();
     for _ in 0..MAX_RULES {
         system.create(&hot()).await;
@@ -223,7 +226,7 @@ async fn there_are_only_so_many_rules() {
 }
 
 #[tokio::test]
-async fn a_test_says_when_there_would_have_been_an_alert() {
+async fn backtest_reports_the_alerts_of_a_rule() {
     let system = System::new();
     system.record(&[80.0, 91.0, 92.0, 93.0, 94.0, 86.0, 85.5, 91.0, 91.0, 91.0]).await;
     let rule = system.create(&hot()).await;
@@ -258,7 +261,7 @@ async fn a_test_says_when_there_would_have_been_an_alert() {
 }
 
 #[tokio::test]
-async fn a_test_of_missing_data_finds_the_gaps() {
+async fn backtest_of_no_data_reports_gaps() {
     let system = System::new();
     system.record(&[1.0; 5]).await;
     let rule = json!({"name": "n", "metric": "x", "kind": "no_data", "for_s": 60, "scope": {"device_id": "m"}});

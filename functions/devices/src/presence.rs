@@ -82,7 +82,8 @@ pub(crate) async fn put<S: Stores>(
     Ok(Tagged(view))
 }
 
-/// The state of a registered device. The state contains the registration, so that one read suffices.
+/// The state of a registered device. The state contains the registration, so that one read
+/// suffices.
 async fn require_registered<S: StateStore>(
     states: &S,
     id: &DeviceId,

@@ -1,5 +1,5 @@
-//! REST: statistics and health (docs/api.md). API Gateway also sends this function every request without
-//! a route, which it answers with 404 or 405.
+//! REST: statistics and health (docs/api.md). API Gateway also sends this function every request
+//! without a route, which it answers with 404 or 405.
 
 mod fleet;
 mod health;

@@ -1,8 +1,11 @@
-//! Clients of the earlier service run unchanged: each of their recorded requests, in order, over stores in
-//! memory.
+//! Clients of the earlier service run unchanged: each of their recorded requests, in order, over
+//! stores in memory.
 
-// clippy.toml allows these in tests, but does not see that their helpers are tests, too.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it cannot continue"
+)]
 
 use std::path::Path;
 

@@ -1,7 +1,10 @@
 //! The routes of this function, and its responses to requests without a route.
 
-// clippy.toml allows these in tests, but does not see that their helpers are tests, too.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it cannot continue"
+)]
 
 use meter_domain::alert::Alert;
 use meter_domain::device::{Device, DeviceStatus};

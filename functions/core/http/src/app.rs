@@ -1,8 +1,8 @@
 //! A REST function as a whole: from an event of API Gateway to the response.
 //!
-//! Every event gets a response of the API, whatever the handler does. The layers around the routes of a
-//! function are, from the outside: common headers, the request id, CORS, compression, problem details
-//! and conditional requests, panics, authorization.
+//! Every event gets a response of the API, also if the handler fails. The layers around the routes
+//! of a function are, from the outside: common headers, the request id, CORS, compression, problem
+//! details and conditional requests, panics, authorization.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -91,7 +91,7 @@ impl App {
             .layer(Extension(limit))
             // The panic hook has logged the message.
             .layer(CatchPanicLayer::custom(|_| {
-                ApiError::Internal("a handler panicked".into()).into_response()
+                ApiError::Internal("the handler panicked".into()).into_response()
             }))
             .layer(from_fn(finish))
             .layer(
@@ -238,7 +238,7 @@ async fn other_method(
         tracing::warn!(path = path.as_str(), "API Gateway sent a route of another function");
         return Err(Problem::no_route().into());
     }
-    let detail = format!("{} is not allowed here", request.method());
+    let detail = format!("{} is not allowed for this path", request.method());
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail);
     Err(problem.with_header(header::ALLOW, allowed).into())
 }

@@ -9,21 +9,22 @@ use super::problem::Problem;
 use super::routes::Scope;
 use crate::settings::Auth;
 
-/// The longest name of a caller that is kept, in characters; OpenID Connect's `sub` has at most 255.
+/// The longest name of a caller that is kept, in characters; OpenID Connect's `sub` has at most
+/// 255.
 const MAX_CALLER_NAME: usize = 255;
 
 /// The client of a request, as its token identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The claim `sub` (RFC 7519, 4.1.2), else `client_id` (RFC 8693, 4.3), which a token for a machine
-    /// has.
+    /// The claim `sub` (RFC 7519, 4.1.2), else `client_id` (RFC 8693, 4.3), which a token for a
+    /// machine has.
     pub name: Option<String>,
     scopes: BTreeSet<String>,
 }
 
 impl Caller {
-    /// The caller of a checked token, with the scopes of its claim `scope` (RFC 8693, 4.2), or `scp` at
-    /// other issuers.
+    /// The caller of a checked token, with the scopes of its claim `scope` (RFC 8693, 4.2), or
+    /// `scp` at other issuers.
     ///
     /// The gateway's own list counts only for a token without both claims: it contains the scopes
     /// that the route accepts, of which the token needs one.
@@ -60,7 +61,7 @@ pub fn authorize(auth: Auth, caller: Option<&Caller>, scope: Scope) -> Result<()
         (Some(caller), _) if caller.scopes.contains(scope.as_str()) => return Ok(()),
         (None, _) => (
             StatusCode::UNAUTHORIZED,
-            "a token is needed: Authorization: Bearer …".to_owned(),
+            "a token is required: Authorization: Bearer …".to_owned(),
             "Bearer",
         ),
         (_, Scope::Read) => (

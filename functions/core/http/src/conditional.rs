@@ -27,8 +27,8 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
     }
 }
 
-/// 304 without a body if `if_none_match`, the header of the request, names the `ETag` of the response.
-/// The comparison is weak (RFC 9110, 13.1.2).
+/// 304 without a body if `if_none_match`, the header of the request, names the `ETag` of the
+/// response. The comparison is weak (RFC 9110, 13.1.2).
 pub(crate) fn not_modified(
     mut response: Response,
     if_none_match: Option<&HeaderValue>,

@@ -1,9 +1,9 @@
 //! Cursors: the position at which a list continues.
 //!
-//! A cursor is opaque and versioned, so that positions can change without breaking a client. It contains
-//! a digest of its position and its query, so that a list refuses the cursor of another one. The digest
-//! detects mistakes; it is no signature and needs none, since a position discloses nothing that the
-//! same query does not.
+//! A cursor is opaque and versioned, so that positions can change without breaking a client. It
+//! contains a digest of its position and its query, so that a list refuses the cursor of another
+//! one. The digest detects mistakes; it is no signature and needs none, since a position discloses
+//! nothing that the same query does not.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,7 +19,7 @@ pub struct CursorScope(String);
 
 /// A text that is no cursor of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a cursor of this list; ask for the first page again")]
+#[error("is not a cursor of this list; request the first page again")]
 pub struct InvalidCursor;
 
 impl CursorScope {

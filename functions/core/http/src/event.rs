@@ -1,9 +1,9 @@
 //! Conversion of API Gateway events (HTTP API, payload format 2.0) into events that `lambda_http`
 //! accepts.
 //!
-//! `lambda_http` panics at a query that is no URI (`?q="x"`), an invalid `Host` and a body that is not
-//! the base64 that the event claims, and fails the invocation at an invalid header. Here a path and
-//! a query are percent-encoded, and what cannot be repaired becomes a problem for the client.
+//! `lambda_http` panics at a query that is no URI (`?q="x"`), an invalid `Host` and a body that is
+//! not the base64 that the event claims, and fails the invocation at an invalid header. Here a path
+//! and a query are percent-encoded, and what cannot be repaired becomes a problem for the client.
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use base64::Engine;
@@ -79,8 +79,8 @@ fn text<'a>(event: &'a Value, pointer: &str) -> &'a str {
     event.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The checked token. API Gateway writes every claim as text, an array as `[a b]`; other clients of the
-/// Lambda API send arrays.
+/// The checked token. API Gateway writes every claim as text, an array as `[a b]`; other clients of
+/// the Lambda API send arrays.
 pub(crate) fn authorizer(jwt: &Value) -> Option<ApiGatewayRequestAuthorizer> {
     let words = |list: &[Value]| -> Vec<String> {
         list.iter().filter_map(Value::as_str).map(str::to_owned).collect()

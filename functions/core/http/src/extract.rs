@@ -18,7 +18,8 @@ use super::fields::{Fields, FromFields};
 use super::negotiation;
 use super::problem::{ApiError, Problem};
 
-/// The largest body in bytes: twice the largest field, and well under the 400 KB of a DynamoDB item.
+/// The largest body in bytes: twice the largest field, and well under the 400 KB of a DynamoDB
+/// item.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// The time at which a request was received: the clock of handlers.
@@ -33,12 +34,12 @@ pub struct ResponseLimit(pub usize);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accept(Option<String>);
 
-/// The variable parts of a path, decoded. A path whose parts are no UTF-8 does not exist.
+/// The variable parts of a path, decoded. If a part is no UTF-8, the path does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path<T>(pub T);
 
-/// The device of a path. A text that is no device id is answered like the id of an unknown device: with
-/// 404, or with none as an `Option`.
+/// The device of a path. A text that is no device id is answered like the id of an unknown device:
+/// with 404, or with none as an `Option`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DevicePath(pub DeviceId);
 

@@ -1,4 +1,5 @@
-//! Idempotency keys: a repeated request has the effect of one (draft-ietf-httpapi-idempotency-key-header).
+//! Idempotency keys: a repeated request has the effect of one
+//! (draft-ietf-httpapi-idempotency-key-header).
 
 use ::http::StatusCode;
 use ::http::request::Parts;

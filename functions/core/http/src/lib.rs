@@ -1,9 +1,10 @@
-//! The HTTP layer of the REST functions: `axum` and `lambda_http` with the conventions of docs/api.md.
+//! The HTTP layer of the REST functions: `axum` and `lambda_http` with the conventions of
+//! docs/api.md.
 //!
 //! [`App`] converts an [`event`] of API Gateway into a request, puts layers around the routes of a
-//! function, and authorizes each request by the route table ([`routes`]). The handlers of a function read
-//! the request with the extractors of [`extract`], [`page`] and [`idempotency`], and fail with an
-//! [`ApiError`], which becomes problem details.
+//! function, and authorizes each request by the route table ([`routes`]). The handlers of a
+//! function read the request with the extractors of [`extract`], [`page`] and [`idempotency`], and
+//! fail with an [`ApiError`], which becomes problem details.
 
 mod app;
 pub mod authorization;

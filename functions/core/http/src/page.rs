@@ -186,8 +186,8 @@ fn invalid_cursor(invalid: InvalidCursor) -> Problem {
 
 /// Responds with a page of a store's list as a JSON array of views.
 ///
-/// If the array is larger than a response may be, the page is read again with fewer items, since only
-/// the store can determine the position at which a shorter page ends.
+/// If the array is larger than a response may be, the page is read again with fewer items, since
+/// only the store can determine the position at which a shorter page ends.
 ///
 /// # Errors
 /// 400 if the cursor is invalid, otherwise the error of `read`.

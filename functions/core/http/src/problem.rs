@@ -1,5 +1,5 @@
-//! Errors of requests (RFC 9457, Problem Details for HTTP APIs): the client gets a description of its
-//! own error, the log the causes of an internal one.
+//! Errors of requests (RFC 9457, Problem Details for HTTP APIs): the client gets a description of
+//! its own error, the log the causes of an internal one.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -49,7 +49,7 @@ impl Problem {
 
     /// 404: no route has the path.
     pub fn no_route() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+        Self::new(StatusCode::NOT_FOUND, "no route has this path")
     }
 
     /// Adds a header.
@@ -85,7 +85,7 @@ pub enum ApiError {
     #[error("a store is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
     /// An internal error: 500. The client gets the request id only.
-    #[error("the request failed inside")]
+    #[error("internal error")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
 }
 
@@ -97,19 +97,19 @@ impl ApiError {
             Self::Unavailable(_) => Cow::Owned(
                 Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
-                    "something that this needs does not answer; try again later",
+                    "a required service is unavailable; try again later",
                 )
                 .with_header(header::RETRY_AFTER, HeaderValue::from_static("5")),
             ),
             Self::Internal(_) => Cow::Owned(Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "the request failed on our side; the request id helps us to find out why",
+                "the request failed with an internal error; report its request_id",
             )),
         }
     }
 
-    /// The response to the request of an id, and a log line: an error of the client at debug level, all
-    /// others as errors with their causes.
+    /// The response to the request of an id, and a log line: an error of the client at debug level,
+    /// all others as errors with their causes.
     pub(crate) fn render(&self, request_id: &str, path: &str) -> Response {
         let text = meter_store::error_chain(self);
         match self {

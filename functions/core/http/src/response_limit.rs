@@ -1,11 +1,11 @@
 //! The size limit of a response.
 //!
-//! A response of a Lambda function has at most 6 MB (6,291,556 bytes). It is a JSON document that contains
-//! the body as a string, so the limit applies to the body with every quote and backslash escaped: JSON
-//! in JSON is a sixth larger, or more.
+//! A response of a Lambda function has at most 6 MB (6,291,556 bytes). It is a JSON document that
+//! contains the body as a string, so the limit applies to the body with every quote and backslash
+//! escaped: JSON in JSON is a sixth larger, or more.
 
-/// The largest body of a response, escaped, in bytes: Lambda's limit less room for headers. A setting
-/// reduces it ([`crate::settings::Api::max_response_bytes`]).
+/// The largest body of a response, escaped, in bytes: Lambda's limit less room for headers. A
+/// setting reduces it ([`crate::settings::Api::max_response_bytes`]).
 pub const MAX_ESCAPED_BYTES: u32 = 5_500_000;
 
 /// The length of a text inside a JSON string, without the quotes around it, in bytes.
@@ -32,8 +32,8 @@ impl BoundedText {
         Self { text: String::new(), escaped: 0, max }
     }
 
-    /// Appends a piece if it fits, and returns whether it did. The first piece always fits, since a page
-    /// without items has no position to continue at.
+    /// Appends a piece if it fits, and returns whether it did. The first piece always fits, since a
+    /// page without items has no position to continue at.
     pub fn push(&mut self, piece: &str) -> bool {
         let escaped = json_escaped_len(piece);
         let fits = self.text.is_empty() || self.escaped + escaped <= self.max;

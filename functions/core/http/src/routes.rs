@@ -1,7 +1,7 @@
 //! The route table of the REST API: the one list of methods, paths, functions and scopes.
 //!
-//! Authorization and the answers 404 and 405 follow from it. A test keeps infra/routes.txt equal to it,
-//! another infra/openapi.yaml.
+//! Authorization and the answers 404 and 405 follow from it. A test keeps infra/routes.txt equal to
+//! it, another infra/openapi.yaml.
 
 use ::http::Method;
 
@@ -121,8 +121,8 @@ pub(crate) fn find(method: &Method, path: &str) -> Option<&'static Route> {
     ROUTES.iter().find(|route| route.path == path && route.method == *method)
 }
 
-/// The methods of a path of the table, sorted. HEAD is one of them only at `function` itself, since API
-/// Gateway does not send HEAD to the function of a GET.
+/// The methods of a path of the table, sorted. HEAD is one of them only at `function` itself, since
+/// API Gateway does not send HEAD to the function of a GET.
 pub(crate) fn methods(function: Function, path: &str) -> Vec<Method> {
     let mut methods = vec![Method::OPTIONS];
     for route in ROUTES.iter().filter(|route| route.path == path) {

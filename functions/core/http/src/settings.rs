@@ -11,7 +11,8 @@ pub struct Api {
     /// commas. Not set (default): none, and no response has a CORS header.
     pub cors: Origins,
     /// `MAX_RESPONSE_BYTES`: the most bytes of a response, as [`crate::response_limit`] counts
-    /// them: 100,000 to 5,500,000 (default), the limit of a Lambda function. Lists end a page there.
+    /// them: 100,000 to 5,500,000 (default), the limit of a Lambda function. Lists end a page
+    /// there.
     pub max_response_bytes: u32,
 }
 

@@ -1,5 +1,5 @@
-//! infra/openapi.yaml has the routes and the words of the code. (A test of local/devstack compares the routes
-//! of `cargo lambda watch` with it.)
+//! infra/openapi.yaml has the routes and the words of the code. (A test of local/devstack compares
+//! the routes of `cargo lambda watch` with it.)
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot continue")]
 

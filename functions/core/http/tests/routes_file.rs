@@ -1,5 +1,5 @@
-//! infra/routes.txt is the route table of the code for readers other than Rust: tests/templates/test_openapi.py
-//! compares it with infra/openapi.yaml as API Gateway imports it.
+//! infra/routes.txt is the route table of the code for readers other than Rust:
+//! tests/templates/test_openapi.py compares it with infra/openapi.yaml as API Gateway imports it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot continue")]
 

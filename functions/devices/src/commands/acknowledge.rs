@@ -33,8 +33,8 @@ impl FromFields for Acknowledgement {
     }
 }
 
-/// Records the acknowledgement of a command. Only the first one counts; the response to a later one is
-/// the unchanged command.
+/// Records the acknowledgement of a command. Only the first one counts; the response to a later one
+/// is the unchanged command.
 pub(crate) async fn acknowledge<S: Stores>(
     State(Devices { stores, policy, .. }): State<Devices<S>>,
     Path(cmd_id): Path<String>,

@@ -46,7 +46,8 @@ impl FromFields for NewCommand {
     }
 }
 
-/// Stores a command, then publishes it: a published command that is not stored cannot be acknowledged.
+/// Stores a command, then publishes it: a published command that is not stored cannot be
+/// acknowledged.
 pub(crate) async fn create<S: Stores>(
     State(Devices { stores, command_timeout_s, .. }): State<Devices<S>>,
     DevicePath(device_id): DevicePath,
@@ -80,7 +81,7 @@ pub(crate) async fn create<S: Stores>(
     let mqtt_error = publish(&stores, &command, now).await?;
     let (status, message) = match mqtt_error {
         None => (StatusCode::CREATED, "Command sent"),
-        Some(_) => (StatusCode::ACCEPTED, "Command stored, but not known to be sent"),
+        Some(_) => (StatusCode::ACCEPTED, "Command stored; its publication is not confirmed"),
     };
     let receipt = Receipt {
         cmd_id: command.cmd_id,
@@ -104,9 +105,9 @@ async fn publish<S: Stores>(
     }
     Ok(match command_publisher::publish(stores, command, now).await? {
         PublishOutcome::Published => None,
-        PublishOutcome::Failed => Some("the broker did not take it"),
+        PublishOutcome::Failed => Some("the broker did not accept it"),
         PublishOutcome::OutcomeUnknown => {
-            Some("it is unknown whether the broker took it; it is not sent twice")
+            Some("it is unknown whether the broker accepted it; it is not sent twice")
         }
         PublishOutcome::AlreadyClaimed => Some("it is being published already, or has expired"),
         PublishOutcome::Expired => Some("it expired before it could be published"),

@@ -55,7 +55,8 @@ pub(crate) async fn delete<S: Stores>(
     })
 }
 
-/// Writes a tombstone, unless there is one: a second request finishes a deletion that failed half way.
+/// Writes a tombstone, unless there is one: a second request finishes a deletion that failed half
+/// way.
 async fn mark_deleted<D, S>(
     registry: &D,
     states: &S,

@@ -70,7 +70,8 @@ async fn read<S: Stores>(
     page: &PageRequest,
 ) -> Result<Page<View>, StoreError> {
     let Page { mut items, next } = stores.devices().list(filter, page).await?;
-    // With a prefix, pages are in the order of ids; the items of a page are newest first nevertheless.
+    // With a prefix, pages are in the order of ids; the items of a page are newest first
+    // nevertheless.
     items.sort_by_key(|device| Reverse(device.id));
     let known = read_states(stores.states(), &items).await?;
     let views = items.into_iter().map(|device| {

@@ -10,7 +10,7 @@ use crate::system::{System, device_id};
 const NOW: &str = "2026-03-10T12:00:00Z";
 
 #[tokio::test]
-async fn an_update_changes_what_is_given_and_nothing_else() {
+async fn update_changes_the_given_fields_only() {
     let system = System::new();
     let before = system.register("a").await;
     let change =
@@ -30,7 +30,7 @@ async fn an_update_changes_what_is_given_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_update_that_gives_nothing_or_nonsense_is_refused() {
+async fn update_without_a_valid_field_is_refused() {
     let system = System::new();
     let before = system.register("a").await;
     for (body, field) in [
@@ -50,7 +50,7 @@ async fn an_update_that_gives_nothing_or_nonsense_is_refused() {
 }
 
 #[tokio::test]
-async fn of_two_updates_at_once_both_are_made() {
+async fn concurrent_updates_are_both_applied() {
     let system = System::new();
     system.register("a").await;
     let change = |body: Value| system.call(put("/api/devices/a").json(&body));
@@ -62,7 +62,7 @@ async fn of_two_updates_at_once_both_are_made() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_the_device_already_is_told_so() {
+async fn known_device_is_304() {
     let system = System::new();
     system.register("a").await;
     let etag = system.get("/api/devices/a").await.header("etag").unwrap().to_owned();
@@ -73,7 +73,7 @@ async fn a_client_that_has_the_device_already_is_told_so() {
     assert_eq!((answered.status, &answered.json()["connection_status"]), (200, &json!("online")));
 }
 
-/// A device with more alerts and commands than one sweep takes.
+/// A device with more alerts and commands than one round of the cleanup removes.
 async fn register_device_with_data(system: &System) {
     system.register("a").await;
     for n in 0..30 {
@@ -90,7 +90,7 @@ async fn register_device_with_data(system: &System) {
 }
 
 #[tokio::test]
-async fn a_delete_takes_alerts_commands_and_configuration_along_and_leaves_the_data() {
+async fn deletion_removes_alerts_commands_and_configuration_and_keeps_data() {
     let system = System::new();
     register_device_with_data(&system).await;
     let config = json!({"send_interval_s": 5});
@@ -118,7 +118,7 @@ async fn a_delete_takes_alerts_commands_and_configuration_along_and_leaves_the_d
 }
 
 #[tokio::test]
-async fn a_delete_that_ended_half_way_is_finished_by_the_next_one() {
+async fn second_deletion_finishes_an_interrupted_one() {
     for operation in
         [Operation::DeleteAlerts, Operation::DeleteCommands, Operation::RemoveTombstone]
     {
@@ -135,7 +135,7 @@ async fn a_delete_that_ended_half_way_is_finished_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn registering_again_finishes_a_delete_that_ended_half_way() {
+async fn registration_finishes_an_interrupted_deletion() {
     let system = System::new();
     register_device_with_data(&system).await;
     system.memory.fail_next(Operation::DeleteCommands, Fault::Reject);
@@ -146,7 +146,7 @@ async fn registering_again_finishes_a_delete_that_ended_half_way() {
 }
 
 #[tokio::test]
-async fn a_delete_meets_telemetry_and_both_get_their_way() {
+async fn deletion_and_telemetry_at_once_both_succeed() {
     let system = System::new();
     system.register("a").await;
     let deletes = async {
@@ -168,8 +168,9 @@ async fn a_delete_meets_telemetry_and_both_get_their_way() {
     assert_eq!(system.all("/api/devices/a/raw-data").await.len(), 20);
 }
 
-/// A sweep that stops after so many calls, while somebody else finishes it, the device is registered again and perhaps
-/// deleted again, and that then goes on: whether it still had something to do when it stopped.
+/// Interrupts a cleanup after a number of calls, finishes it with another one, registers the device
+/// again and perhaps deletes it again, and resumes the interrupted cleanup; returns whether that
+/// was unfinished.
 async fn run_stale_cleanup(calls: usize, is_deleted_again: bool) -> bool {
     let system = System::new();
     system.register("a").await;
@@ -210,9 +211,9 @@ async fn run_stale_cleanup(calls: usize, is_deleted_again: bool) -> bool {
 }
 
 #[tokio::test]
-async fn who_is_late_with_a_sweep_leaves_the_next_registration_and_the_next_delete_alone() {
+async fn late_cleanup_does_not_affect_a_later_registration_or_deletion() {
     for is_deleted_again in [false, true] {
-        // By then it knows what it sweeps.
+        // By then the cleanup has read its task.
         let mut calls = 2;
         while run_stale_cleanup(calls, is_deleted_again).await {
             calls += 1;

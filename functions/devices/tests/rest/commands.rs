@@ -29,7 +29,7 @@ async fn acknowledge(system: &System, cmd_id: &Value, body: &Value) -> TestRespo
 }
 
 #[tokio::test]
-async fn a_command_is_stored_and_reaches_the_device_as_the_protocol_says() {
+async fn command_is_stored_and_published_in_the_format_of_the_protocol() {
     let system = system().await;
     let params = json!({"send_interval_s": 5, "brokers": [{"host": "b", "port": 1883}]});
     let receipt = create_command(&system, json!({"cmd": "update_config", "params": params})).await;
@@ -56,7 +56,7 @@ async fn a_command_is_stored_and_reaches_the_device_as_the_protocol_says() {
 }
 
 #[tokio::test]
-async fn commands_without_parameters_need_none() {
+async fn command_without_parameters_accepts_none() {
     let system = system().await;
     for body in [
         json!({"cmd": "reboot"}),
@@ -69,7 +69,7 @@ async fn commands_without_parameters_need_none() {
 }
 
 #[tokio::test]
-async fn an_unknown_command_or_a_bad_parameter_is_named_and_never_published() {
+async fn invalid_command_is_named_and_not_published() {
     let system = system().await;
     for (body, field) in [
         (json!({}), "cmd"),
@@ -92,7 +92,7 @@ async fn an_unknown_command_or_a_bad_parameter_is_named_and_never_published() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_anything_who_is_not_registered() {
+async fn command_to_an_unregistered_device_is_404() {
     let system = system().await;
     for path in ["/api/devices/nobody/commands", "/api/devices/no.body/commands"] {
         let answered = system.call(post(path).json(&json!({"cmd": "reboot"}))).await;
@@ -103,20 +103,20 @@ async fn nobody_is_told_anything_who_is_not_registered() {
 }
 
 #[tokio::test]
-async fn a_command_that_could_not_be_published_is_stored_all_the_same() {
+async fn command_whose_publication_fails_is_stored() {
     let system = system().await;
     system.memory.fail_next(Operation::PublishCommand, Fault::Reject);
     let answered = system.call(command_request(&json!({"cmd": "reboot"}))).await;
     assert_eq!(answered.status, 202);
     let receipt = answered.json();
     assert_eq!(receipt["status"], "pending");
-    assert_eq!(receipt["mqtt_error"], "the broker did not take it");
+    assert_eq!(receipt["mqtt_error"], "the broker did not accept it");
     assert!(!answered.text().contains("test wants"));
     assert_eq!(field(system.json(COMMANDS).await.as_array().unwrap(), "status"), ["pending"]);
 }
 
 #[tokio::test]
-async fn the_same_key_gives_the_first_answer_again_and_publishes_once() {
+async fn repeated_key_returns_the_first_response_and_publishes_once() {
     let system = system().await;
     let again = || command_request(&json!({"cmd": "reboot"})).header("idempotency-key", "k-1");
     let first = system.call(again()).await;
@@ -139,7 +139,7 @@ async fn the_same_key_gives_the_first_answer_again_and_publishes_once() {
 }
 
 #[tokio::test]
-async fn the_same_key_publishes_what_was_never_published_until_it_expires() {
+async fn repeated_key_publishes_an_unpublished_command_until_it_expires() {
     let system = system().await;
     let again =
         |at: &str| command_request(&json!({"cmd": "reboot"})).header("idempotency-key", "k").at(at);
@@ -152,13 +152,13 @@ async fn the_same_key_publishes_what_was_never_published_until_it_expires() {
     let second = system.call(again("2026-03-10T12:04:59Z")).await;
     assert_eq!((second.status, &second.json()["cmd_id"]), (201, &first.json()["cmd_id"]));
     assert_eq!(system.memory.published().len(), 1);
-    // It is noted now, also after its time.
+    // The publication is recorded now, also after the expiry.
     assert_eq!(system.call(again("2026-03-10T13:00:00Z")).await.status, 201);
     assert_eq!(system.memory.published().len(), 1);
 }
 
 #[tokio::test]
-async fn a_publication_that_could_not_be_noted_is_a_publication() {
+async fn publication_that_is_not_recorded_counts() {
     let system = system().await;
     system.memory.fail_next(Operation::MarkPublished, Fault::Reject);
     create_command(&system, json!({"cmd": "request_status"})).await;
@@ -166,20 +166,20 @@ async fn a_publication_that_could_not_be_noted_is_a_publication() {
 }
 
 #[tokio::test]
-async fn a_reboot_of_which_nobody_knows_whether_it_was_sent_is_not_sent_again_by_its_key() {
+async fn reboot_with_unknown_outcome_is_not_published_again() {
     let system = system().await;
     let again = || command_request(&json!({"cmd": "reboot"})).header("idempotency-key", "k");
     system.memory.fail_next(Operation::PublishCommand, Fault::LoseResponse);
     let first = system.call(again()).await;
     assert_eq!(first.status, 202);
     let reason = first.json()["mqtt_error"].clone();
-    assert_eq!(reason, "it is unknown whether the broker took it; it is not sent twice");
+    assert_eq!(reason, "it is unknown whether the broker accepted it; it is not sent twice");
     assert_eq!(system.call(again()).await.json()["cmd_id"], first.json()["cmd_id"]);
     assert_eq!(system.memory.published().len(), 1);
 }
 
 #[tokio::test]
-async fn a_reboot_that_could_not_be_noted_beforehand_is_not_sent() {
+async fn reboot_that_cannot_be_claimed_is_not_published() {
     for fault in [Fault::Reject, Fault::LoseResponse] {
         let system = system().await;
         system.memory.fail_next(Operation::ClaimCommand, fault);
@@ -190,7 +190,7 @@ async fn a_reboot_that_could_not_be_noted_beforehand_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused() {
+async fn invalid_key_is_refused() {
     let system = system().await;
     for key in ["", "a b", &"x".repeat(256)] {
         let answered = system
@@ -202,7 +202,7 @@ async fn a_key_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn an_answer_finishes_the_command_and_the_first_one_stands() {
+async fn first_acknowledgement_finishes_the_command() {
     let system = system().await;
     let body = json!({"cmd": "update_config", "params": {"send_interval_s": 5}});
     let cmd_id = create_command(&system, body).await["cmd_id"].clone();
@@ -218,7 +218,7 @@ async fn an_answer_finishes_the_command_and_the_first_one_stands() {
 }
 
 #[tokio::test]
-async fn a_rejected_configuration_is_not_in_force() {
+async fn rejected_configuration_is_not_stored() {
     let system = system().await;
     let body = json!({"cmd": "update_config", "params": {"send_interval_s": 5}});
     let cmd_id = create_command(&system, body).await["cmd_id"].clone();
@@ -232,7 +232,7 @@ async fn a_rejected_configuration_is_not_in_force() {
 }
 
 #[tokio::test]
-async fn an_answer_to_nothing_or_with_nothing_is_refused() {
+async fn invalid_acknowledgement_is_refused() {
     let system = system().await;
     let cmd_id = create_command(&system, json!({"cmd": "reboot"})).await["cmd_id"].clone();
     for (body, field) in [
@@ -254,7 +254,7 @@ async fn an_answer_to_nothing_or_with_nothing_is_refused() {
 }
 
 #[tokio::test]
-async fn commands_are_listed_newest_first_by_status_and_in_pages() {
+async fn commands_are_listed_newest_first_by_status_in_pages() {
     let system = system().await;
     for n in 0..5 {
         let call =
@@ -275,7 +275,7 @@ async fn commands_are_listed_newest_first_by_status_and_in_pages() {
 }
 
 #[tokio::test]
-async fn an_upgrade_shows_how_far_it_is() {
+async fn command_contains_the_progress_of_an_upgrade() {
     let system = system().await;
     let params = json!({"fw_version": "2.0.0", "fw_url": "https://fw.example/a.bin",
         "fw_sha256": "0".repeat(64), "fw_size_bytes": 1_000});

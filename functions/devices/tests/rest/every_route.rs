@@ -1,4 +1,4 @@
-//! What holds for every route.
+//! Properties of every route.
 
 use meter_http::routes::{self, Function, Route};
 use meter_http::settings::Auth;
@@ -12,7 +12,7 @@ fn routes() -> impl Iterator<Item = &'static Route> {
     routes::of(Function::Devices)
 }
 
-/// A call of each route that a store must be asked for.
+/// A request to each route that reads a store.
 fn calls() -> Vec<TestRequest> {
     let message_id = "0".repeat(32);
     let file = format!("telemetry/20260301T100000.000000000Z-{message_id}.json");
@@ -31,7 +31,7 @@ fn calls() -> Vec<TestRequest> {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_a_token_or_with_the_wrong_scope() {
+async fn route_needs_a_token_with_its_scope() {
     let system = System::with_memory(MemoryStores::new(), Auth::Jwt);
     for (route, call) in routes().zip(calls()) {
         let wrong = if route.method == "GET" { "meter/write" } else { "meter/read" };
@@ -43,7 +43,7 @@ async fn nobody_gets_in_without_a_token_or_with_the_wrong_scope() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_is_503_without_a_word_of_the_inside() {
+async fn unavailable_store_is_503_without_its_error() {
     for (route, call) in routes().zip(calls()) {
         let system = System::new();
         system.memory.fail_all_after(0);
@@ -57,7 +57,7 @@ async fn a_store_that_is_away_is_503_without_a_word_of_the_inside() {
 }
 
 #[tokio::test]
-async fn every_answer_has_the_request_s_id() {
+async fn every_response_has_the_request_id() {
     let system = System::new();
     for call in calls() {
         assert_eq!(system.call(call).await.header("x-request-id"), Some("request-1"));

@@ -9,7 +9,7 @@ use crate::system::{System, field};
 const NOW: &str = "2026-03-10T12:00:00Z";
 
 #[tokio::test]
-async fn the_fleet_is_listed_newest_first_in_pages() {
+async fn fleet_is_listed_newest_first_in_pages() {
     let system = System::new();
     for n in 0..25 {
         let body = json!({"device_id": format!("m-{n}"), "device_name": "M"});
@@ -25,7 +25,7 @@ async fn the_fleet_is_listed_newest_first_in_pages() {
 }
 
 #[tokio::test]
-async fn states_are_joined_a_hundred_at_a_time() {
+async fn list_of_more_than_100_devices_has_their_states() {
     let system = System::new();
     for n in 0..201 {
         system.register(&format!("m-{n}")).await;
@@ -39,7 +39,7 @@ async fn states_are_joined_a_hundred_at_a_time() {
 }
 
 #[tokio::test]
-async fn filters_select_by_status_type_connection_and_beginning_of_the_id() {
+async fn filters_select_by_status_type_connection_and_id_prefix() {
     let system = System::new();
     for (second, id, device_type, status) in [
         (1, "ac-2", json!("ac"), "active"),
@@ -86,7 +86,7 @@ async fn filters_select_by_status_type_connection_and_beginning_of_the_id() {
 }
 
 #[tokio::test]
-async fn a_page_under_a_connection_filter_may_be_short_and_still_have_a_next() {
+async fn page_with_a_connection_filter_can_be_short_and_have_a_next() {
     let system = System::new();
     for n in 0..6 {
         system.register(&format!("m-{n}")).await;
@@ -99,7 +99,7 @@ async fn a_page_under_a_connection_filter_may_be_short_and_still_have_a_next() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_list_is_refused() {
+async fn cursor_of_another_list_is_refused() {
     let system = System::new();
     for id in ["a", "b", "c"] {
         system.register(id).await;
@@ -123,7 +123,7 @@ async fn a_cursor_of_another_list_is_refused() {
 }
 
 #[tokio::test]
-async fn a_fleet_whose_metadata_is_large_comes_in_pages_that_fit_an_answer() {
+async fn large_metadata_ends_a_page_at_the_response_limit() {
     let system = System::new();
     for n in 0..120 {
         let body = json!({"device_id": format!("m-{n}"), "device_name": "M", "metadata": {"x": "y".repeat(99_000)}});

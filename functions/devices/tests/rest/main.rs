@@ -1,8 +1,11 @@
-//! The REST rows of this function, each with its answers and its errors, over stores in memory and
-//! messages that the real ingest stored.
+//! The routes of this function with their responses and errors, over stores in memory and messages
+//! that the ingestion stored.
 
-// clippy.toml allows these in tests, but does not see that their helpers are tests, too.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it cannot continue"
+)]
 
 mod changes;
 mod commands;

@@ -23,14 +23,14 @@ async fn values(system: &System, query: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_last_hour_is_answered_oldest_first_unless_asked_otherwise() {
+async fn points_default_to_the_last_hour_oldest_first() {
     let system = system().await;
     let last_hour = values(&system, "").await;
     assert_eq!(last_hour.len(), 60);
     assert_eq!((last_hour[0].as_str(), last_hour[59].as_str()), ("760.0", "701.0"));
     assert_eq!(values(&system, "start=-3m").await, ["703.0", "702.0", "701.0"]);
     assert_eq!(values(&system, "start=-3m&stop=-1m").await, ["703.0", "702.0"]);
-    // [start, stop): what is stamped at stop is outside.
+    // A point at `stop` is outside of the range.
     assert_eq!(
         values(&system, "start=2026-03-10T11:58:00Z&stop=2026-03-10T12:00:00Z").await,
         ["702.0", "701.0"]
@@ -43,19 +43,19 @@ async fn the_last_hour_is_answered_oldest_first_unless_asked_otherwise() {
 }
 
 #[tokio::test]
-async fn a_point_says_what_when_how_much_in_what_and_whether_to_believe_it() {
+async fn point_has_metric_time_value_unit_and_quality() {
     let system = System::new();
     let samples = json!([{"type": "pf", "val": 1.5}, {"type": "x", "val": -3, "unit": "kg"}]);
     system.telemetry("a", NOW, samples).await;
     let points = system.json("/api/devices/a/metrics?start=2026-03-10T12:00:00Z").await;
-    // A metric known by name has the unit that it is known with, and a ratio has none.
+    // A known metric has its own unit, and a ratio has none.
     let pf = json!({"time": NOW, "device_id": "a", "metric": "pf", "value": 1.5, "quality": "out_of_range"});
     let x = json!({"time": NOW, "device_id": "a", "metric": "x", "value": -3.0, "unit": "kg"});
     assert_eq!(points, json!([pf, x]));
 }
 
 #[tokio::test]
-async fn points_come_in_pages_each_once() {
+async fn pages_contain_each_point_once() {
     let system = system().await;
     let all = values(&system, "start=-2h").await;
     for limit in [1, 7, 119, 120, 1_000_000] {
@@ -64,7 +64,7 @@ async fn points_come_in_pages_each_once() {
 }
 
 #[tokio::test]
-async fn the_pages_of_the_last_hour_are_those_of_the_hour_that_was_asked_for() {
+async fn pages_keep_the_range_of_the_first_page() {
     let system = system().await;
     let first = system
         .call(get("/api/devices/a/metrics?start=-1h&metric=voltage_dc&limit=1").at(NOW))
@@ -78,9 +78,9 @@ async fn the_pages_of_the_last_hour_are_those_of_the_hour_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_page_that_would_be_too_large_ends_early_and_loses_nothing() {
+async fn page_ends_at_the_response_limit_without_losing_points() {
     let system = System::new();
-    // The longest names, and a unit that doubles on its way through the gateway.
+    // The longest names, and a unit whose size doubles when it is escaped.
     let (id, unit) = ("d".repeat(128), "\"".repeat(32));
     let samples: Vec<_> = (0..200)
         .map(|n| json!({"type": format!("{:x>64}", n % 50), "val": n, "unit": unit}))
@@ -107,7 +107,7 @@ async fn a_page_that_would_be_too_large_ends_early_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_that_likes_tables_gets_one() {
+async fn points_are_csv_for_a_client_that_prefers_it() {
     let system = System::new();
     let samples = json!([{"type": "frequency", "val": 50.02}, {"type": "x", "val": 1e21, "unit": "a,\"b\""}, {"type": "battery", "val": 99}]);
     system.telemetry("a", NOW, samples).await;
@@ -126,7 +126,7 @@ async fn a_client_that_likes_tables_gets_one() {
 }
 
 #[tokio::test]
-async fn a_wrong_parameter_is_named() {
+async fn invalid_parameter_is_named() {
     let system = System::new();
     for (query, field) in [
         ("start=yesterday", "start"),
@@ -143,7 +143,7 @@ async fn a_wrong_parameter_is_named() {
 }
 
 #[tokio::test]
-async fn a_device_that_nobody_knows_has_no_points() {
+async fn unknown_device_has_no_points() {
     let system = System::new();
     for id in ["nobody", "no.body", "a%2Fb"] {
         assert_eq!(system.json(&format!("/api/devices/{id}/metrics")).await, json!([]));
@@ -152,7 +152,7 @@ async fn a_device_that_nobody_knows_has_no_points() {
 }
 
 #[tokio::test]
-async fn the_latest_point_of_a_metric_is_that_of_its_own_time() {
+async fn latest_point_is_the_one_with_the_latest_time() {
     let system = System::new();
     system
         .telemetry(
@@ -161,7 +161,7 @@ async fn the_latest_point_of_a_metric_is_that_of_its_own_time() {
             json!([{"type": "battery", "val": 2}, {"type": "pf", "val": 1}]),
         )
         .await;
-    // What comes later may be older.
+    // A later message can have an earlier time.
     system.telemetry("a", "2026-03-10T12:00:05Z", json!([{"type": "battery", "val": 1}])).await;
     let latest = system.json("/api/devices/a/metrics/latest").await;
     assert_eq!(
@@ -183,7 +183,7 @@ async fn windows(system: &System, query: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn windows_have_the_value_that_was_asked_for_and_the_mean_if_none_was() {
+async fn windows_have_the_requested_aggregate_and_default_to_the_mean() {
     let system = system().await;
     let range = "start=2026-03-10T11:00:00Z&stop=2026-03-10T12:00:00Z&every=30m";
     let expected = |a: &str, b: &str| {
@@ -220,7 +220,7 @@ async fn windows_have_the_value_that_was_asked_for_and_the_mean_if_none_was() {
 }
 
 #[tokio::test]
-async fn a_window_has_the_unit_that_follows_from_its_points() {
+async fn window_has_the_unit_of_its_points() {
     let system = system().await;
     let path = "/api/devices/a/metrics?metric=voltage_dc&start=2026-03-10T11:00:00Z&stop=2026-03-10T12:00:00Z&every=1h";
     let unit = async |aggregate: &str| {
@@ -238,7 +238,7 @@ async fn a_window_has_the_unit_that_follows_from_its_points() {
 }
 
 #[tokio::test]
-async fn a_width_or_an_aggregate_that_is_none_is_named() {
+async fn invalid_window_size_or_aggregate_is_named() {
     let system = System::new();
     for (query, field) in [
         ("every=0s", "every"),
@@ -253,7 +253,7 @@ async fn a_width_or_an_aggregate_that_is_none_is_named() {
 }
 
 #[tokio::test]
-async fn powers_follow_from_what_was_measured() {
+async fn power_is_derived_from_measurements() {
     let system = System::new();
     let samples = json!([{"type": "voltage_dc", "val": 1_500}, {"type": "current_dc", "val": -20}]);
     system.telemetry("a", NOW, samples).await;

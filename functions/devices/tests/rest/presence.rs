@@ -13,7 +13,7 @@ async fn put_status(system: &System, body: Value, at: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_heartbeat_is_a_sign_of_life() {
+async fn heartbeat_makes_a_device_online() {
     let system = System::new();
     system.register("a").await;
     let unheard = json!({"device_id": "a", "connection_status": "unknown", "last_seen": null, "fw_version": null});
@@ -22,13 +22,13 @@ async fn a_heartbeat_is_a_sign_of_life() {
     assert_eq!((answered.status, answered.json()), (200, json!({"message": "Heartbeat received"})));
     let heard = json!({"device_id": "a", "connection_status": "online", "last_seen": NOW, "fw_version": null});
     assert_eq!(system.json("/api/devices/a/status").await, heard);
-    // Older clients send a body, and say that it is JSON when it is not.
+    // Older clients send a body with the media type of JSON that is no JSON.
     let odd = post("/api/devices/a/heartbeat").body("ping").header("content-type", "text/plain");
     assert_eq!(system.call(odd).await.status, 200);
 }
 
 #[tokio::test]
-async fn nobody_is_brought_to_life_who_is_not_registered() {
+async fn heartbeat_of_an_unregistered_device_is_404() {
     let system = System::new();
     let body = json!({"connection_status": "online"});
     for call in [
@@ -40,14 +40,14 @@ async fn nobody_is_brought_to_life_who_is_not_registered() {
         assert_eq!(system.call(call).await.status, 404);
     }
     assert_eq!(system.memory.state(&device_id("nobody")), None);
-    // One that sends without being registered is not known to the registry either.
+    // A device that sends messages without a registration is not registered by them.
     system.telemetry("a", NOW, json!([{"type": "x", "val": 1}])).await;
     assert_eq!(system.get("/api/devices/a/status").await.status, 404);
     assert_eq!(system.call(post("/api/devices/a/heartbeat")).await.status, 404);
 }
 
 #[tokio::test]
-async fn an_operator_s_word_is_the_device_s_status() {
+async fn operator_sets_the_connection_status() {
     let system = System::new();
     system.register("a").await;
     let device =
@@ -68,7 +68,7 @@ async fn an_operator_s_word_is_the_device_s_status() {
 }
 
 #[tokio::test]
-async fn going_offline_raises_one_alert_and_coming_back_ends_it() {
+async fn offline_status_opens_one_alert_and_online_status_resolves_it() {
     let system = System::new();
     system.register("a").await;
     let alerts = || system.memory.alerts(&device_id("a"));
@@ -87,7 +87,7 @@ async fn going_offline_raises_one_alert_and_coming_back_ends_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_status_is_refused() {
+async fn invalid_status_is_refused() {
     let system = System::new();
     system.register("a").await;
     for (body, field) in [
@@ -105,7 +105,7 @@ async fn what_is_no_status_is_refused() {
 }
 
 #[tokio::test]
-async fn who_loses_the_lock_of_the_state_decides_again() {
+async fn version_conflict_repeats_the_update() {
     let system = System::new();
     system.register("a").await;
     system.memory.conflict_next(&device_id("a"));
@@ -119,7 +119,7 @@ async fn who_loses_the_lock_of_the_state_decides_again() {
 }
 
 #[tokio::test]
-async fn configuration_is_merged_key_by_key_and_no_command_is_sent() {
+async fn configuration_is_merged_by_key_without_a_command() {
     let system = System::new();
     system.register("a").await;
     assert_eq!(system.json("/api/devices/a/config").await, json!({}));

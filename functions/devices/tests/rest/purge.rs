@@ -1,4 +1,4 @@
-//! `DELETE …?purge=true`: everything that a device ever said goes, and nothing of any other.
+//! `DELETE …?purge=true` removes all messages of a device and none of another one.
 
 use std::io::Read;
 
@@ -17,7 +17,8 @@ use crate::system::{System, device_id, field, t, telemetry};
 const PURGE: &str = "/api/devices/gone?purge=true";
 const ALL: &str = "start=1970-01-01T00:00:00Z&stop=2100-01-01T00:00:00Z";
 
-/// Two devices whose messages share objects: some of different days, one with points of another day.
+/// Two devices whose messages share objects: some of different days, one with points of another
+/// day.
 async fn system(layout: Layout) -> System {
     let mut system = System::new();
     system.layout = layout;
@@ -43,7 +44,7 @@ async fn system(layout: Layout) -> System {
     system
 }
 
-/// What is left of a device in the stores, apart from the days that it had data on.
+/// The items of a device in the stores, without the days of its data.
 fn remaining_data(memory: &MemoryStores, id: &str) -> Vec<String> {
     let mut traces: Vec<String> =
         memory.segments(&device_id(id)).iter().map(|segment| format!("{:?}", segment.ts)).collect();
@@ -59,7 +60,7 @@ fn remaining_data(memory: &MemoryStores, id: &str) -> Vec<String> {
     traces
 }
 
-/// Everything that REST answers of what a device said.
+/// The responses of all routes that return messages of a device.
 async fn telemetry_responses(system: &System, id: &str) -> Vec<Value> {
     let mut all = system.all(&format!("/api/devices/{id}/metrics?{ALL}")).await;
     all.push(system.json(&format!("/api/devices/{id}/metrics/latest")).await);
@@ -69,17 +70,17 @@ async fn telemetry_responses(system: &System, id: &str) -> Vec<Value> {
     all
 }
 
-/// What the watchdog does.
+/// A run of the watchdog.
 async fn run_cleanup(memory: &MemoryStores) {
     while clean_up_device(memory, &device_id("gone")).await.unwrap() == CleanupStatus::Unfinished {}
 }
 
 #[tokio::test]
-async fn a_purge_takes_all_that_the_device_said_and_nothing_of_its_neighbours() {
+async fn purge_removes_the_messages_of_one_device_only() {
     for layout in [Layout::Batch, Layout::Message] {
         let system = system(layout).await;
         let neighbour = telemetry_responses(&system, "stays").await;
-        // Four points, of which one was said three times; the newest of them; three messages.
+        // Four points, one of which was sent three times; the newest point; three messages.
         assert_eq!(neighbour.len(), 4 + 1 + 3);
         let objects = system.memory.objects();
         let deleted = system.call(delete(PURGE)).await;
@@ -94,14 +95,14 @@ async fn a_purge_takes_all_that_the_device_said_and_nothing_of_its_neighbours() 
         for (key, body) in system.memory.objects() {
             assert_eq!(body.len(), objects[&key].len(), "nothing has moved");
         }
-        // What it says from now on is stored, as of any device that is not registered.
+        // Later messages are stored, as those of any unregistered device.
         system.telemetry("gone", "2026-03-02T11:00:00Z", json!([{"type": "pf", "val": 1}])).await;
         assert_eq!(telemetry_responses(&system, "gone").await.len(), 3);
     }
 }
 
 #[tokio::test]
-async fn a_message_that_was_delivered_twice_goes_with_its_copy() {
+async fn purge_removes_a_redelivered_message_and_its_copy() {
     let system = system(Layout::Batch).await;
     let neighbour = telemetry_responses(&system, "stays").await;
     let again = telemetry(
@@ -118,7 +119,7 @@ async fn a_message_that_was_delivered_twice_goes_with_its_copy() {
 }
 
 #[tokio::test]
-async fn a_purge_that_dies_anywhere_ends_the_same() {
+async fn purge_interrupted_at_any_call_reaches_the_same_end() {
     for layout in [Layout::Batch, Layout::Message] {
         let wanted = system(layout).await;
         let neighbour = telemetry_responses(&wanted, "stays").await;
@@ -134,7 +135,7 @@ async fn a_purge_that_dies_anywhere_ends_the_same() {
             }
             assert_eq!(status, 503, "{calls}");
             let memory = &system.memory;
-            // Either nothing happened, or the watchdog goes on.
+            // The request had no effect, or the watchdog continues it.
             if DeviceStore::get(memory, &device_id("gone")).await.unwrap().is_none() {
                 let due = memory.state(&device_id("gone")).unwrap().next_check;
                 assert!(
@@ -155,7 +156,7 @@ async fn a_purge_that_dies_anywhere_ends_the_same() {
 }
 
 #[tokio::test]
-async fn devices_that_are_purged_at_once_do_not_bring_each_other_back() {
+async fn concurrent_purges_do_not_restore_messages() {
     let system = system(Layout::Batch).await;
     let (one, other) = tokio::join!(
         system.call(delete(PURGE)),
@@ -169,10 +170,10 @@ async fn devices_that_are_purged_at_once_do_not_bring_each_other_back() {
 }
 
 #[tokio::test]
-async fn what_is_purged_now_is_not_found_rather_than_damaged() {
+async fn message_under_purge_is_404() {
     let system = system(Layout::Batch).await;
     let names = field(&system.all("/api/devices/gone/raw-data").await, "filename");
-    // It ends when the archive is done and its index is not.
+    // The purge fails after the archive and before its index.
     system.memory.fail_always(Operation::RemoveSegments);
     assert_eq!(system.call(delete(PURGE)).await.status, 503);
     system.memory.clear_faults();
@@ -191,7 +192,7 @@ async fn what_is_purged_now_is_not_found_rather_than_damaged() {
 }
 
 #[tokio::test]
-async fn a_device_that_was_deleted_or_never_registered_can_be_purged() {
+async fn deleted_or_unregistered_device_can_be_purged() {
     let system = system(Layout::Batch).await;
     assert_eq!(system.call(delete("/api/devices/gone")).await.status, 200);
     assert!(!remaining_data(&system.memory, "gone").is_empty(), "archive and metrics stay");
@@ -203,11 +204,11 @@ async fn a_device_that_was_deleted_or_never_registered_can_be_purged() {
 }
 
 #[tokio::test]
-async fn an_id_is_free_again_when_the_purge_is_over() {
+async fn device_id_is_free_after_the_purge() {
     let system = system(Layout::Batch).await;
     let body = json!({"device_id": "gone", "device_name": "again"});
     let ts = "2026-03-03T00:00:00Z";
-    // More than a round takes.
+    // More than one round removes.
     let mut segments = system.memory.segments(&device_id("gone"));
     let segment = segments.pop().unwrap();
     let many: Vec<_> = (0..600)

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::system::{System, field};
 
 #[tokio::test]
-async fn what_could_not_be_read_is_listed_with_the_reason_and_kept_byte_for_byte() {
+async fn invalid_message_is_listed_with_its_reason_and_returned_unchanged() {
     let system = System::new();
     let page = b"<script>alert(1)</script>\xff\x00".to_vec();
     let message_id = MessageId::of("iot/a/telemetry", &page);
@@ -19,7 +19,7 @@ async fn what_could_not_be_read_is_listed_with_the_reason_and_kept_byte_for_byte
         json!([{"id": id, "topic": "iot/a/telemetry", "received_at": "2026-03-01T10:00:00.25Z",
             "reason": reason, "size": page.len()}])
     );
-    // Whatever the client would like: these are bytes, and no page.
+    // The media type does not depend on `Accept`.
     let call = get(&format!("/api/quarantine/{id}")).header("accept", "text/html");
     let answered = system.call(call).await;
     assert_eq!((answered.status, answered.bytes()), (200, &page[..]));
@@ -49,7 +49,7 @@ async fn quarantine_is_listed_newest_first_in_pages() {
 }
 
 #[tokio::test]
-async fn what_is_not_in_quarantine_is_404() {
+async fn unknown_quarantine_id_is_404() {
     let system = System::new();
     let message_id = "0".repeat(32);
     for id in ["x", &message_id, &format!("20260301T100000.000000000Z-{message_id}"), "%ff"] {

@@ -18,7 +18,7 @@ fn hello(ts: &str) -> Vec<u8> {
     hello.to_string().into_bytes()
 }
 
-/// Three days of messages, late ones among them, received in two batches.
+/// Three days of messages, some of them late, received in two batches.
 async fn system(layout: Layout) -> System {
     let mut system = System::new();
     system.layout = layout;
@@ -47,7 +47,7 @@ async fn names(system: &System, query: &str) -> Vec<String> {
     field(&found, "filename").iter().map(|name| short(name)).collect()
 }
 
-/// A name without the fraction and the message's identity.
+/// A name without the fraction of the time and the message id.
 fn short(name: &str) -> String {
     let (stem, rest) = name.split_once(".000000000Z-").unwrap();
     assert!(rest.len() == 37 && rest.ends_with(".json"), "{rest}");
@@ -63,7 +63,7 @@ const ALL: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn messages_are_named_by_device_category_time_and_identity() {
+async fn message_name_has_device_category_time_and_id() {
     let system = System::new();
     let payload = hello("2026-03-01T10:15:00.5Z");
     let (message_id, size) = (MessageId::of("iot/a:1/hello", &payload), payload.len());
@@ -99,14 +99,14 @@ async fn messages_are_listed_newest_first_by_prefix_and_time() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_just_full_has_no_next() {
+async fn full_list_without_more_items_has_no_next() {
     let system = system(Layout::Batch).await;
     assert_eq!(system.get(&format!("{RAW}?limit=5")).await.next(), None);
     assert!(system.get(&format!("{RAW}?limit=4")).await.next().is_some());
 }
 
 #[tokio::test]
-async fn a_prefix_of_one_day_does_not_read_the_others() {
+async fn prefix_of_one_day_reads_that_day_only() {
     let system = System::new();
     for day in 1..=28 {
         let ts = format!("2026-02-{day:02}T12:00:00Z");
@@ -118,7 +118,7 @@ async fn a_prefix_of_one_day_does_not_read_the_others() {
 }
 
 #[tokio::test]
-async fn a_narrow_filter_gives_short_pages_that_lead_to_the_end() {
+async fn narrow_filter_returns_short_pages_up_to_the_end() {
     let system = System::new();
     for day in 0..150 {
         let ts = t("2026-01-01T12:00:00Z").plus_seconds(86_400 * day).to_string();
@@ -137,7 +137,7 @@ async fn a_narrow_filter_gives_short_pages_that_lead_to_the_end() {
 }
 
 #[tokio::test]
-async fn a_day_with_more_than_a_request_may_read_is_read_on_in_the_next() {
+async fn day_over_the_read_budget_continues_on_the_next_page() {
     let system = System::new();
     let payloads: Vec<_> = (0..1_200)
         .map(|n| {
@@ -159,7 +159,7 @@ async fn a_day_with_more_than_a_request_may_read_is_read_on_in_the_next() {
 }
 
 #[tokio::test]
-async fn a_wrong_parameter_is_named_and_a_device_that_nobody_knows_has_nothing() {
+async fn invalid_parameter_is_named_and_unknown_device_has_no_messages() {
     let system = system(Layout::Batch).await;
     for (query, field) in [
         ("start=x", "start"),
@@ -179,7 +179,7 @@ async fn a_wrong_parameter_is_named_and_a_device_that_nobody_knows_has_nothing()
 }
 
 #[tokio::test]
-async fn a_message_comes_back_as_it_was_sent_with_its_envelope_of_receipt() {
+async fn message_is_returned_unchanged_with_its_envelope() {
     for layout in [Layout::Batch, Layout::Message] {
         let system = system(layout).await;
         let listed = system.json(&format!("{RAW}?prefix=hello")).await;
@@ -203,7 +203,7 @@ async fn a_message_comes_back_as_it_was_sent_with_its_envelope_of_receipt() {
 }
 
 #[tokio::test]
-async fn a_message_that_does_not_exist_is_404() {
+async fn unknown_message_is_404() {
     let system = system(Layout::Batch).await;
     let listed = system.json(&format!("{RAW}?prefix=hello")).await;
     let name = listed[0]["filename"].as_str().unwrap();
@@ -224,7 +224,7 @@ async fn a_message_that_does_not_exist_is_404() {
 }
 
 #[tokio::test]
-async fn a_client_that_accepts_ndjson_gets_the_messages_themselves() {
+async fn ndjson_contains_the_messages() {
     for layout in [Layout::Batch, Layout::Message] {
         let system = system(layout).await;
         let before = system.memory.calls(Operation::GetObject);
@@ -256,9 +256,9 @@ async fn a_client_that_accepts_ndjson_gets_the_messages_themselves() {
 }
 
 #[tokio::test]
-async fn messages_that_would_be_too_large_together_come_in_several_answers() {
+async fn large_messages_end_a_page_at_the_response_limit() {
     let system = System::new();
-    // Legal JSON that doubles on its way through the gateway.
+    // JSON whose size doubles when it is escaped.
     let text = "\\\"".repeat(30_000);
     let payloads: Vec<_> = (0..100)
         .map(|n| {
@@ -280,7 +280,7 @@ async fn messages_that_would_be_too_large_together_come_in_several_answers() {
 }
 
 #[tokio::test]
-async fn a_damaged_or_missing_object_hides_no_other_message() {
+async fn corrupt_or_missing_object_omits_its_own_messages_only() {
     let system = system(Layout::Batch).await;
     let listed = system.all(RAW).await;
     let key = system.memory.objects().keys().next().unwrap().clone();

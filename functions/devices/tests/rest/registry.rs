@@ -8,7 +8,7 @@ use crate::system::System;
 const NOW: &str = "2026-03-10T12:00:00Z";
 
 #[tokio::test]
-async fn a_registered_device_is_answered_with_every_field() {
+async fn registered_device_has_every_field() {
     let system = System::new();
     let body = json!({"device_id": "dc:meter_1", "device_name": "Köln 7", "device_type": "power_meter_dc",
         "location": "Coach 3", "status": "inactive", "metadata": {"a": [1, {"b": null}]}});
@@ -28,7 +28,7 @@ async fn a_registered_device_is_answered_with_every_field() {
 }
 
 #[tokio::test]
-async fn absent_text_is_null_and_a_device_is_active_unless_said_otherwise() {
+async fn absent_text_is_null_and_status_defaults_to_active() {
     let system = System::new();
     let body = json!({"device_id": "a", "device_name": "A", "device_type": null, "colour": "red"});
     let created = system.call(post("/api/devices").json(&body)).await.json();
@@ -44,7 +44,7 @@ async fn absent_text_is_null_and_a_device_is_active_unless_said_otherwise() {
 }
 
 #[tokio::test]
-async fn a_device_is_claimable_only_while_somebody_says_so() {
+async fn device_is_claimable_while_the_field_is_true() {
     let system = System::new();
     let body = json!({"device_id": "a", "device_name": "A", "claimable": true});
     let created = system.call(post("/api/devices").json(&body)).await.json();
@@ -63,7 +63,7 @@ async fn a_device_is_claimable_only_while_somebody_says_so() {
 }
 
 #[tokio::test]
-async fn metadata_may_be_a_string_that_holds_an_object() {
+async fn metadata_can_be_a_string_that_contains_an_object() {
     let system = System::new();
     let body = json!({"device_id": "a", "device_name": "A", "metadata": "{\"owner\": \"SBB\"}"});
     let created = system.call(post("/api/devices").json(&body)).await.json();
@@ -74,7 +74,7 @@ async fn metadata_may_be_a_string_that_holds_an_object() {
 }
 
 #[tokio::test]
-async fn a_field_that_is_wrong_is_named() {
+async fn invalid_field_is_named() {
     let system = System::new();
     let device = |name: &str, value: Value| {
         let mut body = json!({"device_id": "a", "device_name": "A"});
@@ -112,14 +112,14 @@ async fn a_field_that_is_wrong_is_named() {
         assert!(problem["error"].as_str().unwrap().starts_with(&format!("{field}: ")));
     }
     assert_eq!(system.json("/api/devices").await, json!([]));
-    // The longest that are allowed, in characters, not in bytes.
+    // The longest allowed texts, in characters and not in bytes.
     let body = json!({"device_id": "x".repeat(128), "device_name": "ü".repeat(255),
         "device_type": "ü".repeat(255), "location": ""});
     assert_eq!(system.call(post("/api/devices").json(&body)).await.status, 201);
 }
 
 #[tokio::test]
-async fn a_body_must_be_a_json_object() {
+async fn body_must_be_a_json_object() {
     let system = System::new();
     for (call, status) in [
         (post("/api/devices"), 400),
@@ -136,7 +136,7 @@ async fn a_body_must_be_a_json_object() {
 }
 
 #[tokio::test]
-async fn an_id_is_registered_once() {
+async fn second_registration_of_an_id_is_409() {
     let system = System::new();
     system.register("a").await;
     let again = json!({"device_id": "a", "device_name": "Another"});
@@ -147,7 +147,7 @@ async fn an_id_is_registered_once() {
 }
 
 #[tokio::test]
-async fn two_that_register_the_same_device_at_once_do_not_both_succeed() {
+async fn one_of_two_concurrent_registrations_succeeds() {
     let system = System::new();
     let body = json!({"device_id": "a", "device_name": "A"});
     let call = || system.call(post("/api/devices").json(&body));
@@ -158,7 +158,7 @@ async fn two_that_register_the_same_device_at_once_do_not_both_succeed() {
 }
 
 #[tokio::test]
-async fn what_a_device_said_before_it_was_registered_is_found() {
+async fn messages_before_the_registration_are_returned() {
     let system = System::new();
     let hello = json!({"v": 2, "device_id": "a", "ts": NOW, "seq": 0, "msg_type": "hello",
         "fw_version": "1.2.3", "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0});
@@ -172,7 +172,7 @@ async fn what_a_device_said_before_it_was_registered_is_found() {
 }
 
 #[tokio::test]
-async fn unknown_devices_are_404() {
+async fn unknown_device_is_404() {
     let system = System::new();
     let change = json!({"device_name": "A"});
     for path in ["/api/devices/nobody", "/api/devices/no.name", "/api/devices/a%2Fb"] {
@@ -185,7 +185,7 @@ async fn unknown_devices_are_404() {
 }
 
 #[tokio::test]
-async fn a_device_may_be_registered_while_it_sends() {
+async fn device_can_be_registered_while_it_sends() {
     let system = System::new();
     let sends = async {
         for n in 0..20 {

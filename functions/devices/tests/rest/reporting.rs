@@ -1,4 +1,4 @@
-//! A device that is to report more often is missed earlier, in whichever way its configuration came into force.
+//! A shorter report interval makes offline detection earlier, whether it is set by REST or MQTT.
 
 use meter_domain::state::DevicePolicy;
 use meter_service::rule_cache::RuleCache;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::system::{System, device_id, t};
 
-/// How many devices a run of the watchdog declares silent.
+/// The number of devices that a run of the watchdog detects as offline.
 async fn run_watchdog(memory: &MemoryStores, at: &str) -> usize {
     let watchdog = Watchdog {
         stores: memory.clone(),
@@ -21,8 +21,8 @@ async fn run_watchdog(memory: &MemoryStores, at: &str) -> usize {
     watchdog.run(t(at)).await.unwrap().went_offline
 }
 
-/// A device that is to report every 20 minutes, has spoken at half past twelve, and need not be looked at within the
-/// hour.
+/// A device with a report interval of 20 minutes that sent a message at 12:30: its next check is
+/// more than an hour later.
 async fn quiet_device() -> System {
     let system = System::new();
     system.register("a").await;
@@ -39,7 +39,7 @@ async fn configure(system: &System, config: Value) {
     assert_eq!(system.call(put).await.status, 200);
 }
 
-/// A command that makes its sends 40 s apart; its id.
+/// The id of a command that sets the report interval to 40 s.
 async fn create_command(system: &System) -> String {
     let body = json!({"cmd": "update_config", "params": {"send_interval_s": 40}});
     let order = post("/api/devices/a/commands").json(&body).at("2026-03-10T12:32:10Z");
@@ -48,7 +48,7 @@ async fn create_command(system: &System) -> String {
     answered.json()["cmd_id"].as_str().unwrap().to_owned()
 }
 
-/// An answer by MQTT, which is a sign of life, too.
+/// An acknowledgement by MQTT, which records activity as well.
 async fn acknowledge(system: &System, cmd_id: &str, result: &str) {
     const AT: &str = "2026-03-10T12:32:15Z";
     let ack = json!({"v": 2, "device_id": "a", "ts": AT, "seq": 2, "msg_type": "command_ack",
@@ -57,7 +57,7 @@ async fn acknowledge(system: &System, cmd_id: &str, result: &str) {
 }
 
 #[tokio::test]
-async fn a_shorter_interval_that_is_put_counts_from_the_last_word_on() {
+async fn shorter_interval_by_put_counts_from_the_last_message() {
     for loses_the_lock in [false, true] {
         let system = quiet_device().await;
         if loses_the_lock {
@@ -76,7 +76,7 @@ async fn a_shorter_interval_that_is_put_counts_from_the_last_word_on() {
 }
 
 #[tokio::test]
-async fn a_shorter_interval_that_is_accepted_over_mqtt_counts_from_the_answer_on() {
+async fn shorter_interval_accepted_by_mqtt_counts_from_the_acknowledgement() {
     let system = quiet_device().await;
     let cmd_id = create_command(&system).await;
     acknowledge(&system, &cmd_id, "accepted").await;
@@ -85,7 +85,7 @@ async fn a_shorter_interval_that_is_accepted_over_mqtt_counts_from_the_answer_on
 }
 
 #[tokio::test]
-async fn a_shorter_interval_that_is_accepted_over_rest_counts_from_the_last_word_on() {
+async fn shorter_interval_accepted_by_rest_counts_from_the_last_message() {
     let system = quiet_device().await;
     let cmd_id = create_command(&system).await;
     let accepted = put(&format!("/api/commands/{cmd_id}/ack")).json(&json!({"result": "accepted"}));
@@ -94,7 +94,7 @@ async fn a_shorter_interval_that_is_accepted_over_rest_counts_from_the_last_word
 }
 
 #[tokio::test]
-async fn an_interval_that_the_device_refuses_changes_nothing() {
+async fn rejected_interval_has_no_effect() {
     let system = quiet_device().await;
     let cmd_id = create_command(&system).await;
     acknowledge(&system, &cmd_id, "rejected").await;
@@ -105,8 +105,7 @@ async fn an_interval_that_the_device_refuses_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_interval_that_could_not_be_brought_into_the_state_is_brought_by_the_same_request_again()
-{
+async fn repeated_request_applies_an_interval_that_failed() {
     let system = quiet_device().await;
     let shorter = || put("/api/devices/a/config").json(&json!({"send_interval_s": 60}));
     system.memory.fail_next(Operation::SaveStates, Fault::Reject);

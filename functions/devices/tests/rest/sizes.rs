@@ -1,4 +1,4 @@
-//! No answer is larger than the system is set to, whatever is listed, and nothing is lost by it.
+//! No response is larger than the configured limit, and the pages of every list are complete.
 
 use meter_testing::http::{get, post};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::system::{System, telemetry};
 
 const MAX: u32 = 100_000;
 
-/// A system whose answers are small, with 20 messages of 100 points each.
+/// A system with a small response limit and 20 messages of 100 points each.
 async fn system() -> System {
     let system = System::with_response_limit(MAX);
     for n in 0..20 {
@@ -19,7 +19,7 @@ async fn system() -> System {
     system
 }
 
-/// How many items a text has.
+/// The number of items in a text.
 type Count = fn(&str) -> usize;
 
 fn lines(text: &str) -> usize {
@@ -31,7 +31,7 @@ fn items(text: &str) -> usize {
 }
 
 #[tokio::test]
-async fn every_list_ends_its_pages_where_an_answer_is_full() {
+async fn every_list_ends_a_page_at_the_response_limit() {
     let system = system().await;
     let range = "start=2026-03-01T00:00:00Z&stop=2026-03-02T00:00:00Z";
     let metrics = format!("/api/devices/m/metrics?{range}");
@@ -53,7 +53,7 @@ async fn every_list_ends_its_pages_where_an_answer_is_full() {
 }
 
 #[tokio::test]
-async fn large_devices_come_in_several_answers() {
+async fn large_devices_fill_several_pages() {
     let system = System::with_response_limit(MAX);
     for n in 0..5 {
         let body = json!({"device_id": format!("d{n}"), "device_name": "D", "metadata": {"x": "y".repeat(40_000)}});

@@ -33,7 +33,7 @@ impl System {
         Self::with_memory(MemoryStores::new(), Auth::None)
     }
 
-    /// One whose answers are at most so many bytes.
+    /// A system with a limit of the response size in bytes.
     pub(crate) fn with_response_limit(max_response_bytes: u32) -> Self {
         let api = Api { auth: Auth::None, max_response_bytes, ..Api::default() };
         Self::with_api(MemoryStores::new(), api)
@@ -60,7 +60,7 @@ impl System {
         self.call(get(path)).await
     }
 
-    /// GET of what must be there.
+    /// The body of a GET that must succeed.
     pub(crate) async fn json(&self, path: &str) -> Value {
         let answered = self.get(path).await;
         assert_eq!(answered.status, 200, "{path}: {}", answered.text());
@@ -74,7 +74,7 @@ impl System {
         answered.json()
     }
 
-    /// What broker, queue and ingest do with messages that came in one batch.
+    /// Ingests messages in one batch.
     pub(crate) async fn receive(&self, messages: &[(&str, Vec<u8>, &str)]) {
         let memory = &self.memory;
         let choices = IngestionConfig {
@@ -106,7 +106,7 @@ impl System {
         self.receive(&[(&format!("iot/{id}/telemetry"), message, ts)]).await;
     }
 
-    /// Every page of a list, from the first link to the last; fails if it never ends.
+    /// Every page of a list; fails if the list has no end.
     pub(crate) async fn pages(&self, first: TestRequest) -> Vec<TestResponse> {
         let mut pages = vec![self.call(first.clone()).await];
         while let Some(next) = pages.last().and_then(TestResponse::next) {
@@ -125,14 +125,14 @@ impl System {
     }
 }
 
-/// A telemetry message of version 2. Its sequence number is of no importance here.
+/// A telemetry message of version 2 with an arbitrary sequence number.
 pub(crate) fn telemetry(id: &str, ts: &str, measurements: Value) -> Vec<u8> {
     let message = json!({"v": 2, "device_id": id, "ts": ts, "seq": 1, "msg_type": "telemetry",
         "measurements": measurements});
     message.to_string().into_bytes()
 }
 
-/// A member of each item.
+/// The value of a member of each item.
 pub(crate) fn field<'a>(items: impl IntoIterator<Item = &'a Value>, name: &str) -> Vec<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     items.into_iter().map(|item| text(&item[name])).collect()

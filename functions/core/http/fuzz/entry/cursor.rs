@@ -1,5 +1,5 @@
-//! Cursors and limits. A cursor is valid for its own list or refused with 400, and the link to the next page
-//! leads there.
+//! Cursors and limits. A cursor is valid for its own list or refused with 400, and the link to the
+//! next page leads there.
 //!
 //! An input is a line with the path and query of a list, and the cursor that follows.
 

@@ -1,5 +1,5 @@
-//! Time ranges. A range starts before it ends or is refused with 400, and its text is parsed to the same
-//! range.
+//! Time ranges. A range starts before it ends or is refused with 400, and its text is parsed to the
+//! same range.
 //!
 //! An input is three lines: `start`, `stop`, and the time of the request.
 

@@ -1,9 +1,9 @@
-//! Recorded calls: a request and what it must be answered, in a JSON file each, the same for a test
-//! over stores in memory and for one over HTTP.
+//! Recorded requests with the expected responses, one JSON file each, for tests over stores in
+//! memory and over HTTP.
 //!
-//! Files are run in the order of their names. In a template a text in angle brackets stands for what is
-//! not known beforehand, and with a name after a colon it is remembered: `<id:alert>` accepts an id, and
-//! `{alert}` in a later path or template is that id.
+//! The files are in the order of their names. In a template, a text in angle brackets accepts a
+//! class of values, and captures the value under the name after a colon: `<id:alert>` accepts an
+//! id, and `{alert}` in a later path or template is that id.
 //!
 //! | text | accepts |
 //! |---|---|
@@ -26,31 +26,31 @@ use serde_json::Value;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedCall {
-    /// What the client wants, for a person.
+    /// A description of the purpose.
     pub description: String,
-    /// What a device publishes before.
+    /// The message that a device publishes before the request.
     #[serde(default)]
     pub publish: Option<RecordedPublication>,
-    /// What the client sends.
+    /// The request.
     pub request: RecordedRequest,
-    /// What it must get.
+    /// The expected response.
     pub response: ExpectedResponse,
-    /// Whether the answer may be another at first, since what was published is on its way.
+    /// Whether the response can differ at first, while the published message is being ingested.
     #[serde(default)]
     pub eventually: bool,
 }
 
-/// What a device publishes.
+/// A message of a device.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedPublication {
-    /// Where to.
+    /// The topic.
     pub topic: String,
-    /// What; see the module for what may stand in it.
+    /// The payload, a template.
     pub payload: Value,
 }
 
-/// What a client sends.
+/// A request of a client.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedRequest {
@@ -86,7 +86,7 @@ pub struct ExpectedResponse {
     pub contains: Option<Vec<Value>>,
 }
 
-/// What was got.
+/// The actual response.
 #[derive(Clone, Copy)]
 pub struct ActualResponse<'a> {
     /// The status.
@@ -97,11 +97,11 @@ pub struct ActualResponse<'a> {
     pub body: &'a str,
 }
 
-/// What was remembered of earlier answers.
+/// The values that were captured from earlier responses.
 #[derive(Debug, Clone, Default)]
 pub struct Captures(BTreeMap<String, String>);
 
-/// Reads every recorded call in a folder, with its file's name.
+/// Reads all recorded requests of a directory by file name.
 pub fn load(folder: &Path) -> io::Result<BTreeMap<String, RecordedCall>> {
     let mut calls = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
@@ -117,7 +117,7 @@ pub fn load(folder: &Path) -> io::Result<BTreeMap<String, RecordedCall>> {
 }
 
 impl Captures {
-    /// A text with the names in braces replaced by what they stand for.
+    /// Replaces the names in braces by the captured values.
     pub fn substitute(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (name, value) in &self.0 {
@@ -126,7 +126,7 @@ impl Captures {
         text
     }
 
-    /// A body to send, or a payload to publish, `now`.
+    /// A body or payload with its templates replaced at the time `now`.
     pub fn substitute_value(&self, value: &Value, now: Timestamp) -> Value {
         match value {
             Value::String(text) => self.substitute(&text.replace("<now>", &now.to_string())).into(),
@@ -141,67 +141,73 @@ impl Captures {
         }
     }
 
-    /// Compares an answer with what is wanted, and remembers; the failure says where they differ.
+    /// Compares a response with the expected one and captures its values.
+    ///
+    /// # Errors
+    /// The first difference.
     pub fn check(
         &mut self,
-        wanted: &ExpectedResponse,
-        got: ActualResponse<'_>,
+        expected: &ExpectedResponse,
+        actual: ActualResponse<'_>,
     ) -> Result<(), String> {
-        let mut memo = self.clone();
-        if got.status != wanted.status {
-            return Err(format!("status {}, not {}: {}", got.status, wanted.status, got.body));
+        let mut captures = self.clone();
+        if actual.status != expected.status {
+            return Err(format!(
+                "status {}, not {}: {}",
+                actual.status, expected.status, actual.body
+            ));
         }
-        for (name, value) in &wanted.headers {
-            let found = (got.header)(name);
+        for (name, value) in &expected.headers {
+            let found = (actual.header)(name);
             if found.as_ref() != Some(value) {
                 return Err(format!("header {name}: {found:?}, not {value:?}"));
             }
         }
-        let ExpectedResponse { body, has, contains, .. } = wanted;
+        let ExpectedResponse { body, has, contains, .. } = expected;
         if body.is_some() || has.is_some() || contains.is_some() {
-            let found: Value = serde_json::from_str(got.body)
-                .map_err(|error| format!("no JSON: {error}: {}", got.body))?;
+            let found: Value = serde_json::from_str(actual.body)
+                .map_err(|error| format!("no JSON: {error}: {}", actual.body))?;
             if let Some(body) = body {
-                memo.match_value("body", body, &found)?;
+                captures.match_value("body", body, &found)?;
             }
             for (name, member) in has.iter().flatten() {
-                memo.match_value(name, member, &found[name])?;
+                captures.match_value(name, member, &found[name])?;
             }
             for item in contains.iter().flatten() {
-                memo.match_any_item(item, &found)?;
+                captures.match_any_item(item, &found)?;
             }
         }
-        *self = memo;
+        *self = captures;
         Ok(())
     }
 
-    fn match_any_item(&mut self, wanted: &Value, found: &Value) -> Result<(), String> {
+    fn match_any_item(&mut self, expected: &Value, found: &Value) -> Result<(), String> {
         for item in found.as_array().into_iter().flatten() {
-            let mut memo = self.clone();
-            if memo.match_value("item", wanted, item).is_ok() {
-                *self = memo;
+            let mut captures = self.clone();
+            if captures.match_value("item", expected, item).is_ok() {
+                *self = captures;
                 return Ok(());
             }
         }
-        Err(format!("no item is {wanted}: {found}"))
+        Err(format!("no item is {expected}: {found}"))
     }
 
-    fn match_value(&mut self, at: &str, wanted: &Value, found: &Value) -> Result<(), String> {
-        match (wanted, found) {
+    fn match_value(&mut self, at: &str, expected: &Value, found: &Value) -> Result<(), String> {
+        match (expected, found) {
             (Value::String(template), found) => self.match_text(at, template, found),
-            (Value::Array(wanted), Value::Array(found)) if wanted.len() == found.len() => {
-                let mut pairs = wanted.iter().zip(found).enumerate();
+            (Value::Array(expected), Value::Array(found)) if expected.len() == found.len() => {
+                let mut pairs = expected.iter().zip(found).enumerate();
                 pairs.try_for_each(|(i, (w, f))| self.match_value(&format!("{at}[{i}]"), w, f))
             }
-            (Value::Object(wanted), Value::Object(found)) if wanted.len() == found.len() => {
-                wanted.iter().try_for_each(|(name, wanted)| {
+            (Value::Object(expected), Value::Object(found)) if expected.len() == found.len() => {
+                expected.iter().try_for_each(|(name, expected)| {
                     let at = format!("{at}.{name}");
                     let found = found.get(name).ok_or_else(|| format!("{at}: is missing"))?;
-                    self.match_value(&at, wanted, found)
+                    self.match_value(&at, expected, found)
                 })
             }
-            (wanted, found) if wanted == found => Ok(()),
-            _ => Err(format!("{at}: {found}, not {wanted}")),
+            (expected, found) if expected == found => Ok(()),
+            _ => Err(format!("{at}: {found}, not {expected}")),
         }
     }
 
@@ -231,7 +237,7 @@ impl Captures {
     }
 }
 
-/// What needs no escape in a URL (RFC 3986, 2.3).
+/// Whether a byte needs no escape in a URL (RFC 3986, 2.3).
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
@@ -242,35 +248,39 @@ mod tests {
 
     use super::*;
 
-    fn check(memo: &mut Captures, wanted: Value, body: &Value) -> Result<(), String> {
-        let mut wanted = wanted;
-        wanted["status"] = json!(200);
-        let wanted = serde_json::from_value(wanted).unwrap();
+    fn check(captures: &mut Captures, expected: Value, body: &Value) -> Result<(), String> {
+        let mut expected = expected;
+        expected["status"] = json!(200);
+        let expected = serde_json::from_value(expected).unwrap();
         let body = body.to_string();
-        memo.check(&wanted, ActualResponse { status: 200, header: &|_| None, body: &body })
+        captures.check(&expected, ActualResponse { status: 200, header: &|_| None, body: &body })
     }
 
     #[test]
-    fn a_template_accepts_what_it_describes_and_remembers_it() {
-        let mut memo = Captures::default();
-        let wanted = json!({"body": {"id": "<id:alert>", "at": "<time>", "n": "<number>", "m": "x", "l": "<list>"}});
+    fn template_accepts_matching_values_and_captures_them() {
+        let mut captures = Captures::default();
+        let expected = json!({"body": {"id": "<id:alert>", "at": "<time>", "n": "<number>", "m": "x", "l": "<list>"}});
         let body =
             json!({"id": "a-1", "at": "2026-01-01T00:00:00.5Z", "n": 1.5, "m": "x", "l": [1]});
-        assert_eq!(check(&mut memo, wanted, &body), Ok(()));
+        assert_eq!(check(&mut captures, expected, &body), Ok(()));
         assert_eq!(
-            memo.substitute("/api/alerts/{alert}/acknowledge"),
+            captures.substitute("/api/alerts/{alert}/acknowledge"),
             "/api/alerts/a-1/acknowledge"
         );
         let again = |id: &str| {
-            check(&mut memo.clone(), json!({"has": {"id": "{alert}"}}), &json!({"id": id, "x": 1}))
+            check(
+                &mut captures.clone(),
+                json!({"has": {"id": "{alert}"}}),
+                &json!({"id": id, "x": 1}),
+            )
         };
         assert_eq!(again("a-1"), Ok(()));
         assert_eq!(again("a-2"), Err("id: \"a-2\", not a-1".to_owned()));
     }
 
     #[test]
-    fn a_template_refuses_everything_else() {
-        for (wanted, body) in [
+    fn template_refuses_other_values() {
+        for (expected, body) in [
             (json!({"body": {"a": 1}}), json!({"a": 2})),
             (json!({"body": {"a": 1}}), json!({"a": 1, "b": 1})),
             (json!({"body": {"a": 1, "b": null}}), json!({"a": 1})),
@@ -286,8 +296,8 @@ mod tests {
             (json!({"headers": {"x": "y"}}), json!({})),
         ] {
             assert!(
-                check(&mut Captures::default(), wanted.clone(), &body).is_err(),
-                "{wanted} {body}"
+                check(&mut Captures::default(), expected.clone(), &body).is_err(),
+                "{expected} {body}"
             );
         }
         let contains = json!({"contains": [{"a": "<number>"}]});

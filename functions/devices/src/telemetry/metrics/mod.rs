@@ -59,8 +59,8 @@ impl Filter for ListQuery {
     const MAX_ITEMS: usize = MAX_POINTS;
 }
 
-/// The position at which a page begins. Its range is the one of the first page: the pages of the last
-/// hour belong to one hour, however long a client takes to read them.
+/// The position at which a page begins. Its range is the one of the first page: the pages of the
+/// last hour belong to one hour, however long a client takes to read them.
 #[derive(Debug, Serialize, Deserialize)]
 struct Position<K> {
     range: TimeRange,
@@ -128,7 +128,8 @@ fn page_start<K: DeserializeOwned>(
     })
 }
 
-/// The key after which the next page begins. That page has the items that did not fit into this one.
+/// The key after which the next page begins. That page has the items that did not fit into this
+/// one.
 fn next_position<'a, K: Clone + 'a>(
     shown: usize,
     mut keys: impl ExactSizeIterator<Item = &'a K>,

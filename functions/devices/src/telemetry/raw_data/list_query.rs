@@ -1,4 +1,4 @@
-//! Which messages there are, newest first, read day by day backwards.
+//! The index entries of messages, newest first: the days are read backwards.
 
 use jiff::civil::Date;
 use meter_domain::archive::file_name;
@@ -13,14 +13,14 @@ use super::prefix::Prefix;
 
 const DAY_S: i64 = 24 * 3600;
 
-/// A read costs at least so many items of the budget, however few it answers: a device that spoke
-/// once a day must not cost a thousand reads.
+/// The least number of items that a read takes from the budget: a device with one message a day
+/// must not cause a thousand reads.
 const MIN_READ_COST: usize = 10;
 
-/// A read asks for at least so many parts: only the first of a message's parts is listed.
+/// The least `limit` of a read in segments, since only the first segment of a message is listed.
 const MIN_READ_LIMIT: usize = 50;
 
-/// Which messages.
+/// A query of messages.
 #[derive(Debug)]
 pub(super) struct ListQuery {
     pub(super) device_id: DeviceId,
@@ -29,15 +29,15 @@ pub(super) struct ListQuery {
     pub(super) limit: usize,
 }
 
-/// Where a page begins: what a cursor holds. Its range is that of the first page, so that turning pages
-/// of the last hour for a minute shows that hour.
+/// The position at which a page begins, as a cursor contains it. Its range is the one of the first
+/// page: the pages of the last hour belong to one hour.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Position {
     pub(super) range: TimeRange,
     pub(super) after: Option<SegmentPosition>,
 }
 
-/// A message that was found.
+/// A message of the list.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FoundMessage {
     pub(super) place: SegmentPosition,
@@ -45,13 +45,13 @@ pub(super) struct FoundMessage {
 }
 
 impl FoundMessage {
-    /// Its name below its device.
+    /// The name of the message without its device.
     pub(super) fn name(&self) -> String {
         file_name(self.index_entry.category, self.place.ts, self.place.message_id)
     }
 }
 
-/// Some messages, and where the rest begins.
+/// Some messages, and the position of the next page.
 #[derive(Debug, Default)]
 pub(super) struct MessagePage {
     pub(super) found: Vec<FoundMessage>,
@@ -101,7 +101,7 @@ pub(super) async fn read<M: MessageStore>(
             after = last.filter(|_| more);
             let is_whole_day = after.is_none();
             if budget == 0 && !(is_whole_day && days.is_empty()) {
-                // After a whole day the days before it follow.
+                // The next page begins with the day before a complete day.
                 let stop = Timestamp::start_of_day(day);
                 let rest = if is_whole_day { TimeRange { stop, ..range } } else { range };
                 listing.next = Some(Position { range: rest, after });
@@ -127,7 +127,7 @@ impl MessagePage {
     }
 }
 
-/// Whether a day has something to read: in the range, and not read already.
+/// Whether a day is in the range and not read already.
 fn is_in(day: Date, range: TimeRange, after: Option<SegmentPosition>) -> bool {
     let starts_in_time = Timestamp::start_of_day(day) < range.stop;
     let ends_in_time = end_of(day) > range.start;

@@ -58,7 +58,8 @@ impl Filter for ListFilter {
     const NAMES: &'static [&'static str] = &["prefix", "start", "stop"];
 }
 
-/// A device's messages, newest first: their names or, for a client that accepts NDJSON, the messages.
+/// A device's messages, newest first: their names or, for a client that accepts NDJSON, the
+/// messages.
 pub(crate) async fn list<S: Stores>(
     State(Devices { stores, .. }): State<Devices<S>>,
     device: Option<DevicePath>,
@@ -124,7 +125,8 @@ pub(crate) async fn get<S: Stores>(
     Ok(([(header::CONTENT_TYPE, "application/json")], line.to_vec()))
 }
 
-/// A file name without `{device_id}/`, which the names in a list begin with and older clients leave out.
+/// A file name without `{device_id}/`, which the names in a list begin with and older clients leave
+/// out.
 fn strip_device_id<'a>(device_id: &DeviceId, name: &'a str) -> &'a str {
     let rest = name.strip_prefix(device_id.as_str());
     rest.and_then(|rest| rest.strip_prefix('/')).unwrap_or(name)

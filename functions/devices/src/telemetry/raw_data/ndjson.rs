@@ -1,4 +1,4 @@
-//! The messages themselves, a line each.
+//! Messages as NDJSON: one line each.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,15 +15,15 @@ use super::list_query::FoundMessage;
 
 pub(super) const MEDIA_TYPE: &str = "application/x-ndjson";
 
-/// Objects that are fetched at once.
+/// The number of objects that are fetched concurrently.
 const FETCH_CONCURRENCY: usize = 16;
 
-/// Messages whose objects are fetched before their lines are taken: an answer that is full after a few
-/// large messages shall not have fetched a thousand.
+/// The number of messages whose objects are fetched before their lines are used: a response that a
+/// few large messages fill must not fetch a thousand objects.
 const FETCH_WINDOW: usize = 100;
 
-/// The lines of the first messages that fit into an answer, at least one, and how many messages these
-/// are. A message whose object is gone or damaged is left out, and the log says so.
+/// The lines of the first messages that fit into a response, at least one, and the number of these
+/// messages. A message whose object is missing or corrupt is left out and logged.
 pub(super) async fn lines<O: Archive>(
     archive: &O,
     found: &[FoundMessage],
@@ -34,7 +34,7 @@ pub(super) async fn lines<O: Archive>(
     let mut lines: HashMap<MessageId, Bytes> = HashMap::new();
     let mut text = BoundedText::new(max_bytes);
     for (start, window) in (0..).step_by(FETCH_WINDOW).zip(found.chunks(FETCH_WINDOW)) {
-        // Messages of one batch share a member of an object: it is fetched once.
+        // The messages of a batch share a member of an object, which is fetched once.
         let locations = window.iter().map(|f| &f.index_entry.location);
         let missing: Vec<_> = locations.filter(|l| fetched.insert(l)).collect();
         for (message_id, line) in fetch(archive, &missing).await? {
@@ -72,9 +72,9 @@ async fn fetch_one<O: Archive>(
 ) -> Result<Vec<(MessageId, Bytes)>, StoreError> {
     match archive.get(location).await {
         Ok(object) => Ok(object.map_or_else(Vec::new, |object| unpack(&object, location))),
-        // One damaged object must not hide all the others.
+        // A corrupt object must not hide the messages of others.
         Err(error @ StoreError::Corrupt { .. }) => {
-            tracing::error!(object_key = location.object, "damaged: {error}");
+            tracing::error!(object_key = location.object, "an object is corrupt: {error}");
             Ok(Vec::new())
         }
         Err(error) => Err(error),
@@ -88,7 +88,7 @@ fn unpack(object: &[u8], location: &Location) -> Vec<(MessageId, Bytes)> {
         message_id: MessageId,
     }
     let lines = archive::lines(object, location).unwrap_or_else(|error| {
-        tracing::error!(object_key = location.object, "damaged: {error}");
+        tracing::error!(object_key = location.object, "an object is corrupt: {error}");
         Vec::new()
     });
     let identified = lines.into_iter().filter_map(|line| {

@@ -1,18 +1,18 @@
-//! The beginning of a message's name, `{category}/{ts}-{message_id}.json`, and what it says about where such
-//! messages are: a client that asks for one day shall not pay for reading all of them.
+//! Prefixes of message names, `{category}/{ts}-{message_id}.json`, and the time range that a prefix
+//! limits the reads to.
 
 use meter_domain::message::Category;
 use meter_domain::time::Timestamp;
 use meter_http::range::TimeRange;
 
-/// The form of a message's time in its name.
+/// The form of the time in a message name.
 const TIME_FORMAT: &str = "00000000T000000.000000000Z";
 
 /// A prefix of names.
 #[derive(Debug, Clone)]
 pub(super) struct Prefix {
     text: String,
-    /// Holds the time of every message whose name begins so.
+    /// A range that contains the time of every message with this prefix.
     pub(super) range: TimeRange,
 }
 
@@ -21,7 +21,7 @@ impl Prefix {
         Self { text: text.to_owned(), range: range(text).unwrap_or(TimeRange::all()) }
     }
 
-    /// Whether there is a category at all whose names can begin so.
+    /// Whether the names of a category can have this prefix.
     pub(super) fn can_match(&self) -> bool {
         Category::ALL.into_iter().any(|category| {
             let folder = format!("{category}/");
@@ -29,17 +29,16 @@ impl Prefix {
         })
     }
 
-    /// Whether a name begins so.
+    /// Whether a name has this prefix.
     pub(super) fn matches(&self, name: &str) -> bool {
         name.starts_with(&self.text)
     }
 }
 
-/// The times that a prefix with a category and the beginning of a time stands for, to the minute: what
-/// is finer is not worth the arithmetic.
+/// The time range of a prefix with a category and the beginning of a time, in whole minutes.
 fn range(text: &str) -> Option<TimeRange> {
     let (_, stem) = text.split_once('/')?;
-    // How much of the time is given, in whole numbers: year, month, day, hour, minute.
+    // The length of the complete units in the prefix: year, month, day, hour, minute.
     let given = [13, 11, 8, 6, 4].into_iter().find(|len| stem.len() >= *len)?;
     let given = stem.get(..given)?;
     let first = Timestamp::from_file_stem(&complete_time(given, "00000101T000000.000000000Z")?);
@@ -63,7 +62,7 @@ fn month_start(year: i16, month: i8) -> Option<Timestamp> {
     Some(Timestamp::start_of_day(day))
 }
 
-/// The whole time whose beginning is given and whose rest is the first that there is.
+/// Completes the beginning of a time with the rest of `first`.
 fn complete_time(given: &str, first: &str) -> Option<String> {
     debug_assert_eq!(first.len(), TIME_FORMAT.len());
     Some(format!("{given}{}", first.get(given.len()..)?))
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_begins_a_time_narrows_what_is_read() {
+    fn prefix_with_a_time_limits_the_range() {
         for (text, start, stop) in [
             ("telemetry/2026", "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
             ("telemetry/20261", "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_of_no_category_matches_nothing() {
+    fn prefix_of_no_category_matches_no_message() {
         for text in ["", "t", "telemetry", "telemetry/", "telemetry/2026", "s"] {
             assert!(Prefix::parse(text).can_match(), "{text}");
         }
@@ -113,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_matches_is_in_the_range(seconds in -60_000_000_000i64..250_000_000_000, nanos in 0i128..1_000_000_000, cut in 0usize..40) {
+        fn time_of_a_matching_name_is_in_the_range(seconds in -60_000_000_000i64..250_000_000_000, nanos in 0i128..1_000_000_000, cut in 0usize..40) {
             let ts = Timestamp::from_nanos(i128::from(seconds) * 1_000_000_000 + nanos).unwrap();
             let name = format!("telemetry/{}-0123456789abcdef0123456789abcdef.json", ts.file_stem());
             let prefix = Prefix::parse(&name[..cut]);
@@ -122,7 +121,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in any::<String>(), stem in "telemetry/[0-9T]{0,30}") {
+        fn any_text_is_parsed(text in any::<String>(), stem in "telemetry/[0-9T]{0,30}") {
             Prefix::parse(&text).can_match();
             Prefix::parse(&stem).can_match();
         }
