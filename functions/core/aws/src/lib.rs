@@ -5,6 +5,7 @@
 //! that is a [`StoreError`](meter_store::StoreError) that names the operation and keeps the cause.
 
 pub mod dynamodb;
+mod error;
 mod iot_data;
 mod queue;
 mod readiness;
@@ -14,7 +15,6 @@ mod sns;
 mod timestream;
 mod tracing_interceptor;
 
-use std::error::Error;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -122,10 +122,9 @@ impl Clients {
         if is_overridden {
             return Ok((write, query));
         }
-        let discovery = unavailable("timestream:DescribeEndpoints");
+        let discovery = |error| StoreError::unavailable("timestream:DescribeEndpoints", error);
         let (write, reload) = write.with_endpoint_discovery_enabled().await.map_err(discovery)?;
         tokio::spawn(reload.reload_task());
-        let discovery = unavailable("timestream:DescribeEndpoints");
         let (query, reload) = query.with_endpoint_discovery_enabled().await.map_err(discovery)?;
         tokio::spawn(reload.reload_task());
         Ok((write, query))
@@ -143,12 +142,4 @@ async fn load_config(config: ConfigLoader) -> SdkConfig {
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
     config.retry_config(retries).timeout_config(timeouts).load().await
-}
-
-/// What a failed call is to a port: its operation, and everything that the SDK knows as the cause.
-fn unavailable<E>(operation: &'static str) -> impl FnOnce(E) -> StoreError
-where
-    E: Into<Box<dyn Error + Send + Sync>>,
-{
-    move |cause| StoreError::Unavailable { operation, source: cause.into() }
 }

@@ -3,7 +3,8 @@
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use meter_store::{QueueDepth, StoreError};
 
-use super::{Clients, unavailable};
+use super::Clients;
+use crate::error::classify;
 use crate::settings;
 
 /// The ingest queue: its [`QueueDepth`].
@@ -33,7 +34,7 @@ impl QueueDepth for IngestQueue {
             .set_attribute_names(Some(DEPTH_ATTRIBUTES.to_vec()))
             .send()
             .await
-            .map_err(unavailable("sqs:GetQueueAttributes"))?;
+            .map_err(classify("sqs:GetQueueAttributes"))?;
         let counts = answer.attributes.unwrap_or_default();
         DEPTH_ATTRIBUTES.iter().try_fold(0_u64, |sum, name| {
             let count = counts.get(name).and_then(|digits| digits.parse::<u64>().ok());

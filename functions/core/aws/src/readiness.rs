@@ -8,7 +8,8 @@ use futures::join;
 use meter_store::{Probe, StoreError};
 use tokio::time::timeout;
 
-use super::{Clients, unavailable};
+use super::Clients;
+use crate::error::classify;
 use crate::settings::{ArchiveBucket, Tables};
 
 /// A store that has not answered by then is not ready, whatever it does later.
@@ -35,8 +36,8 @@ impl StoreProbe {
         const OPERATION: &str = "s3:HeadBucket";
         let head = self.clients.s3.head_bucket().bucket(&self.bucket).send();
         match timeout(PROBE_TIMEOUT, head).await {
-            Ok(answer) => answer.map(drop).map_err(unavailable(OPERATION)),
-            Err(late) => Err(unavailable(OPERATION)(late)),
+            Ok(answer) => answer.map(drop).map_err(classify(OPERATION)),
+            Err(late) => Err(StoreError::unavailable(OPERATION, late)),
         }
     }
 
@@ -47,8 +48,8 @@ impl StoreProbe {
             get = get.key(*attribute, AttributeValue::S(PROBE_KEY.to_owned()));
         }
         match timeout(PROBE_TIMEOUT, get.send()).await {
-            Ok(answer) => answer.map(drop).map_err(unavailable(OPERATION)),
-            Err(late) => Err(unavailable(OPERATION)(late)),
+            Ok(answer) => answer.map(drop).map_err(classify(OPERATION)),
+            Err(late) => Err(StoreError::unavailable(OPERATION, late)),
         }
     }
 }

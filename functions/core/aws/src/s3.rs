@@ -7,7 +7,8 @@ use bytes::Bytes;
 use meter_domain::archive::Location;
 use meter_store::{Archive, ArchiveListing, StoreError, VersionedObject, WriteError};
 
-use super::{Clients, unavailable};
+use super::Clients;
+use crate::error::classify;
 
 /// A bucket as the [`Archive`].
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ impl Archive for S3Archive {
             .body(ByteStream::from(body))
             .send()
             .await
-            .map_err(unavailable("s3:PutObject"))?;
+            .map_err(classify("s3:PutObject"))?;
         Ok(())
     }
 
@@ -69,10 +70,11 @@ impl Archive for S3Archive {
                 _ if is_missing(&error) => return Ok(None),
                 // Range not satisfiable: the object ends before the member begins.
                 Some(416) => return Err(corrupt("ends before the member begins".to_owned())),
-                _ => return Err(unavailable(OPERATION)(error)),
+                _ => return Err(classify(OPERATION)(error)),
             },
         };
-        let body = object.body.collect().await.map_err(unavailable(OPERATION))?;
+        let body = object.body.collect().await;
+        let body = body.map_err(|error| StoreError::unavailable(OPERATION, error))?;
         let bytes = body.into_bytes();
         match location.member {
             // Asked for more than there is, S3 answers what there is.
@@ -88,10 +90,11 @@ impl Archive for S3Archive {
         let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
             Ok(object) => object,
             Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(unavailable(OPERATION)(error)),
+            Err(error) => return Err(classify(OPERATION)(error)),
         };
         let version = object.e_tag.unwrap_or_default();
-        let body = object.body.collect().await.map_err(unavailable(OPERATION))?.into_bytes();
+        let body = object.body.collect().await;
+        let body = body.map_err(|error| StoreError::unavailable(OPERATION, error))?.into_bytes();
         Ok(Some(VersionedObject { body, version }))
     }
 
@@ -118,13 +121,13 @@ impl Archive for S3Archive {
             Err(error) if matches!(http_status(&error), Some(412 | 409 | 404)) => {
                 Err(WriteError::Conflict)
             }
-            Err(error) => Err(unavailable("s3:PutObject")(error).into()),
+            Err(error) => Err(classify("s3:PutObject")(error).into()),
         }
     }
 
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
         let remove = self.client.delete_object().bucket(&self.name).key(key);
-        remove.send().await.map(drop).map_err(unavailable("s3:DeleteObject"))
+        remove.send().await.map(drop).map_err(classify("s3:DeleteObject"))
     }
 }
 
@@ -137,7 +140,7 @@ impl ArchiveListing for S3Archive {
         let list = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let after = (!after.is_empty()).then(|| after.to_owned());
         let sent = list.set_start_after(after).send().await;
-        let answer = sent.map_err(unavailable("s3:ListObjectsV2"))?;
+        let answer = sent.map_err(classify("s3:ListObjectsV2"))?;
         let keys = answer.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
         Ok((keys.collect(), answer.is_truncated.unwrap_or(false)))
     }

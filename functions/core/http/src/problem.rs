@@ -73,6 +73,9 @@ pub enum ApiError {
     /// The client's fault; it is told all of it.
     #[error("{}", .0.detail)]
     Client(Box<Problem>),
+    /// The store can never hold a value of the request, for example because it is too large: 400.
+    #[error("a store rejected a value")]
+    Invalid(#[source] Box<dyn Error + Send + Sync>),
     /// A store is away or busy: 503, and trying again may help. The client is told no more than that.
     #[error("a store is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
@@ -86,6 +89,10 @@ impl ApiError {
     pub fn into_problem(self) -> Problem {
         match self {
             Self::Client(problem) => *problem,
+            Self::Invalid(_) => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "a value is too large to be stored, or of a form that cannot be stored",
+            ),
             Self::Unavailable(_) => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "something that this needs does not answer; try again later",
@@ -108,8 +115,14 @@ impl From<Problem> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable { .. } => Self::Unavailable(Box::new(error)),
-            StoreError::Corrupt { .. } => Self::Internal(Box::new(error)),
+            // Only writes return it, and the requests that write contain the value.
+            StoreError::Invalid { .. } => Self::Invalid(Box::new(error)),
+            StoreError::Conflict { .. } | StoreError::Unavailable { .. } => {
+                Self::Unavailable(Box::new(error))
+            }
+            StoreError::Misconfigured { .. } | StoreError::Corrupt { .. } => {
+                Self::Internal(Box::new(error))
+            }
         }
     }
 }
@@ -136,25 +149,24 @@ mod tests {
     }
 
     #[test]
-    fn our_own_failures_say_nothing_of_the_inside() {
-        let store = StoreError::Unavailable {
-            operation: "dynamodb:Query",
-            source: "table secret-table throttled".into(),
-        };
-        let failure = ApiError::from(store);
-        assert_eq!(
-            meter_store::error_chain(&failure),
-            "a store is unavailable: dynamodb:Query failed: table secret-table throttled"
-        );
-        let problem = failure.into_problem();
-        assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
-        let corrupt = ApiError::from(StoreError::Corrupt {
-            what: "dynamodb item secret".to_owned(),
-            reason: "no such attribute".to_owned(),
-        })
-        .into_problem();
-        assert_eq!(corrupt.status, StatusCode::INTERNAL_SERVER_ERROR);
-        for problem in [problem, corrupt] {
+    fn store_errors_map_to_statuses_and_hide_their_causes() {
+        let cause = || "table secret-table";
+        let corrupt = StoreError::Corrupt { what: "secret".to_owned(), reason: "none".to_owned() };
+        for (error, status) in [
+            (StoreError::invalid("dynamodb:PutItem", cause()), StatusCode::BAD_REQUEST),
+            (
+                StoreError::misconfigured("dynamodb:Query", cause()),
+                StatusCode::INTERNAL_SERVER_ERROR,
+            ),
+            (StoreError::conflict("dynamodb:PutItem", cause()), StatusCode::SERVICE_UNAVAILABLE),
+            (StoreError::unavailable("dynamodb:Query", cause()), StatusCode::SERVICE_UNAVAILABLE),
+            (corrupt, StatusCode::INTERNAL_SERVER_ERROR),
+        ] {
+            let error = ApiError::from(error);
+            let log = meter_store::error_chain(&error);
+            assert!(log.contains("secret"), "{log}");
+            let problem = error.into_problem();
+            assert_eq!(problem.status, status, "{log}");
             let body = problem.body("r-1").to_lowercase();
             assert!(!body.contains("dynamo") && !body.contains("secret"), "{body}");
             assert!(body.contains("r-1"));

@@ -11,7 +11,7 @@ use meter_store::retry;
 
 use super::item::Item;
 use super::table::{Table, checked_build};
-use crate::unavailable;
+use crate::error::classify;
 
 /// Items that one BatchWriteItem takes. Its other limit, 16 MB, is out of their reach at 400 KB each.
 const MAX_BATCH_WRITE_ITEMS: usize = 25;
@@ -116,7 +116,7 @@ async fn write(
             .send()
             .await;
         match answer {
-            Err(error) => return Err((requests, unavailable(OPERATION)(error))),
+            Err(error) => return Err((requests, classify(OPERATION)(error))),
             Ok(answer) => {
                 let left_over = answer.unprocessed_items.unwrap_or_default();
                 requests = left_over.into_values().flatten().collect();
@@ -126,7 +126,7 @@ async fn write(
             return Ok(());
         }
     }
-    let error = unavailable(OPERATION)(UnprocessedItems { count: requests.len() });
+    let error = StoreError::unavailable(OPERATION, UnprocessedItems { count: requests.len() });
     Err((requests, error))
 }
 
@@ -179,7 +179,7 @@ async fn get(table: &Table, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
             .set_request_items(Some(requests))
             .send()
             .await
-            .map_err(unavailable(OPERATION))?;
+            .map_err(classify(OPERATION))?;
         items.extend(answer.responses.unwrap_or_default().into_values().flatten());
         requests = answer.unprocessed_keys.unwrap_or_default();
         if requests.is_empty() {
@@ -187,5 +187,5 @@ async fn get(table: &Table, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
         }
     }
     let count = requests.values().map(|request| request.keys().len()).sum();
-    Err(unavailable(OPERATION)(UnprocessedItems { count }))
+    Err(StoreError::unavailable(OPERATION, UnprocessedItems { count }))
 }

@@ -24,8 +24,8 @@ use super::item::{Item, attribute, text, to_json};
 use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch};
 use super::table::{Table, checked_build, names, values};
 use super::{devices, due, idempotency, index};
+use crate::Clients;
 use crate::settings::Tables;
-use crate::{Clients, unavailable};
 
 /// The tables `commands` and, for registrations and configurations, `devices`: a [`CommandStore`].
 #[derive(Debug, Clone)]
@@ -348,6 +348,6 @@ impl CommandStore for Commands {
 }
 
 fn too_many_conflicts() -> StoreError {
-    let reason = format!("written by others {} times in a row", retry::MAX_ATTEMPTS);
-    unavailable("change of a command")(reason)
+    let reason = format!("{} conflicts in a row", retry::MAX_ATTEMPTS);
+    StoreError::conflict("update of a command", reason)
 }

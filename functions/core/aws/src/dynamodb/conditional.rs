@@ -8,7 +8,7 @@ use meter_store::StoreError;
 use meter_store::retry;
 
 use super::item::Item;
-use crate::unavailable;
+use crate::error::classify;
 
 /// Why a conditional write was not done.
 #[derive(Debug)]
@@ -36,8 +36,9 @@ pub(super) async fn put(client: &Client, put: Put) -> Result<(), ConditionalWrit
 struct TransactionConflict;
 
 fn too_many_conflicts(operation: &'static str) -> ConditionalWriteError {
-    ConditionalWriteError::Store(unavailable(operation)(
-        "met transactions on the same item at every try",
+    ConditionalWriteError::Store(StoreError::conflict(
+        operation,
+        "a transaction on the same item was in progress at every attempt",
     ))
 }
 
@@ -62,7 +63,7 @@ async fn put_once(
             Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                 Ok(Err(ConditionalWriteError::ConditionFailed(failed.item().cloned())))
             }
-            _ => Ok(Err(ConditionalWriteError::Store(unavailable("dynamodb:PutItem")(error)))),
+            _ => Ok(Err(ConditionalWriteError::Store(classify("dynamodb:PutItem")(error)))),
         },
     }
 }
@@ -102,7 +103,7 @@ async fn update_once(
             Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                 Ok(Err(ConditionalWriteError::ConditionFailed(failed.item().cloned())))
             }
-            _ => Ok(Err(ConditionalWriteError::Store(unavailable("dynamodb:UpdateItem")(error)))),
+            _ => Ok(Err(ConditionalWriteError::Store(classify("dynamodb:UpdateItem")(error)))),
         },
     }
 }

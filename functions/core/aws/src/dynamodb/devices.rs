@@ -28,8 +28,9 @@ use super::recount::{self, CounterGroup};
 use super::table::{Table, checked_build, names, values};
 use super::transaction::{self, TransactAction, TransactionError};
 use super::{batch, counters, state};
+use crate::Clients;
+use crate::error::classify;
 use crate::settings::Tables;
-use crate::{Clients, unavailable};
 
 /// The attribute that makes a row a tombstone.
 const DELETED_AT: &str = "deleted_at";
@@ -392,7 +393,7 @@ impl DeviceStore for Devices {
             Err(error) => match error.as_service_error() {
                 // It is gone already, or registered again, and perhaps deleted again.
                 Some(DeleteItemError::ConditionalCheckFailedException(_)) => Ok(()),
-                _ => Err(unavailable("dynamodb:DeleteItem")(error)),
+                _ => Err(classify("dynamodb:DeleteItem")(error)),
             },
         }
     }

@@ -13,7 +13,7 @@ use serde::Serializer;
 use super::batch::CONCURRENCY;
 use super::item::{Item, text};
 use super::table::{Table, names, values};
-use crate::unavailable;
+use crate::error::classify;
 
 const INDEX: &str = "by-due";
 
@@ -75,7 +75,7 @@ async fn find_in(
         .limit(limit)
         .send()
         .await
-        .map_err(unavailable("dynamodb:Query"))?;
+        .map_err(classify("dynamodb:Query"))?;
     Ok(answer.items.unwrap_or_default())
 }
 

@@ -12,7 +12,6 @@ use super::item::Item;
 use super::table::{Table, checked_build};
 use super::transaction::{self, TransactAction, TransactionError};
 use super::{devices, idempotency};
-use crate::unavailable;
 
 /// What is to be made.
 pub(super) struct IdempotentCreate<'a> {
@@ -71,7 +70,7 @@ impl IdempotentCreate<'_> {
             replaced_id = Some(made);
         }
         let reason = format!("{} of {} comes and goes", self.id, self.device_id);
-        Err(unavailable("making of something once")(reason))
+        Err(StoreError::conflict("idempotent create", reason))
     }
 
     async fn write(&self, replaced_id: Option<Uuid>) -> Result<(), TransactionError> {

@@ -7,8 +7,6 @@ use meter_store::StoreError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::unavailable;
-
 /// An item as the SDK has it.
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -38,16 +36,18 @@ pub(super) fn number(value: impl Into<i128>) -> AttributeValue {
 /// The attribute that a value is in an item.
 pub(super) fn attribute<T: Serialize>(value: &T) -> Result<AttributeValue, StoreError> {
     serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(value)
-        .map_err(unavailable("encoding of an attribute"))
+        .map_err(|error| StoreError::invalid("encoding of an attribute", error))
 }
 
 /// An item of a value, checked against the size limit, with the schema's version.
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Item, StoreError> {
     let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(value)
-        .map_err(unavailable("encoding of an item"))?;
+        .map_err(|error| StoreError::invalid("encoding of an item", error))?;
     item.insert(SCHEMA_VERSION_ATTRIBUTE.to_owned(), AttributeValue::N(SCHEMA_VERSION.to_owned()));
     match size(&item) {
-        bytes if bytes > MAX_BYTES => Err(unavailable("encoding of an item")(TooLarge(bytes))),
+        bytes if bytes > MAX_BYTES => {
+            Err(StoreError::invalid("encoding of an item", TooLarge(bytes)))
+        }
         _ => Ok(item),
     }
 }
@@ -71,7 +71,8 @@ pub(super) fn decode<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
 
 /// The JSON text of a value: for what people and devices made up, whose numbers DynamoDB may not take.
 pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(unavailable("encoding of an attribute"))
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::invalid("encoding of an attribute", error))
 }
 
 /// The reverse of [`to_json`]; `what` names the item.

@@ -12,7 +12,7 @@ use meter_store::{MAX_ITEMS_EXAMINED, Order, Page, StoreError};
 
 use super::item::{Item, text};
 use super::table::Table;
-use crate::unavailable;
+use crate::error::classify;
 
 /// A list.
 pub(super) trait MergedQuery: Sync {
@@ -96,7 +96,7 @@ pub(super) async fn fetch_rows<R>(
         .limit(i32::try_from(limit.max(1)).unwrap_or(i32::MAX))
         .send()
         .await
-        .map_err(unavailable("dynamodb:Query"))?;
+        .map_err(classify("dynamodb:Query"))?;
     let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
     let items = answer.items.unwrap_or_default().into_iter();
     Ok(RowBatch { rows: items.map(decode).collect::<Result<_, _>>()?, more })

@@ -19,16 +19,17 @@ use meter_domain::id::{DeviceId, MessageId};
 use meter_domain::message::Category;
 use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
 use meter_domain::time::Timestamp;
-use meter_store::{BatchWriteError, MessageStore, Order, SegmentQuery, StoreError};
+use meter_store::{BatchFailures, BatchWriteError, MessageStore, Order, SegmentQuery, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::batch::{self, Key};
+use super::batch::{self, Key, UnwrittenItems};
 use super::day_cache::DayCache;
 use super::item::{Item, decode, encode, text};
 use super::samples;
 use super::table::{Table, names, values};
+use crate::Clients;
+use crate::error::classify;
 use crate::settings::Tables;
-use crate::{Clients, unavailable};
 
 /// The table `messages`: a [`MessageStore`] and a
 /// [`QuarantineStore`](meter_store::QuarantineStore).
@@ -47,12 +48,15 @@ impl Messages {
         }
     }
 
-    /// Writes items, each of which belongs to a message, and entries of an index, each of which belongs
-    /// to all the items that it leads to.
+    /// Writes items, each of one message, and the day index entry that each of them needs.
+    ///
+    /// An index entry without items does no harm, but items without their entry are not found:
+    /// a message of which any write fails is reported as failed. `failures` holds the messages that
+    /// could not be encoded.
     pub(super) async fn put_with_day_index(
         &self,
         items: Vec<(MessageId, Item, DayIndexEntry)>,
-        unencoded: Option<(BTreeSet<MessageId>, StoreError)>,
+        mut failures: BatchFailures,
     ) -> Result<(), BatchWriteError> {
         let mut owners: BTreeMap<Key, BTreeSet<MessageId>> = BTreeMap::new();
         let mut puts = Vec::with_capacity(items.len());
@@ -66,34 +70,24 @@ impl Messages {
             owners.entry(self.table.key_text_of(&item)).or_default().insert(message_id);
             puts.push(item);
         }
-        let (mut failed, mut source) = unencoded.unzip();
-        let failed = failed.get_or_insert_default();
-        for entry in entries.values() {
-            // An entry without parts does no harm, and parts without their entry are not found: a message
-            // of which anything is missing is reported, and comes again.
+        let owners_of = |key: &Key| owners.get(key).into_iter().flatten().copied();
+        for (key, entry) in &entries {
             match encode(entry) {
                 Ok(item) => puts.push(item),
-                Err(error) => {
-                    failed.extend(owners.get(&entry.key()).into_iter().flatten());
-                    source.get_or_insert(error);
-                }
+                Err(error) => failures.add(owners_of(key), error),
             }
         }
         let unwritten = match batch::put_all(&self.table, puts).await {
             Ok(()) => BTreeSet::new(),
-            Err(unwritten) => {
-                source.get_or_insert(unwritten.source);
-                unwritten.keys
+            Err(UnwrittenItems { keys, source }) => {
+                failures.add(keys.iter().flat_map(owners_of), source);
+                keys
             }
         };
         for key in entries.into_keys().filter(|key| !unwritten.contains(key)) {
             self.day_cache.insert(key);
         }
-        failed.extend(unwritten.iter().filter_map(|key| owners.get(key)).flatten());
-        match source {
-            None => Ok(()),
-            Some(source) => Err(BatchWriteError { failed: std::mem::take(failed), source }),
-        }
+        failures.into_result()
     }
 }
 
@@ -187,7 +181,7 @@ fn to_item(segment: &MessageSegment) -> Result<Item, StoreError> {
     let samples = (!segment.samples.is_empty())
         .then(|| samples::encode(segment.ts, &segment.samples))
         .transpose()
-        .map_err(unavailable("encoding of samples"))?;
+        .map_err(|error| StoreError::invalid("encoding of samples", error))?;
     encode(&SegmentItem {
         pk: partition(&segment.device_id, segment.ts.day()),
         sk: sort_key(&SegmentPosition {
@@ -271,7 +265,7 @@ fn sort_key_range(query: &SegmentQuery) -> Option<SortKeyRange> {
 impl MessageStore for Messages {
     async fn put(&self, segments: &[MessageSegment]) -> Result<(), BatchWriteError> {
         let mut items = Vec::with_capacity(segments.len());
-        let mut unencoded: Option<(BTreeSet<MessageId>, StoreError)> = None;
+        let mut failures = BatchFailures::default();
         for segment in segments {
             match to_item(segment) {
                 Ok(item) => {
@@ -279,13 +273,10 @@ impl MessageStore for Messages {
                     let entry = DayIndexEntry::new(index, segment.ts.day(), segment.ttl);
                     items.push((segment.message_id, item, entry));
                 }
-                Err(error) => {
-                    let (message_ids, _) = unencoded.get_or_insert((BTreeSet::new(), error));
-                    message_ids.insert(segment.message_id);
-                }
+                Err(error) => failures.add([segment.message_id], error),
             }
         }
-        self.put_with_day_index(items, unencoded).await
+        self.put_with_day_index(items, failures).await
     }
 
     async fn days(&self, device_id: &DeviceId) -> Result<Vec<Date>, StoreError> {
@@ -302,7 +293,7 @@ impl MessageStore for Messages {
             .send();
         let mut days = BTreeSet::new();
         while let Some(item) = pages.next().await {
-            let item = item.map_err(unavailable("dynamodb:Query"))?;
+            let item = item.map_err(classify("dynamodb:Query"))?;
             let sk = item.get("sk").and_then(|sk| sk.as_s().ok());
             days.insert(DayIndexEntry::day(sk.map_or("", String::as_str))?);
         }
@@ -333,7 +324,7 @@ impl MessageStore for Messages {
             .limit(i32::try_from(query.limit.max(1)).unwrap_or(i32::MAX))
             .send()
             .await
-            .map_err(unavailable("dynamodb:Query"))?;
+            .map_err(classify("dynamodb:Query"))?;
         let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
         let items = answer.items.unwrap_or_default().into_iter();
         let segments = items.map(|item| from_item(&query.device_id, item));

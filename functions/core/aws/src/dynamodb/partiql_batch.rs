@@ -1,8 +1,6 @@
 //! Many writes with a condition each in one call, as PartiQL statements: the only batch of DynamoDB that
 //! takes conditions. Each succeeds or fails alone.
 
-use std::sync::Arc;
-
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     BatchStatementError, BatchStatementErrorCodeEnum as Code, BatchStatementRequest,
@@ -13,7 +11,7 @@ use meter_store::retry;
 
 use super::batch::CONCURRENCY;
 use super::conditional::ConditionalWriteError;
-use crate::unavailable;
+use crate::error::{class_of_code, classify};
 
 /// Statements that one call takes.
 const MAX_STATEMENTS: usize = 25;
@@ -52,7 +50,7 @@ async fn execute_batch(
         let responses = match sent {
             Ok(answer) => answer.responses.unwrap_or_default(),
             Err(error) => {
-                let error = share_error(unavailable(OPERATION)(error));
+                let error = classify(OPERATION)(error).share();
                 let failed = |answer: Option<_>| {
                     answer.unwrap_or_else(|| Err(ConditionalWriteError::Store(error())))
                 };
@@ -66,9 +64,10 @@ async fn execute_batch(
                 Some(None) => Some(Ok(())),
                 Some(Some(error)) if !is_last && is_transient(&error) => None,
                 Some(Some(error)) => Some(Err(to_error(error))),
-                None => {
-                    Some(Err(ConditionalWriteError::Store(unavailable(OPERATION)("has no answer"))))
-                }
+                None => Some(Err(ConditionalWriteError::Store(StoreError::unavailable(
+                    OPERATION,
+                    "the statement has no response",
+                )))),
             };
         }
     }
@@ -83,7 +82,8 @@ fn to_error(error: BatchStatementError) -> ConditionalWriteError {
         code => {
             let code = code.as_ref().map_or("no code", Code::as_str);
             let message = error.message.as_deref().unwrap_or("no message");
-            ConditionalWriteError::Store(unavailable(OPERATION)(format!("{code}: {message}")))
+            let class = class_of_code(code).unwrap_or(StoreError::unavailable);
+            ConditionalWriteError::Store(class(OPERATION, format!("{code}: {message}").into()))
         }
     }
 }
@@ -100,14 +100,4 @@ fn is_transient(error: &BatchStatementError) -> bool {
                 | Code::TransactionConflict
         )
     )
-}
-
-/// Copies of one failure, for everything that it stopped.
-pub(super) fn share_error(error: StoreError) -> impl Fn() -> StoreError {
-    let operation = match &error {
-        StoreError::Unavailable { operation, .. } => operation,
-        StoreError::Corrupt { .. } => "dynamodb",
-    };
-    let error = Arc::new(error);
-    move || StoreError::Unavailable { operation, source: Box::new(Arc::clone(&error)) }
 }

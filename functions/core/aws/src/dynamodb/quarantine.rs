@@ -9,8 +9,6 @@
 //! An entry is found by its receipt, since what cannot be read has no other time; and a message that comes
 //! twice is received twice. So the first receipt that anybody writes down stands for all.
 
-use std::collections::BTreeSet;
-
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnFailure;
 use futures::{StreamExt, stream};
 use jiff::civil::Date;
@@ -18,7 +16,8 @@ use meter_domain::archive::Location;
 use meter_domain::id::{MessageId, SHARDS, Shard};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    BatchWriteError, Order, Page, PageRequest, QuarantineEntry, QuarantineStore, StoreError,
+    BatchFailures, BatchWriteError, Order, Page, PageRequest, QuarantineEntry, QuarantineStore,
+    StoreError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +27,7 @@ use super::item::{Item, decode, encode, text};
 use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch};
 use super::messages::{DayIndexEntry, Messages};
 use super::table::{Table, checked_build, values};
-use crate::unavailable;
+use crate::error::classify;
 
 const QUARANTINE_PARTITION: &str = "#quarantine";
 
@@ -142,9 +141,10 @@ impl Messages {
             Err(ConditionalWriteError::ConditionFailed(Some(item))) => {
                 Ok(decode::<FirstReceipt>(item)?.received_at)
             }
-            Err(ConditionalWriteError::ConditionFailed(None)) => {
-                Err(unavailable("dynamodb:PutItem")("a refusal without what stands there"))
-            }
+            Err(ConditionalWriteError::ConditionFailed(None)) => Err(StoreError::unavailable(
+                "dynamodb:PutItem",
+                "the failed condition has no stored item",
+            )),
             Err(ConditionalWriteError::Store(error)) => Err(error),
         }
     }
@@ -178,7 +178,7 @@ impl Messages {
             .send();
         let mut days = Vec::new();
         while let Some(item) = items.next().await {
-            let item = item.map_err(unavailable("dynamodb:Query"))?;
+            let item = item.map_err(classify("dynamodb:Query"))?;
             let sk = item.get("sk").and_then(|sk| sk.as_s().ok());
             days.push(DayIndexEntry::day(sk.map_or("", String::as_str))?);
         }
@@ -189,7 +189,7 @@ impl Messages {
 impl QuarantineStore for Messages {
     async fn put_quarantined(&self, entries: &[QuarantineEntry]) -> Result<(), BatchWriteError> {
         let mut items = Vec::with_capacity(entries.len());
-        let mut unwritten: Option<(BTreeSet<MessageId>, StoreError)> = None;
+        let mut failures = BatchFailures::default();
         let entries = stream::iter(entries.to_vec())
             .map(|entry| self.with_first_receipt(entry))
             .buffer_unordered(CONCURRENCY)
@@ -205,13 +205,10 @@ impl QuarantineStore for Messages {
                         DayIndexEntry::new(QUARANTINE_PARTITION.to_owned(), day, None),
                     ));
                 }
-                Err(error) => {
-                    let (message_ids, _) = unwritten.get_or_insert((BTreeSet::new(), error));
-                    message_ids.insert(message_id);
-                }
+                Err(error) => failures.add([message_id], error),
             }
         }
-        self.put_with_day_index(items, unwritten).await
+        self.put_with_day_index(items, failures).await
     }
 
     async fn list_quarantined(

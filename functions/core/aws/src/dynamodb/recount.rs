@@ -18,7 +18,7 @@ use super::batch::CONCURRENCY;
 use super::counters::{self, ShardCounters};
 use super::item::{Item, text};
 use super::table::{Table, names, values};
-use crate::unavailable;
+use crate::error::classify;
 
 /// How often a shard is counted that changes meanwhile.
 const MAX_ATTEMPTS: usize = 5;
@@ -129,7 +129,7 @@ pub(super) async fn query_index(
     let mut pages = query.into_paginator().items().send();
     let mut items = Vec::new();
     while let Some(item) = pages.next().await {
-        items.push(item.map_err(unavailable("dynamodb:Query"))?);
+        items.push(item.map_err(classify("dynamodb:Query"))?);
     }
     Ok(items)
 }

@@ -28,7 +28,7 @@ use super::conditional::{self, ConditionalWriteError};
 use super::item::{Item, SCHEMA_VERSION, SCHEMA_VERSION_ATTRIBUTE, number, text};
 use super::messages::Messages;
 use super::table::{checked_build, names, values};
-use crate::unavailable;
+use crate::error::classify;
 
 /// Items that one call of a sweep removes.
 const MAX_CLEANUP_ITEMS: i32 = 100;
@@ -170,7 +170,7 @@ impl RollupStore for Messages {
             .limit(i32::try_from((*limit).max(1)).unwrap_or(i32::MAX))
             .send()
             .await
-            .map_err(unavailable("dynamodb:Query"))?;
+            .map_err(classify("dynamodb:Query"))?;
         let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
         let items = answer.items.unwrap_or_default();
         let mut complete = *to;

@@ -14,8 +14,9 @@ use super::item::{Item, decode, encode, from_json, number, text, to_json};
 use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch as RuleRows};
 use super::table::{Table, checked_build, names, values};
 use super::transaction::{self, TransactAction, TransactionError};
+use crate::Clients;
+use crate::error::classify;
 use crate::settings::Tables;
-use crate::{Clients, unavailable};
 
 const PARTITION_KEY: &str = "kind";
 const SORT_KEY: &str = "rule_id";
@@ -136,7 +137,7 @@ impl AlertRules {
             .send();
         let mut rules = Vec::new();
         while let Some(item) = items.next().await {
-            rules.push(from_item(item.map_err(unavailable("dynamodb:Query"))?)?);
+            rules.push(from_item(item.map_err(classify("dynamodb:Query"))?)?);
         }
         Ok(rules)
     }
@@ -225,7 +226,6 @@ impl RuleStore for AlertRules {
             generation = after;
             retry::wait(attempt).await;
         }
-        let reason = "they were changed at every try";
-        Err(unavailable("reading of all alert rules")(reason))
+        Err(StoreError::conflict("read of all alert rules", "changed at every attempt"))
     }
 }

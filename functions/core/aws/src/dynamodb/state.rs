@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::batch::{self, CONCURRENCY};
 use super::conditional::{self, ConditionalWriteError};
 use super::item::{Item, decode, encode, from_json, number, size, text, to_json};
-use super::partiql_batch::{self, share_error};
+use super::partiql_batch;
 use super::table::{Table, checked_build, names, values};
 use super::transaction::{self, TransactAction, TransactionError};
 use super::{counters, due};
@@ -252,7 +252,7 @@ impl States {
             let refusals = match canceled {
                 TransactionError::ConditionFailed(refusals) => refusals,
                 TransactionError::Store(error) => {
-                    let error = share_error(error);
+                    let error = error.share();
                     answers.extend(writes.iter().map(|w| (w.index, Err(error().into()))));
                     return answers;
                 }

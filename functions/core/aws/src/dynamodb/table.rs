@@ -12,7 +12,8 @@ use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, Update};
 use meter_store::StoreError;
 
 use super::item::{Item, text};
-use crate::{Clients, unavailable};
+use crate::Clients;
+use crate::error::classify;
 
 /// A table of infra/stores/template.yaml.
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ impl Table {
             .consistent_read(true)
             .send()
             .await
-            .map_err(unavailable("dynamodb:GetItem"))?;
+            .map_err(classify("dynamodb:GetItem"))?;
         Ok(answer.item)
     }
 
@@ -111,7 +112,7 @@ impl Table {
             .limit(limit)
             .send()
             .await
-            .map_err(unavailable("dynamodb:Query"))?;
+            .map_err(classify("dynamodb:Query"))?;
         let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
         Ok((answer.items.unwrap_or_default(), more))
     }
@@ -155,5 +156,5 @@ pub(super) fn values<const N: usize>(
 
 /// A request that lacks nothing. The builders check so at run time.
 pub(super) fn checked_build<T>(request: Result<T, BuildError>) -> Result<T, StoreError> {
-    request.map_err(unavailable("building of a request"))
+    request.map_err(|error| StoreError::misconfigured("building of a request", error))
 }

@@ -12,7 +12,7 @@ use meter_store::StoreError;
 use meter_store::retry;
 
 use super::item::Item;
-use crate::unavailable;
+use crate::error::{class_of_code, classify};
 
 const OPERATION: &str = "dynamodb:TransactWriteItems";
 
@@ -82,24 +82,23 @@ pub(super) async fn write(
         let canceled = match error.as_service_error() {
             Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => canceled,
             Some(TransactWriteItemsError::TransactionInProgressException(_)) => continue,
-            _ => return Err(unavailable(OPERATION)(error).into()),
+            _ => return Err(classify(OPERATION)(error).into()),
         };
         let reasons = canceled.cancellation_reasons();
         if reasons.iter().any(is_condition_failure) {
             return Err(TransactionError::ConditionFailed(FailedConditions(reasons.to_vec())));
         }
         if !reasons.iter().all(is_transient) {
-            let reasons = reasons
-                .iter()
-                .filter(|reason| !is_transient(reason))
-                .map(describe_reason)
-                .collect();
-            let wrong = TransactionFailure { reasons, source: error.into() };
-            return Err(unavailable(OPERATION)(wrong).into());
+            let permanent: Vec<_> = reasons.iter().filter(|reason| !is_transient(reason)).collect();
+            let mut codes = permanent.iter().filter_map(|reason| reason.code());
+            let class = codes.find_map(class_of_code).unwrap_or(StoreError::unavailable);
+            let reasons = permanent.into_iter().map(describe_reason).collect();
+            let failure = TransactionFailure { reasons, source: error.into() };
+            return Err(class(OPERATION, failure.into()).into());
         }
     }
-    let contended = format!("met other transactions {} times in a row", retry::MAX_ATTEMPTS);
-    Err(unavailable(OPERATION)(contended).into())
+    let contended = format!("{} conflicts with other transactions in a row", retry::MAX_ATTEMPTS);
+    Err(StoreError::conflict(OPERATION, contended).into())
 }
 
 /// A transaction that will not be taken the next time either. Its own text does not say why.

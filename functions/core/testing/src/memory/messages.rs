@@ -6,8 +6,8 @@ use meter_domain::id::{DeviceId, MessageId};
 use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    BatchWriteError, MessageStore, Order, Page, PageRequest, QuarantineEntry, QuarantineStore,
-    SegmentQuery, StoreError,
+    BatchFailures, BatchWriteError, MessageStore, Order, Page, PageRequest, QuarantineEntry,
+    QuarantineStore, SegmentQuery, StoreError,
 };
 
 use super::pages::page;
@@ -35,13 +35,13 @@ impl MemoryStores {
                 }
             })
             .await;
+        let mut failures = BatchFailures::default();
         match stored {
-            Err(source) => {
-                Err(BatchWriteError { failed: things.iter().map(message_id).collect(), source })
-            }
-            Ok(()) if failed.is_empty() => Ok(()),
-            Ok(()) => Err(BatchWriteError { failed, source: faults::injected_error(operation) }),
+            Err(source) => failures.add(things.iter().map(message_id), source),
+            Ok(()) if failed.is_empty() => {}
+            Ok(()) => failures.add(failed, faults::injected_error(operation)),
         }
+        failures.into_result()
     }
 }
 
