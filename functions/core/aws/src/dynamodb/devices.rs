@@ -25,7 +25,7 @@ use meter_store::{
 pub(super) use self::device_item::configure;
 use self::device_item::{Tombstone, from_item, replace, to_item};
 use self::list::DeviceQuery;
-use super::conditional::{self, ConditionalWriteError};
+use super::conditional;
 use super::item::{encode, text};
 use super::merged_query::{self, ReadBudget};
 use super::table::{Table, checked_build, names, values};
@@ -97,14 +97,6 @@ pub(super) fn tombstone_check(
     checked_build(check.build())
 }
 
-/// Converts a failed condition to a conflict.
-fn to_write_error(error: TransactionError) -> WriteError {
-    match error {
-        TransactionError::ConditionFailed(_) => WriteError::Conflict,
-        TransactionError::Store(error) => error.into(),
-    }
-}
-
 impl DeviceStore for Devices {
     async fn create(&self, device: &Device, state: &DeviceState) -> Result<(), CreateDeviceError> {
         let put = self
@@ -118,8 +110,8 @@ impl DeviceStore for Devices {
         match transaction::write(&self.table.client, actions).await {
             Ok(()) => Ok(()),
             Err(TransactionError::Store(error)) => Err(error.into()),
-            Err(TransactionError::ConditionFailed(refused)) if refused.contains(0) => {
-                let stored = refused.existing_item(0).unwrap_or_default();
+            Err(TransactionError::ConditionFailed(failed)) if failed.contains(0) => {
+                let stored = failed.existing_item(0).unwrap_or_default();
                 Err(match stored.contains_key(DELETED_AT) {
                     true => CreateDeviceError::BeingDeleted,
                     false => CreateDeviceError::AlreadyExists,
@@ -147,13 +139,9 @@ impl DeviceStore for Devices {
         if counts.is_some() || type_update.is_some() {
             let mut actions = vec![put.action()];
             actions.extend(counts.into_iter().chain(type_update).map(TransactAction::action));
-            let written = transaction::write(&self.table.client, actions).await;
-            return written.map_err(to_write_error);
-        }
-        match conditional::put(&self.table.client, put).await {
-            Ok(()) => Ok(()),
-            Err(ConditionalWriteError::ConditionFailed(_)) => Err(WriteError::Conflict),
-            Err(ConditionalWriteError::Store(error)) => Err(error.into()),
+            Ok(transaction::write(&self.table.client, actions).await?)
+        } else {
+            Ok(conditional::put(&self.table.client, put).await?)
         }
     }
 
@@ -167,9 +155,9 @@ impl DeviceStore for Devices {
         if !prefix.is_empty() && DeviceId::parse(prefix).is_err() {
             return Ok(Page { items: Vec::new(), next: None });
         }
-        let fleet = DeviceQuery { table: &self.table, filter };
+        let query = DeviceQuery { table: &self.table, filter };
         let (after, limit) = (request.after.as_deref(), request.limit);
-        merged_query::read_page(&fleet, Shard::all(), after, limit, &mut ReadBudget::default())
+        merged_query::read_page(&query, Shard::all(), after, limit, &mut ReadBudget::default())
             .await
     }
 
@@ -178,15 +166,14 @@ impl DeviceStore for Devices {
         device: &Device,
         state: &DeviceState,
     ) -> Result<(), WriteError> {
-        let deleted_at = state.cleanup.map_or_else(Timestamp::now, |sweep| sweep.since);
+        let deleted_at = state.cleanup.map_or_else(Timestamp::now, |cleanup| cleanup.since);
         let tombstone = encode(&Tombstone { device_id: &device.device_id, deleted_at })?;
         let mut actions = vec![
             replace(&self.table, device, tombstone)?.action(),
             state::put(&self.states, state)?.action(),
         ];
         actions.extend(self.count(device, state, -1)?);
-        let written = transaction::write(&self.table.client, actions).await;
-        written.map_err(to_write_error)
+        Ok(transaction::write(&self.table.client, actions).await?)
     }
 
     async fn has_tombstone(&self, id: &DeviceId) -> Result<bool, StoreError> {

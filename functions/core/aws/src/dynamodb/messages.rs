@@ -1,14 +1,14 @@
-//! The index of the archive and the time series, in the table `messages`.
+//! The index of the archive and the samples, in the table `messages`.
 //!
 //! | item | pk | sk |
 //! |---|---|---|
-//! | head of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}` |
-//! | tail of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}#s` |
-//! | a day with parts | `{device_id}` | `{YYYY-MM-DD}`, or `{YYYY-MM-DD}#{last day}` |
+//! | first segment of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}` |
+//! | further segment of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}#s` |
+//! | day index entry | `{device_id}` | `{YYYY-MM-DD}`, or `{YYYY-MM-DD}#{last day}` |
 //!
-//! A day is one partition, so a device's history is no hot key, and `#` is in no device id. An index
-//! entry of a day that will be forgotten names the last day that its parts live: entries for the same
-//! day but other ends stand beside each other, and writing one never shortens the life of another.
+//! Each day is a partition, so that a device with a long history is no hot key; no device id contains
+//! `#`. The day index entry of segments with a `ttl` has the last day on which they exist: entries of
+//! the same day with different last days are separate items, so that none shortens the life of another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,8 +31,8 @@ use crate::Clients;
 use crate::error::classify;
 use crate::settings::Tables;
 
-/// The table `messages`: a [`MessageStore`] and a
-/// [`QuarantineStore`](meter_store::QuarantineStore).
+/// Implements [`MessageStore`], [`QuarantineStore`](meter_store::QuarantineStore) and
+/// [`RollupStore`](meter_store::RollupStore) with the table `messages`.
 #[derive(Debug, Clone)]
 pub struct Messages {
     pub(super) table: Table,
@@ -40,7 +40,7 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// The table of this name.
+    /// Creates the adapter.
     pub fn new(clients: &Clients, tables: &Tables) -> Self {
         Self {
             table: Table::with_sort_key(clients, &tables.messages, "pk", "sk"),
@@ -91,7 +91,7 @@ impl Messages {
     }
 }
 
-/// That a partition has items of a day.
+/// The index entry of a day with segments.
 #[derive(Debug, Serialize)]
 pub(super) struct DayIndexEntry {
     pk: String,
@@ -101,7 +101,8 @@ pub(super) struct DayIndexEntry {
 }
 
 impl DayIndexEntry {
-    /// The entry for things of `day` that may be forgotten at `ttl`. It lives to the end of that day.
+    /// Creates the entry for items of `day` that are deleted at `ttl`, in seconds since the epoch. The
+    /// entry is deleted at the end of the day of `ttl`.
     pub(super) fn new(pk: String, day: Date, ttl: Option<i64>) -> Self {
         let end = ttl.map(|ttl| {
             let at = Timestamp::EPOCH.plus_seconds(ttl);
@@ -118,12 +119,12 @@ impl DayIndexEntry {
         (self.pk.clone(), self.sk.clone())
     }
 
-    /// The day of an entry, from its sort key.
+    /// Parses the day from the sort key of an entry.
     pub(super) fn day(sk: &str) -> Result<Date, StoreError> {
         let day = sk.get(.."YYYY-MM-DD".len()).and_then(|day| day.parse().ok());
         day.ok_or_else(|| StoreError::Corrupt {
-            what: format!("the day {sk}"),
-            reason: "is no date".to_owned(),
+            what: format!("day index entry {sk}"),
+            reason: "the sort key has no date".to_owned(),
         })
     }
 }
@@ -136,7 +137,7 @@ struct SegmentItem {
     sk: String,
     #[serde(flatten)]
     index_entry: Option<IndexEntryAttributes>,
-    /// Where it is not the time of the key.
+    /// Omitted if it is the time in the sort key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     envelope_ts: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,9 +209,10 @@ fn from_item(device_id: &DeviceId, item: Item) -> Result<MessageSegment, StoreEr
         what: format!("item {} {}", item.pk, item.sk),
         reason,
     };
-    let position = parse_sort_key(&item.sk).ok_or_else(|| corrupt("sort key".to_owned()))?;
+    let position =
+        parse_sort_key(&item.sk).ok_or_else(|| corrupt("the sort key is invalid".to_owned()))?;
     if position.is_continuation == item.index_entry.is_some() {
-        return Err(corrupt("is neither index_entry nor is_continuation".to_owned()));
+        return Err(corrupt("the sort key does not match the index entry".to_owned()));
     }
     let samples = (item.samples.as_deref())
         .map(|text| samples::decode(position.ts, text))
@@ -232,24 +234,23 @@ fn from_item(device_id: &DeviceId, item: Item) -> Result<MessageSegment, StoreEr
     })
 }
 
-/// Sort keys to read.
+/// A range of sort keys.
 #[derive(Debug, PartialEq)]
 struct SortKeyRange {
-    /// The first one or before it.
+    /// At or below the first key.
     low: String,
-    /// The last one or after it.
+    /// At or above the last key.
     high: String,
-    /// Between the two: only what comes after this one.
+    /// The key after which to start, between `low` and `high`.
     after: Option<String>,
 }
 
-/// The sort keys that a query asks for; none when there can be none.
+/// Returns the sort keys of a query; `None` if the range is empty.
 fn sort_key_range(query: &SegmentQuery) -> Option<SortKeyRange> {
-    // A key goes on after its time, so a time is below all keys of its instant and above all others
-    // that are before it: what is between two times is what is not before the first, but before the
-    // second.
+    // A time alone sorts below all keys of its instant and above all keys of earlier instants, so that
+    // the range includes the instant `from` and excludes the instant `to`.
     let (low, high) = (query.from.key(), query.to.key());
-    // DynamoDB refuses a start outside of the range.
+    // DynamoDB rejects a start key outside of the range.
     let after = match (query.after.as_ref().map(sort_key), query.order) {
         (Some(after), Order::Ascending) => Some(after).filter(|after| *after >= low),
         (Some(after), Order::Descending) => Some(after).filter(|after| *after <= high),
@@ -306,7 +307,7 @@ impl MessageStore for Messages {
         };
         let pk = partition(&query.device_id, query.day);
         let after = after.map(|sk| self.table.key(&pk, &sk));
-        let answer = self
+        let response = self
             .table
             .client
             .query()
@@ -325,8 +326,8 @@ impl MessageStore for Messages {
             .send()
             .await
             .map_err(classify("dynamodb:Query"))?;
-        let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
-        let items = answer.items.unwrap_or_default().into_iter();
+        let more = response.last_evaluated_key.is_some_and(|key| !key.is_empty());
+        let items = response.items.unwrap_or_default().into_iter();
         let segments = items.map(|item| from_item(&query.device_id, item));
         Ok((segments.collect::<Result<_, _>>()?, more))
     }

@@ -1,24 +1,23 @@
-//! Many writes with a condition each in one call, as PartiQL statements: the only batch of DynamoDB that
-//! takes conditions. Each succeeds or fails alone.
+//! Batches of conditional writes, as PartiQL statements: the only batch of DynamoDB that accepts
+//! conditions. Each statement succeeds or fails alone.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     BatchStatementError, BatchStatementErrorCodeEnum as Code, BatchStatementRequest,
 };
 use futures::{StreamExt, stream};
-use meter_store::StoreError;
-use meter_store::retry;
+use meter_store::{StoreError, retry};
 
 use super::batch::CONCURRENCY;
 use super::conditional::ConditionalWriteError;
 use crate::error::{class_of_code, classify};
 
-/// Statements that one call takes.
+/// Statements in one call, a limit of DynamoDB.
 const MAX_STATEMENTS: usize = 25;
 
 const OPERATION: &str = "dynamodb:BatchExecuteStatement";
 
-/// Executes statements on different items; an answer each, in order.
+/// Executes statements on different items and returns a result for each, in order.
 pub(super) async fn execute(
     client: &Client,
     statements: Vec<BatchStatementRequest>,
@@ -35,32 +34,32 @@ async fn execute_batch(
     client: &Client,
     statements: Vec<BatchStatementRequest>,
 ) -> Vec<Result<(), ConditionalWriteError>> {
-    let mut answers: Vec<Option<Result<(), ConditionalWriteError>>> =
+    let mut results: Vec<Option<Result<(), ConditionalWriteError>>> =
         statements.iter().map(|_| None).collect();
     for attempt in 0..retry::MAX_ATTEMPTS {
-        let open: Vec<usize> = (0..answers.len()).filter(|i| answers[*i].is_none()).collect();
+        let open: Vec<usize> = (0..results.len()).filter(|i| results[*i].is_none()).collect();
         if open.is_empty() {
             break;
         }
         if attempt > 0 {
             retry::wait(attempt - 1).await;
         }
-        let again = open.iter().map(|i| statements[*i].clone()).collect();
-        let sent = client.batch_execute_statement().set_statements(Some(again)).send().await;
+        let statements = open.iter().map(|i| statements[*i].clone()).collect();
+        let sent = client.batch_execute_statement().set_statements(Some(statements)).send().await;
         let responses = match sent {
-            Ok(answer) => answer.responses.unwrap_or_default(),
+            Ok(response) => response.responses.unwrap_or_default(),
             Err(error) => {
                 let error = classify(OPERATION)(error).share();
-                let failed = |answer: Option<_>| {
-                    answer.unwrap_or_else(|| Err(ConditionalWriteError::Store(error())))
+                let failed = |result: Option<_>| {
+                    result.unwrap_or_else(|| Err(ConditionalWriteError::Store(error())))
                 };
-                return answers.into_iter().map(failed).collect();
+                return results.into_iter().map(failed).collect();
             }
         };
         let is_last = attempt + 1 == retry::MAX_ATTEMPTS;
         let mut responses = responses.into_iter().map(|response| response.error);
         for i in open {
-            answers[i] = match responses.next() {
+            results[i] = match responses.next() {
                 Some(None) => Some(Ok(())),
                 Some(Some(error)) if !is_last && is_transient(&error) => None,
                 Some(Some(error)) => Some(Err(to_error(error))),
@@ -71,7 +70,7 @@ async fn execute_batch(
             };
         }
     }
-    answers.into_iter().flatten().collect()
+    results.into_iter().flatten().collect()
 }
 
 fn to_error(error: BatchStatementError) -> ConditionalWriteError {
@@ -88,7 +87,7 @@ fn to_error(error: BatchStatementError) -> ConditionalWriteError {
     }
 }
 
-/// Whether the statement may be taken the next time.
+/// Returns whether the statement may succeed at the next attempt.
 fn is_transient(error: &BatchStatementError) -> bool {
     matches!(
         error.code,
