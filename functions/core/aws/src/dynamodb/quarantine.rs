@@ -1,13 +1,14 @@
-//! The index of what could not be read, in the table `messages`.
+//! The index of the quarantine, in the table `messages`.
 //!
 //! | item | pk | sk |
 //! |---|---|---|
-//! | an entry | `#quarantine#{YYYY-MM-DD}#{shard}` | its id |
-//! | a day with entries | `#quarantine` | `{YYYY-MM-DD}` |
-//! | which receipt stands for a message | `#quarantine#{message_id}` | `first_receipt` |
+//! | quarantine entry | `#quarantine#{YYYY-MM-DD}#{shard}` | its id |
+//! | day index entry | `#quarantine` | `{YYYY-MM-DD}` |
+//! | first receipt of a message | `#quarantine#{message_id}` | `first_receipt` |
 //!
-//! An entry is found by its receipt, since what cannot be read has no other time; and a message that comes
-//! twice is received twice. So the first receipt that anybody writes down stands for all.
+//! The key of an entry contains the time of receipt, because a message that cannot be parsed has no
+//! other time. A redelivery has a later one: the first receipt that was stored is used for all, so that
+//! a message has one entry.
 
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnFailure;
 use futures::{StreamExt, stream};
@@ -32,7 +33,7 @@ use crate::error::classify;
 const QUARANTINE_PARTITION: &str = "#quarantine";
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Entry {
+struct EntryItem {
     pk: String,
     sk: String,
     topic: String,
@@ -44,9 +45,8 @@ struct Entry {
     member: Option<(u64, u64)>,
 }
 
-/// Which receipt stands for a message.
 #[derive(Debug, Serialize, Deserialize)]
-struct FirstReceipt {
+struct FirstReceiptItem {
     pk: String,
     sk: String,
     received_at: Timestamp,
@@ -58,7 +58,7 @@ fn partition(day: Date, shard: Shard) -> String {
 
 fn to_item(entry: &QuarantineEntry) -> Result<Item, StoreError> {
     let day = entry.received_at.day();
-    encode(&Entry {
+    encode(&EntryItem {
         pk: partition(day, QuarantineEntry::shard(entry.message_id)),
         sk: entry.id(),
         topic: entry.topic.clone(),
@@ -71,11 +71,11 @@ fn to_item(entry: &QuarantineEntry) -> Result<Item, StoreError> {
 }
 
 fn from_item(item: Item) -> Result<QuarantineEntry, StoreError> {
-    let entry: Entry = decode(item)?;
+    let entry: EntryItem = decode(item)?;
     let Some((_, message_id)) = QuarantineEntry::parse_id(&entry.sk) else {
         return Err(StoreError::Corrupt {
             what: format!("item {} {}", entry.pk, entry.sk),
-            reason: "sort key".to_owned(),
+            reason: "the sort key is invalid".to_owned(),
         });
     };
     Ok(QuarantineEntry {
@@ -102,8 +102,8 @@ impl MergedQuery for QuarantineDayQuery<'_> {
         Order::Descending
     }
 
-    fn position(&self, row: &QuarantineEntry) -> String {
-        row.id()
+    fn position(&self, entry: &QuarantineEntry) -> String {
+        entry.id()
     }
 
     async fn read(
@@ -120,13 +120,13 @@ impl MergedQuery for QuarantineDayQuery<'_> {
 }
 
 impl Messages {
-    /// The receipt that stands for a message: `received_at`, unless there is one already.
+    /// Returns the first receipt of a message; stores `received_at` if there is none.
     async fn first_receipt(
         &self,
         message_id: MessageId,
         received_at: Timestamp,
     ) -> Result<Timestamp, StoreError> {
-        let first = FirstReceipt {
+        let first = FirstReceiptItem {
             pk: format!("{QUARANTINE_PARTITION}#{message_id}"),
             sk: "first_receipt".to_owned(),
             received_at,
@@ -139,7 +139,7 @@ impl Messages {
         match conditional::put(&self.table.client, checked_build(put.build())?).await {
             Ok(()) => Ok(received_at),
             Err(ConditionalWriteError::ConditionFailed(Some(item))) => {
-                Ok(decode::<FirstReceipt>(item)?.received_at)
+                Ok(decode::<FirstReceiptItem>(item)?.received_at)
             }
             Err(ConditionalWriteError::ConditionFailed(None)) => Err(StoreError::unavailable(
                 "dynamodb:PutItem",
@@ -157,7 +157,7 @@ impl Messages {
         (entry.message_id, first.map(|received_at| QuarantineEntry { received_at, ..entry }))
     }
 
-    /// The days with entries in quarantine, up to a day, newest first.
+    /// Returns the days with entries up to `last`, newest first.
     async fn quarantine_days(&self, last: Option<Date>) -> Result<Vec<Date>, StoreError> {
         let query = self
             .table
@@ -220,7 +220,7 @@ impl QuarantineStore for Messages {
         let mut budget = ReadBudget::default();
         let mut items: Vec<QuarantineEntry> = Vec::new();
         for day in self.quarantine_days(last).await? {
-            // A day costs a query for each shard, also when there is next to nothing in it.
+            // A day takes a query for each shard, even with few entries.
             let is_affordable = budget.spend(SHARDS.into());
             if let Some(last) = items.last()
                 && (items.len() >= request.limit || !is_affordable)
@@ -228,10 +228,10 @@ impl QuarantineStore for Messages {
                 let next = Some(last.id());
                 return Ok(Page { items, next });
             }
-            let listing = QuarantineDayQuery { table: &self.table, day };
+            let query = QuarantineDayQuery { table: &self.table, day };
             let room = request.limit - items.len();
             let of_day =
-                merged_query::read_page(&listing, Shard::all(), after, room, &mut budget).await?;
+                merged_query::read_page(&query, Shard::all(), after, room, &mut budget).await?;
             items.extend(of_day.items);
             if let Some(next) = of_day.next {
                 return Ok(Page { items, next: Some(next) });
