@@ -58,8 +58,8 @@ pub(crate) fn class_of_code(code: &str) -> Option<ErrorClass> {
         "ItemCollectionSizeLimitExceeded" | "EntityTooLarge" | "RejectedRecords" => {
             Some(StoreError::invalid)
         }
-        // The adapters check item sizes before they send a request. What AWS still rejects as invalid
-        // is the form of the request or the schema of the table, and concerns every item.
+        // The adapters check item sizes before they send a request. What AWS still rejects as
+        // invalid is the form of the request or the schema of the table, and concerns every item.
         "Validation" | "AccessDenied" | "ResourceNotFound" => Some(StoreError::misconfigured),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! The queue between the IoT rules and ingest, as far as others than ingest look at it.
+//! The depth of the queue between the IoT rules and ingest.
 
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use meter_store::{QueueDepth, StoreError};
@@ -7,7 +7,7 @@ use super::Clients;
 use crate::error::classify;
 use crate::settings;
 
-/// The ingest queue: its [`QueueDepth`].
+/// Implements [`QueueDepth`] with the ingest queue.
 #[derive(Debug, Clone)]
 pub struct IngestQueue {
     client: aws_sdk_sqs::Client,
@@ -15,19 +15,19 @@ pub struct IngestQueue {
 }
 
 impl IngestQueue {
-    /// The queue of this URL.
+    /// Creates the adapter.
     pub fn new(clients: &Clients, queue: &settings::IngestQueue) -> Self {
         Self { client: clients.sqs.clone(), url: queue.url.clone() }
     }
 }
 
-/// Those that wait, and those that a function has got and not finished.
+/// The numbers of waiting messages and of messages in flight.
 const DEPTH_ATTRIBUTES: [Attribute; 2] =
     [Attribute::ApproximateNumberOfMessages, Attribute::ApproximateNumberOfMessagesNotVisible];
 
 impl QueueDepth for IngestQueue {
     async fn depth(&self) -> Result<u64, StoreError> {
-        let answer = self
+        let response = self
             .client
             .get_queue_attributes()
             .queue_url(&self.url)
@@ -35,12 +35,12 @@ impl QueueDepth for IngestQueue {
             .send()
             .await
             .map_err(classify("sqs:GetQueueAttributes"))?;
-        let counts = answer.attributes.unwrap_or_default();
+        let counts = response.attributes.unwrap_or_default();
         DEPTH_ATTRIBUTES.iter().try_fold(0_u64, |sum, name| {
             let count = counts.get(name).and_then(|digits| digits.parse::<u64>().ok());
             let count = count.ok_or_else(|| StoreError::Corrupt {
                 what: format!("attributes of {}", self.url),
-                reason: format!("{name} is no count: {counts:?}"),
+                reason: format!("{name} is not a count: {counts:?}"),
             })?;
             Ok(sum.saturating_add(count))
         })

@@ -1,4 +1,4 @@
-//! The archive in a bucket.
+//! The archive in an S3 bucket.
 
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectError;
@@ -10,7 +10,7 @@ use meter_store::{Archive, ArchiveListing, StoreError, VersionedObject, WriteErr
 use super::Clients;
 use crate::error::classify;
 
-/// A bucket as the [`Archive`].
+/// Implements [`Archive`] and [`ArchiveListing`] with a bucket.
 #[derive(Debug, Clone)]
 pub struct S3Archive {
     client: aws_sdk_s3::Client,
@@ -18,7 +18,7 @@ pub struct S3Archive {
 }
 
 impl S3Archive {
-    /// The bucket of this name.
+    /// Creates the adapter of the bucket `name`.
     pub fn new(clients: &Clients, name: impl Into<String>) -> Self {
         Self { client: clients.s3.clone(), name: name.into() }
     }
@@ -31,7 +31,7 @@ impl Archive for S3Archive {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<(), StoreError> {
-        // The SDK adds a CRC that S3 checks and keeps, so the bytes that arrive are those that left.
+        // The SDK adds a checksum, which S3 verifies and stores.
         self.client
             .put_object()
             .bucket(&self.name)
@@ -56,7 +56,7 @@ impl Archive for S3Archive {
             }
             None => None,
         };
-        let answer = self
+        let response = self
             .client
             .get_object()
             .bucket(&self.name)
@@ -64,11 +64,11 @@ impl Archive for S3Archive {
             .set_range(range)
             .send()
             .await;
-        let object = match answer {
+        let object = match response {
             Ok(object) => object,
             Err(error) => match http_status(&error) {
                 _ if is_missing(&error) => return Ok(None),
-                // Range not satisfiable: the object ends before the member begins.
+                // Range not satisfiable.
                 Some(416) => return Err(corrupt("ends before the member begins".to_owned())),
                 _ => return Err(classify(OPERATION)(error)),
             },
@@ -77,7 +77,7 @@ impl Archive for S3Archive {
         let body = body.map_err(|error| StoreError::unavailable(OPERATION, error))?;
         let bytes = body.into_bytes();
         match location.member {
-            // Asked for more than there is, S3 answers what there is.
+            // S3 returns fewer bytes if the object ends inside of the range.
             Some((_, length)) if bytes.len() as u64 != length => {
                 Err(corrupt(format!("has {} of the {length} bytes of the member", bytes.len())))
             }
@@ -117,7 +117,8 @@ impl Archive for S3Archive {
             .await;
         match sent {
             Ok(_) => Ok(()),
-            // Another one is there; somebody writes it just now; there is none any more.
+            // Another version is stored, a concurrent write is in progress, or the object is
+            // deleted.
             Err(error) if matches!(http_status(&error), Some(412 | 409 | 404)) => {
                 Err(WriteError::Conflict)
             }
@@ -140,9 +141,9 @@ impl ArchiveListing for S3Archive {
         let list = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let after = (!after.is_empty()).then(|| after.to_owned());
         let sent = list.set_start_after(after).send().await;
-        let answer = sent.map_err(classify("s3:ListObjectsV2"))?;
-        let keys = answer.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
-        Ok((keys.collect(), answer.is_truncated.unwrap_or(false)))
+        let page = sent.map_err(classify("s3:ListObjectsV2"))?;
+        let keys = page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
+        Ok((keys.collect(), page.is_truncated.unwrap_or(false)))
     }
 }
 

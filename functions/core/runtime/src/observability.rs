@@ -1,8 +1,8 @@
 //! Observability: log lines as JSON, CloudWatch metrics in the embedded metric format, and traces.
 //!
-//! Logs and metrics are lines on standard output, which Lambda sends to CloudWatch Logs: a metric needs
-//! no API call and cannot fail a message. A trace has a span for the invocation and one for each AWS
-//! call. Spans go to the X-Ray daemon, where there is one, at every log level. The filter
+//! Logs and metrics are lines on standard output, which Lambda sends to CloudWatch Logs: a metric
+//! needs no API call and cannot fail a message. A trace has a span for the invocation and one for
+//! each AWS call. Spans go to the X-Ray daemon, where there is one, at every log level. The filter
 //! `RUST_LOG=info,meter::trace=debug` also logs a line for each AWS call.
 
 use std::collections::BTreeMap;
@@ -21,8 +21,8 @@ pub const NAMESPACE: &str = "IotMeter";
 
 /// Installs the subscriber for logs and traces, and a panic hook that logs.
 ///
-/// Log lines are JSON, filtered by `RUST_LOG` (default `info`). Call it first in `main`; a second call
-/// has no effect.
+/// Log lines are JSON, filtered by `RUST_LOG` (default `info`). Call it first in `main`; a second
+/// call has no effect.
 pub fn init() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
@@ -88,7 +88,8 @@ impl Metrics {
         self.add(name, Unit::Count, n as f64);
     }
 
-    /// Adds to a metric with a unit. Ignores values that are not finite, which JSON cannot represent.
+    /// Adds to a metric with a unit. Ignores values that are not finite, which JSON cannot
+    /// represent.
     pub fn add(&mut self, name: &'static str, unit: Unit, value: f64) {
         if value.is_finite() {
             let entry = self.values.entry(name).or_insert((unit, 0.0));
@@ -101,7 +102,8 @@ impl Metrics {
         self.properties.insert(name.to_owned(), value.into());
     }
 
-    /// Returns the line in the embedded metric format, without a line break; `None` without metrics.
+    /// Returns the line in the embedded metric format, without a line break; `None` without
+    /// metrics.
     pub fn to_emf(&self, at: Timestamp) -> Option<String> {
         if self.values.is_empty() {
             return None;
@@ -131,11 +133,13 @@ impl Metrics {
         Some(Value::Object(line).to_string())
     }
 
-    /// Writes the line to standard output in one write, so that log lines cannot interleave with it.
+    /// Writes the line to standard output in one write, so that log lines cannot interleave with
+    /// it.
     pub fn emit(&self, at: Timestamp) {
         if let Some(mut line) = self.to_emf(at) {
             line.push('\n');
-            // A closed standard output must not fail a message, and an error has no other destination.
+            // A closed standard output must not fail a message, and an error has no other
+            // destination.
             let _ = std::io::stdout().lock().write_all(line.as_bytes());
         }
     }

@@ -29,7 +29,8 @@ const TRACE_HEADER: &str = "x-amzn-trace-id";
 /// Span fields that X-Ray indexes for search.
 const INDEXED_ATTRIBUTES: [&str; 3] = ["attempts", "outcome", "request_id"];
 
-/// Creates the layer for the daemon of the environment; `None` without a daemon, as on a workstation.
+/// Creates the layer for the daemon of the environment; `None` without a daemon, as on a
+/// workstation.
 pub(crate) fn layer_from_environment<S>() -> Option<impl Layer<S>>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
@@ -71,8 +72,8 @@ where
     Ok(spans.with_filter(ours))
 }
 
-/// Sets the segment of Lambda as the parent of the span of an invocation, before the span is entered.
-/// Has no effect without a trace or without a layer.
+/// Sets the segment of Lambda as the parent of the span of an invocation, before the span is
+/// entered. Has no effect without a trace or without a layer.
 pub(crate) fn continue_trace(span: &Span, context: &Context) {
     if let Some(trace) = &context.xray_trace_id {
         let header = HashMap::from([(TRACE_HEADER.to_owned(), trace.clone())]);

@@ -1,6 +1,6 @@
-//! Alerts, in the table `alerts`, with a partition for each device. The index `by-time` has the alerts
-//! of the fleet and finds an alert by its id. Also the counts of unacknowledged alerts, in `#stats#NN`,
-//! and the idempotency keys of alerts.
+//! Alerts, in the table `alerts`, with a partition for each device. The index `by-time` has the
+//! alerts of the fleet and finds an alert by its id. Also the counts of unacknowledged alerts, in
+//! `#stats#NN`, and the idempotency keys of alerts.
 
 use std::collections::BTreeMap;
 
@@ -33,8 +33,8 @@ const BY_TIME: &str = "by-time";
 /// The sort key and the attribute of the counts.
 const UNACKNOWLEDGED: &str = "unacknowledged";
 
-/// Alerts that one transaction of a cleanup deletes. It has at most 100 actions, including the updates
-/// of the counts of all shards and the tombstone check.
+/// Alerts that one transaction of a cleanup deletes. It has at most 100 actions, including the
+/// updates of the counts of all shards and the tombstone check.
 const MAX_CLEANUP_ITEMS: i32 = 50;
 
 /// Implements [`AlertStore`] with the table `alerts` and, for registrations, `devices`.
@@ -190,9 +190,9 @@ impl Alerts {
         Ok(recount::count_by_name(unacknowledged, &[UNACKNOWLEDGED]))
     }
 
-    /// Returns the actions that delete alerts and subtract them from the counts, under the condition that
-    /// none of them was acknowledged or deleted since. They use only the keys and `acknowledged`, so that
-    /// corrupt items are deleted, too.
+    /// Returns the actions that delete alerts and subtract them from the counts, under the
+    /// condition that none of them was acknowledged or deleted since. They use only the keys and
+    /// `acknowledged`, so that corrupt items are deleted, too.
     fn delete_actions(&self, items: &[Item]) -> Result<Vec<TransactWriteItem>, StoreError> {
         let mut actions = Vec::with_capacity(items.len() + 1);
         let mut unacknowledged: BTreeMap<Shard, i64> = BTreeMap::new();
@@ -335,8 +335,8 @@ impl AlertStore for Alerts {
         if items.is_empty() {
             return idempotency::delete_keys(&self.table, delete).await;
         }
-        // Another call follows in any case: for alerts that changed since, or for the idempotency keys,
-        // which are deleted after all alerts.
+        // Another call follows in any case: for alerts that changed since, or for the idempotency
+        // keys, which are deleted after all alerts.
         let outcome = delete.delete_items(&self.table, self.delete_actions(&items)?).await?;
         Ok(outcome != DeleteOutcome::TombstoneMissing)
     }

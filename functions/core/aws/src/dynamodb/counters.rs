@@ -98,8 +98,8 @@ pub(super) async fn read_shard(
     table.get(&item_key(shard), sort_key).await.map(|item| ShardCounters(item.unwrap_or_default()))
 }
 
-/// Sets the counts of a shard, if they have not changed since they were read; returns whether they were
-/// set.
+/// Sets the counts of a shard, if they have not changed since they were read; returns whether they
+/// were set.
 pub(super) async fn set(
     table: &Table,
     sort_key: &str,

@@ -51,8 +51,8 @@ impl Devices {
         Self { table: table(clients, tables), states: state::table(clients, tables) }
     }
 
-    /// Returns the updates that add a device to its counts by status and by connection (`change` 1) or
-    /// remove it (-1).
+    /// Returns the updates that add a device to its counts by status and by connection (`change` 1)
+    /// or remove it (-1).
     fn count(
         &self,
         device: &Device,

@@ -1,7 +1,7 @@
 //! Queries of due items, by the indexes `by-due`, whose partitions are the shards of the devices.
 //!
-//! The indexes are sparse: an item is in its index only while it has both attributes, so that a query
-//! reads due items alone.
+//! The indexes are sparse: an item is in its index only while it has both attributes, so that a
+//! query reads due items alone.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -35,8 +35,8 @@ pub(super) fn serialize_as_key<S: Serializer>(
     serializer.serialize_str(&time.key())
 }
 
-/// Returns the keys of at most `limit` items that are due at `now`, in order of their due times. Of a
-/// backlog of more than 1 MB in a shard it reads the first megabyte.
+/// Returns the keys of at most `limit` items that are due at `now`, in order of their due times. Of
+/// a backlog of more than 1 MB in a shard it reads the first megabyte.
 pub(super) async fn find(
     table: &Table,
     now: Timestamp,

@@ -1,7 +1,7 @@
 //! Deletion of the items of a deleted device, under the condition that its tombstone exists.
 //!
-//! A cleanup that is late finds another tombstone, or a device that was registered again, and deletes
-//! nothing.
+//! A cleanup that is late finds another tombstone, or a device that was registered again, and
+//! deletes nothing.
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use meter_domain::id::DeviceId;
@@ -12,7 +12,8 @@ use super::devices;
 use super::table::{Table, checked_build};
 use super::transaction::{self, TransactAction, TransactionError};
 
-/// Items that one transaction deletes: it has at most 100 actions, one of which is the tombstone check.
+/// Items that one transaction deletes: it has at most 100 actions, one of which is the tombstone
+/// check.
 pub(super) const MAX_DELETES: i32 = 99;
 
 /// The cleanup of one deletion.

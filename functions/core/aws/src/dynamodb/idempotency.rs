@@ -1,8 +1,9 @@
 //! Idempotency keys of clients, so that a repeated request creates nothing.
 //!
-//! A key is an item in the table of the created resource, in the partition `#idem#{device_id}`, written
-//! in the transaction that creates the resource. Its sort key is a digest of the client key, which may
-//! be any text. It has no effect after its `ttl`; DynamoDB deletes it some time later.
+//! A key is an item in the table of the created resource, in the partition `#idem#{device_id}`,
+//! written in the transaction that creates the resource. Its sort key is a digest of the client
+//! key, which may be any text. It has no effect after its `ttl`; DynamoDB deletes it some time
+//! later.
 
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure};
 use meter_domain::id::DeviceId;

@@ -1,5 +1,5 @@
-//! Idempotent creation of a resource of a device, in one transaction with a check of the registration,
-//! the idempotency key and a count.
+//! Idempotent creation of a resource of a device, in one transaction with a check of the
+//! registration, the idempotency key and a count.
 
 use aws_sdk_dynamodb::types::Update;
 use meter_domain::id::DeviceId;

@@ -1,5 +1,5 @@
-//! The ingest lag, in the items `#ingest#NN` of the table `device-state`. The id of a process selects
-//! its item, which several processes may share.
+//! The ingest lag, in the items `#ingest#NN` of the table `device-state`. The id of a process
+//! selects its item, which several processes may share.
 
 use meter_domain::id::Shard;
 use meter_domain::time::Timestamp;

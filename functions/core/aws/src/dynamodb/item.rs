@@ -26,7 +26,8 @@ pub(super) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-/// Returns a number attribute. Integers only: numbers of DynamoDB have a narrower range than doubles.
+/// Returns a number attribute. Integers only: numbers of DynamoDB have a narrower range than
+/// doubles.
 pub(super) fn number(value: impl Into<i128>) -> AttributeValue {
     AttributeValue::N(value.into().to_string())
 }

@@ -152,8 +152,8 @@ pub(super) async fn read_page<L: MergedQuery>(
 struct Merge<'a, L: MergedQuery> {
     list: &'a L,
     partitions: Vec<Partition<L>>,
-    /// Rows in one read of a partition. A page takes about the same number from each; it grows because a
-    /// filter makes a page take more.
+    /// Rows in one read of a partition. A page takes about the same number from each; it grows
+    /// because a filter makes a page take more.
     chunk: usize,
     max_chunk: usize,
 }

@@ -6,9 +6,10 @@
 //! | further segment of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}#s` |
 //! | day index entry | `{device_id}` | `{YYYY-MM-DD}`, or `{YYYY-MM-DD}#{last day}` |
 //!
-//! Each day is a partition, so that a device with a long history is no hot key; no device id contains
-//! `#`. The day index entry of segments with a `ttl` has the last day on which they exist: entries of
-//! the same day with different last days are separate items, so that none shortens the life of another.
+//! Each day is a partition, so that a device with a long history is no hot key; no device id
+//! contains `#`. The day index entry of segments with a `ttl` has the last day on which they exist:
+//! entries of the same day with different last days are separate items, so that none shortens the
+//! life of another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -101,8 +102,8 @@ pub(super) struct DayIndexEntry {
 }
 
 impl DayIndexEntry {
-    /// Creates the entry for items of `day` that are deleted at `ttl`, in seconds since the epoch. The
-    /// entry is deleted at the end of the day of `ttl`.
+    /// Creates the entry for items of `day` that are deleted at `ttl`, in seconds since the epoch.
+    /// The entry is deleted at the end of the day of `ttl`.
     pub(super) fn new(pk: String, day: Date, ttl: Option<i64>) -> Self {
         let end = ttl.map(|ttl| {
             let at = Timestamp::EPOCH.plus_seconds(ttl);
@@ -247,8 +248,8 @@ struct SortKeyRange {
 
 /// Returns the sort keys of a query; `None` if the range is empty.
 fn sort_key_range(query: &SegmentQuery) -> Option<SortKeyRange> {
-    // A time alone sorts below all keys of its instant and above all keys of earlier instants, so that
-    // the range includes the instant `from` and excludes the instant `to`.
+    // A time alone sorts below all keys of its instant and above all keys of earlier instants, so
+    // that the range includes the instant `from` and excludes the instant `to`.
     let (low, high) = (query.from.key(), query.to.key());
     // DynamoDB rejects a start key outside of the range.
     let after = match (query.after.as_ref().map(sort_key), query.order) {

@@ -7,8 +7,8 @@
 //! | first receipt of a message | `#quarantine#{message_id}` | `first_receipt` |
 //!
 //! The key of an entry contains the time of receipt, because a message that cannot be parsed has no
-//! other time. A redelivery has a later one: the first receipt that was stored is used for all, so that
-//! a message has one entry.
+//! other time. A redelivery has a later one: the first receipt that was stored is used for all, so
+//! that a message has one entry.
 
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnFailure;
 use futures::{StreamExt, stream};

@@ -1,9 +1,9 @@
 //! Recounts of the fleet during concurrent writes.
 //!
 //! Every transaction that changes a count of a shard also increments the number of changes of that
-//! shard ([`counters`]). A result that was counted while this number did not change is exact, and is
-//! stored under the condition that it still has not changed. An index lags behind its table by some
-//! milliseconds: it is read twice with a delay, and both reads must agree.
+//! shard ([`counters`]). A result that was counted while this number did not change is exact, and
+//! is stored under the condition that it still has not changed. An index lags behind its table by
+//! some milliseconds: it is read twice with a delay, and both reads must agree.
 
 use std::future::Future;
 use std::time::Duration;

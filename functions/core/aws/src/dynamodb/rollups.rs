@@ -5,10 +5,10 @@
 //! | minutes of an hour of a metric | `{device_id}#minutes` | `{metric}#{YYYY-MM-DDTHH}` |
 //! | hours of a day of a metric | `{device_id}#hours` | `{metric}#{YYYY-MM-DD}` |
 //!
-//! The buckets of an hour are one attribute (`m` in items of minutes, `h00` to `h23` in items of hours)
-//! with a condition of its own, so that concurrent rollups of two hours of a day do not conflict. The
-//! attribute is a map: `g` is the generation, `p` the time until which its points exist, `u` the unit
-//! and `b` the buckets ([`buckets`]).
+//! The buckets of an hour are one attribute (`m` in items of minutes, `h00` to `h23` in items of
+//! hours) with a condition of its own, so that concurrent rollups of two hours of a day do not
+//! conflict. The attribute is a map: `g` is the generation, `p` the time until which its points
+//! exist, `u` the unit and `b` the buckets ([`buckets`]).
 
 mod buckets;
 
@@ -71,8 +71,8 @@ fn hour_attribute(hour: Timestamp) -> String {
 }
 
 impl Messages {
-    /// Writes the buckets of an hour, unless the stored ones have the same or a newer generation, or are
-    /// of points that are deleted.
+    /// Writes the buckets of an hour, unless the stored ones have the same or a newer generation,
+    /// or are of points that are deleted.
     async fn put_buckets(
         &self,
         rollup: &HourRollup,
@@ -92,8 +92,8 @@ impl Messages {
         ]);
         value.extend(rollup.points_expire_at.map(|until| ("p".to_owned(), number(until))));
         value.extend(last.unit.as_ref().map(|unit| ("u".to_owned(), text(unit))));
-        // The item expires with the last hour that it can contain, because the hours of a day may be
-        // written in any order.
+        // The item expires with the last hour that it can contain, because the hours of a day may
+        // be written in any order.
         let ttl = rollup.ttl.map(|ttl| {
             ttl - rollup.hour.start.as_seconds()
                 + start.as_seconds()

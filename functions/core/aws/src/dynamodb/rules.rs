@@ -1,6 +1,6 @@
-//! Alert rules, in the table `alert-rules`: in one partition, because they are few and read together.
-//! Another item has the number of rules and the generation, which every transaction that changes a
-//! rule also changes.
+//! Alert rules, in the table `alert-rules`: in one partition, because they are few and read
+//! together. Another item has the number of rules and the generation, which every transaction that
+//! changes a rule also changes.
 
 use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure as OnFailure, Update};
 use meter_domain::rule::{MAX_RULES, Rule};
@@ -164,8 +164,8 @@ impl RuleStore for AlertRules {
             .return_values_on_condition_check_failure(OnFailure::AllOld);
         match self.write(checked_build(put.build())?, 1).await {
             Ok(()) => Ok(()),
-            // The id is new, so that an existing rule is the result of an earlier attempt whose response
-            // was lost.
+            // The id is new, so that an existing rule is the result of an earlier attempt whose
+            // response was lost.
             Err(TransactionError::ConditionFailed(failed)) if failed.contains(0) => Ok(()),
             Err(TransactionError::ConditionFailed(_)) => Err(CreateRuleError::LimitReached),
             Err(TransactionError::Store(error)) => Err(error.into()),
@@ -214,8 +214,8 @@ impl RuleStore for AlertRules {
     async fn all(&self) -> Result<RuleSnapshot, StoreError> {
         let mut generation = self.generation().await?;
         for attempt in 0..retry::MAX_ATTEMPTS {
-            // A query reads its items at different times. Without a change in between, they are the rules
-            // of one generation.
+            // A query reads its items at different times. Without a change in between, they are the
+            // rules of one generation.
             let rules = self.read_all().await?;
             let after = self.generation().await?;
             if after == generation {

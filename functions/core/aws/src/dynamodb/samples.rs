@@ -1,12 +1,12 @@
-//! The samples of a segment as one attribute: JSON text, compact enough that a message of 20 samples
-//! stays below 1 KB, which is one write unit.
+//! The samples of a segment as one attribute: JSON text, compact enough that a message of 20
+//! samples stays below 1 KB, which is one write unit.
 //!
-//! `["ms",[["voltage_dc","V",[[1000,1503.5],[1000,1502.25]]],["pf",null,[[0,0.98],[0,0.97,1]]]]]`: the
-//! time unit, and a group for each metric and unit with an entry for each sample. An entry has the time
-//! since the previous sample of the group (of the first sample: since the start of the interval of the
-//! segment), the value, and the sample index unless it is 0. The time unit is the coarsest in which
-//! every step is an integer, so that no time is rounded. Values are the shortest texts that parse to
-//! the same double.
+//! `["ms",[["voltage_dc","V",[[1000,1503.5],[1000,1502.25]]],["pf",null,[[0,0.98],[0,0.97,1]]]]]`:
+//! the time unit, and a group for each metric and unit with an entry for each sample. An entry has
+//! the time since the previous sample of the group (of the first sample: since the start of the
+//! interval of the segment), the value, and the sample index unless it is 0. The time unit is the
+//! coarsest in which every step is an integer, so that no time is rounded. Values are the shortest
+//! texts that parse to the same double.
 
 use meter_domain::metric::MetricName;
 use meter_domain::metric::Sample;

@@ -1,6 +1,6 @@
-//! Device states, in the table `device-state`: `device_id`, the `version` for optimistic updates, the
-//! state as one JSON text, and the time of the next check for the index `by-due`. Also the counts of
-//! devices by connection, in the items `#stats#NN`.
+//! Device states, in the table `device-state`: `device_id`, the `version` for optimistic updates,
+//! the state as one JSON text, and the time of the next check for the index `by-due`. Also the
+//! counts of devices by connection, in the items `#stats#NN`.
 
 mod save;
 mod state_item;
@@ -51,8 +51,8 @@ impl StateStore for States {
                 Ok(state) => {
                     states.insert(state.device_id.clone(), state);
                 }
-                // One corrupt state must not fail the others. A caller that takes it for a new state
-                // cannot overwrite it: the write of version 0 conflicts.
+                // One corrupt state must not fail the others. A caller that takes it for a new
+                // state cannot overwrite it: the write of version 0 conflicts.
                 Err(error) if ids.len() > 1 => {
                     tracing::error!(error = error_chain(&error), "corrupt device state skipped");
                 }

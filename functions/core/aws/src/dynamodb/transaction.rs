@@ -1,5 +1,5 @@
-//! Transactions. Conflicts with other transactions are retried; failed conditions are reported by the
-//! position of their action.
+//! Transactions. Conflicts with other transactions are retried; failed conditions are reported by
+//! the position of their action.
 
 use std::error::Error;
 

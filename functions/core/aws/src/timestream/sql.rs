@@ -19,8 +19,8 @@ impl TableRef {
         Self(format!("{}.{}", quoted_name(database), quoted_name(table)))
     }
 
-    /// A query that returns one row if the table has a record. It names no column, so that it is valid
-    /// for a table without columns.
+    /// A query that returns one row if the table has a record. It names no column, so that it is
+    /// valid for a table without columns.
     pub(super) fn any_record(&self) -> String {
         format!("SELECT 1 FROM {} LIMIT 1", self.0)
     }
@@ -75,17 +75,17 @@ impl RecordFilter<'_> {
         format!("SELECT {selected} {}{only} ORDER BY time LIMIT {limit}", self.condition())
     }
 
-    /// Counts the values of each column, in a row for each metric without a column of its own and a row
-    /// for all metrics that have one.
+    /// Counts the values of each column, in a row for each metric without a column of its own and a
+    /// row for all metrics that have one.
     pub(super) fn metrics(&self) -> String {
         let counts: Vec<_> =
             columns().map(|c| format!("count({0}) AS {0}", quoted_name(c.as_str()))).collect();
         format!("SELECT metric, {} {} GROUP BY metric", counts.join(", "), self.condition())
     }
 
-    /// Aggregates the first windows of a metric in three steps: of the records with the same point, the
-    /// one with the greatest precedence; of the points of an instant, in order of their sample index; of
-    /// the instants of a window.
+    /// Aggregates the first windows of a metric in three steps: of the records with the same point,
+    /// the one with the greatest precedence; of the points of an instant, in order of their sample
+    /// index; of the instants of a window.
     pub(super) fn windows(&self, metric: &MetricName, every: WindowSize, limit: usize) -> String {
         let value = match metric.known() {
             Some(known) => format!("COALESCE({}, value)", quoted_name(known.name)),

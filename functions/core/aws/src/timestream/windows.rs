@@ -45,7 +45,8 @@ impl Timestream {
         let reads: Vec<_> = reads.collect();
         let read: Vec<Vec<Window>> =
             stream::iter(reads).buffer_unordered(CONCURRENCY).try_collect().await?;
-        // A metric with a full read may have more windows, so the page ends at the earliest such end.
+        // A metric with a full read may have more windows, so the page ends at the earliest such
+        // end.
         let ends = read.iter().filter(|windows| windows.len() == windows_per_metric);
         let end = ends.filter_map(|windows| Some(windows.last()?.key.start)).min();
         let mut windows: Vec<Window> = read.into_iter().flatten().collect();

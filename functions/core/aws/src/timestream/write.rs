@@ -63,8 +63,8 @@ impl Timestream {
         total.failures.into_result().map(|()| total.written)
     }
 
-    /// Writes a record with every column, once in a process: a query that names a column without any
-    /// value is an error. No query selects the device of that record.
+    /// Writes a record with every column, once in a process: a query that names a column without
+    /// any value is an error. No query selects the device of that record.
     async fn ensure_schema(&self) -> Result<(), StoreError> {
         let ensure = || async {
             let outcome = self.write_rows(&[WriteRow::schema(Timestamp::now())]).await;
@@ -130,9 +130,9 @@ impl Timestream {
 
 /// Returns the cause of a rejection.
 ///
-/// The API has a field for a newer version only and describes every other cause as text, so a record
-/// outside of the retention period can be recognized by that text alone. If AWS changes its words,
-/// the record counts as invalid: its message is then quarantined, not lost.
+/// The API has a field for a newer version only and describes every other cause as text, so a
+/// record outside of the retention period can be recognized by that text alone. If AWS changes its
+/// words, the record counts as invalid: its message is then quarantined, not lost.
 fn classify_rejection(rejected: &RejectedRecord) -> Rejection {
     let reason = rejected.reason().unwrap_or_default();
     if rejected.existing_version.is_some() {

@@ -14,15 +14,15 @@ pub struct Alerting {
     /// still evaluate it in order, in seconds, 0 to 600, default 0. Alerts open later by this time.
     /// The samples of one batch are always put in order.
     pub rules_reorder_s: u32,
-    /// `ALERT_HOLD_DOWN_S`: time after the end of an alert during which its rule reopens it without a
-    /// notification, in seconds, 0 to 86,400, default 300. The resolve notification waits for the
+    /// `ALERT_HOLD_DOWN_S`: time after the end of an alert during which its rule reopens it without
+    /// a notification, in seconds, 0 to 86,400, default 300. The resolve notification waits for the
     /// end of this time.
     pub hold_down_s: u32,
     /// `ALERT_TOPIC_ARN`: ARN of the SNS topic for notifications of alerts. Not set (default): no
     /// notifications are sent.
     pub topic_arn: Option<String>,
-    /// `NOTIFY_DEVICE_ALERTS`: `true` (default) sends notifications of all alerts; `false` leaves out
-    /// the alerts of the platform itself (`device_offline`, `sequence_gap`).
+    /// `NOTIFY_DEVICE_ALERTS`: `true` (default) sends notifications of all alerts; `false` leaves
+    /// out the alerts of the platform itself (`device_offline`, `sequence_gap`).
     pub notify_device_alerts: bool,
 }
 

@@ -40,8 +40,8 @@ fn read_origins(environment: &mut Environment<'_>, name: &str) -> Origins {
     Origins::List(origins)
 }
 
-/// Returns whether a text is a scheme, a host and optionally a port. Browsers send no path, so that an
-/// origin with a path, even a single slash, would never match.
+/// Returns whether a text is a scheme, a host and optionally a port. Browsers send no path, so that
+/// an origin with a path, even a single slash, would never match.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else { return false };
     let is_allowed =

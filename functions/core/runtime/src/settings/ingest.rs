@@ -8,10 +8,11 @@ use super::{Alerting, Environment, Metrics, Presence, Settings};
 /// Settings for the storage of messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingest {
-    /// `ARCHIVE_LAYOUT`: the objects of the archive, `batch` (default) or `message`; see [`Layout`].
+    /// `ARCHIVE_LAYOUT`: the objects of the archive, `batch` (default) or `message`; see
+    /// [`Layout`].
     pub archive_layout: Layout,
-    /// `REQUIRE_REGISTRATION`: `true` quarantines messages of unregistered devices; `false` (default)
-    /// stores them, so that they are available once the device is registered.
+    /// `REQUIRE_REGISTRATION`: `true` quarantines messages of unregistered devices; `false`
+    /// (default) stores them, so that they are available once the device is registered.
     pub require_registration: bool,
     /// `MESSAGE_TTL_DAYS`: days after receipt when the index entry and the samples of a message are
     /// deleted, 1 to 36,500; 0 (default) keeps them. The lifecycle of the bucket alone deletes

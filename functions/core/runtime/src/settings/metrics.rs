@@ -7,11 +7,11 @@ use super::{Environment, Settings};
 pub struct Metrics {
     /// `METRIC_STORE`: `dynamodb` (default) or `timestream`.
     pub store: MetricStore,
-    /// `INTEGRAL_MAX_GAP_S`: the longest gap between two points that an integral bridges, in seconds,
-    /// 1 to 3,600, default 300. A change invalidates all rollups.
+    /// `INTEGRAL_MAX_GAP_S`: the longest gap between two points that an integral bridges, in
+    /// seconds, 1 to 3,600, default 300. A change invalidates all rollups.
     pub max_gap_s: u32,
-    /// `ROLLUP_TTL_DAYS`: days after which rollups are deleted, 1 to 36,500; 0 (default) keeps them.
-    /// Rollups remain available after `MESSAGE_TTL_DAYS` has deleted the points.
+    /// `ROLLUP_TTL_DAYS`: days after which rollups are deleted, 1 to 36,500; 0 (default) keeps
+    /// them. Rollups remain available after `MESSAGE_TTL_DAYS` has deleted the points.
     pub rollup_ttl_days: u32,
 }
 

@@ -1,7 +1,7 @@
 //! Settings from environment variables, read and validated once at the start of a process.
 //!
-//! Each concern has a struct, and a function reads those that it uses:
-//! `let (api, tables): (Api, Tables) = settings::load()?;`. All invalid settings are reported at once.
+//! Each concern has a struct, and a function reads those that it uses: `let (api, tables): (Api,
+//! Tables) = settings::load()?;`. All invalid settings are reported at once.
 
 mod alerting;
 mod api;

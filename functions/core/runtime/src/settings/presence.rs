@@ -7,8 +7,8 @@ use super::{Environment, Settings};
 /// Settings for the detection of offline devices and sequence gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
-    /// `OFFLINE_AFTER_S`: shortest silence after which a device is offline, in seconds, 1 to 86,400,
-    /// default 60. A device with a longer report interval has three of its intervals
+    /// `OFFLINE_AFTER_S`: shortest silence after which a device is offline, in seconds, 1 to
+    /// 86,400, default 60. A device with a longer report interval has three of its intervals
     /// (docs/adr/0010).
     pub offline_after_s: u32,
     /// `OFFLINE_HOLD_DOWN_S`: time after the return of a device during which going offline again

@@ -50,8 +50,8 @@ impl Commands {
         checked_build(update.build())
     }
 
-    /// Stores an acknowledgement and the configuration that it puts into effect. Returns `false` if the
-    /// command or the device changed since it was read.
+    /// Stores an acknowledgement and the configuration that it puts into effect. Returns `false` if
+    /// the command or the device changed since it was read.
     pub(super) async fn store_acknowledgement(
         &self,
         command: &Command,

@@ -102,7 +102,8 @@ pub(super) fn replace(table: &Table, read: &Device, item: Item) -> Result<Put, S
 /// Updates the accepted configuration, if the stored registration and revision are those that were
 /// read.
 ///
-/// An update instead of a put: functions that only configure devices have no permission to put items.
+/// An update instead of a put: functions that only configure devices have no permission to put
+/// items.
 pub(in crate::dynamodb) fn configure(
     table: &Table,
     read: &Device,

@@ -1,5 +1,5 @@
-//! Binary encoding of buckets, 89 bytes each. As text they would take twice as many bytes, and an hour
-//! of minutes several write units more.
+//! Binary encoding of buckets, 89 bytes each. As text they would take twice as many bytes, and an
+//! hour of minutes several write units more.
 //!
 //! The first byte is the zero-based index of the bucket in its item. Eleven little-endian words of
 //! eight bytes follow: the count; as doubles the sum and its rounding error, the minimum, maximum,

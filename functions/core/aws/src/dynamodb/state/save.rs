@@ -2,9 +2,9 @@
 //!
 //! | writes | request |
 //! |---|---|
-//! | one state, whose connection stays | PutItem |
-//! | states whose connections stay | BatchExecuteStatement, the only batch that has conditions |
-//! | states whose connections change | TransactWriteItems, with the counts of devices by connection |
+//! | one state with an unchanged connection | PutItem |
+//! | states with unchanged connections | BatchExecuteStatement, the only batch with conditions |
+//! | states with changed connections | TransactWriteItems, with the counts by connection |
 //!
 //! In each of them a state fails alone.
 
@@ -24,8 +24,8 @@ use crate::dynamodb::item::{Item, size};
 use crate::dynamodb::transaction::{self, TransactAction, TransactionError};
 use crate::dynamodb::{counters, partiql_batch};
 
-/// States in one transaction, which share one write of the counts. When a whole fleet returns after an
-/// outage, that is a twentieth of the writes of the counts.
+/// States in one transaction, which share one write of the counts. When a whole fleet returns after
+/// an outage, that is a twentieth of the writes of the counts.
 const MAX_COUNTED_WRITES: usize = 20;
 
 /// Bytes of items in one transaction, below the 4 MB that DynamoDB accepts.
@@ -52,7 +52,7 @@ impl PlannedWrite {
         (self.index, result)
     }
 
-    /// Returns the result of a write whose condition failed.
+    /// Returns the result of a write after its condition failed.
     fn resolve(&self, stored: Option<&Item>) -> Result<(), WriteError> {
         is_written(stored, &self.put.item).then_some(()).ok_or(WriteError::Conflict)
     }

@@ -62,7 +62,8 @@ pub(in crate::dynamodb) fn from_item(item: Item) -> Result<DeviceState, StoreErr
     Ok(state)
 }
 
-/// Updates the device type of a state. The new version makes concurrent writes of the state conflict.
+/// Updates the device type of a state. The new version makes concurrent writes of the state
+/// conflict.
 pub(in crate::dynamodb) fn set_device_type(
     table: &Table,
     id: &DeviceId,
@@ -125,8 +126,8 @@ pub(super) fn to_statement(
     checked_build(request)
 }
 
-/// Returns whether the stored item is the one that was to be written: an earlier attempt succeeded and
-/// only its response was lost.
+/// Returns whether the stored item is the one that was to be written: an earlier attempt succeeded
+/// and only its response was lost.
 pub(super) fn is_written(stored: Option<&Item>, item: &Item) -> bool {
     let attributes = ["version", DEVICE_TYPE, "document"];
     stored.is_some_and(|stored| attributes.iter().all(|name| stored.get(*name) == item.get(*name)))
