@@ -22,14 +22,21 @@ impl MemoryStores {
         message_id: impl Fn(&T) -> MessageId,
         store: impl Fn(&mut super::Tables, &T),
     ) -> Result<(), BatchWriteError> {
-        let refused = self.faults().failing_messages.clone();
-        let failed: BTreeSet<MessageId> = (things.iter().map(&message_id))
-            .filter(|message_id| refused.contains(message_id))
-            .collect();
+        let (failing, mut rejected) = {
+            let faults = self.faults();
+            (faults.failing_messages.clone(), faults.invalid_messages.clone())
+        };
+        if operation != Operation::PutSegments {
+            rejected.clear();
+        }
+        let message_ids = || things.iter().map(&message_id);
+        let failed: BTreeSet<_> = message_ids().filter(|id| failing.contains(id)).collect();
+        let invalid: BTreeSet<_> = message_ids().filter(|id| rejected.contains(id)).collect();
         let stored = self
             .call(operation, |tables| {
                 for thing in things {
-                    if !failed.contains(&message_id(thing)) {
+                    let id = message_id(thing);
+                    if !failed.contains(&id) && !invalid.contains(&id) {
                         store(tables, thing);
                     }
                 }
@@ -38,8 +45,14 @@ impl MemoryStores {
         let mut failures = BatchFailures::default();
         match stored {
             Err(source) => failures.add(things.iter().map(message_id), source),
-            Ok(()) if failed.is_empty() => {}
-            Ok(()) => failures.add(failed, faults::injected_error(operation)),
+            Ok(()) => {
+                if !failed.is_empty() {
+                    failures.add(failed, faults::injected_error(operation));
+                }
+                if !invalid.is_empty() {
+                    failures.add(invalid, StoreError::invalid("memory", "too large"));
+                }
+            }
         }
         failures.into_result()
     }
