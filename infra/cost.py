@@ -39,8 +39,8 @@ SECONDS_PER_MONTH = 30 * 24 * 3600  # a month
 QUEUE_POLLERS = 5
 # What the functions write into their logs: a line of metrics a batch, with Lambda's three.
 LOG_BYTES_PER_BATCH = 2_500
-ALARM_COUNT = 18
-METRIC_COUNT = 24
+ALARM_COUNT = 19
+METRIC_COUNT = 25
 # Lambda traces the first invocation of a second and a twentieth of the others.
 TRACE_SAMPLING_RATE = 0.05
 

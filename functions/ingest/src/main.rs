@@ -89,5 +89,6 @@ fn metrics(counts: &BatchCounts) -> Metrics {
     metrics.count("DeviceRestarts", counts.restarts);
     metrics.count("RuleSamplesLate", counts.late_samples);
     metrics.count("StateConflicts", counts.conflicts);
+    metrics.count("StoreMisconfigurations", counts.misconfigured);
     metrics
 }

@@ -1,4 +1,4 @@
-//! Commands on their way to the broker.
+//! Publication of commands to the MQTT broker.
 
 use std::error::Error;
 use std::io;
@@ -14,19 +14,19 @@ use meter_store::{CommandPublisher, PublishError};
 
 use super::Clients;
 
-/// QoS 1, at least without_retries: a command carries an id, and a device ignores one that it knows.
+/// QoS 1: devices ignore a command whose id they have already received.
 const QOS_AT_LEAST_ONCE: i32 = 1;
 
-/// The command topic of each device, `iot/{device_id}/command`.
+/// Publishes commands to the topic of each device, `iot/{device_id}/command`.
 #[derive(Debug, Clone)]
 pub struct IotCommandPublisher {
     client: Client,
-    /// The same, but that it tries nothing twice: a call whose answer was lost was done, perhaps.
+    /// For commands that must not be sent twice: a call without a response may have succeeded.
     without_retries: Client,
 }
 
 impl IotCommandPublisher {
-    /// The topics of IoT Core, or of the edge that stands in for it.
+    /// Creates a publisher for IoT Core or its emulator.
     pub fn new(clients: &Clients) -> Self {
         let client = clients.iot_data.clone();
         let without_retries = client.config().to_builder().retry_config(RetryConfig::disabled());
@@ -57,21 +57,23 @@ impl CommandPublisher for IotCommandPublisher {
     }
 }
 
-/// Whether it is known that the broker has not taken what could not be published. The last try decides: where there
-/// were others, they were of a command that may be sent twice.
+/// Returns whether the broker certainly did not receive the command. The last attempt decides: only
+/// commands that may be sent twice have several.
 fn is_definitely_unsent<E: Error + 'static>(error: &SdkError<E>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => true,
         SdkError::DispatchFailure(failure) => {
             failure.as_connector_error().is_some_and(|error| is_connection_refused(error))
         }
-        // 5xx may come from behind the place where it was taken; 503 is what turns away at the door.
-        SdkError::ServiceError(answer) => matches!(answer.raw().status().as_u16(), 400..500 | 503),
+        // A 5xx response may follow the publication, except for 503, which rejects the request.
+        SdkError::ServiceError(response) => {
+            matches!(response.raw().status().as_u16(), 400..500 | 503)
+        }
         _ => false,
     }
 }
 
-/// Whether the connection was refused, so that nothing can have been sent over it.
+/// Returns whether the connection was refused, so that nothing was sent.
 fn is_connection_refused(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -1,10 +1,11 @@
-//! Adapters of the ports to AWS, and the only module that names a type of an SDK.
+//! Adapters of the ports to AWS, and the only crate that names types of the AWS SDK.
 //!
-//! [`Clients`] are made once a process; the adapters are cheap to clone and share their connections.
-//! Every call has a time limit and is retried as [`Clients::from_environment`] says; what fails after
-//! that is a [`StoreError`](meter_store::StoreError) that names the operation and keeps the cause.
+//! A process creates [`Clients`] once; adapters are cheap to clone and share their connections.
+//! Every call has a timeout and is retried, see [`Clients::from_environment`]. A call that still
+//! fails is a [`StoreError`] with the operation and the cause.
 
 pub mod dynamodb;
+mod error;
 mod iot_data;
 mod queue;
 mod readiness;
@@ -14,7 +15,6 @@ mod sns;
 mod timestream;
 mod tracing_interceptor;
 
-use std::error::Error;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -31,25 +31,26 @@ pub use self::sns::{AwsPublisher, SnsNotifier};
 pub use self::timestream::Timestream;
 use self::tracing_interceptor::TracingInterceptor;
 
-/// A call fits into this many tries. With the waits between them that is at most some two seconds of a
-/// store that is throttling; a batch that failed comes again from the queue anyway.
+/// Attempts of one call. With the backoff between them that is about two seconds of a throttling
+/// store; the queue redelivers a batch that still fails.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// The SDK's own first wait is a second, made for calls that take one. DynamoDB answers in milliseconds.
+/// Backoff before the first retry. The default of the SDK, a second, is long for DynamoDB, which
+/// responds in milliseconds.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// A connection inside a region is there in milliseconds, or not at all.
+/// Timeout of a connection, which takes milliseconds inside a region.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One try, the largest archive object included.
+/// Timeout of one attempt, including the largest archive object.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// A call with all its tries: below the 29 s after which API Gateway gives up, and less than half of
-/// ingest's 60 s.
+/// Timeout of a call with all attempts: below the 29 s of API Gateway, and less than half of the 60
+/// s of the ingest function.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The clients of every service that the functions use.
+/// The clients of all AWS services.
 #[derive(Debug, Clone)]
 pub struct Clients {
     dynamodb: aws_sdk_dynamodb::Client,
@@ -61,18 +62,19 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Region, credentials and endpoints (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`,
-    /// `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SQS`, `AWS_ENDPOINT_URL_SNS`, `AWS_ENDPOINT_URL_IOT_DATA_PLANE`) from the environment, as in
-    /// every AWS SDK. Retries are the standard ones, with jitter and a token bucket that ends them when
-    /// everything fails.
+    /// Creates clients with the region, credentials and endpoints (`AWS_ENDPOINT_URL`,
+    /// `AWS_ENDPOINT_URL_S3` …) of the environment, as in every AWS SDK.
+    ///
+    /// Retries are the standard ones of the SDK, with jitter and with a token bucket that stops
+    /// them while most calls fail.
     pub async fn from_environment() -> Self {
         let config = load_config(aws_config::defaults(BehaviorVersion::latest())).await;
-        let of_s3 = std::env::var_os("AWS_ENDPOINT_URL_S3");
-        let is_overridden = config.endpoint_url().is_some() || of_s3.is_some();
+        let s3_endpoint = std::env::var_os("AWS_ENDPOINT_URL_S3");
+        let is_overridden = config.endpoint_url().is_some() || s3_endpoint.is_some();
         Self::new(&config, is_overridden)
     }
 
-    /// Clients of an emulator, which takes any credentials.
+    /// Creates clients of an emulator, which accepts any credentials.
     pub async fn for_emulator(endpoint_url: &str) -> Self {
         let credentials = Credentials::new("local", "local", None, None, "emulator");
         let config = aws_config::defaults(BehaviorVersion::latest())
@@ -83,7 +85,8 @@ impl Clients {
     }
 
     fn new(config: &SdkConfig, is_emulator: bool) -> Self {
-        // An emulator's host name has no wildcard in the DNS, so the bucket goes into the path.
+        // The host name of an emulator has no subdomain for each bucket, so the bucket is in the
+        // path.
         let s3 = aws_sdk_s3::config::Builder::from(config).force_path_style(is_emulator);
         let dynamodb = aws_sdk_dynamodb::config::Builder::from(config);
         let iot_data = aws_sdk_iotdataplane::config::Builder::from(config);
@@ -102,8 +105,9 @@ impl Clients {
         }
     }
 
-    /// Clients of Timestream, which are made only where it is used: on AWS they first ask where to go, and go
-    /// on asking. An endpoint of its own is asked for nothing, since what it answers would be taken for https.
+    /// Creates clients of Timestream, which discover their endpoints now and then periodically.
+    ///
+    /// A configured endpoint is used without discovery, whose endpoints always use HTTPS.
     async fn timestream(
         &self,
     ) -> Result<(aws_sdk_timestreamwrite::Client, aws_sdk_timestreamquery::Client), StoreError>
@@ -116,16 +120,15 @@ impl Clients {
         let query = aws_sdk_timestreamquery::Client::from_conf(
             query.interceptor(TracingInterceptor).build(),
         );
-        let own = ["AWS_ENDPOINT_URL_TIMESTREAM_WRITE", "AWS_ENDPOINT_URL_TIMESTREAM_QUERY"];
+        let variables = ["AWS_ENDPOINT_URL_TIMESTREAM_WRITE", "AWS_ENDPOINT_URL_TIMESTREAM_QUERY"];
         let is_overridden = self.config.endpoint_url().is_some()
-            || own.iter().any(|name| std::env::var_os(name).is_some());
+            || variables.iter().any(|name| std::env::var_os(name).is_some());
         if is_overridden {
             return Ok((write, query));
         }
-        let discovery = unavailable("timestream:DescribeEndpoints");
+        let discovery = |error| StoreError::unavailable("timestream:DescribeEndpoints", error);
         let (write, reload) = write.with_endpoint_discovery_enabled().await.map_err(discovery)?;
         tokio::spawn(reload.reload_task());
-        let discovery = unavailable("timestream:DescribeEndpoints");
         let (query, reload) = query.with_endpoint_discovery_enabled().await.map_err(discovery)?;
         tokio::spawn(reload.reload_task());
         Ok((write, query))
@@ -143,12 +146,4 @@ async fn load_config(config: ConfigLoader) -> SdkConfig {
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
     config.retry_config(retries).timeout_config(timeouts).load().await
-}
-
-/// What a failed call is to a port: its operation, and everything that the SDK knows as the cause.
-fn unavailable<E>(operation: &'static str) -> impl FnOnce(E) -> StoreError
-where
-    E: Into<Box<dyn Error + Send + Sync>>,
-{
-    move |cause| StoreError::Unavailable { operation, source: cause.into() }
 }

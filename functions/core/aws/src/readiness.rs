@@ -1,4 +1,4 @@
-//! Whether the stores answer, asked the cheapest way: one read of something that need not exist.
+//! Readiness of the stores, probed by one read of each that need not find anything.
 
 use std::time::Duration;
 
@@ -8,16 +8,17 @@ use futures::join;
 use meter_store::{Probe, StoreError};
 use tokio::time::timeout;
 
-use super::{Clients, unavailable};
+use super::Clients;
+use crate::error::classify;
 use crate::settings::{ArchiveBucket, Tables};
 
-/// A store that has not answered by then is not ready, whatever it does later.
+/// Time after which a store without a response is not ready.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is asked for; no item has this key.
+/// The key of the read; no item has it.
 const PROBE_KEY: &str = "#probe";
 
-/// The bucket and the tables, as a [`Probe`].
+/// Implements [`Probe`] for the bucket and the tables.
 #[derive(Debug, Clone)]
 pub struct StoreProbe {
     clients: Clients,
@@ -26,7 +27,7 @@ pub struct StoreProbe {
 }
 
 impl StoreProbe {
-    /// Asks these stores.
+    /// Creates a probe.
     pub fn new(clients: &Clients, bucket: &ArchiveBucket, tables: &Tables) -> Self {
         Self { clients: clients.clone(), bucket: bucket.name.clone(), tables: tables.clone() }
     }
@@ -35,8 +36,8 @@ impl StoreProbe {
         const OPERATION: &str = "s3:HeadBucket";
         let head = self.clients.s3.head_bucket().bucket(&self.bucket).send();
         match timeout(PROBE_TIMEOUT, head).await {
-            Ok(answer) => answer.map(drop).map_err(unavailable(OPERATION)),
-            Err(late) => Err(unavailable(OPERATION)(late)),
+            Ok(response) => response.map(drop).map_err(classify(OPERATION)),
+            Err(elapsed) => Err(StoreError::unavailable(OPERATION, elapsed)),
         }
     }
 
@@ -47,8 +48,8 @@ impl StoreProbe {
             get = get.key(*attribute, AttributeValue::S(PROBE_KEY.to_owned()));
         }
         match timeout(PROBE_TIMEOUT, get.send()).await {
-            Ok(answer) => answer.map(drop).map_err(unavailable(OPERATION)),
-            Err(late) => Err(unavailable(OPERATION)(late)),
+            Ok(response) => response.map(drop).map_err(classify(OPERATION)),
+            Err(elapsed) => Err(StoreError::unavailable(OPERATION, elapsed)),
         }
     }
 }
@@ -65,8 +66,8 @@ impl Probe for StoreProbe {
         ];
         let tables = tables
             .map(|(name, table, key)| async move { (name, self.probe_table(table, key).await) });
-        let (bucket, mut answers) = join!(self.probe_bucket(), join_all(tables));
-        answers.insert(0, ("archive", bucket));
-        answers
+        let (bucket, mut results) = join!(self.probe_bucket(), join_all(tables));
+        results.insert(0, ("archive", bucket));
+        results
     }
 }

@@ -1,4 +1,4 @@
-//! The archive in a bucket.
+//! The archive in an S3 bucket.
 
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectError;
@@ -7,9 +7,10 @@ use bytes::Bytes;
 use meter_domain::archive::Location;
 use meter_store::{Archive, ArchiveListing, StoreError, VersionedObject, WriteError};
 
-use super::{Clients, unavailable};
+use super::Clients;
+use crate::error::classify;
 
-/// A bucket as the [`Archive`].
+/// Implements [`Archive`] and [`ArchiveListing`] with a bucket.
 #[derive(Debug, Clone)]
 pub struct S3Archive {
     client: aws_sdk_s3::Client,
@@ -17,7 +18,7 @@ pub struct S3Archive {
 }
 
 impl S3Archive {
-    /// The bucket of this name.
+    /// Creates the adapter of the bucket `name`.
     pub fn new(clients: &Clients, name: impl Into<String>) -> Self {
         Self { client: clients.s3.clone(), name: name.into() }
     }
@@ -30,7 +31,7 @@ impl Archive for S3Archive {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<(), StoreError> {
-        // The SDK adds a CRC that S3 checks and keeps, so the bytes that arrive are those that left.
+        // The SDK adds a checksum, which S3 verifies and stores.
         self.client
             .put_object()
             .bucket(&self.name)
@@ -39,7 +40,7 @@ impl Archive for S3Archive {
             .body(ByteStream::from(body))
             .send()
             .await
-            .map_err(unavailable("s3:PutObject"))?;
+            .map_err(classify("s3:PutObject"))?;
         Ok(())
     }
 
@@ -55,7 +56,7 @@ impl Archive for S3Archive {
             }
             None => None,
         };
-        let answer = self
+        let response = self
             .client
             .get_object()
             .bucket(&self.name)
@@ -63,19 +64,20 @@ impl Archive for S3Archive {
             .set_range(range)
             .send()
             .await;
-        let object = match answer {
+        let object = match response {
             Ok(object) => object,
             Err(error) => match http_status(&error) {
                 _ if is_missing(&error) => return Ok(None),
-                // Range not satisfiable: the object ends before the member begins.
+                // Range not satisfiable.
                 Some(416) => return Err(corrupt("ends before the member begins".to_owned())),
-                _ => return Err(unavailable(OPERATION)(error)),
+                _ => return Err(classify(OPERATION)(error)),
             },
         };
-        let body = object.body.collect().await.map_err(unavailable(OPERATION))?;
+        let body = object.body.collect().await;
+        let body = body.map_err(|error| StoreError::unavailable(OPERATION, error))?;
         let bytes = body.into_bytes();
         match location.member {
-            // Asked for more than there is, S3 answers what there is.
+            // S3 returns fewer bytes if the object ends inside of the range.
             Some((_, length)) if bytes.len() as u64 != length => {
                 Err(corrupt(format!("has {} of the {length} bytes of the member", bytes.len())))
             }
@@ -88,10 +90,11 @@ impl Archive for S3Archive {
         let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
             Ok(object) => object,
             Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(unavailable(OPERATION)(error)),
+            Err(error) => return Err(classify(OPERATION)(error)),
         };
         let version = object.e_tag.unwrap_or_default();
-        let body = object.body.collect().await.map_err(unavailable(OPERATION))?.into_bytes();
+        let body = object.body.collect().await;
+        let body = body.map_err(|error| StoreError::unavailable(OPERATION, error))?.into_bytes();
         Ok(Some(VersionedObject { body, version }))
     }
 
@@ -114,17 +117,18 @@ impl Archive for S3Archive {
             .await;
         match sent {
             Ok(_) => Ok(()),
-            // Another one is there; somebody writes it just now; there is none any more.
+            // Another version is stored, a concurrent write is in progress, or the object is
+            // deleted.
             Err(error) if matches!(http_status(&error), Some(412 | 409 | 404)) => {
                 Err(WriteError::Conflict)
             }
-            Err(error) => Err(unavailable("s3:PutObject")(error).into()),
+            Err(error) => Err(classify("s3:PutObject")(error).into()),
         }
     }
 
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
         let remove = self.client.delete_object().bucket(&self.name).key(key);
-        remove.send().await.map(drop).map_err(unavailable("s3:DeleteObject"))
+        remove.send().await.map(drop).map_err(classify("s3:DeleteObject"))
     }
 }
 
@@ -137,9 +141,9 @@ impl ArchiveListing for S3Archive {
         let list = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let after = (!after.is_empty()).then(|| after.to_owned());
         let sent = list.set_start_after(after).send().await;
-        let answer = sent.map_err(unavailable("s3:ListObjectsV2"))?;
-        let keys = answer.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
-        Ok((keys.collect(), answer.is_truncated.unwrap_or(false)))
+        let page = sent.map_err(classify("s3:ListObjectsV2"))?;
+        let keys = page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
+        Ok((keys.collect(), page.is_truncated.unwrap_or(false)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Notices of alerts on their way to people.
+//! Notifications of alerts to an SNS topic.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,15 +20,17 @@ use serde_json::json;
 use super::tracing_interceptor::TracingInterceptor;
 use super::{Clients, IotCommandPublisher};
 
-/// A notification waits in its device's state and is tried again, but a batch of telemetry waits for this call.
+/// Attempts of one call. A failed notification stays in the outbox of its device and is retried,
+/// while a batch of telemetry waits for this call.
 const MAX_ATTEMPTS: u32 = 2;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// After a failure nobody tries for so many seconds: a topic that is away must cost a batch one call, not one a device.
+/// Seconds after a failure without further attempts: an unavailable topic must delay a batch by one
+/// call, not by one for each device.
 const FAILURE_COOLDOWN_S: i64 = 10;
 
-/// A client that gives up soon.
+/// Creates a client with short timeouts.
 pub(super) fn client(config: &SdkConfig) -> aws_sdk_sns::Client {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
@@ -41,25 +43,25 @@ pub(super) fn client(config: &SdkConfig) -> aws_sdk_sns::Client {
     aws_sdk_sns::Client::from_conf(config.build())
 }
 
-/// The topic that notifications go to.
+/// Implements [`Notifier`] with a topic.
 ///
-/// A standard topic, to which mail and HTTPS endpoints can subscribe, may deliver twice; the same notification has the same
-/// `dedup_id`. A FIFO topic, to which only queues can, drops the repeats of five minutes itself.
+/// A standard topic, to which email and HTTPS endpoints can subscribe, may deliver a notification
+/// twice, with the same `dedup_id`. A FIFO topic, to which only queues can subscribe, drops
+/// repetitions within five minutes.
 #[derive(Debug, Clone)]
 pub struct SnsNotifier {
     client: aws_sdk_sns::Client,
     arn: Option<String>,
-    /// When it may be tried again, in seconds since the epoch.
+    /// Time of the next attempt after a failure, in seconds since the epoch.
     cooldown_until: Arc<AtomicI64>,
 }
 
-/// Why a notification was not even sent.
 #[derive(Debug, thiserror::Error)]
-#[error("the topic failed a moment ago")]
+#[error("not sent: a notification failed less than {FAILURE_COOLDOWN_S} s ago")]
 struct CoolingDown;
 
 impl SnsNotifier {
-    /// The topic of the settings; without one, nobody is told.
+    /// Creates the adapter. Without an ARN, notifications are dropped.
     pub fn new(clients: &Clients, arn: Option<String>) -> Self {
         Self {
             client: clients.sns.clone(),
@@ -69,12 +71,13 @@ impl SnsNotifier {
     }
 }
 
-/// An attribute that filter policies of subscriptions can name.
+/// Returns a message attribute, for filter policies of subscriptions.
 fn attribute(value: &str) -> Result<MessageAttributeValue, BuildError> {
     MessageAttributeValue::builder().data_type("String").string_value(value).build()
 }
 
-/// A text a protocol: mail and messages are for people, everything else is for machines.
+/// Returns the message for each protocol: texts for email and SMS, the JSON document for all
+/// others.
 fn message(notification: &Notification) -> String {
     let document = notification.to_json().to_string();
     json!({"default": document, "email": notification.email_text(), "sms": notification.sms_text()})
@@ -120,12 +123,12 @@ impl Notifier for SnsNotifier {
     }
 }
 
-/// The ways out of the platform: to devices, and to people.
+/// Implements [`CommandPublisher`] and [`Notifier`].
 #[derive(Debug, Clone)]
 pub struct AwsPublisher {
-    /// To devices.
+    /// Publishes commands to devices.
     pub commands: IotCommandPublisher,
-    /// To people.
+    /// Publishes notifications of alerts.
     pub alerts: SnsNotifier,
 }
 
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn machines_get_a_document_and_people_a_text() {
+    fn message_has_a_document_by_default_and_a_text_for_email() {
         let at = Timestamp::from_millis(1_000).unwrap();
         let alert = Alert::device_offline(&DeviceId::parse("m").unwrap(), at);
         let notification = Notification::opened(&alert, at);

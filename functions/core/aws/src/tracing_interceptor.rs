@@ -1,4 +1,4 @@
-//! A span for each call of a store, whichever client makes it.
+//! A span for each AWS call.
 
 use std::time::Instant;
 
@@ -15,14 +15,15 @@ use meter_store::TRACE_TARGET;
 use tracing::Span;
 use tracing::field::Empty;
 
-/// Makes the spans. Every client of [`Clients`](super::Clients) has it, so that no adapter can forget.
+/// Creates the spans; every client of [`Clients`](super::Clients) has it.
 ///
-/// A span says which service was asked for what, how often, and how that ended; never a key, a payload or what the
-/// service said, since its words may quote them. It ends with the answer: the body of an object is read after it.
+/// A span has the service, the operation, the number of attempts and the outcome. It never has a
+/// key, a payload or an error message, which may contain them. It ends with the response: the body
+/// of an object is read afterwards.
 #[derive(Debug)]
 pub(super) struct TracingInterceptor;
 
-/// A call that is under way. Who drops it, done or cancelled, ends the span.
+/// A call in progress. Dropping it ends the span, also if the call was cancelled.
 #[derive(Debug)]
 struct CallSpan {
     span: Span,
@@ -39,7 +40,7 @@ impl Intercept for TracingInterceptor {
         "TracingInterceptor"
     }
 
-    // Not before the execution, when the call does not know its name yet.
+    // Before the execution the name of the operation is not available yet.
     fn read_before_serialization(
         &self,
         _context: &BeforeSerializationInterceptorContextRef<'_>,
@@ -47,7 +48,7 @@ impl Intercept for TracingInterceptor {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let (service, operation) = operation_name(config);
-        // OpenTelemetry's names where it has some: X-Ray knows an AWS call by them.
+        // X-Ray recognizes an AWS call by these field names of OpenTelemetry.
         let span = tracing::debug_span!(
             target: TRACE_TARGET,
             "aws call",
@@ -71,21 +72,21 @@ impl Intercept for TracingInterceptor {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let Some(CallSpan { span, started }) = config.load::<CallSpan>() else {
-            return Ok(()); // it ended before it began
+            return Ok(()); // failed before serialization
         };
         let attempts = config.load::<RequestAttempts>().map_or(0, RequestAttempts::attempts);
         let status = context.response().map(|response| response.status().as_u16());
         let outcome = outcome(context.output_or_error());
-        // OpenTelemetry's integers are signed: others become texts.
+        // Unsigned integers would become texts: integers of OpenTelemetry are signed.
         span.record("attempts", i64::from(attempts));
         span.record("outcome", outcome);
         if let Some(status) = status {
             span.record("http.response.status_code", i64::from(status));
         }
-        // A condition that did not hold is an answer like others; what was tried again was none.
-        let is_answer =
+        // A 4xx response at the first attempt, such as a failed condition, is no error of the call.
+        let is_regular_response =
             outcome == SERVICE_ERROR && attempts <= 1 && status.is_some_and(|s| s < 500);
-        if outcome != OK && !is_answer {
+        if outcome != OK && !is_regular_response {
             span.record("otel.status_code", "ERROR");
         }
         let (service, operation) = operation_name(config);
@@ -110,9 +111,9 @@ fn operation_name(config: &ConfigBag) -> (&str, &str) {
     config.load::<Metadata>().map_or(("", ""), |call| (call.service(), call.name()))
 }
 
-/// How a call ended, after all its attempts.
-fn outcome(answer: Option<Result<&Output, &OrchestratorError<Error>>>) -> &'static str {
-    match answer {
+/// Returns the outcome of a call after all attempts.
+fn outcome(result: Option<Result<&Output, &OrchestratorError<Error>>>) -> &'static str {
+    match result {
         Some(Ok(_)) => OK,
         Some(Err(error)) if error.is_operation_error() => SERVICE_ERROR,
         Some(Err(error)) if error.is_timeout_error() => "timeout",

@@ -81,6 +81,9 @@ pub enum ApiError {
     /// An error of the client, which gets all of it.
     #[error("{}", .0.detail)]
     Client(Box<Problem>),
+    /// A store can never hold a value of the request, for example because it is too large: 400.
+    #[error("a store rejected a value")]
+    Invalid(#[source] Box<dyn Error + Send + Sync>),
     /// A store is unavailable or throttles: 503. A retry may succeed.
     #[error("a store is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
@@ -94,6 +97,10 @@ impl ApiError {
     pub fn problem(&self) -> Cow<'_, Problem> {
         match self {
             Self::Client(problem) => Cow::Borrowed(problem),
+            Self::Invalid(_) => Cow::Owned(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "a value is too large to be stored, or of a form that cannot be stored",
+            )),
             Self::Unavailable(_) => Cow::Owned(
                 Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -143,8 +150,14 @@ impl From<Problem> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable { .. } => Self::Unavailable(Box::new(error)),
-            StoreError::Corrupt { .. } => Self::Internal(Box::new(error)),
+            // Only writes return it, and the requests that write contain the value.
+            StoreError::Invalid { .. } => Self::Invalid(Box::new(error)),
+            StoreError::Conflict { .. } | StoreError::Unavailable { .. } => {
+                Self::Unavailable(Box::new(error))
+            }
+            StoreError::Misconfigured { .. } | StoreError::Corrupt { .. } => {
+                Self::Internal(Box::new(error))
+            }
         }
     }
 }
@@ -171,24 +184,25 @@ mod tests {
     }
 
     #[test]
-    fn internal_errors_do_not_reveal_their_causes() {
-        let store = StoreError::Unavailable {
-            operation: "dynamodb:Query",
-            source: "table secret-table throttled".into(),
-        };
-        let failure = ApiError::from(store);
-        assert_eq!(
-            meter_store::error_chain(&failure),
-            "a store is unavailable: dynamodb:Query failed: table secret-table throttled"
-        );
-        assert_eq!(failure.problem().status, StatusCode::SERVICE_UNAVAILABLE);
-        let corrupt = ApiError::from(StoreError::Corrupt {
-            what: "dynamodb item secret".to_owned(),
-            reason: "no such attribute".to_owned(),
-        });
-        assert_eq!(corrupt.problem().status, StatusCode::INTERNAL_SERVER_ERROR);
-        for error in [failure, corrupt] {
-            let body = error.problem().body("r-1").to_lowercase();
+    fn store_errors_map_to_statuses_and_hide_their_causes() {
+        let cause = || "table secret-table";
+        let corrupt = StoreError::Corrupt { what: "secret".to_owned(), reason: "none".to_owned() };
+        for (error, status) in [
+            (StoreError::invalid("dynamodb:PutItem", cause()), StatusCode::BAD_REQUEST),
+            (
+                StoreError::misconfigured("dynamodb:Query", cause()),
+                StatusCode::INTERNAL_SERVER_ERROR,
+            ),
+            (StoreError::conflict("dynamodb:PutItem", cause()), StatusCode::SERVICE_UNAVAILABLE),
+            (StoreError::unavailable("dynamodb:Query", cause()), StatusCode::SERVICE_UNAVAILABLE),
+            (corrupt, StatusCode::INTERNAL_SERVER_ERROR),
+        ] {
+            let error = ApiError::from(error);
+            let log = meter_store::error_chain(&error);
+            assert!(log.contains("secret"), "{log}");
+            let problem = error.problem();
+            assert_eq!(problem.status, status, "{log}");
+            let body = problem.body("r-1").to_lowercase();
             assert!(!body.contains("dynamo") && !body.contains("secret"), "{body}");
             assert!(body.contains("r-1"));
         }

@@ -72,9 +72,10 @@ impl MetricStore for LazyTimestream {
         if points.is_empty() {
             return Ok(WriteSummary::default());
         }
-        let all = || points.iter().map(|point| point.point.precedence.message_id).collect();
-        let connected = self.get().await;
-        let store = connected.map_err(|source| BatchWriteError { failed: all(), source })?;
+        let store = self.get().await.map_err(|error| {
+            let messages = points.iter().map(|point| point.point.precedence.message_id);
+            BatchWriteError::new(messages, error)
+        })?;
         store.put_points(points).await
     }
 

@@ -1,9 +1,9 @@
-//! What operators see: log lines as JSON, CloudWatch metrics in the embedded metric format, and traces.
+//! Observability: log lines as JSON, CloudWatch metrics in the embedded metric format, and traces.
 //!
-//! The first two are lines on standard output, which Lambda hands to CloudWatch Logs: counting costs no call to
-//! an API and cannot fail a message. A trace is a span of the invocation and one of each call of a store in it. They
-//! go to X-Ray where its daemon is, as on Lambda, whatever the log's level; calls of stores are in the log, too, when
-//! `RUST_LOG` names them: `info,meter::trace=debug`.
+//! Logs and metrics are lines on standard output, which Lambda sends to CloudWatch Logs: a metric
+//! needs no API call and cannot fail a message. A trace has a span for the invocation and one for
+//! each AWS call. Spans go to the X-Ray daemon, where there is one, at every log level. The filter
+//! `RUST_LOG=info,meter::trace=debug` also logs a line for each AWS call.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,15 +19,17 @@ use tracing_subscriber::{EnvFilter, Layer};
 /// The CloudWatch namespace of every metric.
 pub const NAMESPACE: &str = "IotMeter";
 
-/// Starts logging as JSON lines, filtered by `RUST_LOG` (default `info`), panics included. Called once,
-/// first thing in `main`; a second call does nothing.
+/// Installs the subscriber for logs and traces, and a panic hook that logs.
+///
+/// Log lines are JSON, filtered by `RUST_LOG` (default `info`). Call it first in `main`; a second
+/// call has no effect.
 pub fn init() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
     let subscriber = subscriber.with(crate::xray::layer_from_environment());
     if subscriber.try_init().is_ok() {
-        // A panic's default message has no JSON around it, and several lines.
+        // The default panic message has several lines and is no JSON.
         std::panic::set_hook(Box::new(|panic| {
             tracing::error!(
                 location = panic.location().map(tracing::field::display),
@@ -38,16 +40,15 @@ pub fn init() {
     }
 }
 
-/// A span of an invocation, with this target, becomes a part of Lambda's own trace of it. To be called before the span is
-/// entered.
+/// Makes the span of an invocation part of the trace of Lambda. Call it before the span is entered.
 pub fn continue_trace(span: &Span, context: &Context) {
     crate::xray::continue_trace(span, context);
 }
 
-/// What a number counts.
+/// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Things.
+    /// A number of events or items.
     Count,
     /// Milliseconds.
     Milliseconds,
@@ -56,7 +57,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// CloudWatch's word.
+    /// Returns the name of the unit in CloudWatch.
     fn as_str(self) -> &'static str {
         match self {
             Self::Count => "Count",
@@ -66,7 +67,7 @@ impl Unit {
     }
 }
 
-/// Numbers about one invocation, for one function. Adding to a name adds up.
+/// The metrics of one invocation of a function. Values added under one name are summed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metrics {
     function: &'static str,
@@ -75,18 +76,20 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Nothing counted yet. The function's name is the one dimension: CloudWatch bills each
-    /// combination of dimensions as a metric of its own, so a device's id must never be one.
+    /// Creates an empty set of metrics with the function as the only dimension.
+    ///
+    /// CloudWatch bills each combination of dimensions as a metric, so a device id is never one.
     pub fn new(function: &'static str) -> Self {
         Self { function, values: BTreeMap::new(), properties: Map::new() }
     }
 
-    /// Counts `n` more of `name`. Counting 0 makes the metric exist, so that an alarm on it has data.
+    /// Adds `n` to a count. Adding 0 creates the metric, so that an alarm on it has data.
     pub fn count(&mut self, name: &'static str, n: usize) {
         self.add(name, Unit::Count, n as f64);
     }
 
-    /// Adds to a number with a unit; one that is not finite is left out, as JSON has no word for it.
+    /// Adds to a metric with a unit. Ignores values that are not finite, which JSON cannot
+    /// represent.
     pub fn add(&mut self, name: &'static str, unit: Unit, value: f64) {
         if value.is_finite() {
             let entry = self.values.entry(name).or_insert((unit, 0.0));
@@ -94,12 +97,13 @@ impl Metrics {
         }
     }
 
-    /// Notes something that can be searched for in the log but is no metric (a request's id).
+    /// Adds a field to the log line that is no metric, for example a request id.
     pub fn property(&mut self, name: &'static str, value: impl Into<Value>) {
         self.properties.insert(name.to_owned(), value.into());
     }
 
-    /// The line in the embedded metric format, without a line break; none if nothing was counted.
+    /// Returns the line in the embedded metric format, without a line break; `None` without
+    /// metrics.
     pub fn to_emf(&self, at: Timestamp) -> Option<String> {
         if self.values.is_empty() {
             return None;
@@ -109,7 +113,7 @@ impl Metrics {
             .iter()
             .map(|(name, (unit, _))| json!({"Name": name, "Unit": unit.as_str()}))
             .collect();
-        // Properties first, so that none of them can replace what CloudWatch reads.
+        // Properties first, so that none of them can replace a metric.
         let mut line = self.properties.clone();
         for (name, (_, value)) in &self.values {
             line.insert((*name).to_owned(), number(*value));
@@ -129,17 +133,19 @@ impl Metrics {
         Some(Value::Object(line).to_string())
     }
 
-    /// Writes the line to standard output, in one write, so that it stays one line beside the log's.
+    /// Writes the line to standard output in one write, so that log lines cannot interleave with
+    /// it.
     pub fn emit(&self, at: Timestamp) {
         if let Some(mut line) = self.to_emf(at) {
             line.push('\n');
-            // Nobody is left to tell when standard output is gone, and no message must fail for it.
+            // A closed standard output must not fail a message, and an error has no other
+            // destination.
             let _ = std::io::stdout().lock().write_all(line.as_bytes());
         }
     }
 }
 
-/// Whole numbers without a fraction: easier to read, and what people grep for.
+/// Returns a whole number as an integer, which is easier to search for than `5.0`.
 fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 9e15 { json!(value as i64) } else { json!(value) }
 }
@@ -149,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_what_cloudwatch_documents() {
+    fn line_has_the_embedded_metric_format() {
         let mut metrics = Metrics::new("ingest");
         metrics.count("Stored", 2);
         metrics.count("Stored", 3);
@@ -180,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counted_is_no_line_and_no_property_replaces_a_number() {
+    fn no_metrics_produce_no_line_and_properties_replace_no_metric() {
         let mut metrics = Metrics::new("ingest");
         metrics.property("Stored", "many");
         metrics.add("Lag", Unit::Milliseconds, f64::NAN);

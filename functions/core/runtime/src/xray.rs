@@ -1,4 +1,4 @@
-//! Spans on their way to X-Ray, as subsegments of the segment that Lambda makes of an invocation.
+//! Export of spans to X-Ray, as subsegments of the segment that Lambda creates for an invocation.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,16 +20,17 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Where the daemon listens; Lambda sets it.
+/// Address of the X-Ray daemon, set by Lambda.
 const DAEMON_ADDRESS_ENV: &str = "AWS_XRAY_DAEMON_ADDRESS";
 
-/// Where the propagator looks for a trace.
+/// Header from which the propagator reads the trace.
 const TRACE_HEADER: &str = "x-amzn-trace-id";
 
-/// What can be searched for in X-Ray, beside what it knows of every call.
+/// Span fields that X-Ray indexes for search.
 const INDEXED_ATTRIBUTES: [&str; 3] = ["attempts", "outcome", "request_id"];
 
-/// A layer that sends spans to the daemon of the environment; none where there is no daemon, as on a laptop.
+/// Creates the layer for the daemon of the environment; `None` without a daemon, as on a
+/// workstation.
 pub(crate) fn layer_from_environment<S>() -> Option<impl Layer<S>>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
@@ -38,11 +39,13 @@ where
     layer(address).ok()
 }
 
-/// A layer that sends spans to the daemon at an address, each when it ends: afterwards, Lambda may freeze the process.
-/// It costs a datagram, and whether it arrives is nobody's concern.
+/// Creates a layer that sends spans to the daemon at an address.
+///
+/// Each span is sent when it ends, because Lambda may freeze the process afterwards. It is one
+/// datagram, and a lost one is not reported.
 ///
 /// # Errors
-/// When there is no socket to be had.
+/// If no socket can be opened.
 pub fn layer<S>(daemon: SocketAddr) -> io::Result<impl Layer<S>>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
@@ -52,7 +55,7 @@ where
     let exporter = XrayExporter::new(XrayDaemonClient::new(daemon)?).with_translator(translator);
     let tracer = SdkTracerProvider::builder()
         .with_simple_exporter(exporter)
-        // Lambda decides which invocations are traced. What belongs to none, as calls at the start, is not.
+        // Lambda decides which invocations are traced. Calls outside of invocations are not traced.
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
         .with_resource(Resource::builder_empty().build())
         .build()
@@ -63,18 +66,18 @@ where
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false);
-    // Log lines are in the log; the library's and the SDK's own spans say nothing more than ours.
+    // Only the spans of this project: those of the SDK and its libraries would repeat them.
     let ours = filter_fn(|metadata| metadata.is_span() && metadata.target() == TRACE_TARGET)
         .with_max_level_hint(LevelFilter::DEBUG);
     Ok(spans.with_filter(ours))
 }
 
-/// Puts the span of an invocation below the segment that Lambda made of it, before anybody enters it. Without a trace, or
-/// without a layer, nothing happens.
+/// Sets the segment of Lambda as the parent of the span of an invocation, before the span is
+/// entered. Has no effect without a trace or without a layer.
 pub(crate) fn continue_trace(span: &Span, context: &Context) {
     if let Some(trace) = &context.xray_trace_id {
         let header = HashMap::from([(TRACE_HEADER.to_owned(), trace.clone())]);
-        // It fails where no layer sends spans anywhere.
+        // Fails without a layer that exports spans.
         let _ = span.set_parent(XrayPropagator::new().extract(&header));
     }
 }

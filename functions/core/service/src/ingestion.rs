@@ -3,7 +3,7 @@
 //!
 //! Each step is idempotent by message id. After a crash the messages are redelivered, in other
 //! batches, with the same result. A message fails alone: it is redelivered, and the other messages
-//! of its batch are stored.
+//! of its batch are stored. A message that no store can ever hold is quarantined instead.
 
 mod batch;
 mod counts;
@@ -119,6 +119,8 @@ impl<S: Stores> Ingestion<S> {
         );
         progress.merge(quarantined);
         progress.merge(stored);
+        let not_storable = take_not_storable(&mut batch, &mut progress);
+        progress.merge(self.quarantine(&not_storable).await);
         if progress.counts.stored + progress.counts.quarantined > 0 {
             self.report_lag(deliveries, now).await;
         }
@@ -183,7 +185,8 @@ impl<S: Stores> Ingestion<S> {
             })
             .collect();
         if let Err(error) = self.stores.messages().put_quarantined(&entries).await {
-            progress.fail("indexing the quarantine", error.failed.iter().copied(), &error);
+            let message_ids = error.failed.iter().copied();
+            progress.fail("indexing the quarantine", message_ids, &error);
         }
         progress.counts.quarantined = rejected.len() - progress.failed.len();
         progress
@@ -206,6 +209,20 @@ impl<S: Stores> Ingestion<S> {
             tracing::warn!(error = error_chain(&error), "reporting the ingest lag failed");
         }
     }
+}
+
+/// Removes the failed messages that can never be stored from the failures, to be quarantined.
+fn take_not_storable(
+    batch: &mut Batch,
+    progress: &mut BatchProgress,
+) -> BTreeMap<MessageId, (ReceivedMessage, ParseError)> {
+    let invalid = std::mem::take(&mut progress.invalid).into_iter();
+    let rejections = invalid.filter_map(|(message_id, reason)| {
+        let message = batch.messages.remove(&message_id)?;
+        progress.failed.remove(&message_id);
+        Some((message_id, (message.received, ParseError::NotStorable(reason))))
+    });
+    rejections.collect()
 }
 
 #[cfg(test)]

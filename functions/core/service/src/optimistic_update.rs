@@ -103,8 +103,6 @@ pub async fn update_device<D: DeviceStore, E: Send>(
 
 /// The error of an update that conflicted in every attempt.
 pub fn version_conflict_error() -> StoreError {
-    StoreError::Unavailable {
-        operation: "updating a device",
-        source: format!("{} attempts conflicted", retry::MAX_ATTEMPTS).into(),
-    }
+    let reason = format!("{} attempts conflicted", retry::MAX_ATTEMPTS);
+    StoreError::conflict("updating a device", reason)
 }

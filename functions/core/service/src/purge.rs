@@ -176,10 +176,8 @@ async fn redact_location<O: Archive>(archive: &O, location: &Location) -> Result
             Err(WriteError::Store(error)) => return Err(error),
         }
     }
-    Err(StoreError::Unavailable {
-        operation: "replacing an archive object",
-        source: format!("{key} conflicted {} times in a row", retry::MAX_ATTEMPTS).into(),
-    })
+    let reason = format!("{key} conflicted {} times in a row", retry::MAX_ATTEMPTS);
+    Err(StoreError::conflict("replacing an archive object", reason))
 }
 
 #[cfg(test)]

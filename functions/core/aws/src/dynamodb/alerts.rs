@@ -1,11 +1,11 @@
-//! Alerts, in the table `alerts`, a partition a device; the index `by-time` holds the fleet's, and finds
-//! one by its id alone. Also the count of those that nobody has seen, in `#stats#NN`, and clients' keys.
+//! Alerts, in the table `alerts`, with a partition for each device. The index `by-time` has the
+//! alerts of the fleet and finds an alert by its id. Also the counts of unacknowledged alerts, in
+//! `#stats#NN`, and the idempotency keys of alerts.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
-use meter_domain::alert::AlertRevision;
-use meter_domain::alert::{Alert, Severity};
+use meter_domain::alert::{Alert, AlertRevision, Severity};
 use meter_domain::id::{DeviceId, Shard};
 use meter_domain::time::Timestamp;
 use meter_store::{
@@ -15,7 +15,7 @@ use meter_store::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::conditional::{self, ConditionalWriteError};
+use super::conditional::{self, is_applied};
 use super::guarded_delete::{DeleteOutcome, GuardedDelete};
 use super::idempotent_create::IdempotentCreate;
 use super::item::{Item, decode, encode, number, text};
@@ -27,17 +27,17 @@ use super::{counters, devices, idempotency, index};
 use crate::Clients;
 use crate::settings::Tables;
 
-/// The index over the fleet's alerts.
+/// Index of all alerts by creation.
 const BY_TIME: &str = "by-time";
 
-/// The sort key, and the attribute, of the counts.
+/// The sort key and the attribute of the counts.
 const UNACKNOWLEDGED: &str = "unacknowledged";
 
-/// Alerts that one sweep removes at most; a transaction takes 100 items, and there are the counts of all shards and
-/// the tombstone.
+/// Alerts that one transaction of a cleanup deletes. It has at most 100 actions, including the
+/// updates of the counts of all shards and the tombstone check.
 const MAX_CLEANUP_ITEMS: i32 = 50;
 
-/// The tables `alerts` and, to see whether a device is registered, `devices`: an [`AlertStore`].
+/// Implements [`AlertStore`] with the table `alerts` and, for registrations, `devices`.
 #[derive(Debug, Clone)]
 pub struct Alerts {
     table: Table,
@@ -45,7 +45,7 @@ pub struct Alerts {
 }
 
 impl Alerts {
-    /// The tables of these names.
+    /// Creates the adapter.
     pub fn new(clients: &Clients, tables: &Tables) -> Self {
         Self {
             table: Table::with_sort_key(clients, &tables.alerts, "device_id", "alert_id"),
@@ -92,29 +92,29 @@ fn to_item(alert: &Alert) -> Result<Item, StoreError> {
 }
 
 fn from_item(item: Item) -> Result<Alert, StoreError> {
-    let row: AlertItem = decode(item)?;
+    let item: AlertItem = decode(item)?;
     Ok(Alert {
-        alert_id: row.alert_id,
-        device_id: row.device_id,
-        alert_type: row.alert_type,
-        severity: row.severity,
-        message: row.message,
-        acknowledged: row.acknowledged,
-        acknowledged_at: row.acknowledged_at,
-        acknowledged_by: row.acknowledged_by,
-        resolved_at: row.resolved_at,
-        created_at: row.created_at,
-        rule_id: row.rule_id,
+        alert_id: item.alert_id,
+        device_id: item.device_id,
+        alert_type: item.alert_type,
+        severity: item.severity,
+        message: item.message,
+        acknowledged: item.acknowledged,
+        acknowledged_at: item.acknowledged_at,
+        acknowledged_by: item.acknowledged_by,
+        resolved_at: item.resolved_at,
+        created_at: item.created_at,
+        rule_id: item.rule_id,
     })
 }
 
-/// Alerts that a filter lets through, newest first: of one device, or of the fleet by shards.
+/// Alerts that match a filter, newest first: of one device, or of all shards.
 struct AlertQuery<'a> {
     table: &'a Table,
     filter: &'a AlertFilter,
 }
 
-/// A partition of the table or of its index.
+/// A partition of the table (a device) or of the index (a shard).
 #[derive(Debug, Clone, Copy)]
 enum Partition<'a> {
     Device(&'a DeviceId),
@@ -139,11 +139,11 @@ impl<'a> MergedQuery for AlertQuery<'a> {
 
     async fn read(
         &self,
-        stream: Partition<'a>,
+        partition: Partition<'a>,
         after: Option<&str>,
         limit: usize,
     ) -> Result<RowBatch<Alert>, StoreError> {
-        let (index, partition_key, name) = match stream {
+        let (index, partition_key, name) = match partition {
             Partition::Device(id) => (None, "device_id", id.to_string()),
             Partition::Shard(shard) => (Some(BY_TIME), "shard", shard.to_string()),
         };
@@ -159,7 +159,7 @@ impl Alerts {
         item.map(from_item).transpose()
     }
 
-    /// Whose alert this is.
+    /// Finds the device of an alert.
     async fn find_device_id(&self, alert_id: Uuid) -> Result<Option<DeviceId>, StoreError> {
         let query = self
             .table
@@ -181,7 +181,7 @@ impl Alerts {
         counters::add(&self.table, UNACKNOWLEDGED, shard, &[(UNACKNOWLEDGED, change)])
     }
 
-    /// How many alerts of a shard nobody has seen.
+    /// Counts the unacknowledged alerts of a shard.
     async fn count_unacknowledged(&self, shard: Shard) -> Result<Counts, StoreError> {
         let items = recount::query_index(&self.table, BY_TIME, shard, &["acknowledged"]).await?;
         let is_unacknowledged =
@@ -190,8 +190,9 @@ impl Alerts {
         Ok(recount::count_by_name(unacknowledged, &[UNACKNOWLEDGED]))
     }
 
-    /// What removes these alerts, unless one of them is acknowledged or removed meanwhile, and counts them out. It asks
-    /// for no more than keys and `acknowledged`, so that one that nobody can read is no reason to keep it.
+    /// Returns the actions that delete alerts and subtract them from the counts, under the
+    /// condition that none of them was acknowledged or deleted since. They use only the keys and
+    /// `acknowledged`, so that corrupt items are deleted, too.
     fn delete_actions(&self, items: &[Item]) -> Result<Vec<TransactWriteItem>, StoreError> {
         let mut actions = Vec::with_capacity(items.len() + 1);
         let mut unacknowledged: BTreeMap<Shard, i64> = BTreeMap::new();
@@ -209,8 +210,8 @@ impl Alerts {
                 None => delete.condition_expression("attribute_not_exists(#acknowledged)"),
             };
             actions.push(checked_build(delete.build())?.action());
-            let counted = Uuid::parse_str(&id).ok();
-            if let Some(id) = counted.filter(|_| read == Some(&AttributeValue::Bool(false))) {
+            let alert_id = Uuid::parse_str(&id).ok();
+            if let Some(id) = alert_id.filter(|_| read == Some(&AttributeValue::Bool(false))) {
                 *unacknowledged.entry(Alert::shard(id)).or_default() += 1;
             }
         }
@@ -227,7 +228,7 @@ impl AlertStore for Alerts {
         alert: &Alert,
         key: Option<&IdempotencyKey>,
     ) -> Result<CreateOutcome<Alert>, StoreError> {
-        let creation = IdempotentCreate {
+        let create = IdempotentCreate {
             table: &self.table,
             devices: &self.devices,
             device_id: &alert.device_id,
@@ -237,7 +238,7 @@ impl AlertStore for Alerts {
             at: alert.created_at,
             count: self.count(Alert::shard(alert.alert_id), i64::from(!alert.acknowledged))?,
         };
-        creation.execute(|id| self.get(&alert.device_id, id)).await
+        create.execute(|id| self.get(&alert.device_id, id)).await
     }
 
     async fn list(
@@ -245,13 +246,13 @@ impl AlertStore for Alerts {
         filter: &AlertFilter,
         request: &PageRequest,
     ) -> Result<Page<Alert>, StoreError> {
-        let newest = AlertQuery { table: &self.table, filter };
-        let streams: Vec<Partition<'_>> = match &filter.device_id {
+        let query = AlertQuery { table: &self.table, filter };
+        let partitions: Vec<Partition<'_>> = match &filter.device_id {
             Some(id) => vec![Partition::Device(id)],
             None => Shard::all().map(Partition::Shard).collect(),
         };
         let (after, limit) = (request.after.as_deref(), request.limit);
-        merged_query::read_page(&newest, streams, after, limit, &mut ReadBudget::default()).await
+        merged_query::read_page(&query, partitions, after, limit, &mut ReadBudget::default()).await
     }
 
     async fn acknowledge(
@@ -264,7 +265,7 @@ impl AlertStore for Alerts {
             return Ok(None);
         };
         let mut set = String::from("SET #acknowledged = :yes, #acknowledged_at = :at");
-        let mut mark = self
+        let mut update = self
             .table
             .update(device_id.as_str(), &alert_id.to_string())
             .condition_expression("#acknowledged = :no")
@@ -276,14 +277,14 @@ impl AlertStore for Alerts {
             ]));
         if let Some(by) = by {
             set += ", #acknowledged_by = :by";
-            mark = mark
+            update = update
                 .expression_attribute_names("#acknowledged_by", "acknowledged_by")
                 .expression_attribute_values(":by", text(by));
         }
-        let mut actions = vec![checked_build(mark.update_expression(set).build())?.action()];
+        let mut actions = vec![checked_build(update.update_expression(set).build())?.action()];
         actions.extend(self.count(Alert::shard(alert_id), -1)?.map(TransactAction::action));
         match transaction::write(&self.table.client, actions).await {
-            // Refused: it is acknowledged or gone already.
+            // The condition fails if the alert is already acknowledged or deleted.
             Ok(()) | Err(TransactionError::ConditionFailed(_)) => {
                 self.get(&device_id, alert_id).await
             }
@@ -321,10 +322,7 @@ impl AlertStore for Alerts {
                 .expression_attribute_values(":message", text(message));
         }
         let update = checked_build(update.update_expression(set + remove).build())?;
-        match conditional::update(&self.table.client, update).await {
-            Ok(_) | Err(ConditionalWriteError::ConditionFailed(_)) => Ok(()),
-            Err(ConditionalWriteError::Store(error)) => Err(error),
-        }
+        is_applied(conditional::update(&self.table.client, update).await).map(drop)
     }
 
     async fn delete_for_device(
@@ -332,15 +330,15 @@ impl AlertStore for Alerts {
         device_id: &DeviceId,
         at: Timestamp,
     ) -> Result<bool, StoreError> {
-        let deleted = GuardedDelete { devices: &self.devices, device_id, at };
+        let delete = GuardedDelete { devices: &self.devices, device_id, at };
         let (items, _) = self.table.query_first(device_id.as_str(), MAX_CLEANUP_ITEMS).await?;
         if items.is_empty() {
-            return idempotency::delete_keys(&self.table, deleted).await;
+            return idempotency::delete_keys(&self.table, delete).await;
         }
-        // Changed: some were acknowledged meanwhile. Done: the keys are left, which are swept when there are no
-        // alerts any more.
-        let removal = deleted.delete_items(&self.table, self.delete_actions(&items)?).await?;
-        Ok(removal != DeleteOutcome::TombstoneMissing)
+        // Another call follows in any case: for alerts that changed since, or for the idempotency
+        // keys, which are deleted after all alerts.
+        let outcome = delete.delete_items(&self.table, self.delete_actions(&items)?).await?;
+        Ok(outcome != DeleteOutcome::TombstoneMissing)
     }
 
     async fn count_unacknowledged(&self) -> Result<u64, StoreError> {

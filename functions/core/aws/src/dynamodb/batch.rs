@@ -1,38 +1,38 @@
-//! Many items at once. What DynamoDB leaves over (it does when it is throttling) is sent again, with
-//! pauses, a bounded number of times.
+//! Batches of items. Items that DynamoDB leaves unprocessed, as it does when it throttles, are sent
+//! again with backoff, a limited number of times.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::{DeleteRequest, KeysAndAttributes, PutRequest, WriteRequest};
-use futures::StreamExt;
-use futures::stream;
-use meter_store::StoreError;
-use meter_store::retry;
+use futures::{StreamExt, stream};
+use meter_store::{StoreError, retry};
 
 use super::item::Item;
 use super::table::{Table, checked_build};
-use crate::unavailable;
+use crate::error::classify;
 
-/// Items that one BatchWriteItem takes. Its other limit, 16 MB, is out of their reach at 400 KB each.
+/// Items in one BatchWriteItem, a limit of DynamoDB. With 400 KB an item they stay below its other
+/// limit, 16 MB.
 const MAX_BATCH_WRITE_ITEMS: usize = 25;
 
-/// Keys that one BatchGetItem takes. What would be more than 16 MB comes back as unprocessed.
+/// Keys in one BatchGetItem, a limit of DynamoDB. Keys beyond 16 MB of items are left unprocessed.
 const MAX_BATCH_GET_KEYS: usize = 100;
 
-/// Calls under way at once: enough to hide the way to the store, few enough not to flood it.
+/// Concurrent calls for one batch: enough to hide the latency, too few to cause throttling.
 pub(super) const CONCURRENCY: usize = 8;
 
-/// An item's key as text.
+/// The partition key and sort key of an item; the sort key is empty in tables without one.
 pub(super) type Key = (String, String);
 
-/// What was not written, and one reason of possibly many.
+/// The keys of the items that were not written, with one error of possibly several.
 #[derive(Debug)]
 pub(super) struct UnwrittenItems {
     pub(super) keys: BTreeSet<Key>,
     pub(super) source: StoreError,
 }
 
-/// Puts items. Of several with one key the last is put: DynamoDB refuses a batch that holds a key twice.
+/// Puts items. Of several items with one key only the last is put, because DynamoDB rejects a batch
+/// that contains a key twice.
 pub(super) async fn put_all(table: &Table, items: Vec<Item>) -> Result<(), UnwrittenItems> {
     let by_key: BTreeMap<Key, Item> =
         items.into_iter().map(|item| (table.key_text_of(&item), item)).collect();
@@ -43,11 +43,10 @@ pub(super) async fn put_all(table: &Table, items: Vec<Item>) -> Result<(), Unwri
     write_all(table, requests.map(|(key, put)| (key, checked_build(put)))).await
 }
 
-/// Removes items by their keys, which must differ.
+/// Deletes items by their keys, which must differ.
 pub(super) async fn delete_all(table: &Table, keys: Vec<Key>) -> Result<(), StoreError> {
     let requests = keys.into_iter().map(|key| {
-        let of_item = table.key(&key.0, &key.1);
-        let delete = DeleteRequest::builder().set_key(Some(of_item)).build();
+        let delete = DeleteRequest::builder().set_key(Some(table.key(&key.0, &key.1))).build();
         let request = checked_build(delete)
             .map(|delete| WriteRequest::builder().delete_request(delete).build());
         (key, request)
@@ -70,12 +69,12 @@ async fn write_all(
             },
         }
     }
-    let answers = stream::iter(chunks.into_iter().filter(|chunk| !chunk.is_empty()))
+    let results = stream::iter(chunks.into_iter().filter(|chunk| !chunk.is_empty()))
         .map(|chunk| write(table, chunk))
         .buffer_unordered(CONCURRENCY)
         .collect::<Vec<_>>()
         .await;
-    for (requests, error) in answers.into_iter().filter_map(Result::err) {
+    for (requests, error) in results.into_iter().filter_map(Result::err) {
         failed.add(requests.iter().map(|request| key_text_of(table, request)), error);
     }
     failed.into_result()
@@ -99,7 +98,7 @@ impl WriteFailures {
     }
 }
 
-/// Writes up to 25 items; what was not written, and why.
+/// Writes up to 25 items and returns those that were not written.
 async fn write(
     table: &Table,
     mut requests: Vec<WriteRequest>,
@@ -109,30 +108,30 @@ async fn write(
         if attempt > 0 {
             retry::wait(attempt - 1).await;
         }
-        let answer = table
+        let response = table
             .client
             .batch_write_item()
             .request_items(&table.name, requests.clone())
             .send()
             .await;
-        match answer {
-            Err(error) => return Err((requests, unavailable(OPERATION)(error))),
-            Ok(answer) => {
-                let left_over = answer.unprocessed_items.unwrap_or_default();
-                requests = left_over.into_values().flatten().collect();
+        match response {
+            Err(error) => return Err((requests, classify(OPERATION)(error))),
+            Ok(response) => {
+                let unprocessed = response.unprocessed_items.unwrap_or_default();
+                requests = unprocessed.into_values().flatten().collect();
             }
         }
         if requests.is_empty() {
             return Ok(());
         }
     }
-    let error = unavailable(OPERATION)(UnprocessedItems { count: requests.len() });
+    let error = StoreError::unavailable(OPERATION, UnprocessedItems { count: requests.len() });
     Err((requests, error))
 }
 
-/// What DynamoDB has left over to the end.
+/// The items that DynamoDB left unprocessed at the last attempt.
 #[derive(Debug, thiserror::Error)]
-#[error("{count} items were left unprocessed {} times in a row", retry::MAX_ATTEMPTS)]
+#[error("{count} items left unprocessed after {} attempts", retry::MAX_ATTEMPTS)]
 struct UnprocessedItems {
     count: usize,
 }
@@ -143,7 +142,7 @@ fn key_text_of(table: &Table, request: &WriteRequest) -> Key {
     put.or(delete).map(|item| table.key_text_of(item)).unwrap_or_default()
 }
 
-/// Reads items by their keys, consistently. Those that do not exist are left out.
+/// Reads items by their keys with strong consistency. Omits keys without an item.
 pub(super) async fn get_all(
     table: &Table,
     keys: impl IntoIterator<Item = Key>,
@@ -152,14 +151,14 @@ pub(super) async fn get_all(
     let keys: Vec<Item> =
         keys.iter().map(|(partition_key, sort_key)| table.key(partition_key, sort_key)).collect();
     let chunks = keys.chunks(MAX_BATCH_GET_KEYS).map(<[Item]>::to_vec);
-    let answers = stream::iter(chunks.collect::<Vec<_>>())
+    let results = stream::iter(chunks.collect::<Vec<_>>())
         .map(|chunk| get(table, chunk))
         .buffer_unordered(CONCURRENCY)
         .collect::<Vec<_>>()
         .await;
     let mut items = Vec::new();
-    for answer in answers {
-        items.append(&mut answer?);
+    for result in results {
+        items.append(&mut result?);
     }
     Ok(items)
 }
@@ -173,19 +172,19 @@ async fn get(table: &Table, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
         if attempt > 0 {
             retry::wait(attempt - 1).await;
         }
-        let answer = table
+        let response = table
             .client
             .batch_get_item()
             .set_request_items(Some(requests))
             .send()
             .await
-            .map_err(unavailable(OPERATION))?;
-        items.extend(answer.responses.unwrap_or_default().into_values().flatten());
-        requests = answer.unprocessed_keys.unwrap_or_default();
+            .map_err(classify(OPERATION))?;
+        items.extend(response.responses.unwrap_or_default().into_values().flatten());
+        requests = response.unprocessed_keys.unwrap_or_default();
         if requests.is_empty() {
             return Ok(items);
         }
     }
     let count = requests.values().map(|request| request.keys().len()).sum();
-    Err(unavailable(OPERATION)(UnprocessedItems { count }))
+    Err(StoreError::unavailable(OPERATION, UnprocessedItems { count }))
 }

@@ -1,6 +1,6 @@
-//! Commands, in the table `commands`, a partition a device; the index `by-id` says whose one is, and
-//! `by-due` which of those that are pending somebody must look at. Also clients' keys. What people and
-//! devices made up (parameters, progress) is JSON text.
+//! Commands, in the table `commands`, with a partition for each device. The index `by-id` finds the
+//! device of a command, `by-due` the pending commands whose publication or timeout is due. Also the
+//! idempotency keys of commands.
 
 mod acknowledgement;
 mod command_item;
@@ -9,25 +9,28 @@ use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use meter_domain::command::{AckResult, Command, CommandKind, CommandStatus, Ota};
 use meter_domain::id::DeviceId;
 use meter_domain::time::Timestamp;
-use meter_store::retry;
 use meter_store::{
     AcknowledgeOutcome, CommandStore, CreateOutcome, IdempotencyKey, Order, Page, PageRequest,
-    StoreError,
+    StoreError, retry,
 };
 use uuid::Uuid;
 
 use self::command_item::{from_item, to_item};
-use super::conditional::{self, ConditionalWriteError};
+use super::conditional::{self, is_applied};
 use super::guarded_delete::{DeleteOutcome, GuardedDelete};
 use super::idempotent_create::IdempotentCreate;
 use super::item::{Item, attribute, text, to_json};
 use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch};
 use super::table::{Table, checked_build, names, values};
 use super::{devices, due, idempotency, index};
+use crate::Clients;
 use crate::settings::Tables;
-use crate::{Clients, unavailable};
 
-/// The tables `commands` and, for registrations and configurations, `devices`: a [`CommandStore`].
+/// Index of all commands by id.
+const BY_ID: &str = "by-id";
+
+/// Implements [`CommandStore`] with the table `commands` and, for registrations and configurations,
+/// `devices`.
 #[derive(Debug, Clone)]
 pub struct Commands {
     table: Table,
@@ -35,7 +38,7 @@ pub struct Commands {
 }
 
 impl Commands {
-    /// The tables of these names.
+    /// Creates the adapter.
     pub fn new(clients: &Clients, tables: &Tables) -> Self {
         Self {
             table: Table::with_sort_key(clients, &tables.commands, "device_id", "cmd_id"),
@@ -44,7 +47,7 @@ impl Commands {
     }
 }
 
-/// A device's commands with a status, newest first.
+/// The commands of a device with a status, newest first.
 struct CommandQuery<'a> {
     table: &'a Table,
     status: Option<CommandStatus>,
@@ -81,7 +84,7 @@ impl<'a> MergedQuery for CommandQuery<'a> {
 }
 
 impl Commands {
-    /// Whose command this is, and its id, of an index's item.
+    /// Parses the device id and the command id of an item of an index.
     fn ids_of(&self, item: &Item) -> Result<(DeviceId, Uuid), StoreError> {
         let (device_id, cmd_id) = self.table.key_text_of(item);
         let corrupt = |reason: String| StoreError::Corrupt {
@@ -93,7 +96,7 @@ impl Commands {
         Ok((id, cmd_id))
     }
 
-    /// An update that is refused unless the command is pending.
+    /// Starts an update under the condition that the command is pending.
     fn update_pending(
         &self,
         device_id: &DeviceId,
@@ -111,13 +114,9 @@ impl Commands {
         Ok(update)
     }
 
-    /// Whether it was done; else its condition is false.
+    /// Executes an update; returns `false` if its condition failed.
     async fn apply_update(&self, update: UpdateBuilder) -> Result<bool, StoreError> {
-        match conditional::update(&self.table.client, checked_build(update.build())?).await {
-            Ok(_) => Ok(true),
-            Err(ConditionalWriteError::ConditionFailed(_)) => Ok(false),
-            Err(ConditionalWriteError::Store(error)) => Err(error),
-        }
+        is_applied(conditional::update(&self.table.client, checked_build(update.build())?).await)
     }
 }
 
@@ -127,7 +126,7 @@ impl CommandStore for Commands {
         command: &Command,
         key: Option<&IdempotencyKey>,
     ) -> Result<CreateOutcome<Command>, StoreError> {
-        let creation = IdempotentCreate {
+        let create = IdempotentCreate {
             table: &self.table,
             devices: &self.devices,
             device_id: &command.device_id,
@@ -137,7 +136,7 @@ impl CommandStore for Commands {
             at: command.created_at,
             count: None,
         };
-        creation.execute(|id| self.get(&command.device_id, id)).await
+        create.execute(|id| self.get(&command.device_id, id)).await
     }
 
     async fn get(&self, device_id: &DeviceId, cmd_id: Uuid) -> Result<Option<Command>, StoreError> {
@@ -151,12 +150,12 @@ impl CommandStore for Commands {
         limit: usize,
     ) -> Result<Vec<(DeviceId, Uuid)>, StoreError> {
         let items = due::find(&self.table, now, limit).await?;
-        // One that cannot be read must not stop its neighbours.
-        let read = |item: &Item| {
-            let identity = self.ids_of(item);
-            identity.inspect_err(|error| tracing::error!(%error, "what is due is no command")).ok()
+        // One corrupt item must not fail the others.
+        let ids = |item: &Item| {
+            let log = |error: &StoreError| tracing::error!(%error, "due item with invalid ids");
+            self.ids_of(item).inspect_err(log).ok()
         };
-        Ok(items.iter().filter_map(read).collect())
+        Ok(items.iter().filter_map(ids).collect())
     }
 
     async fn claim(
@@ -207,7 +206,7 @@ impl CommandStore for Commands {
         cmd_id: Uuid,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        // `expires_at` is stored in the form of `due_at`.
+        // `expires_at` has the format of `due_at`.
         let update = self
             .update_pending(device_id, cmd_id)?
             .update_expression(
@@ -221,7 +220,7 @@ impl CommandStore for Commands {
         if self.apply_update(update).await? {
             return Ok(());
         }
-        // The answer was faster, or it is not there at all.
+        // The command was acknowledged before, or does not exist.
         let exists = self.table.exists();
         let update = self
             .table
@@ -239,7 +238,7 @@ impl CommandStore for Commands {
             .client
             .query()
             .table_name(&self.table.name)
-            .index_name("by-id")
+            .index_name(BY_ID)
             .key_condition_expression("cmd_id = :id")
             .set_expression_attribute_values(values([("id", text(cmd_id.to_string()))]));
         let Some(item) = index::find(query).await? else {
@@ -255,10 +254,9 @@ impl CommandStore for Commands {
         status: Option<CommandStatus>,
         request: &PageRequest,
     ) -> Result<Page<Command>, StoreError> {
-        let newest = CommandQuery { table: &self.table, status };
+        let query = CommandQuery { table: &self.table, status };
         let (after, limit) = (request.after.as_deref(), request.limit);
-        merged_query::read_page(&newest, [device_id], after, limit, &mut ReadBudget::default())
-            .await
+        merged_query::read_page(&query, [device_id], after, limit, &mut ReadBudget::default()).await
     }
 
     async fn record_acknowledgement(
@@ -276,14 +274,14 @@ impl CommandStore for Commands {
             if !command.status.is_open() {
                 return Ok(AcknowledgeOutcome::AlreadyRecorded(command));
             }
-            let answered = Command {
+            let acknowledged = Command {
                 status: result.into(),
                 ack_detail: detail.map(str::to_owned),
                 acked_at: Some(at),
                 ..command.clone()
             };
-            if self.store_acknowledgement(&command, &answered, at).await? {
-                return Ok(AcknowledgeOutcome::Recorded(answered));
+            if self.store_acknowledgement(&command, &acknowledged, at).await? {
+                return Ok(AcknowledgeOutcome::Recorded(acknowledged));
             }
             retry::wait(attempt).await;
         }
@@ -304,9 +302,10 @@ impl CommandStore for Commands {
             };
             let read = item.get("ota").cloned();
             let command = from_item(item)?;
-            let is_further = (command.ota.as_ref()).is_none_or(|before| before.is_advanced_by(ota));
+            let is_progress =
+                (command.ota.as_ref()).is_none_or(|before| before.is_advanced_by(ota));
             let target = command.fw_version().map(str::to_owned);
-            if command.cmd != CommandKind::StartOta || !is_further {
+            if command.cmd != CommandKind::StartOta || !is_progress {
                 return Ok(target);
             }
             let update = self
@@ -324,11 +323,10 @@ impl CommandStore for Commands {
                     update.condition_expression(format!("{exists} AND attribute_not_exists(#ota)"))
                 }
             };
-            match conditional::update(&self.table.client, checked_build(update.build())?).await {
-                Ok(_) => return Ok(target),
-                Err(ConditionalWriteError::ConditionFailed(_)) => retry::wait(attempt).await,
-                Err(ConditionalWriteError::Store(error)) => return Err(error),
+            if self.apply_update(update).await? {
+                return Ok(target);
             }
+            retry::wait(attempt).await;
         }
         Err(too_many_conflicts())
     }
@@ -338,16 +336,16 @@ impl CommandStore for Commands {
         device_id: &DeviceId,
         at: Timestamp,
     ) -> Result<bool, StoreError> {
-        let deleted = GuardedDelete { devices: &self.devices, device_id, at };
-        match deleted.delete_first(&self.table, device_id.as_str()).await? {
-            (0, _) => idempotency::delete_keys(&self.table, deleted).await,
-            // The keys are swept when there are no commands any more.
-            (_, removal) => Ok(removal != DeleteOutcome::TombstoneMissing),
+        let delete = GuardedDelete { devices: &self.devices, device_id, at };
+        match delete.delete_first(&self.table, device_id.as_str()).await? {
+            (0, _) => idempotency::delete_keys(&self.table, delete).await,
+            // The keys are deleted in a later call, after all commands.
+            (_, outcome) => Ok(outcome != DeleteOutcome::TombstoneMissing),
         }
     }
 }
 
 fn too_many_conflicts() -> StoreError {
-    let reason = format!("written by others {} times in a row", retry::MAX_ATTEMPTS);
-    unavailable("change of a command")(reason)
+    let reason = format!("{} conflicts in a row", retry::MAX_ATTEMPTS);
+    StoreError::conflict("update of a command", reason)
 }

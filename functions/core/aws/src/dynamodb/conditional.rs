@@ -1,50 +1,76 @@
-//! One write with a condition.
+//! Single writes with a condition.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{Put, ReturnValue, Update};
-use meter_store::StoreError;
-use meter_store::retry;
+use meter_store::{StoreError, WriteError, retry};
 
 use super::item::Item;
-use crate::unavailable;
+use crate::error::classify;
 
-/// Why a conditional write was not done.
+/// A conditional write that was not applied.
 #[derive(Debug)]
 pub(super) enum ConditionalWriteError {
-    /// Its condition is false; what stands there, if the request asked for that.
+    /// The condition failed; with the stored item, if the request asked for it.
     ConditionFailed(Option<Item>),
-    /// It could not be tried.
     Store(StoreError),
 }
 
-/// Puts an item. Meeting a transaction on the same item is no answer: it is tried again.
-pub(super) async fn put(client: &Client, put: Put) -> Result<(), ConditionalWriteError> {
-    for attempt in 0..retry::MAX_ATTEMPTS {
-        match put_once(client, put.clone()).await {
-            Err(TransactionConflict) => retry::wait(attempt).await,
-            Ok(answer) => return answer,
+impl From<ConditionalWriteError> for WriteError {
+    fn from(error: ConditionalWriteError) -> Self {
+        match error {
+            ConditionalWriteError::ConditionFailed(_) => Self::Conflict,
+            ConditionalWriteError::Store(error) => error.into(),
         }
     }
-    put_once(client, put)
-        .await
-        .unwrap_or_else(|TransactionConflict| Err(too_many_conflicts("dynamodb:PutItem")))
 }
 
-/// A transaction was under way on the item.
+/// Returns whether a write was applied, where a failed condition is no error.
+pub(super) fn is_applied<T>(result: Result<T, ConditionalWriteError>) -> Result<bool, StoreError> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(ConditionalWriteError::ConditionFailed(_)) => Ok(false),
+        Err(ConditionalWriteError::Store(error)) => Err(error),
+    }
+}
+
+/// Puts an item. Retries while a transaction on the same item is in progress.
+pub(super) async fn put(client: &Client, put: Put) -> Result<(), ConditionalWriteError> {
+    retry_conflicts("dynamodb:PutItem", || put_once(client, put.clone())).await
+}
+
+/// Updates an item and returns its new attributes. Retries like [`put`].
+pub(super) async fn update(client: &Client, update: Update) -> Result<Item, ConditionalWriteError> {
+    retry_conflicts("dynamodb:UpdateItem", || update_once(client, update.clone())).await
+}
+
+/// The outcome of one attempt that is final, or `TransactionConflict`.
+type Attempt<T> = Result<Result<T, ConditionalWriteError>, TransactionConflict>;
+
+/// A transaction on the item was in progress.
 struct TransactionConflict;
 
-fn too_many_conflicts(operation: &'static str) -> ConditionalWriteError {
-    ConditionalWriteError::Store(unavailable(operation)(
-        "met transactions on the same item at every try",
-    ))
+async fn retry_conflicts<T, F>(
+    operation: &'static str,
+    attempt_write: impl Fn() -> F,
+) -> Result<T, ConditionalWriteError>
+where
+    F: Future<Output = Attempt<T>>,
+{
+    for attempt in 0..=retry::MAX_ATTEMPTS {
+        if attempt > 0 {
+            retry::wait(attempt - 1).await;
+        }
+        if let Ok(result) = attempt_write().await {
+            return result;
+        }
+    }
+    let reason = "a transaction on the same item was in progress at every attempt";
+    Err(ConditionalWriteError::Store(StoreError::conflict(operation, reason)))
 }
 
-async fn put_once(
-    client: &Client,
-    put: Put,
-) -> Result<Result<(), ConditionalWriteError>, TransactionConflict> {
+async fn put_once(client: &Client, put: Put) -> Attempt<()> {
     let sent = client
         .put_item()
         .table_name(put.table_name)
@@ -55,35 +81,17 @@ async fn put_once(
         .set_return_values_on_condition_check_failure(put.return_values_on_condition_check_failure)
         .send()
         .await;
-    match sent {
-        Ok(_) => Ok(Ok(())),
-        Err(error) => match error.as_service_error() {
-            Some(PutItemError::TransactionConflictException(_)) => Err(TransactionConflict),
-            Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                Ok(Err(ConditionalWriteError::ConditionFailed(failed.item().cloned())))
-            }
-            _ => Ok(Err(ConditionalWriteError::Store(unavailable("dynamodb:PutItem")(error)))),
-        },
-    }
-}
-
-/// Updates an item; what it is then. See [`put`].
-pub(super) async fn update(client: &Client, update: Update) -> Result<Item, ConditionalWriteError> {
-    for attempt in 0..retry::MAX_ATTEMPTS {
-        match update_once(client, update.clone()).await {
-            Err(TransactionConflict) => retry::wait(attempt).await,
-            Ok(answer) => return answer,
+    let Err(error) = sent else { return Ok(Ok(())) };
+    match error.as_service_error() {
+        Some(PutItemError::TransactionConflictException(_)) => Err(TransactionConflict),
+        Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+            Ok(Err(ConditionalWriteError::ConditionFailed(failed.item().cloned())))
         }
+        _ => Ok(Err(ConditionalWriteError::Store(classify("dynamodb:PutItem")(error)))),
     }
-    update_once(client, update)
-        .await
-        .unwrap_or_else(|TransactionConflict| Err(too_many_conflicts("dynamodb:UpdateItem")))
 }
 
-async fn update_once(
-    client: &Client,
-    update: Update,
-) -> Result<Result<Item, ConditionalWriteError>, TransactionConflict> {
+async fn update_once(client: &Client, update: Update) -> Attempt<Item> {
     let sent = client
         .update_item()
         .table_name(update.table_name)
@@ -95,14 +103,15 @@ async fn update_once(
         .return_values(ReturnValue::AllNew)
         .send()
         .await;
-    match sent {
-        Ok(answer) => Ok(Ok(answer.attributes.unwrap_or_default())),
-        Err(error) => match error.as_service_error() {
-            Some(UpdateItemError::TransactionConflictException(_)) => Err(TransactionConflict),
-            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                Ok(Err(ConditionalWriteError::ConditionFailed(failed.item().cloned())))
-            }
-            _ => Ok(Err(ConditionalWriteError::Store(unavailable("dynamodb:UpdateItem")(error)))),
-        },
+    let error = match sent {
+        Ok(response) => return Ok(Ok(response.attributes.unwrap_or_default())),
+        Err(error) => error,
+    };
+    match error.as_service_error() {
+        Some(UpdateItemError::TransactionConflictException(_)) => Err(TransactionConflict),
+        Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+            Ok(Err(ConditionalWriteError::ConditionFailed(failed.item().cloned())))
+        }
+        _ => Ok(Err(ConditionalWriteError::Store(classify("dynamodb:UpdateItem")(error)))),
     }
 }

@@ -1,7 +1,8 @@
-//! Counts over the fleet, spread over the items `#stats#NN`, since every change of a device's
-//! standing writes one of them and an item takes 1,000 writes a second. They change in the
-//! transaction that changes what they count, so they are exact. An item counts the things of its shard,
-//! and how often it was changed, so that they can be counted again ([`super::recount`]).
+//! Counts of the fleet, in an item `#stats#NN` for each shard.
+//!
+//! An item accepts 1,000 writes a second, and every change of status or connection writes a count.
+//! Counts change in the transaction that changes what they count, so they are exact. Each item also
+//! has the number of its changes, which a recount compares ([`super::recount`]).
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,15 +12,16 @@ use meter_domain::id::Shard;
 use meter_store::StoreError;
 
 use super::batch;
-use super::conditional::{self, ConditionalWriteError};
+use super::conditional::{self, is_applied};
 use super::item::{Item, number};
 use super::table::{Table, checked_build, names, values};
 
-/// The attribute that counts the changes of an item.
+/// The attribute with the number of changes of an item.
 const CHANGES: &str = "changes";
 
-/// Adds to counts of things of one shard, which stand together in an item with the sort key `sort_key` (where the
-/// table has one). None when nothing changes.
+/// Returns the update that adds to the counts of a shard; `None` if no count changes.
+///
+/// `sort_key` is the sort key of the item, in tables that have one.
 pub(super) fn add(
     table: &Table,
     sort_key: &str,
@@ -40,7 +42,7 @@ pub(super) fn add(
         .set_expression_attribute_values(values([("one", number(1))]));
     let mut expression = format!("ADD #{CHANGES} :one");
     for (i, (name, change)) in sums.into_iter().enumerate() {
-        // Writing to a String cannot fail.
+        // Cannot fail for a String.
         let _ = write!(expression, ", #n{i} :n{i}");
         update = update
             .expression_attribute_names(format!("#n{i}"), name)
@@ -49,7 +51,7 @@ pub(super) fn add(
     checked_build(update.update_expression(expression).build()).map(Some)
 }
 
-/// The sum of each count by its name, read consistently.
+/// Returns the sum of each count over all shards, read with strong consistency.
 pub(super) async fn totals(
     table: &Table,
     sort_key: &str,
@@ -61,7 +63,7 @@ pub(super) async fn totals(
             if let AttributeValue::N(digits) = value {
                 let count: i64 = digits.parse().map_err(|_| StoreError::Corrupt {
                     what: format!("count {name}"),
-                    reason: format!("{digits} is no integer"),
+                    reason: format!("{digits} is not an integer"),
                 })?;
                 *sums.entry(name).or_default() += count;
             }
@@ -75,19 +77,19 @@ fn item_key(shard: Shard) -> String {
     format!("#stats#{shard}")
 }
 
-/// The counts of one shard as they stand.
+/// The stored counts of one shard.
 #[derive(Debug)]
 pub(super) struct ShardCounters(Item);
 
 impl ShardCounters {
-    /// One of them.
+    /// Returns a count, 0 if it is not stored.
     pub(super) fn count(&self, name: &str) -> i64 {
         let value = self.0.get(name).and_then(|value| value.as_n().ok());
         value.and_then(|digits| digits.parse().ok()).unwrap_or(0)
     }
 }
 
-/// Reads the counts of one shard.
+/// Reads the counts of a shard with strong consistency.
 pub(super) async fn read_shard(
     table: &Table,
     sort_key: &str,
@@ -96,7 +98,8 @@ pub(super) async fn read_shard(
     table.get(&item_key(shard), sort_key).await.map(|item| ShardCounters(item.unwrap_or_default()))
 }
 
-/// Sets the counts of one shard, if nobody has changed them since they were read; whether that is so.
+/// Sets the counts of a shard, if they have not changed since they were read; returns whether they
+/// were set.
 pub(super) async fn set(
     table: &Table,
     sort_key: &str,
@@ -123,9 +126,5 @@ pub(super) async fn set(
     }
     let expression = format!("SET {} ADD #{CHANGES} :one", sets.join(", "));
     let update = checked_build(update.update_expression(expression).build())?;
-    match conditional::update(&table.client, update).await {
-        Ok(_) => Ok(true),
-        Err(ConditionalWriteError::ConditionFailed(_)) => Ok(false),
-        Err(ConditionalWriteError::Store(error)) => Err(error),
-    }
+    is_applied(conditional::update(&table.client, update).await)
 }

@@ -1,5 +1,5 @@
-//! Which days' index entries this process has written already, so that it writes a device's day once
-//! and not with each message.
+//! Cache of the day index entries that this process has written, so that it writes the entry of a
+//! device and day once and not with each message.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,10 @@ use lru::LruCache;
 
 use super::batch::Key;
 
-/// Entries that are remembered: some 200 bytes each, for a fleet of some ten thousand devices.
+/// Entries in the cache, about 200 bytes each: enough for ten thousand devices.
 const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(20_000);
 
-/// The keys of index entries that are known to be stored.
+/// The keys of stored index entries, least recently used first out.
 #[derive(Debug)]
 pub(super) struct DayCache(Mutex<LruCache<Key, ()>>);
 
@@ -22,18 +22,18 @@ impl Default for DayCache {
 }
 
 impl DayCache {
-    /// Whether it is known to be stored; it counts as used then.
+    /// Returns whether an entry is known to be stored, and marks it as used.
     pub(super) fn contains(&self, key: &Key) -> bool {
         self.lock().get(key).is_some()
     }
 
-    /// Notes that it is stored. Never before it is: a write that failed has to be done again.
+    /// Adds an entry. Call it after the write succeeded: a failed write must be repeated.
     pub(super) fn insert(&self, key: Key) {
         self.lock().put(key, ());
     }
 
     fn lock(&self) -> MutexGuard<'_, LruCache<Key, ()>> {
-        // The cache is consistent between two calls of it, whoever panicked.
+        // The cache is consistent after every call, so that a panic elsewhere does no harm.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,40 +1,44 @@
-//! The registry, in the table `devices`. A deleted device leaves a tombstone there (a row with
-//! `deleted_at` and without the attributes of the indexes) until all that hangs on it is swept. Also
-//! the counts of devices by status, in `#stats#NN`.
+//! The registry, in the table `devices`.
+//!
+//! A deleted device leaves a tombstone: an item with `deleted_at` and without the attributes of the
+//! indexes, until its cleanup is complete. Also the counts of devices by status, in `#stats#NN`.
+
+mod device_item;
+mod list;
+mod recount;
 
 use std::collections::BTreeMap;
-use std::ops::Not;
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::types::{
-    ConditionCheck, Put, ReturnValuesOnConditionCheckFailure as OnFailure, Update,
+    ConditionCheck, ReturnValuesOnConditionCheckFailure as OnFailure, TransactWriteItem,
 };
 use meter_domain::device::{Device, DeviceStatus};
-use meter_domain::id::{CertificateId, DeviceId, Shard};
+use meter_domain::id::{DeviceId, Shard};
 use meter_domain::state::{Connection, DeviceState};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    Counts, CreateDeviceError, DeviceFilter, DeviceStore, FleetCounts, Order, Page, PageRequest,
-    Recount, RecountReport, StoreError, WriteError,
+    CreateDeviceError, DeviceFilter, DeviceStore, FleetCounts, Page, PageRequest, StoreError,
+    WriteError,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use uuid::Uuid;
 
-use super::conditional::{self, ConditionalWriteError};
-use super::item::{Item, decode, encode, from_json, number, text, to_json};
-use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch};
-use super::recount::{self, CounterGroup};
+pub(super) use self::device_item::configure;
+use self::device_item::{Tombstone, from_item, replace, to_item};
+use self::list::DeviceQuery;
+use super::conditional;
+use super::item::{encode, text};
+use super::merged_query::{self, ReadBudget};
 use super::table::{Table, checked_build, names, values};
 use super::transaction::{self, TransactAction, TransactionError};
-use super::{batch, counters, state};
+use super::{counters, state};
+use crate::Clients;
+use crate::error::classify;
 use crate::settings::Tables;
-use crate::{Clients, unavailable};
 
-/// The attribute that makes a row a tombstone.
+/// The attribute that only tombstones have.
 const DELETED_AT: &str = "deleted_at";
 
-/// The tables `devices` and, for the transactions over both, `device-state`: a [`DeviceStore`].
+/// Implements [`DeviceStore`] with the table `devices` and, in its transactions, `device-state`.
 #[derive(Debug, Clone)]
 pub struct Devices {
     table: Table,
@@ -42,136 +46,44 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// The tables of these names.
+    /// Creates the adapter.
     pub fn new(clients: &Clients, tables: &Tables) -> Self {
         Self { table: table(clients, tables), states: state::table(clients, tables) }
     }
+
+    /// Returns the updates that add a device to its counts by status and by connection (`change` 1)
+    /// or remove it (-1).
+    fn count(
+        &self,
+        device: &Device,
+        state: &DeviceState,
+        change: i64,
+    ) -> Result<impl Iterator<Item = TransactWriteItem>, StoreError> {
+        let shard = device.device_id.shard();
+        let by_status = [(device.status.as_str(), change)];
+        let by_connection = [(state.presence.connection.as_str(), change)];
+        let by_status = counters::add(&self.table, "", shard, &by_status)?;
+        let by_connection = counters::add(&self.states, "", shard, &by_connection)?;
+        Ok(by_status.into_iter().chain(by_connection).map(TransactAction::action))
+    }
 }
 
-/// The table that [`Devices`] is an adapter of.
+/// The table of [`Devices`].
 pub(super) fn table(clients: &Clients, tables: &Tables) -> Table {
     Table::with_partition_key(clients, &tables.devices, "device_id")
 }
 
-/// The expression that is true of a registered device, and false of a tombstone.
+/// The condition that an item is a registered device and no tombstone.
 pub(super) const IS_REGISTERED: &str = "attribute_exists(id)";
 
-// Not Debug: it holds a secret.
-#[derive(Serialize, Deserialize)]
-struct DeviceItem {
-    device_id: DeviceId,
-    shard: String,
-    id: Uuid,
-    device_name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    device_type: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    location: Option<String>,
-    status: DeviceStatus,
-    metadata: String,
-    config: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    command_key: Option<String>,
-    #[serde(default, skip_serializing_if = "Not::not")]
-    claimable: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    claimed_by: Option<CertificateId>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    revision: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Tombstone<'a> {
-    device_id: &'a DeviceId,
-    deleted_at: Timestamp,
-}
-
-fn to_item(device: &Device) -> Result<Item, StoreError> {
-    encode(&DeviceItem {
-        device_id: device.device_id.clone(),
-        shard: device.device_id.shard().to_string(),
-        id: device.id,
-        device_name: device.device_name.clone(),
-        device_type: device.device_type.clone(),
-        location: device.location.clone(),
-        status: device.status,
-        metadata: to_json(&device.metadata)?,
-        config: to_json(&device.config)?,
-        command_key: device.command_key.clone(),
-        claimable: device.claimable,
-        claimed_by: device.claimed_by.clone(),
-        created_at: device.created_at,
-        updated_at: device.updated_at,
-        revision: device.revision,
-    })
-}
-
-fn from_item(item: Item) -> Result<Device, StoreError> {
-    let row: DeviceItem = decode(item)?;
-    let object = |json: &str| from_json::<Map<String, Value>>(row.device_id.as_str(), json);
-    Ok(Device {
-        metadata: object(&row.metadata)?,
-        config: object(&row.config)?,
-        id: row.id,
-        device_id: row.device_id,
-        device_name: row.device_name,
-        device_type: row.device_type,
-        location: row.location,
-        status: row.status,
-        command_key: row.command_key,
-        claimable: row.claimable,
-        claimed_by: row.claimed_by,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-        revision: row.revision,
-    })
-}
-
-/// Puts an item in place of a row, if that is still the registration and the revision that was read.
-fn replace(table: &Table, read: &Device, item: Item) -> Result<Put, StoreError> {
-    let put = table
-        .put(item)
-        .condition_expression("#id = :id AND #revision = :revision")
-        .set_expression_attribute_names(names(["id", "revision"]))
-        .set_expression_attribute_values(values([
-            ("id", text(read.id.to_string())),
-            ("revision", number(read.revision)),
-        ]));
-    checked_build(put.build())
-}
-
-/// Changes the configuration in force, if that is still the registration and the revision that was read.
-/// An update and no put, so that who may only do this can do nothing else to a row.
-pub(super) fn configure(
-    table: &Table,
-    read: &Device,
-    config: &Map<String, Value>,
-    at: Timestamp,
-) -> Result<Update, StoreError> {
-    let update = table
-        .update(read.device_id.as_str(), "")
-        .update_expression("SET #config = :config, #updated_at = :at, #revision = :next")
-        .condition_expression("#id = :id AND #revision = :revision")
-        .set_expression_attribute_names(names(["id", "revision", "config", "updated_at"]))
-        .set_expression_attribute_values(values([
-            ("id", text(read.id.to_string())),
-            ("revision", number(read.revision)),
-            ("next", number(read.revision + 1)),
-            ("config", text(to_json(config)?)),
-            ("at", text(at.to_string())),
-        ]));
-    checked_build(update.build())
-}
-
-/// A registered device.
+/// Reads a registered device.
 pub(super) async fn get(table: &Table, id: &DeviceId) -> Result<Option<Device>, StoreError> {
     let item = table.get(id.as_str(), "").await?;
-    let row = item.filter(|item| !item.contains_key(DELETED_AT));
-    row.map(from_item).transpose()
+    let device = item.filter(|item| !item.contains_key(DELETED_AT));
+    device.map(from_item).transpose()
 }
 
-/// True while the tombstone of the delete that was asked for at `deleted_at` is there.
+/// Checks that the tombstone of the deletion at `deleted_at` exists.
 pub(super) fn tombstone_check(
     table: &Table,
     id: &DeviceId,
@@ -185,111 +97,21 @@ pub(super) fn tombstone_check(
     checked_build(check.build())
 }
 
-/// Any condition that is false is a conflict.
-fn conflict(canceled: TransactionError) -> WriteError {
-    match canceled {
-        TransactionError::ConditionFailed(_) => WriteError::Conflict,
-        TransactionError::Store(error) => error.into(),
-    }
-}
-
-/// The fleet's devices that a filter lets through, newest first or by id.
-struct DeviceQuery<'a> {
-    table: &'a Table,
-    filter: &'a DeviceFilter,
-}
-
-/// The index over the fleet's devices.
-const BY_CREATED: &str = "by-created";
-
-/// Below and above every character of a device id.
-const LOWEST: char = ' ';
-const HIGHEST: char = '~';
-
-impl MergedQuery for DeviceQuery<'_> {
-    type Partition = Shard;
-    type Row = Device;
-
-    fn order(&self) -> Order {
-        match self.filter.id_prefix {
-            Some(_) => Order::Ascending,
-            None => Order::Descending,
-        }
-    }
-
-    fn position(&self, device: &Device) -> String {
-        match self.filter.id_prefix {
-            Some(_) => device.device_id.to_string(),
-            None => device.id.to_string(),
-        }
-    }
-
-    fn matches(&self, device: &Device) -> bool {
-        let filter = self.filter;
-        (filter.status).is_none_or(|status| device.status == status)
-            && (filter.device_type.is_none() || device.device_type == filter.device_type)
-    }
-
-    async fn read(
-        &self,
-        shard: Shard,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<RowBatch<Device>, StoreError> {
-        let shard = shard.to_string();
-        let query = match &self.filter.id_prefix {
-            None => {
-                let index = Some(BY_CREATED);
-                let partition =
-                    PartitionQuery { index, partition_key: "shard", name: shard, sort_key: "id" };
-                partition.query_descending(self.table, after)
-            }
-            Some(prefix) => {
-                // Behind a position is from the least text that goes on after it.
-                let low = after.map_or_else(|| prefix.clone(), |after| format!("{after}{LOWEST}"));
-                let low = if low.is_empty() { LOWEST.to_string() } else { low };
-                self.table
-                    .client
-                    .query()
-                    .table_name(&self.table.name)
-                    .index_name("by-device-id")
-                    .key_condition_expression(
-                        "#shard = :shard AND device_id BETWEEN :low AND :high",
-                    )
-                    .set_expression_attribute_names(names(["shard"]))
-                    .set_expression_attribute_values(values([
-                        ("shard", text(shard)),
-                        ("low", text(low)),
-                        ("high", text(format!("{prefix}{HIGHEST}"))),
-                    ]))
-            }
-        };
-        merged_query::fetch_rows(query, limit, from_item).await
-    }
-}
-
 impl DeviceStore for Devices {
     async fn create(&self, device: &Device, state: &DeviceState) -> Result<(), CreateDeviceError> {
-        let row = self
+        let put = self
             .table
             .put(to_item(device)?)
             .condition_expression(self.table.not_exists())
             .return_values_on_condition_check_failure(OnFailure::AllOld);
-        let shard = device.device_id.shard();
-        let by_status = [(device.status.as_str(), 1)];
-        let by_connection = [(state.presence.connection.as_str(), 1)];
         let mut actions =
-            vec![checked_build(row.build())?.action(), state::put(&self.states, state)?.action()];
-        actions
-            .extend(counters::add(&self.table, "", shard, &by_status)?.map(TransactAction::action));
-        actions.extend(
-            counters::add(&self.states, "", shard, &by_connection)?.map(TransactAction::action),
-        );
+            vec![checked_build(put.build())?.action(), state::put(&self.states, state)?.action()];
+        actions.extend(self.count(device, state, 1)?);
         match transaction::write(&self.table.client, actions).await {
             Ok(()) => Ok(()),
             Err(TransactionError::Store(error)) => Err(error.into()),
-            Err(TransactionError::ConditionFailed(refused)) if refused.contains(0) => {
-                let stored = refused.existing_item(0).unwrap_or_default();
+            Err(TransactionError::ConditionFailed(failed)) if failed.contains(0) => {
+                let stored = failed.existing_item(0).unwrap_or_default();
                 Err(match stored.contains_key(DELETED_AT) {
                     true => CreateDeviceError::BeingDeleted,
                     false => CreateDeviceError::AlreadyExists,
@@ -317,13 +139,9 @@ impl DeviceStore for Devices {
         if counts.is_some() || type_update.is_some() {
             let mut actions = vec![put.action()];
             actions.extend(counts.into_iter().chain(type_update).map(TransactAction::action));
-            let written = transaction::write(&self.table.client, actions).await;
-            return written.map_err(conflict);
-        }
-        match conditional::put(&self.table.client, put).await {
-            Ok(()) => Ok(()),
-            Err(ConditionalWriteError::ConditionFailed(_)) => Err(WriteError::Conflict),
-            Err(ConditionalWriteError::Store(error)) => Err(error.into()),
+            Ok(transaction::write(&self.table.client, actions).await?)
+        } else {
+            Ok(conditional::put(&self.table.client, put).await?)
         }
     }
 
@@ -332,14 +150,14 @@ impl DeviceStore for Devices {
         filter: &DeviceFilter,
         request: &PageRequest,
     ) -> Result<Page<Device>, StoreError> {
-        // No device's id begins so; and as a key it might be longer than DynamoDB takes.
+        // No device id has this prefix, which may also be too long for a DynamoDB key.
         let prefix = filter.id_prefix.as_deref().unwrap_or_default();
         if !prefix.is_empty() && DeviceId::parse(prefix).is_err() {
             return Ok(Page { items: Vec::new(), next: None });
         }
-        let fleet = DeviceQuery { table: &self.table, filter };
+        let query = DeviceQuery { table: &self.table, filter };
         let (after, limit) = (request.after.as_deref(), request.limit);
-        merged_query::read_page(&fleet, Shard::all(), after, limit, &mut ReadBudget::default())
+        merged_query::read_page(&query, Shard::all(), after, limit, &mut ReadBudget::default())
             .await
     }
 
@@ -348,22 +166,14 @@ impl DeviceStore for Devices {
         device: &Device,
         state: &DeviceState,
     ) -> Result<(), WriteError> {
-        let deleted_at = state.cleanup.map_or_else(Timestamp::now, |sweep| sweep.since);
+        let deleted_at = state.cleanup.map_or_else(Timestamp::now, |cleanup| cleanup.since);
         let tombstone = encode(&Tombstone { device_id: &device.device_id, deleted_at })?;
-        let shard = device.device_id.shard();
-        let by_status = [(device.status.as_str(), -1)];
-        let by_connection = [(state.presence.connection.as_str(), -1)];
         let mut actions = vec![
             replace(&self.table, device, tombstone)?.action(),
             state::put(&self.states, state)?.action(),
         ];
-        actions
-            .extend(counters::add(&self.table, "", shard, &by_status)?.map(TransactAction::action));
-        actions.extend(
-            counters::add(&self.states, "", shard, &by_connection)?.map(TransactAction::action),
-        );
-        let written = transaction::write(&self.table.client, actions).await;
-        written.map_err(conflict)
+        actions.extend(self.count(device, state, -1)?);
+        Ok(transaction::write(&self.table.client, actions).await?)
     }
 
     async fn has_tombstone(&self, id: &DeviceId) -> Result<bool, StoreError> {
@@ -390,9 +200,9 @@ impl DeviceStore for Devices {
         match sent {
             Ok(_) => Ok(()),
             Err(error) => match error.as_service_error() {
-                // It is gone already, or registered again, and perhaps deleted again.
+                // Already removed, or the device was registered again since.
                 Some(DeleteItemError::ConditionalCheckFailedException(_)) => Ok(()),
-                _ => Err(unavailable("dynamodb:DeleteItem")(error)),
+                _ => Err(classify("dynamodb:DeleteItem")(error)),
             },
         }
     }
@@ -410,48 +220,5 @@ impl DeviceStore for Devices {
             by_status: DeviceStatus::ALL.into_iter().filter_map(status).collect::<BTreeMap<_, _>>(),
             by_connection: Connection::ALL.into_iter().filter_map(connection).collect(),
         })
-    }
-}
-
-impl Devices {
-    /// How many devices of a shard are in each status.
-    async fn count_statuses(&self, shard: Shard) -> Result<Counts, StoreError> {
-        let items = recount::query_index(&self.table, BY_CREATED, shard, &["status"]).await?;
-        let statuses = items.iter().map(|item| recount::attribute(item, "status"));
-        Ok(recount::count_by_name(statuses, &STATUSES))
-    }
-
-    /// How many devices of a shard are in each connection.
-    async fn count_connections(&self, shard: Shard) -> Result<Counts, StoreError> {
-        let items = recount::query_index(&self.table, BY_CREATED, shard, &["device_id"]).await?;
-        let keys = items.iter().map(|item| self.table.key_text_of(item));
-        let states = batch::get_all(&self.states, keys).await?;
-        let states: Vec<DeviceState> =
-            states.into_iter().map(state::from_item).collect::<Result<_, _>>()?;
-        let registered = states.iter().filter(|state| state.registered);
-        let connections = registered.map(|state| Some(state.presence.connection.as_str()));
-        Ok(recount::count_by_name(connections, &CONNECTIONS))
-    }
-}
-
-const STATUSES: [&str; 2] = [DeviceStatus::Active.as_str(), DeviceStatus::Inactive.as_str()];
-const CONNECTIONS: [&str; 3] =
-    [Connection::Online.as_str(), Connection::Offline.as_str(), Connection::Unknown.as_str()];
-
-impl Recount for Devices {
-    async fn recount(&self) -> Result<Vec<RecountReport>, StoreError> {
-        let (table, states, sort_key) = (&self.table, &self.states, "");
-        let by_status =
-            CounterGroup { what: "devices by status", table, sort_key, names: &STATUSES };
-        let by_connection = CounterGroup {
-            what: "devices by connection",
-            table: states,
-            sort_key,
-            names: &CONNECTIONS,
-        };
-        Ok(vec![
-            recount::recount(by_status, |shard| self.count_statuses(shard)).await?,
-            recount::recount(by_connection, |shard| self.count_connections(shard)).await?,
-        ])
     }
 }

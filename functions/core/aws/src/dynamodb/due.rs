@@ -1,7 +1,7 @@
-//! What is due, found by time: the indexes `by-due`, which are spread over the shards of the devices.
+//! Queries of due items, by the indexes `by-due`, whose partitions are the shards of the devices.
 //!
-//! They are sparse: an item is in one exactly while it has both attributes, so what a search reads is in
-//! proportion to what is due, however many items there are.
+//! The indexes are sparse: an item is in its index only while it has both attributes, so that a
+//! query reads due items alone.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -13,22 +13,21 @@ use serde::Serializer;
 use super::batch::CONCURRENCY;
 use super::item::{Item, text};
 use super::table::{Table, names, values};
-use crate::unavailable;
+use crate::error::classify;
 
 const INDEX: &str = "by-due";
 
-/// The attributes of an item that is due at some time.
+/// The attributes of an item that is in the index.
 pub(super) const ATTRIBUTES: [&str; 2] = [SHARD_ATTRIBUTE, DUE_AT_ATTRIBUTE];
 pub(super) const SHARD_ATTRIBUTE: &str = "due_shard";
 pub(super) const DUE_AT_ATTRIBUTE: &str = "due_at";
 
-/// The partition of a device's items.
+/// Returns the index partition of the items of a device.
 pub(super) fn shard(device_id: &DeviceId) -> String {
     device_id.shard().to_string()
 }
 
-/// Writes a time in the form that [`Timestamp::key`] gives it: one that can become `due_at` where it
-/// stands.
+/// Serializes a time as [`Timestamp::key`], so that an update expression can copy it to `due_at`.
 pub(super) fn serialize_as_key<S: Serializer>(
     time: &Timestamp,
     serializer: S,
@@ -36,20 +35,20 @@ pub(super) fn serialize_as_key<S: Serializer>(
     serializer.serialize_str(&time.key())
 }
 
-/// The keys of items that are due at `now`, at most `limit`. Those that are due longest come first; a
-/// backlog of more than a megabyte in a shard is read in part.
+/// Returns the keys of at most `limit` items that are due at `now`, in order of their due times. Of
+/// a backlog of more than 1 MB in a shard it reads the first megabyte.
 pub(super) async fn find(
     table: &Table,
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<Item>, StoreError> {
-    // All that is due may be in one shard.
-    let at_once = i32::try_from(limit.max(1)).unwrap_or(i32::MAX);
-    let of_shards = stream::iter(Shard::all())
-        .map(|shard| find_in(table, shard, now, at_once))
+    // All due items can be in one shard.
+    let shard_limit = i32::try_from(limit.max(1)).unwrap_or(i32::MAX);
+    let shards = stream::iter(Shard::all())
+        .map(|shard| find_in(table, shard, now, shard_limit))
         .buffer_unordered(CONCURRENCY)
         .try_collect::<Vec<_>>();
-    let mut items: Vec<Item> = of_shards.await?.into_iter().flatten().collect();
+    let mut items: Vec<Item> = shards.await?.into_iter().flatten().collect();
     items.sort_by(|a, b| due_at(a).cmp(&due_at(b)));
     items.truncate(limit);
     Ok(items)
@@ -61,7 +60,7 @@ async fn find_in(
     now: Timestamp,
     limit: i32,
 ) -> Result<Vec<Item>, StoreError> {
-    let answer = table
+    let response = table
         .client
         .query()
         .table_name(&table.name)
@@ -75,8 +74,8 @@ async fn find_in(
         .limit(limit)
         .send()
         .await
-        .map_err(unavailable("dynamodb:Query"))?;
-    Ok(answer.items.unwrap_or_default())
+        .map_err(classify("dynamodb:Query"))?;
+    Ok(response.items.unwrap_or_default())
 }
 
 fn due_at(item: &Item) -> Option<&String> {

@@ -1,5 +1,7 @@
-//! Removing what hung on a deleted device, while the tombstone says that it is deleted: who is late with it finds
-//! another tombstone, or a device that is registered again, and removes nothing of that.
+//! Deletion of the items of a deleted device, under the condition that its tombstone exists.
+//!
+//! A cleanup that is late finds another tombstone, or a device that was registered again, and
+//! deletes nothing.
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use meter_domain::id::DeviceId;
@@ -10,43 +12,44 @@ use super::devices;
 use super::table::{Table, checked_build};
 use super::transaction::{self, TransactAction, TransactionError};
 
-/// Items that one transaction removes at most: it takes 100, and one is the tombstone.
+/// Items that one transaction deletes: it has at most 100 actions, one of which is the tombstone
+/// check.
 pub(super) const MAX_DELETES: i32 = 99;
 
-/// A delete of a device.
+/// The cleanup of one deletion.
 #[derive(Clone, Copy)]
 pub(super) struct GuardedDelete<'a> {
-    /// The registry.
+    /// The table with the tombstone.
     pub(super) devices: &'a Table,
-    /// Which device.
+    /// The deleted device.
     pub(super) device_id: &'a DeviceId,
-    /// When that was asked for.
+    /// The time of the deletion.
     pub(super) at: Timestamp,
 }
 
-/// What became of a removal.
+/// The result of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeleteOutcome {
-    /// It is done.
+    /// The items are deleted.
     Deleted,
-    /// Something was not as it was read.
+    /// An item changed since it was read; no item was deleted.
     ConditionFailed,
-    /// The tombstone is not there.
+    /// The tombstone does not exist; no item was deleted.
     TombstoneMissing,
 }
 
 impl GuardedDelete<'_> {
-    /// Removes items of a table, and does what else belongs to that, or nothing of it.
+    /// Executes deletions, and updates that belong to them, all or none.
     pub(super) async fn delete_items(
         &self,
         table: &Table,
-        removals: impl IntoIterator<Item = TransactWriteItem>,
+        actions: impl IntoIterator<Item = TransactWriteItem>,
     ) -> Result<DeleteOutcome, StoreError> {
         let tombstone = devices::tombstone_check(self.devices, self.device_id, self.at)?;
-        let actions = [tombstone.action()].into_iter().chain(removals).collect();
+        let actions = [tombstone.action()].into_iter().chain(actions).collect();
         match transaction::write(&table.client, actions).await {
             Ok(()) => Ok(DeleteOutcome::Deleted),
-            Err(TransactionError::ConditionFailed(refused)) if refused.contains(0) => {
+            Err(TransactionError::ConditionFailed(failed)) if failed.contains(0) => {
                 Ok(DeleteOutcome::TombstoneMissing)
             }
             Err(TransactionError::ConditionFailed(_)) => Ok(DeleteOutcome::ConditionFailed),
@@ -54,7 +57,7 @@ impl GuardedDelete<'_> {
         }
     }
 
-    /// Removes the first items of a partition; how many there were, and what became of it.
+    /// Deletes the first items of a partition and returns their number and the result.
     pub(super) async fn delete_first(
         &self,
         table: &Table,
@@ -64,11 +67,11 @@ impl GuardedDelete<'_> {
         if items.is_empty() {
             return Ok((0, DeleteOutcome::Deleted));
         }
-        let mut removals = Vec::with_capacity(items.len());
+        let mut deletes = Vec::with_capacity(items.len());
         for item in &items {
             let (partition_key, sort_key) = table.key_text_of(item);
-            removals.push(checked_build(table.delete(&partition_key, &sort_key).build())?.action());
+            deletes.push(checked_build(table.delete(&partition_key, &sort_key).build())?.action());
         }
-        Ok((items.len(), self.delete_items(table, removals).await?))
+        Ok((items.len(), self.delete_items(table, deletes).await?))
     }
 }

@@ -1,8 +1,9 @@
-//! What was made under a client's key, so that asking twice is asking once.
+//! Idempotency keys of clients, so that a repeated request creates nothing.
 //!
-//! An item in the table of the thing made, in a partition of its own (`#idem#{device_id}`), written in
-//! the transaction that makes the thing. It is found by a digest of the key, which may be any text, and
-//! forgotten by DynamoDB some time after its `ttl`; from then on it does not count.
+//! A key is an item in the table of the created resource, in the partition `#idem#{device_id}`,
+//! written in the transaction that creates the resource. Its sort key is a digest of the client
+//! key, which may be any text. It has no effect after its `ttl`; DynamoDB deletes it some time
+//! later.
 
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure};
 use meter_domain::id::DeviceId;
@@ -26,8 +27,8 @@ fn partition(device_id: &DeviceId) -> String {
     format!("#idem#{device_id}")
 }
 
-/// Notes what is made under a key. The condition is false while something else counts as made under
-/// it, which the transaction then tells, unless that is `replaced_id`.
+/// Puts the key of a resource. The condition fails, and the failed transaction contains the stored
+/// item, if the key is in use for a resource other than `replaced_id`.
 pub(super) fn put_key(
     table: &Table,
     device_id: &DeviceId,
@@ -56,16 +57,16 @@ pub(super) fn put_key(
     checked_build(put)
 }
 
-/// What was made under the key of this item.
+/// Returns the resource that was created under a key.
 pub(super) fn resource_id(item: Item) -> Result<Uuid, StoreError> {
-    decode::<IdempotencyItem>(item).map(|memo| memo.resource_id)
+    decode::<IdempotencyItem>(item).map(|key| key.resource_id)
 }
 
-/// Removes some of the keys of a deleted device; whether there may be more.
+/// Deletes some keys of a deleted device; returns whether there may be more.
 pub(super) async fn delete_keys(
     table: &Table,
     deleted: GuardedDelete<'_>,
 ) -> Result<bool, StoreError> {
-    let (memos, removal) = deleted.delete_first(table, &partition(deleted.device_id)).await?;
-    Ok(memos > 0 && removal != DeleteOutcome::TombstoneMissing)
+    let (count, outcome) = deleted.delete_first(table, &partition(deleted.device_id)).await?;
+    Ok(count > 0 && outcome != DeleteOutcome::TombstoneMissing)
 }

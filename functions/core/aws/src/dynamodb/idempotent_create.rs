@@ -1,5 +1,5 @@
-//! Making something of a registered device once, whatever is asked twice: in one transaction with a look
-//! at the registry, the client's key, and the count that it changes.
+//! Idempotent creation of a resource of a device, in one transaction with a check of the
+//! registration, the idempotency key and a count.
 
 use aws_sdk_dynamodb::types::Update;
 use meter_domain::id::DeviceId;
@@ -12,34 +12,33 @@ use super::item::Item;
 use super::table::{Table, checked_build};
 use super::transaction::{self, TransactAction, TransactionError};
 use super::{devices, idempotency};
-use crate::unavailable;
 
-/// What is to be made.
+/// The creation of one resource.
 pub(super) struct IdempotentCreate<'a> {
-    /// Where.
+    /// The table of the resource.
     pub(super) table: &'a Table,
-    /// The registry.
+    /// The table of registered devices.
     pub(super) devices: &'a Table,
-    /// Of which device.
+    /// The device of the resource.
     pub(super) device_id: &'a DeviceId,
-    /// Its id.
+    /// The id of the resource.
     pub(super) id: Uuid,
-    /// All of it.
+    /// The item of the resource, with its key.
     pub(super) item: Item,
-    /// The client's name for the request.
+    /// The idempotency key of the client.
     pub(super) key: Option<&'a IdempotencyKey>,
-    /// Now, as far as the key's end is concerned.
+    /// The time of the request, from which the lifetime of `key` counts.
     pub(super) at: Timestamp,
-    /// What else changes by it.
+    /// The update of a count of resources.
     pub(super) count: Option<Update>,
 }
 
-// The places in the transaction.
+// Positions in the transaction.
 const DEVICE_ACTION: usize = 0;
 const KEY_ACTION: usize = 2;
 
 impl IdempotentCreate<'_> {
-    /// Makes it, or finds with `get` what was made before.
+    /// Creates the resource, or reads the one that was created earlier with `get`.
     pub(super) async fn execute<T, F>(
         self,
         get: impl Fn(Uuid) -> F,
@@ -49,29 +48,30 @@ impl IdempotentCreate<'_> {
     {
         let mut replaced_id = None;
         for _ in 0..retry::MAX_ATTEMPTS {
-            let made = match self.write(replaced_id).await {
+            let created = match self.write(replaced_id).await {
                 Ok(()) => return Ok(CreateOutcome::Created),
                 Err(TransactionError::Store(error)) => return Err(error),
-                Err(TransactionError::ConditionFailed(refused))
-                    if refused.contains(DEVICE_ACTION) =>
+                Err(TransactionError::ConditionFailed(failed))
+                    if failed.contains(DEVICE_ACTION) =>
                 {
                     return Ok(CreateOutcome::DeviceNotFound);
                 }
-                Err(TransactionError::ConditionFailed(refused)) => match refused
-                    .existing_item(KEY_ACTION)
-                {
-                    Some(memo) if refused.contains(KEY_ACTION) => idempotency::resource_id(memo)?,
-                    _ => self.id,
-                },
+                Err(TransactionError::ConditionFailed(failed)) => {
+                    match failed.existing_item(KEY_ACTION) {
+                        Some(key) if failed.contains(KEY_ACTION) => idempotency::resource_id(key)?,
+                        _ => self.id,
+                    }
+                }
             };
-            if let Some(already) = get(made).await? {
-                return Ok(CreateOutcome::AlreadyExists(already));
+            if let Some(existing) = get(created).await? {
+                return Ok(CreateOutcome::AlreadyExists(existing));
             }
-            // It was swept meanwhile, and the key is free again.
-            replaced_id = Some(made);
+            // The resource was deleted since, so the next attempt may replace its key.
+            replaced_id = Some(created);
         }
-        let reason = format!("{} of {} comes and goes", self.id, self.device_id);
-        Err(unavailable("making of something once")(reason))
+        let reason =
+            format!("resource {} of {} was deleted at every attempt", self.id, self.device_id);
+        Err(StoreError::conflict("idempotent create", reason))
     }
 
     async fn write(&self, replaced_id: Option<Uuid>) -> Result<(), TransactionError> {
@@ -79,13 +79,13 @@ impl IdempotentCreate<'_> {
             .devices
             .condition_check(self.device_id.as_str(), "")
             .condition_expression(devices::IS_REGISTERED);
-        let row = self.table.put(self.item.clone()).condition_expression(self.table.not_exists());
+        let put = self.table.put(self.item.clone()).condition_expression(self.table.not_exists());
         let mut actions =
-            vec![checked_build(registered.build())?.action(), checked_build(row.build())?.action()];
+            vec![checked_build(registered.build())?.action(), checked_build(put.build())?.action()];
         if let Some(key) = self.key {
             let (table, id, at) = (self.table, self.id, self.at);
-            let memo = idempotency::put_key(table, self.device_id, key, id, at, replaced_id)?;
-            actions.push(memo.action());
+            let put_key = idempotency::put_key(table, self.device_id, key, id, at, replaced_id)?;
+            actions.push(put_key.action());
         }
         actions.extend(self.count.clone().map(TransactAction::action));
         transaction::write(&self.table.client, actions).await

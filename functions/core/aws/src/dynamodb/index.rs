@@ -1,4 +1,4 @@
-//! Finding one item by an index.
+//! Lookup of one item by an index.
 
 use std::time::Duration;
 
@@ -6,19 +6,20 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use meter_store::StoreError;
 
 use super::item::Item;
-use crate::unavailable;
+use crate::error::classify;
 
-/// An index is behind its table by some milliseconds: who asks for what was made just now asks again.
+/// Delays before a lookup without a result is repeated: an index lags behind its table by some
+/// milliseconds, so that an item that was just created may be missing.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
 
-/// The item that a query of an index finds.
+/// Returns the item that a query of an index finds.
 pub(super) async fn find(query: QueryFluentBuilder) -> Result<Option<Item>, StoreError> {
-    let mut lag = RETRY_DELAYS.into_iter();
+    let mut delays = RETRY_DELAYS.into_iter();
     loop {
-        let found = query.clone().send().await.map_err(unavailable("dynamodb:Query"))?;
+        let found = query.clone().send().await.map_err(classify("dynamodb:Query"))?;
         let item = found.items.unwrap_or_default().pop();
-        match lag.next() {
-            Some(pause) if item.is_none() => tokio::time::sleep(pause).await,
+        match delays.next() {
+            Some(delay) if item.is_none() => tokio::time::sleep(delay).await,
             _ => return Ok(item),
         }
     }

@@ -1,5 +1,5 @@
-//! How far ingest is, in items `#ingest#NN` of the table `device-state`. A process has one of them by its id, and may
-//! share it with others.
+//! The ingest lag, in the items `#ingest#NN` of the table `device-state`. The id of a process
+//! selects its item, which several processes may share.
 
 use meter_domain::id::Shard;
 use meter_domain::time::Timestamp;
@@ -7,7 +7,7 @@ use meter_store::{INGEST_LAG_TTL_S, IngestLag, IngestLagStore, StoreError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::conditional::{self, ConditionalWriteError};
+use super::conditional::{self, is_applied};
 use super::item::{decode, encode, number, text};
 use super::state::States;
 use super::table::{checked_build, names, values};
@@ -22,43 +22,41 @@ struct IngestLagItem {
     lag_s: u32,
 }
 
-/// The key of a shard. No device's id begins so.
+/// Returns the key of a shard. No device id starts with `#`.
 fn shard_key(shard: Shard) -> String {
     format!("#ingest#{shard}")
 }
 
 impl IngestLagStore for States {
-    async fn record_ingest_lag(&self, progress: IngestLag) -> Result<(), StoreError> {
-        let IngestLag { process_id: by, reported_at: at, lag_s } = progress;
-        let device_id = shard_key(Shard::of(by.as_bytes()));
-        let free = self.table.not_exists();
+    async fn record_ingest_lag(&self, lag: IngestLag) -> Result<(), StoreError> {
+        let IngestLag { process_id, reported_at, lag_s } = lag;
+        let device_id = shard_key(Shard::of(process_id.as_bytes()));
+        let not_exists = self.table.not_exists();
         let put = self
             .table
-            .put(encode(&IngestLagItem { device_id, process_id: by, reported_at: at, lag_s })?)
+            .put(encode(&IngestLagItem { device_id, process_id, reported_at, lag_s })?)
             .condition_expression(format!(
-                "{free} OR #process_id = :process_id OR #lag_s <= :lag_s OR #reported_at < :stale_before"
+                "{not_exists} OR #process_id = :process_id OR #lag_s <= :lag_s OR #reported_at < :stale_before"
             ))
             .set_expression_attribute_names(names(["process_id", "lag_s", "reported_at"]))
             .set_expression_attribute_values(values([
-                ("process_id", text(by.to_string())),
+                ("process_id", text(process_id.to_string())),
                 ("lag_s", number(lag_s)),
-                ("stale_before", text(at.plus_seconds(-INGEST_LAG_TTL_S).key())),
+                ("stale_before", text(reported_at.plus_seconds(-INGEST_LAG_TTL_S).key())),
             ]));
-        match conditional::put(&self.table.client, checked_build(put.build())?).await {
-            // Refused: another process is further behind.
-            Ok(()) | Err(ConditionalWriteError::ConditionFailed(_)) => Ok(()),
-            Err(ConditionalWriteError::Store(error)) => Err(error),
-        }
+        // The condition fails if another process has a greater lag.
+        is_applied(conditional::put(&self.table.client, checked_build(put.build())?).await)
+            .map(drop)
     }
 
     async fn ingest_lag(&self, now: Timestamp) -> Result<Option<IngestLag>, StoreError> {
         let keys = Shard::all().map(|shard| (shard_key(shard), String::new()));
         let mut worst: Option<IngestLag> = None;
         for item in batch::get_all(&self.table, keys).await? {
-            let IngestLagItem { process_id: by, reported_at: at, lag_s, .. } = decode(item)?;
-            let counts = at.plus_seconds(INGEST_LAG_TTL_S) >= now;
-            if counts && worst.is_none_or(|worst| worst.lag_s < lag_s) {
-                worst = Some(IngestLag { process_id: by, reported_at: at, lag_s });
+            let IngestLagItem { process_id, reported_at, lag_s, .. } = decode(item)?;
+            let is_recent = reported_at.plus_seconds(INGEST_LAG_TTL_S) >= now;
+            if is_recent && worst.is_none_or(|worst| worst.lag_s < lag_s) {
+                worst = Some(IngestLag { process_id, reported_at, lag_s });
             }
         }
         Ok(worst)

@@ -1,4 +1,4 @@
-//! Items: encoding, decoding, and the limit on their size.
+//! Encoding and decoding of items, and the limit of their size.
 
 use std::collections::HashMap;
 
@@ -7,52 +7,54 @@ use meter_store::StoreError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::unavailable;
-
-/// An item as the SDK has it.
+/// An item: its attributes by name.
 pub(super) type Item = HashMap<String, AttributeValue>;
 
-/// The version of the layout of every item, in its attribute `v`. A reader refuses what is newer.
+/// The version of the item layout, in the attribute `v`. Readers reject other versions.
 pub(super) const SCHEMA_VERSION: &str = "1";
 pub(super) const SCHEMA_VERSION_ATTRIBUTE: &str = "v";
 
-/// DynamoDB's limit on an item, names of attributes included.
+/// DynamoDB's limit of the size of an item, including attribute names.
 const MAX_BYTES: usize = 400 * 1024;
 
-/// An item that no retry will make smaller.
 #[derive(Debug, thiserror::Error)]
-#[error("an item of {0} bytes is larger than the {MAX_BYTES} that DynamoDB takes")]
+#[error("an item of {0} bytes is larger than the {MAX_BYTES} that DynamoDB accepts")]
 struct TooLarge(usize);
 
-/// A text attribute.
+/// Returns a text attribute.
 pub(super) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-/// A number attribute. Only for integers: DynamoDB's numbers have 38 digits and a narrower range than
-/// a double.
+/// Returns a number attribute. Integers only: numbers of DynamoDB have a narrower range than
+/// doubles.
 pub(super) fn number(value: impl Into<i128>) -> AttributeValue {
     AttributeValue::N(value.into().to_string())
 }
 
-/// The attribute that a value is in an item.
+/// Encodes a value as an attribute.
 pub(super) fn attribute<T: Serialize>(value: &T) -> Result<AttributeValue, StoreError> {
     serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(value)
-        .map_err(unavailable("encoding of an attribute"))
+        .map_err(|error| StoreError::invalid("encoding of an attribute", error))
 }
 
-/// An item of a value, checked against the size limit, with the schema's version.
+/// Encodes a value as an item with the schema version.
+///
+/// # Errors
+/// [`StoreError::Invalid`] if the item exceeds the size limit.
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Item, StoreError> {
     let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(value)
-        .map_err(unavailable("encoding of an item"))?;
+        .map_err(|error| StoreError::invalid("encoding of an item", error))?;
     item.insert(SCHEMA_VERSION_ATTRIBUTE.to_owned(), AttributeValue::N(SCHEMA_VERSION.to_owned()));
     match size(&item) {
-        bytes if bytes > MAX_BYTES => Err(unavailable("encoding of an item")(TooLarge(bytes))),
+        bytes if bytes > MAX_BYTES => {
+            Err(StoreError::invalid("encoding of an item", TooLarge(bytes)))
+        }
         _ => Ok(item),
     }
 }
 
-/// The value of an item, if it is of this schema.
+/// Decodes an item of the current schema version.
 pub(super) fn decode<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
     let what = || format!("item {}", describe_key(&item));
     match item.get(SCHEMA_VERSION_ATTRIBUTE).map(AttributeValue::as_n) {
@@ -69,25 +71,27 @@ pub(super) fn decode<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
         .map_err(|error| StoreError::Corrupt { what, reason: error.to_string() })
 }
 
-/// The JSON text of a value: for what people and devices made up, whose numbers DynamoDB may not take.
+/// Encodes a value as JSON text: for values of users and devices, whose numbers DynamoDB may not be
+/// able to represent.
 pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(unavailable("encoding of an attribute"))
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::invalid("encoding of an attribute", error))
 }
 
-/// The reverse of [`to_json`]; `what` names the item.
+/// Decodes JSON text of [`to_json`]; `what` names the item in errors.
 pub(super) fn from_json<T: DeserializeOwned>(what: &str, json: &str) -> Result<T, StoreError> {
     serde_json::from_str(json)
         .map_err(|error| StoreError::Corrupt { what: what.to_owned(), reason: error.to_string() })
 }
 
-/// The key of an item, for an error message.
+/// Returns the key of an item for an error message.
 fn describe_key(item: &Item) -> String {
     let keys = ["pk", "sk", "device_id", "alert_id", "cmd_id", "rule_id"];
     let texts = keys.iter().filter_map(|key| item.get(*key)?.as_s().ok());
     texts.cloned().collect::<Vec<_>>().join(" ")
 }
 
-/// At least what DynamoDB counts for an item, in bytes.
+/// Returns the size of an item in bytes, never less than DynamoDB counts.
 pub(super) fn size(item: &Item) -> usize {
     item.iter().map(|(name, value)| name.len() + size_of_value(value)).sum()
 }
@@ -95,7 +99,7 @@ pub(super) fn size(item: &Item) -> usize {
 fn size_of_value(value: &AttributeValue) -> usize {
     match value {
         AttributeValue::S(text) => text.len(),
-        // A byte for two digits and one more; never more than its text.
+        // DynamoDB counts a byte for two digits and one more.
         AttributeValue::N(digits) => digits.len() + 1,
         AttributeValue::L(values) => 3 + values.iter().map(|v| 1 + size_of_value(v)).sum::<usize>(),
         AttributeValue::M(item) => 3 + item.len() + size(item),
@@ -118,15 +122,16 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_dynamodb_would_refuse_is_refused_with_its_size() {
+    fn item_above_the_size_limit_is_invalid() {
         assert!(encode(&thing(MAX_BYTES - 20)).is_ok());
         let error = encode(&thing(MAX_BYTES)).unwrap_err();
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(cause.contains("larger than"), "{cause}");
+        assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
+        let text = meter_store::error_chain(&error);
+        assert!(text.contains("larger than the 409600"), "{text}");
     }
 
     #[test]
-    fn an_item_of_another_schema_is_not_guessed_at() {
+    fn item_of_another_schema_version_is_corrupt() {
         let mut item = encode(&thing(1)).unwrap();
         assert_eq!(decode::<Thing>(item.clone()).unwrap(), thing(1));
         item.insert(SCHEMA_VERSION_ATTRIBUTE.to_owned(), number(2));

@@ -1,8 +1,8 @@
-//! Pages of lists whose rows are spread over partitions ("streams"): a merge of queries, under the budget
-//! of [`MAX_ITEMS_EXAMINED`] examined rows.
+//! Pages of lists whose rows are spread over partitions: a merge of queries that examines at most
+//! [`MAX_ITEMS_EXAMINED`] rows.
 //!
-//! A page ends after a row, and its position is the row's. It is right in every stream: each goes on
-//! behind it, whichever stream the row came from.
+//! The position of a page is the position of its last row. It is valid for every partition: each
+//! continues after it, whichever partition the row came from.
 
 use std::collections::VecDeque;
 
@@ -12,58 +12,57 @@ use meter_store::{MAX_ITEMS_EXAMINED, Order, Page, StoreError};
 
 use super::item::{Item, text};
 use super::table::Table;
-use crate::unavailable;
+use crate::error::classify;
 
-/// A list.
+/// A list of rows in one or more partitions.
 pub(super) trait MergedQuery: Sync {
-    /// Names a partition.
+    /// The identifier of a partition.
     type Partition: Copy + Send;
-    /// What is listed.
     type Row: Send;
 
-    /// By position.
+    /// The order of positions.
     fn order(&self) -> Order;
 
-    /// Where a row stands: differs from that of every other row, and sorts as the rows do.
+    /// Returns the position of a row, which is unique and sorts like the rows.
     fn position(&self, row: &Self::Row) -> String;
 
-    /// Whether the row is among those asked for.
+    /// Returns whether a row matches the filter.
     fn matches(&self, _row: &Self::Row) -> bool {
         true
     }
 
-    /// The next rows of a stream behind a position, in order.
+    /// Reads the next rows of a partition after a position, in order.
     fn read(
         &self,
-        stream: Self::Partition,
+        partition: Self::Partition,
         after: Option<&str>,
         limit: usize,
     ) -> impl Future<Output = Result<RowBatch<Self::Row>, StoreError>> + Send;
 }
 
-/// Some rows of a stream.
+/// Rows of a partition.
 #[derive(Debug)]
 pub(super) struct RowBatch<R> {
     rows: Vec<R>,
-    /// Whether there may be more behind the last one.
+    /// Whether there may be more rows after the last one.
     more: bool,
 }
 
 /// A partition of a table or of an index.
 #[derive(Debug)]
 pub(super) struct PartitionQuery {
-    /// None: the table's own.
+    /// The name of the index; `None` for the table.
     pub(super) index: Option<&'static str>,
-    /// The attribute that names it.
+    /// The name of the partition key attribute.
     pub(super) partition_key: &'static str,
-    /// Its name.
+    /// The value of the partition key.
     pub(super) name: String,
-    /// The attribute that it is sorted by.
+    /// The name of the sort key attribute.
     pub(super) sort_key: &'static str,
 }
 
 impl PartitionQuery {
-    /// Its items from the last one on query_descending, or from a sort key on without that.
+    /// Queries the items in descending order, from the last one or from below a sort key.
     pub(super) fn query_descending(self, table: &Table, after: Option<&str>) -> QueryFluentBuilder {
         let query = table
             .client
@@ -86,23 +85,23 @@ impl PartitionQuery {
     }
 }
 
-/// Sends a query of a stream.
+/// Sends a query of a partition.
 pub(super) async fn fetch_rows<R>(
     query: QueryFluentBuilder,
     limit: usize,
     decode: impl Fn(Item) -> Result<R, StoreError>,
 ) -> Result<RowBatch<R>, StoreError> {
-    let answer = query
+    let response = query
         .limit(i32::try_from(limit.max(1)).unwrap_or(i32::MAX))
         .send()
         .await
-        .map_err(unavailable("dynamodb:Query"))?;
-    let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
-    let items = answer.items.unwrap_or_default().into_iter();
+        .map_err(classify("dynamodb:Query"))?;
+    let more = response.last_evaluated_key.is_some_and(|key| !key.is_empty());
+    let items = response.items.unwrap_or_default().into_iter();
     Ok(RowBatch { rows: items.map(decode).collect::<Result<_, _>>()?, more })
 }
 
-/// How many rows a request may still examine.
+/// The number of rows that a request may still examine.
 #[derive(Debug)]
 pub(super) struct ReadBudget(usize);
 
@@ -113,55 +112,55 @@ impl Default for ReadBudget {
 }
 
 impl ReadBudget {
-    /// Takes the price of `rows`; whether they could be paid.
+    /// Subtracts `rows`; returns whether the budget was sufficient.
     pub(super) fn spend(&mut self, rows: usize) -> bool {
-        let paid = self.0.checked_sub(rows);
-        self.0 = paid.unwrap_or(0);
-        paid.is_some()
+        let rest = self.0.checked_sub(rows);
+        self.0 = rest.unwrap_or(0);
+        rest.is_some()
     }
 }
 
-/// Reads a page of at most `limit` rows. There is a next page exactly when there is another row.
+/// Reads a page of at most `limit` rows, which has a next page only if there is another row.
 pub(super) async fn read_page<L: MergedQuery>(
-    listing: &L,
-    streams: impl IntoIterator<Item = L::Partition>,
+    list: &L,
+    partitions: impl IntoIterator<Item = L::Partition>,
     after: Option<&str>,
     limit: usize,
     budget: &mut ReadBudget,
 ) -> Result<Page<L::Row>, StoreError> {
-    let mut merge = Merge::new(listing, streams, after, limit);
+    let mut merge = Merge::new(list, partitions, after, limit);
     let mut items = Vec::new();
     let mut last = after.map(str::to_owned);
     loop {
         merge.refill().await?;
-        let Some(stream) = merge.next_partition() else {
+        let Some(partition) = merge.next_partition() else {
             return Ok(Page { items, next: None });
         };
         if items.len() >= limit || !budget.spend(1) {
             return Ok(Page { items, next: last });
         }
-        if let Some((position, row)) = stream.rows.pop_front() {
+        if let Some((position, row)) = partition.rows.pop_front() {
             last = Some(position);
-            if listing.matches(&row) {
+            if list.matches(&row) {
                 items.push(row);
             }
         }
     }
 }
 
-/// What is read of the streams and not merged yet.
+/// The rows of partitions that are read and not yet merged.
 struct Merge<'a, L: MergedQuery> {
-    listing: &'a L,
-    streams: Vec<Partition<L>>,
-    /// How many rows to read of a stream at once. A page takes about the same number from each; a filter
-    /// makes it take more, hence it grows.
+    list: &'a L,
+    partitions: Vec<Partition<L>>,
+    /// Rows in one read of a partition. A page takes about the same number from each; it grows
+    /// because a filter makes a page take more.
     chunk: usize,
     max_chunk: usize,
 }
 
 struct Partition<L: MergedQuery> {
     name: L::Partition,
-    /// With their positions.
+    /// Rows with their positions.
     rows: VecDeque<(String, L::Row)>,
     /// The position of the last row read.
     after: Option<String>,
@@ -170,12 +169,12 @@ struct Partition<L: MergedQuery> {
 
 impl<'a, L: MergedQuery> Merge<'a, L> {
     fn new(
-        listing: &'a L,
-        streams: impl IntoIterator<Item = L::Partition>,
+        list: &'a L,
+        partitions: impl IntoIterator<Item = L::Partition>,
         after: Option<&str>,
         limit: usize,
     ) -> Self {
-        let streams: Vec<_> = streams
+        let partitions: Vec<_> = partitions
             .into_iter()
             .map(|name| Partition {
                 name,
@@ -184,49 +183,50 @@ impl<'a, L: MergedQuery> Merge<'a, L> {
                 more: true,
             })
             .collect();
-        // One more than the page, to know whether there is a next one. Of several streams some hold
-        // more of the page than others: two standard deviations cover most of that.
-        let share = limit.saturating_add(1).div_ceil(streams.len().max(1));
-        let spread = if streams.len() > 1 { 2 * share.isqrt() } else { 0 };
-        let max_chunk = (MAX_ITEMS_EXAMINED / streams.len().max(1)).max(share + spread);
+        // One row more than the page, to detect whether there is a next page. Partitions hold
+        // different shares of a page: two standard deviations cover most of the difference.
+        let share = limit.saturating_add(1).div_ceil(partitions.len().max(1));
+        let spread = if partitions.len() > 1 { 2 * share.isqrt() } else { 0 };
+        let max_chunk = (MAX_ITEMS_EXAMINED / partitions.len().max(1)).max(share + spread);
         Self {
-            listing,
+            list,
             chunk: share + spread,
             max_chunk: max_chunk.min(MAX_ITEMS_EXAMINED + 1),
-            streams,
+            partitions,
         }
     }
 
-    /// Reads on until each stream has a row or has ended.
+    /// Reads until each partition has a row or has ended.
     async fn refill(&mut self) -> Result<(), StoreError> {
-        let is_dry = |stream: &Partition<L>| stream.more && stream.rows.is_empty();
-        while self.streams.iter().any(is_dry) {
-            let (listing, chunk) = (self.listing, self.chunk.min(self.max_chunk));
-            // Those that are about to run dry come along: one round trip for all.
-            let is_low = |stream: &&mut Partition<L>| stream.more && stream.rows.len() <= chunk / 4;
-            let low = self.streams.iter_mut().filter(is_low);
-            try_join_all(low.map(|stream| stream.read(listing, chunk))).await?;
+        let is_empty = |partition: &Partition<L>| partition.more && partition.rows.is_empty();
+        while self.partitions.iter().any(is_empty) {
+            let (list, chunk) = (self.list, self.chunk.min(self.max_chunk));
+            // Partitions with few rows left are read in the same round trip.
+            let is_low =
+                |partition: &&mut Partition<L>| partition.more && partition.rows.len() <= chunk / 4;
+            let low = self.partitions.iter_mut().filter(is_low);
+            try_join_all(low.map(|partition| partition.read(list, chunk))).await?;
             self.chunk = (chunk * 2).min(self.max_chunk);
         }
         Ok(())
     }
 
-    /// The stream whose row is the next one.
+    /// Returns the partition with the next row.
     fn next_partition(&mut self) -> Option<&mut Partition<L>> {
         let position =
-            |stream: &Partition<L>| stream.rows.front().map(|(position, _)| position.clone());
-        let streams = self.streams.iter_mut().filter(|s| !s.rows.is_empty());
-        match self.listing.order() {
-            Order::Ascending => streams.min_by_key(|stream| position(stream)),
-            Order::Descending => streams.max_by_key(|stream| position(stream)),
+            |partition: &Partition<L>| partition.rows.front().map(|(position, _)| position.clone());
+        let partitions = self.partitions.iter_mut().filter(|s| !s.rows.is_empty());
+        match self.list.order() {
+            Order::Ascending => partitions.min_by_key(|partition| position(partition)),
+            Order::Descending => partitions.max_by_key(|partition| position(partition)),
         }
     }
 }
 
 impl<L: MergedQuery> Partition<L> {
-    async fn read(&mut self, listing: &L, limit: usize) -> Result<(), StoreError> {
-        let RowBatch { rows, more } = listing.read(self.name, self.after.as_deref(), limit).await?;
-        let rows = rows.into_iter().map(|row| (listing.position(&row), row));
+    async fn read(&mut self, list: &L, limit: usize) -> Result<(), StoreError> {
+        let RowBatch { rows, more } = list.read(self.name, self.after.as_deref(), limit).await?;
+        let rows = rows.into_iter().map(|row| (list.position(&row), row));
         self.rows.extend(rows);
         self.more = more;
         if let Some((position, _)) = self.rows.back() {
@@ -245,9 +245,9 @@ mod tests {
 
     use super::*;
 
-    /// Numbers, each in one of some streams, of which only multiples of `of` are asked for.
+    /// Numbers in partitions, with a filter for the multiples of `of`.
     struct Numbers {
-        streams: Vec<Vec<u32>>,
+        partitions: Vec<Vec<u32>>,
         of: u32,
         order: Order,
         read: AtomicUsize,
@@ -271,11 +271,11 @@ mod tests {
 
         async fn read(
             &self,
-            stream: usize,
+            partition: usize,
             after: Option<&str>,
             limit: usize,
         ) -> Result<RowBatch<u32>, StoreError> {
-            let mut rows = self.streams[stream].clone();
+            let mut rows = self.partitions[partition].clone();
             rows.sort_unstable();
             match self.order {
                 Order::Ascending => {
@@ -290,7 +290,7 @@ mod tests {
                     });
                 }
             }
-            // As DynamoDB, which says "perhaps" when the limit and the last row coincide.
+            // Like DynamoDB, which reports possible further rows if the limit ends at the last row.
             let more = rows.len() >= limit;
             rows.truncate(limit);
             self.read.fetch_add(rows.len(), Ordering::Relaxed);
@@ -298,19 +298,20 @@ mod tests {
         }
     }
 
-    fn numbers(streams: Vec<Vec<u32>>, of: u32, order: Order) -> Numbers {
-        Numbers { streams, of, order, read: AtomicUsize::new(0) }
+    fn numbers(partitions: Vec<Vec<u32>>, of: u32, order: Order) -> Numbers {
+        Numbers { partitions, of, order, read: AtomicUsize::new(0) }
     }
 
-    /// Every row, page by page; the number of pages.
+    /// Returns all rows, read page by page, and the number of pages.
     fn read_all_pages(list: &Numbers, limit: usize) -> (Vec<u32>, usize) {
         let (mut all, mut pages, mut after) = (Vec::new(), 0, None::<String>);
         loop {
             let mut budget = ReadBudget::default();
-            let page = read_page(list, 0..list.streams.len(), after.as_deref(), limit, &mut budget)
-                .now_or_never()
-                .unwrap()
-                .unwrap();
+            let page =
+                read_page(list, 0..list.partitions.len(), after.as_deref(), limit, &mut budget)
+                    .now_or_never()
+                    .unwrap()
+                    .unwrap();
             assert!(page.items.len() <= limit);
             all.extend(page.items);
             pages += 1;
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_page_has_a_next_one_only_when_there_is_another_row() {
+    fn full_page_has_a_next_page_only_with_further_rows() {
         let list = numbers(vec![(0..20).collect()], 1, Order::Ascending);
         assert_eq!(read_all_pages(&list, 20).1, 1);
         assert_eq!(read_all_pages(&list, 19).1, 2);
@@ -330,9 +331,9 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_rows_in_sixteen_streams_are_one_page_and_not_many_more_are_read() {
-        let streams = (0..16).map(|s| (0..200).map(|i| i * 16 + s).collect());
-        let list = numbers(streams.collect(), 1, Order::Descending);
+    fn page_of_sixteen_partitions_reads_few_surplus_rows() {
+        let partitions = (0..16).map(|s| (0..200).map(|i| i * 16 + s).collect());
+        let list = numbers(partitions.collect(), 1, Order::Descending);
         let mut budget = ReadBudget::default();
         let page =
             read_page(&list, 0..16, None, 1_000, &mut budget).now_or_never().unwrap().unwrap();
@@ -341,9 +342,9 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_filter_ends_the_page_when_the_budget_is_spent() {
-        let streams = (0..16).map(|s| (0..500).map(|i| i * 16 + s).collect());
-        let list = numbers(streams.collect(), 5_000, Order::Ascending);
+    fn page_ends_when_the_read_budget_is_spent() {
+        let partitions = (0..16).map(|s| (0..500).map(|i| i * 16 + s).collect());
+        let list = numbers(partitions.collect(), 5_000, Order::Ascending);
         let mut budget = ReadBudget::default();
         let first = read_page(&list, 0..16, None, 10, &mut budget).now_or_never().unwrap().unwrap();
         assert_eq!(first.items, [0]);
@@ -355,13 +356,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pages_put_together_are_the_sorted_list(
+        fn all_pages_together_are_the_sorted_list(
             rows in prop::collection::btree_set(0u32..3_000, 0..300),
-            streams in 1usize..6, limit in 1usize..40, of in 1u32..4, descending: bool, salt: u32,
+            partitions in 1usize..6, limit in 1usize..40, of in 1u32..4, descending: bool, salt: u32,
         ) {
-            let mut spread = vec![Vec::new(); streams];
+            let mut spread = vec![Vec::new(); partitions];
             for row in &rows {
-                spread[(row.wrapping_mul(2_654_435_761) ^ salt) as usize % streams].push(*row);
+                spread[(row.wrapping_mul(2_654_435_761) ^ salt) as usize % partitions].push(*row);
             }
             let order = if descending { Order::Descending } else { Order::Ascending };
             let mut expected: Vec<u32> = rows.into_iter().filter(|row| row % of == 0).collect();

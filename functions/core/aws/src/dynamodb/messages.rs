@@ -1,14 +1,15 @@
-//! The index of the archive and the time series, in the table `messages`.
+//! The index of the archive and the samples, in the table `messages`.
 //!
 //! | item | pk | sk |
 //! |---|---|---|
-//! | head of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}` |
-//! | tail of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}#s` |
-//! | a day with parts | `{device_id}` | `{YYYY-MM-DD}`, or `{YYYY-MM-DD}#{last day}` |
+//! | first segment of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}` |
+//! | further segment of a message | `{device_id}#{YYYY-MM-DD}` | `{ts}#{message_id}#s` |
+//! | day index entry | `{device_id}` | `{YYYY-MM-DD}`, or `{YYYY-MM-DD}#{last day}` |
 //!
-//! A day is one partition, so a device's history is no hot key, and `#` is in no device id. An index
-//! entry of a day that will be forgotten names the last day that its parts live: entries for the same
-//! day but other ends stand beside each other, and writing one never shortens the life of another.
+//! Each day is a partition, so that a device with a long history is no hot key; no device id
+//! contains `#`. The day index entry of segments with a `ttl` has the last day on which they exist:
+//! entries of the same day with different last days are separate items, so that none shortens the
+//! life of another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,19 +20,20 @@ use meter_domain::id::{DeviceId, MessageId};
 use meter_domain::message::Category;
 use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
 use meter_domain::time::Timestamp;
-use meter_store::{BatchWriteError, MessageStore, Order, SegmentQuery, StoreError};
+use meter_store::{BatchFailures, BatchWriteError, MessageStore, Order, SegmentQuery, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::batch::{self, Key};
+use super::batch::{self, Key, UnwrittenItems};
 use super::day_cache::DayCache;
 use super::item::{Item, decode, encode, text};
 use super::samples;
 use super::table::{Table, names, values};
+use crate::Clients;
+use crate::error::classify;
 use crate::settings::Tables;
-use crate::{Clients, unavailable};
 
-/// The table `messages`: a [`MessageStore`] and a
-/// [`QuarantineStore`](meter_store::QuarantineStore).
+/// Implements [`MessageStore`], [`QuarantineStore`](meter_store::QuarantineStore) and
+/// [`RollupStore`](meter_store::RollupStore) with the table `messages`.
 #[derive(Debug, Clone)]
 pub struct Messages {
     pub(super) table: Table,
@@ -39,7 +41,7 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// The table of this name.
+    /// Creates the adapter.
     pub fn new(clients: &Clients, tables: &Tables) -> Self {
         Self {
             table: Table::with_sort_key(clients, &tables.messages, "pk", "sk"),
@@ -47,12 +49,15 @@ impl Messages {
         }
     }
 
-    /// Writes items, each of which belongs to a message, and entries of an index, each of which belongs
-    /// to all the items that it leads to.
+    /// Writes items, each of one message, and the day index entry that each of them needs.
+    ///
+    /// An index entry without items does no harm, but items without their entry are not found:
+    /// a message of which any write fails is reported as failed. `failures` holds the messages that
+    /// could not be encoded.
     pub(super) async fn put_with_day_index(
         &self,
         items: Vec<(MessageId, Item, DayIndexEntry)>,
-        unencoded: Option<(BTreeSet<MessageId>, StoreError)>,
+        mut failures: BatchFailures,
     ) -> Result<(), BatchWriteError> {
         let mut owners: BTreeMap<Key, BTreeSet<MessageId>> = BTreeMap::new();
         let mut puts = Vec::with_capacity(items.len());
@@ -66,38 +71,28 @@ impl Messages {
             owners.entry(self.table.key_text_of(&item)).or_default().insert(message_id);
             puts.push(item);
         }
-        let (mut failed, mut source) = unencoded.unzip();
-        let failed = failed.get_or_insert_default();
-        for entry in entries.values() {
-            // An entry without parts does no harm, and parts without their entry are not found: a message
-            // of which anything is missing is reported, and comes again.
+        let owners_of = |key: &Key| owners.get(key).into_iter().flatten().copied();
+        for (key, entry) in &entries {
             match encode(entry) {
                 Ok(item) => puts.push(item),
-                Err(error) => {
-                    failed.extend(owners.get(&entry.key()).into_iter().flatten());
-                    source.get_or_insert(error);
-                }
+                Err(error) => failures.add(owners_of(key), error),
             }
         }
         let unwritten = match batch::put_all(&self.table, puts).await {
             Ok(()) => BTreeSet::new(),
-            Err(unwritten) => {
-                source.get_or_insert(unwritten.source);
-                unwritten.keys
+            Err(UnwrittenItems { keys, source }) => {
+                failures.add(keys.iter().flat_map(owners_of), source);
+                keys
             }
         };
         for key in entries.into_keys().filter(|key| !unwritten.contains(key)) {
             self.day_cache.insert(key);
         }
-        failed.extend(unwritten.iter().filter_map(|key| owners.get(key)).flatten());
-        match source {
-            None => Ok(()),
-            Some(source) => Err(BatchWriteError { failed: std::mem::take(failed), source }),
-        }
+        failures.into_result()
     }
 }
 
-/// That a partition has items of a day.
+/// The index entry of a day with segments.
 #[derive(Debug, Serialize)]
 pub(super) struct DayIndexEntry {
     pk: String,
@@ -107,7 +102,8 @@ pub(super) struct DayIndexEntry {
 }
 
 impl DayIndexEntry {
-    /// The entry for things of `day` that may be forgotten at `ttl`. It lives to the end of that day.
+    /// Creates the entry for items of `day` that are deleted at `ttl`, in seconds since the epoch.
+    /// The entry is deleted at the end of the day of `ttl`.
     pub(super) fn new(pk: String, day: Date, ttl: Option<i64>) -> Self {
         let end = ttl.map(|ttl| {
             let at = Timestamp::EPOCH.plus_seconds(ttl);
@@ -124,12 +120,12 @@ impl DayIndexEntry {
         (self.pk.clone(), self.sk.clone())
     }
 
-    /// The day of an entry, from its sort key.
+    /// Parses the day from the sort key of an entry.
     pub(super) fn day(sk: &str) -> Result<Date, StoreError> {
         let day = sk.get(.."YYYY-MM-DD".len()).and_then(|day| day.parse().ok());
         day.ok_or_else(|| StoreError::Corrupt {
-            what: format!("the day {sk}"),
-            reason: "is no date".to_owned(),
+            what: format!("day index entry {sk}"),
+            reason: "the sort key has no date".to_owned(),
         })
     }
 }
@@ -142,7 +138,7 @@ struct SegmentItem {
     sk: String,
     #[serde(flatten)]
     index_entry: Option<IndexEntryAttributes>,
-    /// Where it is not the time of the key.
+    /// Omitted if it is the time in the sort key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     envelope_ts: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,7 +183,7 @@ fn to_item(segment: &MessageSegment) -> Result<Item, StoreError> {
     let samples = (!segment.samples.is_empty())
         .then(|| samples::encode(segment.ts, &segment.samples))
         .transpose()
-        .map_err(unavailable("encoding of samples"))?;
+        .map_err(|error| StoreError::invalid("encoding of samples", error))?;
     encode(&SegmentItem {
         pk: partition(&segment.device_id, segment.ts.day()),
         sk: sort_key(&SegmentPosition {
@@ -214,9 +210,10 @@ fn from_item(device_id: &DeviceId, item: Item) -> Result<MessageSegment, StoreEr
         what: format!("item {} {}", item.pk, item.sk),
         reason,
     };
-    let position = parse_sort_key(&item.sk).ok_or_else(|| corrupt("sort key".to_owned()))?;
+    let position =
+        parse_sort_key(&item.sk).ok_or_else(|| corrupt("the sort key is invalid".to_owned()))?;
     if position.is_continuation == item.index_entry.is_some() {
-        return Err(corrupt("is neither index_entry nor is_continuation".to_owned()));
+        return Err(corrupt("the sort key does not match the index entry".to_owned()));
     }
     let samples = (item.samples.as_deref())
         .map(|text| samples::decode(position.ts, text))
@@ -238,24 +235,23 @@ fn from_item(device_id: &DeviceId, item: Item) -> Result<MessageSegment, StoreEr
     })
 }
 
-/// Sort keys to read.
+/// A range of sort keys.
 #[derive(Debug, PartialEq)]
 struct SortKeyRange {
-    /// The first one or before it.
+    /// At or below the first key.
     low: String,
-    /// The last one or after it.
+    /// At or above the last key.
     high: String,
-    /// Between the two: only what comes after this one.
+    /// The key after which to start, between `low` and `high`.
     after: Option<String>,
 }
 
-/// The sort keys that a query asks for; none when there can be none.
+/// Returns the sort keys of a query; `None` if the range is empty.
 fn sort_key_range(query: &SegmentQuery) -> Option<SortKeyRange> {
-    // A key goes on after its time, so a time is below all keys of its instant and above all others
-    // that are before it: what is between two times is what is not before the first, but before the
-    // second.
+    // A time alone sorts below all keys of its instant and above all keys of earlier instants, so
+    // that the range includes the instant `from` and excludes the instant `to`.
     let (low, high) = (query.from.key(), query.to.key());
-    // DynamoDB refuses a start outside of the range.
+    // DynamoDB rejects a start key outside of the range.
     let after = match (query.after.as_ref().map(sort_key), query.order) {
         (Some(after), Order::Ascending) => Some(after).filter(|after| *after >= low),
         (Some(after), Order::Descending) => Some(after).filter(|after| *after <= high),
@@ -271,7 +267,7 @@ fn sort_key_range(query: &SegmentQuery) -> Option<SortKeyRange> {
 impl MessageStore for Messages {
     async fn put(&self, segments: &[MessageSegment]) -> Result<(), BatchWriteError> {
         let mut items = Vec::with_capacity(segments.len());
-        let mut unencoded: Option<(BTreeSet<MessageId>, StoreError)> = None;
+        let mut failures = BatchFailures::default();
         for segment in segments {
             match to_item(segment) {
                 Ok(item) => {
@@ -279,13 +275,10 @@ impl MessageStore for Messages {
                     let entry = DayIndexEntry::new(index, segment.ts.day(), segment.ttl);
                     items.push((segment.message_id, item, entry));
                 }
-                Err(error) => {
-                    let (message_ids, _) = unencoded.get_or_insert((BTreeSet::new(), error));
-                    message_ids.insert(segment.message_id);
-                }
+                Err(error) => failures.add([segment.message_id], error),
             }
         }
-        self.put_with_day_index(items, unencoded).await
+        self.put_with_day_index(items, failures).await
     }
 
     async fn days(&self, device_id: &DeviceId) -> Result<Vec<Date>, StoreError> {
@@ -302,7 +295,7 @@ impl MessageStore for Messages {
             .send();
         let mut days = BTreeSet::new();
         while let Some(item) = pages.next().await {
-            let item = item.map_err(unavailable("dynamodb:Query"))?;
+            let item = item.map_err(classify("dynamodb:Query"))?;
             let sk = item.get("sk").and_then(|sk| sk.as_s().ok());
             days.insert(DayIndexEntry::day(sk.map_or("", String::as_str))?);
         }
@@ -315,7 +308,7 @@ impl MessageStore for Messages {
         };
         let pk = partition(&query.device_id, query.day);
         let after = after.map(|sk| self.table.key(&pk, &sk));
-        let answer = self
+        let response = self
             .table
             .client
             .query()
@@ -333,9 +326,9 @@ impl MessageStore for Messages {
             .limit(i32::try_from(query.limit.max(1)).unwrap_or(i32::MAX))
             .send()
             .await
-            .map_err(unavailable("dynamodb:Query"))?;
-        let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
-        let items = answer.items.unwrap_or_default().into_iter();
+            .map_err(classify("dynamodb:Query"))?;
+        let more = response.last_evaluated_key.is_some_and(|key| !key.is_empty());
+        let items = response.items.unwrap_or_default().into_iter();
         let segments = items.map(|item| from_item(&query.device_id, item));
         Ok((segments.collect::<Result<_, _>>()?, more))
     }

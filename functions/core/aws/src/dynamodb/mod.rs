@@ -1,9 +1,12 @@
-//! Adapters to DynamoDB, a file each, over a few pieces that they share: `item` (encoding), `table` (keys,
-//! reading one item, expressions); `conditional`, `batch`, `statements` and `transaction` (the four ways
-//! to write); `counters`, `due`, `index`, `listing` (pages merged from partitions), `making`, `sweeping`
-//! and `idempotency`.
+//! Adapters to DynamoDB: a module for each port, over shared modules.
 //!
-//! Tables and keys are those of infra/stores/template.yaml. Nothing here scans a table.
+//! - `item` encodes items; `table` has keys, single reads and parts of expressions.
+//! - `conditional`, `batch`, `partiql_batch` and `transaction` are the four kinds of writes.
+//! - `merged_query` merges partitions to pages; `due` and `index` query indexes.
+//! - `counters` and `recount` maintain the counts of the fleet.
+//! - `idempotency`, `idempotent_create` and `guarded_delete` are transactions of several adapters.
+//!
+//! Tables, keys and indexes are those of infra/stores/template.yaml. No function scans a table.
 
 mod alerts;
 mod batch;

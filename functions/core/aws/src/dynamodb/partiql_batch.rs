@@ -1,26 +1,23 @@
-//! Many writes with a condition each in one call, as PartiQL statements: the only batch of DynamoDB that
-//! takes conditions. Each succeeds or fails alone.
-
-use std::sync::Arc;
+//! Batches of conditional writes, as PartiQL statements: the only batch of DynamoDB that accepts
+//! conditions. Each statement succeeds or fails alone.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     BatchStatementError, BatchStatementErrorCodeEnum as Code, BatchStatementRequest,
 };
 use futures::{StreamExt, stream};
-use meter_store::StoreError;
-use meter_store::retry;
+use meter_store::{StoreError, retry};
 
 use super::batch::CONCURRENCY;
 use super::conditional::ConditionalWriteError;
-use crate::unavailable;
+use crate::error::{class_of_code, classify};
 
-/// Statements that one call takes.
+/// Statements in one call, a limit of DynamoDB.
 const MAX_STATEMENTS: usize = 25;
 
 const OPERATION: &str = "dynamodb:BatchExecuteStatement";
 
-/// Executes statements on different items; an answer each, in order.
+/// Executes statements on different items and returns a result for each, in order.
 pub(super) async fn execute(
     client: &Client,
     statements: Vec<BatchStatementRequest>,
@@ -37,42 +34,43 @@ async fn execute_batch(
     client: &Client,
     statements: Vec<BatchStatementRequest>,
 ) -> Vec<Result<(), ConditionalWriteError>> {
-    let mut answers: Vec<Option<Result<(), ConditionalWriteError>>> =
+    let mut results: Vec<Option<Result<(), ConditionalWriteError>>> =
         statements.iter().map(|_| None).collect();
     for attempt in 0..retry::MAX_ATTEMPTS {
-        let open: Vec<usize> = (0..answers.len()).filter(|i| answers[*i].is_none()).collect();
+        let open: Vec<usize> = (0..results.len()).filter(|i| results[*i].is_none()).collect();
         if open.is_empty() {
             break;
         }
         if attempt > 0 {
             retry::wait(attempt - 1).await;
         }
-        let again = open.iter().map(|i| statements[*i].clone()).collect();
-        let sent = client.batch_execute_statement().set_statements(Some(again)).send().await;
+        let statements = open.iter().map(|i| statements[*i].clone()).collect();
+        let sent = client.batch_execute_statement().set_statements(Some(statements)).send().await;
         let responses = match sent {
-            Ok(answer) => answer.responses.unwrap_or_default(),
+            Ok(response) => response.responses.unwrap_or_default(),
             Err(error) => {
-                let error = share_error(unavailable(OPERATION)(error));
-                let failed = |answer: Option<_>| {
-                    answer.unwrap_or_else(|| Err(ConditionalWriteError::Store(error())))
+                let error = classify(OPERATION)(error).share();
+                let failed = |result: Option<_>| {
+                    result.unwrap_or_else(|| Err(ConditionalWriteError::Store(error())))
                 };
-                return answers.into_iter().map(failed).collect();
+                return results.into_iter().map(failed).collect();
             }
         };
         let is_last = attempt + 1 == retry::MAX_ATTEMPTS;
         let mut responses = responses.into_iter().map(|response| response.error);
         for i in open {
-            answers[i] = match responses.next() {
+            results[i] = match responses.next() {
                 Some(None) => Some(Ok(())),
                 Some(Some(error)) if !is_last && is_transient(&error) => None,
                 Some(Some(error)) => Some(Err(to_error(error))),
-                None => {
-                    Some(Err(ConditionalWriteError::Store(unavailable(OPERATION)("has no answer"))))
-                }
+                None => Some(Err(ConditionalWriteError::Store(StoreError::unavailable(
+                    OPERATION,
+                    "the statement has no response",
+                )))),
             };
         }
     }
-    answers.into_iter().flatten().collect()
+    results.into_iter().flatten().collect()
 }
 
 fn to_error(error: BatchStatementError) -> ConditionalWriteError {
@@ -83,12 +81,13 @@ fn to_error(error: BatchStatementError) -> ConditionalWriteError {
         code => {
             let code = code.as_ref().map_or("no code", Code::as_str);
             let message = error.message.as_deref().unwrap_or("no message");
-            ConditionalWriteError::Store(unavailable(OPERATION)(format!("{code}: {message}")))
+            let class = class_of_code(code).unwrap_or(StoreError::unavailable);
+            ConditionalWriteError::Store(class(OPERATION, format!("{code}: {message}").into()))
         }
     }
 }
 
-/// Whether the statement may be taken the next time.
+/// Returns whether the statement may succeed at the next attempt.
 fn is_transient(error: &BatchStatementError) -> bool {
     matches!(
         error.code,
@@ -100,14 +99,4 @@ fn is_transient(error: &BatchStatementError) -> bool {
                 | Code::TransactionConflict
         )
     )
-}
-
-/// Copies of one failure, for everything that it stopped.
-pub(super) fn share_error(error: StoreError) -> impl Fn() -> StoreError {
-    let operation = match &error {
-        StoreError::Unavailable { operation, .. } => operation,
-        StoreError::Corrupt { .. } => "dynamodb",
-    };
-    let error = Arc::new(error);
-    move || StoreError::Unavailable { operation, source: Box::new(Arc::clone(&error)) }
 }

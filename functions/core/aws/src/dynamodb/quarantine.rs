@@ -1,15 +1,14 @@
-//! The index of what could not be read, in the table `messages`.
+//! The index of the quarantine, in the table `messages`.
 //!
 //! | item | pk | sk |
 //! |---|---|---|
-//! | an entry | `#quarantine#{YYYY-MM-DD}#{shard}` | its id |
-//! | a day with entries | `#quarantine` | `{YYYY-MM-DD}` |
-//! | which receipt stands for a message | `#quarantine#{message_id}` | `first_receipt` |
+//! | quarantine entry | `#quarantine#{YYYY-MM-DD}#{shard}` | its id |
+//! | day index entry | `#quarantine` | `{YYYY-MM-DD}` |
+//! | first receipt of a message | `#quarantine#{message_id}` | `first_receipt` |
 //!
-//! An entry is found by its receipt, since what cannot be read has no other time; and a message that comes
-//! twice is received twice. So the first receipt that anybody writes down stands for all.
-
-use std::collections::BTreeSet;
+//! The key of an entry contains the time of receipt, because a message that cannot be parsed has no
+//! other time. A redelivery has a later one: the first receipt that was stored is used for all, so
+//! that a message has one entry.
 
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnFailure;
 use futures::{StreamExt, stream};
@@ -18,7 +17,8 @@ use meter_domain::archive::Location;
 use meter_domain::id::{MessageId, SHARDS, Shard};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    BatchWriteError, Order, Page, PageRequest, QuarantineEntry, QuarantineStore, StoreError,
+    BatchFailures, BatchWriteError, Order, Page, PageRequest, QuarantineEntry, QuarantineStore,
+    StoreError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +28,12 @@ use super::item::{Item, decode, encode, text};
 use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch};
 use super::messages::{DayIndexEntry, Messages};
 use super::table::{Table, checked_build, values};
-use crate::unavailable;
+use crate::error::classify;
 
 const QUARANTINE_PARTITION: &str = "#quarantine";
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Entry {
+struct EntryItem {
     pk: String,
     sk: String,
     topic: String,
@@ -45,9 +45,8 @@ struct Entry {
     member: Option<(u64, u64)>,
 }
 
-/// Which receipt stands for a message.
 #[derive(Debug, Serialize, Deserialize)]
-struct FirstReceipt {
+struct FirstReceiptItem {
     pk: String,
     sk: String,
     received_at: Timestamp,
@@ -59,7 +58,7 @@ fn partition(day: Date, shard: Shard) -> String {
 
 fn to_item(entry: &QuarantineEntry) -> Result<Item, StoreError> {
     let day = entry.received_at.day();
-    encode(&Entry {
+    encode(&EntryItem {
         pk: partition(day, QuarantineEntry::shard(entry.message_id)),
         sk: entry.id(),
         topic: entry.topic.clone(),
@@ -72,11 +71,11 @@ fn to_item(entry: &QuarantineEntry) -> Result<Item, StoreError> {
 }
 
 fn from_item(item: Item) -> Result<QuarantineEntry, StoreError> {
-    let entry: Entry = decode(item)?;
+    let entry: EntryItem = decode(item)?;
     let Some((_, message_id)) = QuarantineEntry::parse_id(&entry.sk) else {
         return Err(StoreError::Corrupt {
             what: format!("item {} {}", entry.pk, entry.sk),
-            reason: "sort key".to_owned(),
+            reason: "the sort key is invalid".to_owned(),
         });
     };
     Ok(QuarantineEntry {
@@ -103,8 +102,8 @@ impl MergedQuery for QuarantineDayQuery<'_> {
         Order::Descending
     }
 
-    fn position(&self, row: &QuarantineEntry) -> String {
-        row.id()
+    fn position(&self, entry: &QuarantineEntry) -> String {
+        entry.id()
     }
 
     async fn read(
@@ -121,13 +120,13 @@ impl MergedQuery for QuarantineDayQuery<'_> {
 }
 
 impl Messages {
-    /// The receipt that stands for a message: `received_at`, unless there is one already.
+    /// Returns the first receipt of a message; stores `received_at` if there is none.
     async fn first_receipt(
         &self,
         message_id: MessageId,
         received_at: Timestamp,
     ) -> Result<Timestamp, StoreError> {
-        let first = FirstReceipt {
+        let first = FirstReceiptItem {
             pk: format!("{QUARANTINE_PARTITION}#{message_id}"),
             sk: "first_receipt".to_owned(),
             received_at,
@@ -140,11 +139,12 @@ impl Messages {
         match conditional::put(&self.table.client, checked_build(put.build())?).await {
             Ok(()) => Ok(received_at),
             Err(ConditionalWriteError::ConditionFailed(Some(item))) => {
-                Ok(decode::<FirstReceipt>(item)?.received_at)
+                Ok(decode::<FirstReceiptItem>(item)?.received_at)
             }
-            Err(ConditionalWriteError::ConditionFailed(None)) => {
-                Err(unavailable("dynamodb:PutItem")("a refusal without what stands there"))
-            }
+            Err(ConditionalWriteError::ConditionFailed(None)) => Err(StoreError::unavailable(
+                "dynamodb:PutItem",
+                "the failed condition has no stored item",
+            )),
             Err(ConditionalWriteError::Store(error)) => Err(error),
         }
     }
@@ -157,7 +157,7 @@ impl Messages {
         (entry.message_id, first.map(|received_at| QuarantineEntry { received_at, ..entry }))
     }
 
-    /// The days with entries in quarantine, up to a day, newest first.
+    /// Returns the days with entries up to `last`, newest first.
     async fn quarantine_days(&self, last: Option<Date>) -> Result<Vec<Date>, StoreError> {
         let query = self
             .table
@@ -178,7 +178,7 @@ impl Messages {
             .send();
         let mut days = Vec::new();
         while let Some(item) = items.next().await {
-            let item = item.map_err(unavailable("dynamodb:Query"))?;
+            let item = item.map_err(classify("dynamodb:Query"))?;
             let sk = item.get("sk").and_then(|sk| sk.as_s().ok());
             days.push(DayIndexEntry::day(sk.map_or("", String::as_str))?);
         }
@@ -189,7 +189,7 @@ impl Messages {
 impl QuarantineStore for Messages {
     async fn put_quarantined(&self, entries: &[QuarantineEntry]) -> Result<(), BatchWriteError> {
         let mut items = Vec::with_capacity(entries.len());
-        let mut unwritten: Option<(BTreeSet<MessageId>, StoreError)> = None;
+        let mut failures = BatchFailures::default();
         let entries = stream::iter(entries.to_vec())
             .map(|entry| self.with_first_receipt(entry))
             .buffer_unordered(CONCURRENCY)
@@ -205,13 +205,10 @@ impl QuarantineStore for Messages {
                         DayIndexEntry::new(QUARANTINE_PARTITION.to_owned(), day, None),
                     ));
                 }
-                Err(error) => {
-                    let (message_ids, _) = unwritten.get_or_insert((BTreeSet::new(), error));
-                    message_ids.insert(message_id);
-                }
+                Err(error) => failures.add([message_id], error),
             }
         }
-        self.put_with_day_index(items, unwritten).await
+        self.put_with_day_index(items, failures).await
     }
 
     async fn list_quarantined(
@@ -223,7 +220,7 @@ impl QuarantineStore for Messages {
         let mut budget = ReadBudget::default();
         let mut items: Vec<QuarantineEntry> = Vec::new();
         for day in self.quarantine_days(last).await? {
-            // A day costs a query for each shard, also when there is next to nothing in it.
+            // A day takes a query for each shard, even with few entries.
             let is_affordable = budget.spend(SHARDS.into());
             if let Some(last) = items.last()
                 && (items.len() >= request.limit || !is_affordable)
@@ -231,10 +228,10 @@ impl QuarantineStore for Messages {
                 let next = Some(last.id());
                 return Ok(Page { items, next });
             }
-            let listing = QuarantineDayQuery { table: &self.table, day };
+            let query = QuarantineDayQuery { table: &self.table, day };
             let room = request.limit - items.len();
             let of_day =
-                merged_query::read_page(&listing, Shard::all(), after, room, &mut budget).await?;
+                merged_query::read_page(&query, Shard::all(), after, room, &mut budget).await?;
             items.extend(of_day.items);
             if let Some(next) = of_day.next {
                 return Ok(Page { items, next: Some(next) });

@@ -1,9 +1,9 @@
-//! Making counts right while everybody goes on writing.
+//! Recounts of the fleet during concurrent writes.
 //!
-//! A shard's count is of the things of that shard, and every transaction that changes it counts itself in it
-//! ([`counters`]). So what is counted while that number stands still is the truth of that moment, and is
-//! written only if it stands still. An index is behind its table by some milliseconds: it is read twice, with
-//! a pause, and has to say the same.
+//! Every transaction that changes a count of a shard also increments the number of changes of that
+//! shard ([`counters`]). A result that was counted while this number did not change is exact, and
+//! is stored under the condition that it still has not changed. An index lags behind its table by
+//! some milliseconds: it is read twice with a delay, and both reads must agree.
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,49 +18,49 @@ use super::batch::CONCURRENCY;
 use super::counters::{self, ShardCounters};
 use super::item::{Item, text};
 use super::table::{Table, names, values};
-use crate::unavailable;
+use crate::error::classify;
 
-/// How often a shard is counted that changes meanwhile.
+/// Attempts for a shard that changes during its recount.
 const MAX_ATTEMPTS: usize = 5;
 
-/// Far more than an index is behind.
+/// Delay between the two reads of an index, much longer than it lags behind its table.
 const INDEX_PROPAGATION_DELAY: Duration = Duration::from_secs(1);
 
-/// The counts of one kind.
+/// Counts that are stored together.
 #[derive(Clone, Copy)]
 pub(super) struct CounterGroup<'a> {
     pub(super) what: &'static str,
     pub(super) table: &'a Table,
     /// See [`counters::add`].
     pub(super) sort_key: &'a str,
-    /// Every count that there is.
+    /// The names of all counts.
     pub(super) names: &'a [&'static str],
 }
 
-/// Recounts every shard; `count` counts the things of one.
+/// Recounts every shard; `count` counts the items of one shard.
 pub(super) async fn recount<F>(
-    kind: CounterGroup<'_>,
+    group: CounterGroup<'_>,
     count: impl Fn(Shard) -> F,
 ) -> Result<RecountReport, StoreError>
 where
     F: Future<Output = Result<Counts, StoreError>>,
 {
-    // In another order each time: of a fleet that is too large for one run all shards have their turn.
+    // Random order, so that every shard is recounted at some time even if each run is interrupted.
     let mut shards: Vec<_> = Shard::all().collect();
     shards.shuffle(&mut rand::rng());
     let shards: Vec<_> =
-        shards.into_iter().map(|shard| recount_shard(kind, shard, &count)).collect();
+        shards.into_iter().map(|shard| recount_shard(group, shard, &count)).collect();
     let shards: Vec<(Counts, Option<Counts>)> =
         stream::iter(shards).buffer_unordered(CONCURRENCY).try_collect().await?;
     let mut recounted = RecountReport {
-        what: kind.what,
+        what: group.what,
         before: Counts::new(),
         after: Counts::new(),
-        skipped_shards: shards.iter().filter(|(_, is)| is.is_none()).count(),
+        skipped_shards: shards.iter().filter(|(_, after)| after.is_none()).count(),
     };
-    for (was, is) in shards {
-        add(&mut recounted.after, is.as_ref().unwrap_or(&was));
-        add(&mut recounted.before, &was);
+    for (before, after) in shards {
+        add(&mut recounted.after, after.as_ref().unwrap_or(&before));
+        add(&mut recounted.before, &before);
     }
     Ok(recounted)
 }
@@ -71,42 +71,42 @@ fn add(sum: &mut Counts, counts: &Counts) {
     }
 }
 
-/// What a shard's counts were, and what they are now; none: it changed all the time.
+/// Returns the counts of a shard before and after; `None` if it changed during every attempt.
 async fn recount_shard<F>(
-    kind: CounterGroup<'_>,
+    group: CounterGroup<'_>,
     shard: Shard,
     count: impl Fn(Shard) -> F,
 ) -> Result<(Counts, Option<Counts>), StoreError>
 where
     F: Future<Output = Result<Counts, StoreError>>,
 {
-    let mut was = Counts::new();
+    let mut before = Counts::new();
     for _ in 0..MAX_ATTEMPTS {
-        let standing = counters::read_shard(kind.table, kind.sort_key, shard).await?;
-        was = kind.names.iter().map(|name| (*name, standing.count(name))).collect();
+        let stored = counters::read_shard(group.table, group.sort_key, shard).await?;
+        before = group.names.iter().map(|name| (*name, stored.count(name))).collect();
         let first = count(shard).await?;
         tokio::time::sleep(INDEX_PROPAGATION_DELAY).await;
         let second = count(shard).await?;
-        if first == second && set(kind, shard, &standing, &second).await? {
-            let is = |name: &&'static str| (*name, second.get(name).copied().unwrap_or(0));
-            return Ok((was, Some(kind.names.iter().map(is).collect())));
+        if first == second && set(group, shard, &stored, &second).await? {
+            let after = |name: &&'static str| (*name, second.get(name).copied().unwrap_or(0));
+            return Ok((before, Some(group.names.iter().map(after).collect())));
         }
     }
-    Ok((was, None))
+    Ok((before, None))
 }
 
 async fn set(
-    kind: CounterGroup<'_>,
+    group: CounterGroup<'_>,
     shard: Shard,
     read: &ShardCounters,
     counts: &Counts,
 ) -> Result<bool, StoreError> {
     let all: Vec<_> =
-        kind.names.iter().map(|name| (*name, counts.get(name).copied().unwrap_or(0))).collect();
-    counters::set(kind.table, kind.sort_key, shard, read, &all).await
+        group.names.iter().map(|name| (*name, counts.get(name).copied().unwrap_or(0))).collect();
+    counters::set(group.table, group.sort_key, shard, read, &all).await
 }
 
-/// Every item of a partition of an index over the fleet, with the attributes named.
+/// Reads the named attributes of every item of a shard from an index.
 pub(super) async fn query_index(
     table: &Table,
     index: &str,
@@ -129,12 +129,12 @@ pub(super) async fn query_index(
     let mut pages = query.into_paginator().items().send();
     let mut items = Vec::new();
     while let Some(item) = pages.next().await {
-        items.push(item.map_err(unavailable("dynamodb:Query"))?);
+        items.push(item.map_err(classify("dynamodb:Query"))?);
     }
     Ok(items)
 }
 
-/// Counts items by one of a few names.
+/// Counts the occurrences of each known name.
 pub(super) fn count_by_name<'a>(
     found: impl Iterator<Item = Option<&'a str>>,
     known: &[&'static str],
@@ -148,7 +148,7 @@ pub(super) fn count_by_name<'a>(
     counts
 }
 
-/// A text attribute.
+/// Returns a text attribute.
 pub(super) fn attribute<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name).and_then(|value: &AttributeValue| value.as_s().ok()).map(String::as_str)
 }

@@ -2,12 +2,13 @@
 //!
 //! | item | pk | sk |
 //! |---|---|---|
-//! | the minutes of an hour of a metric | `{device_id}#minutes` | `{metric}#{YYYY-MM-DDTHH}` |
-//! | the hours of a day of a metric | `{device_id}#hours` | `{metric}#{YYYY-MM-DD}` |
+//! | minutes of an hour of a metric | `{device_id}#minutes` | `{metric}#{YYYY-MM-DDTHH}` |
+//! | hours of a day of a metric | `{device_id}#hours` | `{metric}#{YYYY-MM-DD}` |
 //!
-//! Each hour is one attribute (`m` of the minutes, `h00` to `h23` of the hours), written under a condition of
-//! its own, so that two who roll up hours of one day never wait for each other. It is a map: `g` the
-//! generation, `p` until when its points live, `u` the unit, `b` the buckets ([`buckets`]).
+//! The buckets of an hour are one attribute (`m` in items of minutes, `h00` to `h23` in items of
+//! hours) with a condition of its own, so that concurrent rollups of two hours of a day do not
+//! conflict. The attribute is a map: `g` is the generation, `p` the time until which its points
+//! exist, `u` the unit and `b` the buckets ([`buckets`]).
 
 mod buckets;
 
@@ -24,16 +25,16 @@ use meter_store::{
 };
 
 use super::batch::{self, Key};
-use super::conditional::{self, ConditionalWriteError};
+use super::conditional::{self, is_applied};
 use super::item::{Item, SCHEMA_VERSION, SCHEMA_VERSION_ATTRIBUTE, number, text};
 use super::messages::Messages;
 use super::table::{checked_build, names, values};
-use crate::unavailable;
+use crate::error::classify;
 
-/// Items that one call of a sweep removes.
+/// Items that one call of a cleanup deletes.
 const MAX_CLEANUP_ITEMS: i32 = 100;
 
-/// The attribute with the minutes of the item's hour.
+/// The attribute with the minutes of an item of minutes.
 const MINUTES_ATTRIBUTE: &str = "m";
 
 fn partition(device_id: &DeviceId, level: RollupLevel) -> String {
@@ -43,7 +44,7 @@ fn partition(device_id: &DeviceId, level: RollupLevel) -> String {
     }
 }
 
-/// The sort key of the item that starts at `start`.
+/// Returns the sort key of the item that starts at `start`.
 fn sort_key(metric: &MetricName, level: RollupLevel, start: Timestamp) -> String {
     let width = match level {
         RollupLevel::Minute => "YYYY-MM-DDTHH".len(),
@@ -54,7 +55,7 @@ fn sort_key(metric: &MetricName, level: RollupLevel, start: Timestamp) -> String
     format!("{metric}#{key}")
 }
 
-/// Where the item of a sort key starts.
+/// Parses the start of an item from its sort key.
 fn start_of(sk: &str, level: RollupLevel) -> Option<Timestamp> {
     let (_, start) = sk.split_once('#')?;
     let rest = match level {
@@ -64,13 +65,14 @@ fn start_of(sk: &str, level: RollupLevel) -> Option<Timestamp> {
     Timestamp::parse(&format!("{start}{rest}")).ok()
 }
 
-/// The attribute that holds an hour of an item of hours.
+/// Returns the attribute of an hour in an item of hours.
 fn hour_attribute(hour: Timestamp) -> String {
     format!("h{:02}", hour.hour())
 }
 
 impl Messages {
-    /// Writes the buckets of an hour into one attribute of an item, unless what is there must stay.
+    /// Writes the buckets of an hour, unless the stored ones have the same or a newer generation,
+    /// or are of points that are deleted.
     async fn put_buckets(
         &self,
         rollup: &HourRollup,
@@ -90,7 +92,8 @@ impl Messages {
         ]);
         value.extend(rollup.points_expire_at.map(|until| ("p".to_owned(), number(until))));
         value.extend(last.unit.as_ref().map(|unit| ("u".to_owned(), text(unit))));
-        // What is in the item longest decides: hours of one day may be rolled up in any order.
+        // The item expires with the last hour that it can contain, because the hours of a day may
+        // be written in any order.
         let ttl = rollup.ttl.map(|ttl| {
             ttl - rollup.hour.start.as_seconds()
                 + start.as_seconds()
@@ -118,13 +121,11 @@ impl Messages {
                 .expression_attribute_names("#ttl", "ttl")
                 .expression_attribute_values(":ttl", number(ttl));
         }
-        match conditional::update(&self.table.client, checked_build(update.build())?).await {
-            Ok(_) | Err(ConditionalWriteError::ConditionFailed(_)) => Ok(()),
-            Err(ConditionalWriteError::Store(error)) => Err(error),
-        }
+        let written = conditional::update(&self.table.client, checked_build(update.build())?).await;
+        is_applied(written).map(drop)
     }
 
-    /// Removes the first items of a partition; whether there may be more.
+    /// Deletes the first items of a level; returns whether there may be more.
     async fn delete_level(
         &self,
         device_id: &DeviceId,
@@ -138,6 +139,27 @@ impl Messages {
     }
 }
 
+/// Returns the start and the buckets of an item, or the reason for which it is corrupt.
+fn decode_item(
+    item: &Item,
+    sk: &str,
+    level: RollupLevel,
+) -> Result<(Timestamp, Vec<RollupBucket>), &'static str> {
+    if item.get(SCHEMA_VERSION_ATTRIBUTE) != Some(&AttributeValue::N(SCHEMA_VERSION.to_owned())) {
+        return Err("unknown schema version");
+    }
+    let start = start_of(sk, level).ok_or("invalid sort key")?;
+    let mut buckets = Vec::new();
+    for value in item.values().filter_map(|value| value.as_m().ok()) {
+        let blob = value.get("b").and_then(|buckets| buckets.as_b().ok());
+        let unit = value.get("u").and_then(|unit| unit.as_s().ok()).cloned();
+        let blob = blob.ok_or("an hour without buckets")?;
+        let hour = buckets::decode(level, start, unit, blob.as_ref());
+        buckets.append(&mut hour.ok_or("invalid buckets")?);
+    }
+    Ok((start, buckets))
+}
+
 impl RollupStore for Messages {
     async fn put_rollup(&self, rollup: &HourRollup, now: Timestamp) -> Result<(), StoreError> {
         let minutes = self.put_buckets(rollup, RollupLevel::Minute, &rollup.minutes, now);
@@ -148,12 +170,12 @@ impl RollupStore for Messages {
     async fn buckets(&self, query: &BucketQuery) -> Result<BucketPage, StoreError> {
         let BucketQuery { device_id, metric, level, from, to, limit } = query;
         let first = from.floor(level.item_seconds());
-        // BETWEEN takes both ends in.
+        // BETWEEN includes both ends.
         let last = Timestamp::from_nanos(to.as_nanos() - 1).unwrap_or(*to);
         if last < *from {
             return Ok(BucketPage { buckets: Vec::new(), complete_until: *to, items_read: 0 });
         }
-        let answer = self
+        let response = self
             .table
             .client
             .query()
@@ -165,46 +187,30 @@ impl RollupStore for Messages {
                 ("low", text(sort_key(metric, *level, first))),
                 ("high", text(sort_key(metric, *level, last.floor(level.item_seconds())))),
             ]))
-            // The state that says that an hour is exact was read consistently, and so must the hour be.
+            // The device state with the pending rollups is read with strong consistency, so that an
+            // hour that it reports as complete must be read in the same way.
             .consistent_read(true)
             .limit(i32::try_from((*limit).max(1)).unwrap_or(i32::MAX))
             .send()
             .await
-            .map_err(unavailable("dynamodb:Query"))?;
-        let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
-        let items = answer.items.unwrap_or_default();
-        let mut complete = *to;
+            .map_err(classify("dynamodb:Query"))?;
+        let more = response.last_evaluated_key.is_some_and(|key| !key.is_empty());
+        let items = response.items.unwrap_or_default();
+        let mut complete_until = *to;
         let mut buckets = BTreeMap::new();
         for item in &items {
             let (_, sk) = self.table.key_text_of(item);
-            let corrupt = |reason: &str| StoreError::Corrupt {
-                what: format!("rollup {sk} of {device_id}"),
-                reason: reason.to_owned(),
-            };
-            if item.get(SCHEMA_VERSION_ATTRIBUTE)
-                != Some(&AttributeValue::N(SCHEMA_VERSION.to_owned()))
-            {
-                return Err(corrupt("schema version"));
-            }
-            let start = start_of(&sk, *level).ok_or_else(|| corrupt("sort key"))?;
-            for value in item.values().filter_map(|value| value.as_m().ok()) {
-                let blob = value.get("b").and_then(|buckets| buckets.as_b().ok());
-                let unit = value.get("u").and_then(|unit| unit.as_s().ok()).cloned();
-                let blob = blob.ok_or_else(|| corrupt("an hour without buckets"))?;
-                let read = buckets::decode(*level, start, unit, blob.as_ref());
-                let read = read.ok_or_else(|| corrupt("buckets"))?;
-                buckets.extend(read.into_iter().map(|bucket| (bucket.start, bucket)));
-            }
+            let (start, item_buckets) = decode_item(item, &sk, *level).map_err(|reason| {
+                let what = format!("rollup {sk} of {device_id}");
+                StoreError::Corrupt { what, reason: reason.to_owned() }
+            })?;
+            buckets.extend(item_buckets.into_iter().map(|bucket| (bucket.start, bucket)));
             if more {
-                complete = start.plus_seconds(i64::from(level.item_seconds())).min(*to);
+                complete_until = start.plus_seconds(i64::from(level.item_seconds())).min(*to);
             }
         }
         let buckets = buckets.into_values().filter(|bucket| (*from..*to).contains(&bucket.start));
-        Ok(BucketPage {
-            buckets: buckets.collect(),
-            complete_until: complete,
-            items_read: items.len(),
-        })
+        Ok(BucketPage { buckets: buckets.collect(), complete_until, items_read: items.len() })
     }
 
     async fn delete_rollups_for_device(&self, device_id: &DeviceId) -> Result<bool, StoreError> {

@@ -1,37 +1,41 @@
-//! Alert rules, in the table `alert-rules`: one partition, since there are few and all of them are read together.
-//! Beside it an item that counts them and their changes, which every transaction that changes one changes, too.
+//! Alert rules, in the table `alert-rules`: in one partition, because they are few and read
+//! together. Another item has the number of rules and the generation, which every transaction that
+//! changes a rule also changes.
 
 use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure as OnFailure, Update};
 use meter_domain::rule::{MAX_RULES, Rule};
-use meter_store::retry;
 use meter_store::{
     CreateRuleError, Order, Page, PageRequest, RuleSnapshot, RuleStore, StoreError, WriteError,
+    retry,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::item::{Item, decode, encode, from_json, number, text, to_json};
-use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch as RuleRows};
+use super::merged_query::{self, MergedQuery, PartitionQuery, ReadBudget, RowBatch};
 use super::table::{Table, checked_build, names, values};
 use super::transaction::{self, TransactAction, TransactionError};
+use crate::Clients;
+use crate::error::classify;
 use crate::settings::Tables;
-use crate::{Clients, unavailable};
 
 const PARTITION_KEY: &str = "kind";
 const SORT_KEY: &str = "rule_id";
 
-/// The partition of the rules, and the key of what is counted of them.
+/// The partition of the rules.
 const RULE: &str = "rule";
+
+/// The key of the item with the number of rules and the generation.
 const COUNTED: (&str, &str) = ("#counted", "rules");
 
-/// The table `alert-rules`: a [`RuleStore`].
+/// Implements [`RuleStore`] with the table `alert-rules`.
 #[derive(Debug, Clone)]
 pub struct AlertRules {
     table: Table,
 }
 
 impl AlertRules {
-    /// The table of this name.
+    /// Creates the adapter.
     pub fn new(clients: &Clients, tables: &Tables) -> Self {
         Self { table: Table::with_sort_key(clients, &tables.rules, PARTITION_KEY, SORT_KEY) }
     }
@@ -42,7 +46,7 @@ struct RuleItem {
     kind: String,
     rule_id: Uuid,
     version: u64,
-    /// The rule as JSON: its numbers are doubles, which DynamoDB's are not.
+    /// The rule as JSON text: its numbers are doubles, which DynamoDB cannot represent.
     document: String,
 }
 
@@ -56,11 +60,11 @@ fn to_item(rule: &Rule) -> Result<Item, StoreError> {
 }
 
 fn from_item(item: Item) -> Result<Rule, StoreError> {
-    let row: RuleItem = decode(item)?;
-    from_json(&row.rule_id.to_string(), &row.document)
+    let item: RuleItem = decode(item)?;
+    from_json(&item.rule_id.to_string(), &item.document)
 }
 
-/// AlertRules, newest first.
+/// All rules, newest first.
 struct RuleQuery<'a>(&'a Table);
 
 impl MergedQuery for RuleQuery<'_> {
@@ -80,7 +84,7 @@ impl MergedQuery for RuleQuery<'_> {
         (): (),
         after: Option<&str>,
         limit: usize,
-    ) -> Result<RuleRows<Rule>, StoreError> {
+    ) -> Result<RowBatch<Rule>, StoreError> {
         let partition = PartitionQuery {
             index: None,
             partition_key: PARTITION_KEY,
@@ -93,7 +97,7 @@ impl MergedQuery for RuleQuery<'_> {
 }
 
 impl AlertRules {
-    /// Counts a change, and by how many rules it makes them more.
+    /// Returns the update that increments the generation and adds `by` to the number of rules.
     fn counted(&self, by: i64) -> Result<Update, StoreError> {
         let (partition_key, sort_key) = COUNTED;
         let mut update = self
@@ -104,20 +108,20 @@ impl AlertRules {
             .set_expression_attribute_values(values([("one", number(1)), ("by", number(by))]));
         if by > 0 {
             update = update
-                .condition_expression("attribute_not_exists(#count) OR #count < :most")
-                .expression_attribute_values(":most", number(MAX_RULES));
+                .condition_expression("attribute_not_exists(#count) OR #count < :max")
+                .expression_attribute_values(":max", number(MAX_RULES));
         }
         checked_build(update.build())
     }
 
-    /// How many changes there were.
+    /// Returns the number of changes of all rules.
     async fn generation(&self) -> Result<u64, StoreError> {
         let (partition_key, sort_key) = COUNTED;
         let Some(item) = self.table.get(partition_key, sort_key).await? else { return Ok(0) };
         let digits = item.get("generation").and_then(|value| value.as_n().ok());
         digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| StoreError::Corrupt {
-            what: "the count of alert rules".to_owned(),
-            reason: "it has no generation".to_owned(),
+            what: "item of the number of alert rules".to_owned(),
+            reason: "generation is missing or not an integer".to_owned(),
         })
     }
 
@@ -136,27 +140,20 @@ impl AlertRules {
             .send();
         let mut rules = Vec::new();
         while let Some(item) = items.next().await {
-            rules.push(from_item(item.map_err(unavailable("dynamodb:Query"))?)?);
+            rules.push(from_item(item.map_err(classify("dynamodb:Query"))?)?);
         }
         Ok(rules)
     }
 
-    /// Writes a change of a rule together with its count.
+    /// Writes a change of a rule together with the number of rules and the generation.
     async fn write(&self, change: impl TransactAction, by: i64) -> Result<(), TransactionError> {
         let actions = vec![change.action(), self.counted(by)?.action()];
         transaction::write(&self.table.client, actions).await
     }
 }
 
-/// The expression that is true of a rule of a version, and its parts.
+/// The condition that the stored version is the one that was read.
 const IS_AT: &str = "#version = :read";
-
-fn conflict(canceled: TransactionError) -> WriteError {
-    match canceled {
-        TransactionError::ConditionFailed(_) => WriteError::Conflict,
-        TransactionError::Store(error) => error.into(),
-    }
-}
 
 impl RuleStore for AlertRules {
     async fn create(&self, rule: &Rule) -> Result<(), CreateRuleError> {
@@ -167,8 +164,9 @@ impl RuleStore for AlertRules {
             .return_values_on_condition_check_failure(OnFailure::AllOld);
         match self.write(checked_build(put.build())?, 1).await {
             Ok(()) => Ok(()),
-            // Its id is new: it is there because a try before this one was done, and only its answer was lost.
-            Err(TransactionError::ConditionFailed(refused)) if refused.contains(0) => Ok(()),
+            // The id is new, so that an existing rule is the result of an earlier attempt whose
+            // response was lost.
+            Err(TransactionError::ConditionFailed(failed)) if failed.contains(0) => Ok(()),
             Err(TransactionError::ConditionFailed(_)) => Err(CreateRuleError::LimitReached),
             Err(TransactionError::Store(error)) => Err(error.into()),
         }
@@ -200,7 +198,7 @@ impl RuleStore for AlertRules {
                 "read",
                 number(rule.version.saturating_sub(1)),
             )]));
-        self.write(checked_build(put.build())?, 0).await.map_err(conflict)
+        Ok(self.write(checked_build(put.build())?, 0).await?)
     }
 
     async fn remove(&self, rule_id: Uuid, version: u64) -> Result<(), WriteError> {
@@ -210,13 +208,14 @@ impl RuleStore for AlertRules {
             .condition_expression(IS_AT)
             .set_expression_attribute_names(names(["version"]))
             .set_expression_attribute_values(values([("read", number(version))]));
-        self.write(checked_build(delete.build())?, -1).await.map_err(conflict)
+        Ok(self.write(checked_build(delete.build())?, -1).await?)
     }
 
     async fn all(&self) -> Result<RuleSnapshot, StoreError> {
         let mut generation = self.generation().await?;
         for attempt in 0..retry::MAX_ATTEMPTS {
-            // A query reads item after item: only when nothing was changed meanwhile is it one moment.
+            // A query reads its items at different times. Without a change in between, they are the
+            // rules of one generation.
             let rules = self.read_all().await?;
             let after = self.generation().await?;
             if after == generation {
@@ -225,7 +224,6 @@ impl RuleStore for AlertRules {
             generation = after;
             retry::wait(attempt).await;
         }
-        let reason = "they were changed at every try";
-        Err(unavailable("reading of all alert rules")(reason))
+        Err(StoreError::conflict("read of all alert rules", "changed at every attempt"))
     }
 }

@@ -1,11 +1,12 @@
-//! The samples of a part as one attribute: a JSON text that a person can read, small enough that a
-//! message of 20 measurements stays under 1 KB, which is one write unit.
+//! The samples of a segment as one attribute: JSON text, compact enough that a message of 20
+//! samples stays below 1 KB, which is one write unit.
 //!
-//! `["ms",[["voltage_dc","V",[[1000,1503.5],[1000,1502.25]]],["pf",null,[[0,0.98],[0,0.97,1]]]]]`: the
-//! unit of time; then a group for each metric and unit, with a triple for each sample: the time since
-//! the sample before it in the group (the first: since the start of the interval that the part lies in),
-//! the value, and the sample_index when it is not 0. The unit of time is the coarsest in which every step is
-//! a whole number, so nothing is rounded; values are the shortest texts that read back as the same double.
+//! `["ms",[["voltage_dc","V",[[1000,1503.5],[1000,1502.25]]],["pf",null,[[0,0.98],[0,0.97,1]]]]]`:
+//! the time unit, and a group for each metric and unit with an entry for each sample. An entry has
+//! the time since the previous sample of the group (of the first sample: since the start of the
+//! interval of the segment), the value, and the sample index unless it is 0. The time unit is the
+//! coarsest in which every step is an integer, so that no time is rounded. Values are the shortest
+//! texts that parse to the same double.
 
 use meter_domain::metric::MetricName;
 use meter_domain::metric::Sample;
@@ -13,7 +14,7 @@ use meter_domain::segments::SEGMENT_SECONDS;
 use meter_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A unit of time, by its name in SI.
+/// A time unit, encoded as its SI symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum TimeUnit {
     #[serde(rename = "s")]
@@ -51,7 +52,7 @@ enum SampleEntry {
     Indexed(i64, f64, u16),
 }
 
-/// The text of samples that lie in the interval of `ts`. Samples of one metric and unit stay in order.
+/// Encodes samples in the interval of `ts`. Keeps the order of samples of one metric and unit.
 pub(super) fn encode(ts: Timestamp, samples: &[Sample]) -> Result<String, String> {
     let start = ts.floor(SEGMENT_SECONDS);
     let offsets = || {
@@ -74,8 +75,8 @@ pub(super) fn encode(ts: Timestamp, samples: &[Sample]) -> Result<String, String
         });
         let (_, before, entries) = &mut groups[i];
         let step = ticks - std::mem::replace(before, ticks);
-        let step = i64::try_from(step)
-            .map_err(|_| format!("{} is centuries away from {ts}", sample.time))?;
+        let step =
+            i64::try_from(step).map_err(|_| format!("{} is too far from {ts}", sample.time))?;
         entries.push(match sample.sample_index {
             0 => SampleEntry::Plain(step, sample.value),
             sample_index => SampleEntry::Indexed(step, sample.value, sample_index),
@@ -87,7 +88,7 @@ pub(super) fn encode(ts: Timestamp, samples: &[Sample]) -> Result<String, String
     serde_json::to_string(&encoded).map_err(|error| error.to_string())
 }
 
-/// The reverse of [`encode`], in its order: a group after the other.
+/// Decodes a text of [`encode`]; the samples are in the order of the groups.
 pub(super) fn decode(ts: Timestamp, text: &str) -> Result<Vec<Sample>, String> {
     let start = ts.floor(SEGMENT_SECONDS).as_nanos();
     let (tick, groups): Encoded<Group> =
@@ -100,7 +101,7 @@ pub(super) fn decode(ts: Timestamp, text: &str) -> Result<Vec<Sample>, String> {
                 SampleEntry::Plain(step, value) => (step, value, 0),
                 SampleEntry::Indexed(step, value, sample_index) => (step, value, sample_index),
             };
-            // Neither can overflow: both are far below 2^127.
+            // Cannot overflow: both factors are below 2^64.
             nanos += i128::from(step) * tick.nanos();
             samples.push(Sample {
                 metric: metric.clone(),
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_can_read_it() {
+    fn samples_are_encoded_as_documented() {
         let samples = [
             sample("voltage_dc", "2026-01-01T00:00:01Z", 0, 1503.5, Some("V")),
             sample("pf", "2026-01-01T00:00:00.5Z", 0, 0.98, None),
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn no_samples_are_no_groups() {
+    fn no_samples_are_encoded_without_groups() {
         let text = encode(Timestamp::EPOCH, &[]).unwrap();
         assert_eq!(text, r#"["s",[]]"#);
         assert_eq!(decode(Timestamp::EPOCH, &text), Ok(Vec::new()));
@@ -164,10 +165,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_sample_reads_back_exactly(
+        fn decoded_samples_equal_encoded_samples(
             start in -200_000_000i64..800_000_000,
             raw in prop::collection::vec(
-                (0i128..300_000_000_000, any::<f64>().prop_filter("finite", |v| v.is_finite()), any::<u16>(), "[a-c]", prop::option::of("\\PC{0,3}")),
+                (
+                    0i128..300_000_000_000,
+                    any::<f64>().prop_filter("finite", |v| v.is_finite()),
+                    any::<u16>(),
+                    "[a-c]",
+                    prop::option::of("\\PC{0,3}"),
+                ),
                 0..30,
             ),
         ) {
@@ -189,7 +196,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "\\PC{0,60}") {
+        fn decoding_arbitrary_text_does_not_panic(text in "\\PC{0,60}") {
             let _ = decode(Timestamp::EPOCH, &text);
         }
     }

@@ -1,4 +1,4 @@
-//! A table: its name and keys, reading one item, and the parts of expressions.
+//! A table with its keys, reads of single items, and parts of expressions.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,8 @@ use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, Update};
 use meter_store::StoreError;
 
 use super::item::{Item, text};
-use crate::{Clients, unavailable};
+use crate::Clients;
+use crate::error::classify;
 
 /// A table of infra/stores/template.yaml.
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A table whose key is one attribute.
+    /// Creates a table without a sort key.
     pub(super) fn with_partition_key(
         clients: &Clients,
         name: &str,
@@ -38,7 +39,7 @@ impl Table {
         }
     }
 
-    /// A table whose key is a partition and a place in it.
+    /// Creates a table with a sort key.
     pub(super) fn with_sort_key(
         clients: &Clients,
         name: &str,
@@ -48,7 +49,7 @@ impl Table {
         Self { sort_key: Some(sort_key), ..Self::with_partition_key(clients, name, partition_key) }
     }
 
-    /// A key. `sort_key` is left out where the table has none.
+    /// Returns the key attributes. Ignores `sort_key` in tables without one.
     pub(super) fn key(&self, partition_key: &str, sort_key: &str) -> Item {
         let mut key = HashMap::from([(self.partition_key.to_owned(), text(partition_key))]);
         if let Some(attribute) = self.sort_key {
@@ -57,7 +58,7 @@ impl Table {
         key
     }
 
-    /// The key of an item, as plain text.
+    /// Returns the key of an item as texts.
     pub(super) fn key_text_of(&self, item: &Item) -> (String, String) {
         let attribute = |name: &str| {
             let value = item.get(name).and_then(|value| value.as_s().ok());
@@ -66,23 +67,23 @@ impl Table {
         (attribute(self.partition_key), self.sort_key.map(attribute).unwrap_or_default())
     }
 
-    /// The expression that is true of an item that exists.
+    /// Returns the condition that the item exists.
     pub(super) fn exists(&self) -> String {
         format!("attribute_exists({})", self.partition_key)
     }
 
-    /// The expression that is true where there is no item.
+    /// Returns the condition that the item does not exist.
     pub(super) fn not_exists(&self) -> String {
         format!("attribute_not_exists({})", self.partition_key)
     }
 
-    /// One item, read consistently.
+    /// Reads an item with strong consistency.
     pub(super) async fn get(
         &self,
         partition_key: &str,
         sort_key: &str,
     ) -> Result<Option<Item>, StoreError> {
-        let answer = self
+        let response = self
             .client
             .get_item()
             .table_name(&self.name)
@@ -90,17 +91,17 @@ impl Table {
             .consistent_read(true)
             .send()
             .await
-            .map_err(unavailable("dynamodb:GetItem"))?;
-        Ok(answer.item)
+            .map_err(classify("dynamodb:GetItem"))?;
+        Ok(response.item)
     }
 
-    /// The first items of a partition, read consistently, and whether there may be more.
+    /// Reads the first items of a partition with strong consistency; `true` if there may be more.
     pub(super) async fn query_first(
         &self,
         partition_key: &str,
         limit: i32,
     ) -> Result<(Vec<Item>, bool), StoreError> {
-        let answer = self
+        let response = self
             .client
             .query()
             .table_name(&self.name)
@@ -111,9 +112,9 @@ impl Table {
             .limit(limit)
             .send()
             .await
-            .map_err(unavailable("dynamodb:Query"))?;
-        let more = answer.last_evaluated_key.is_some_and(|key| !key.is_empty());
-        Ok((answer.items.unwrap_or_default(), more))
+            .map_err(classify("dynamodb:Query"))?;
+        let more = response.last_evaluated_key.is_some_and(|key| !key.is_empty());
+        Ok((response.items.unwrap_or_default(), more))
     }
 
     pub(super) fn put(&self, item: Item) -> PutBuilder {
@@ -139,13 +140,13 @@ impl Table {
     }
 }
 
-/// `#name` for each name: half of the alphabet is reserved in expressions.
+/// Returns the placeholder `#name` of each attribute name: many names are reserved in expressions.
 pub(super) fn names<const N: usize>(names: [&str; N]) -> Option<HashMap<String, String>> {
     let entries = names.map(|name| (format!("#{name}"), name.to_owned()));
     Some(HashMap::from(entries))
 }
 
-/// `:name` for each value.
+/// Returns the placeholder `:name` of each value.
 pub(super) fn values<const N: usize>(
     values: [(&str, AttributeValue); N],
 ) -> Option<HashMap<String, AttributeValue>> {
@@ -153,7 +154,7 @@ pub(super) fn values<const N: usize>(
     Some(HashMap::from(entries))
 }
 
-/// A request that lacks nothing. The builders check so at run time.
+/// Converts the error of an SDK builder, which checks required fields at run time.
 pub(super) fn checked_build<T>(request: Result<T, BuildError>) -> Result<T, StoreError> {
-    request.map_err(unavailable("building of a request"))
+    request.map_err(|error| StoreError::misconfigured("building of a request", error))
 }

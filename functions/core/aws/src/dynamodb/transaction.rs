@@ -1,5 +1,5 @@
-//! All or nothing. A transaction that met another one is tried again; one whose condition is false says
-//! which, by the position of its item.
+//! Transactions. Conflicts with other transactions are retried; failed conditions are reported by
+//! the position of their action.
 
 use std::error::Error;
 
@@ -8,37 +8,44 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     CancellationReason, ConditionCheck, Delete, Put, TransactWriteItem, Update,
 };
-use meter_store::StoreError;
-use meter_store::retry;
+use meter_store::{StoreError, WriteError, retry};
 
 use super::item::Item;
-use crate::unavailable;
+use crate::error::{class_of_code, classify};
 
 const OPERATION: &str = "dynamodb:TransactWriteItems";
 
-/// Why nothing was written.
+/// A transaction that was not applied.
 #[derive(Debug)]
 pub(super) enum TransactionError {
-    /// At least one condition was false.
+    /// At least one condition failed.
     ConditionFailed(FailedConditions),
-    /// It could not be tried.
     Store(StoreError),
 }
 
-/// The conditions that were false.
+/// The failed conditions of a transaction.
 #[derive(Debug)]
 pub(super) struct FailedConditions(Vec<CancellationReason>);
 
 impl FailedConditions {
-    /// Whether the condition of the item at this position was false.
+    /// Returns whether the condition of the action at this position failed.
     pub(super) fn contains(&self, position: usize) -> bool {
         self.0.get(position).is_some_and(is_condition_failure)
     }
 
-    /// What stands where the item at this position was to go, if it asked for that.
+    /// Returns the stored item of the action at this position, if the action asked for it.
     pub(super) fn existing_item(&self, position: usize) -> Option<Item> {
         let reason = self.0.get(position)?;
         reason.item.clone().filter(|item| !item.is_empty())
+    }
+}
+
+impl From<TransactionError> for WriteError {
+    fn from(error: TransactionError) -> Self {
+        match error {
+            TransactionError::ConditionFailed(_) => Self::Conflict,
+            TransactionError::Store(error) => error.into(),
+        }
     }
 }
 
@@ -48,7 +55,7 @@ impl From<StoreError> for TransactionError {
     }
 }
 
-/// A part of a transaction.
+/// A request that can be an action of a transaction.
 pub(super) trait TransactAction {
     fn action(self) -> TransactWriteItem;
 }
@@ -65,7 +72,7 @@ macro_rules! actions {
 
 actions!(Put => put, Update => update, Delete => delete, ConditionCheck => condition_check);
 
-/// Writes up to 100 different items at once, or none of them.
+/// Writes up to 100 different items, all or none.
 pub(super) async fn write(
     client: &Client,
     actions: Vec<TransactWriteItem>,
@@ -74,7 +81,7 @@ pub(super) async fn write(
         if attempt > 0 {
             retry::wait(attempt - 1).await;
         }
-        // The SDK gives each request a token, so that its own retries of one request are one write.
+        // The SDK adds a token to each request, so that its own retries of it write once.
         let request = client.transact_write_items().set_transact_items(Some(actions.clone()));
         let Err(error) = request.send().await else {
             return Ok(());
@@ -82,27 +89,26 @@ pub(super) async fn write(
         let canceled = match error.as_service_error() {
             Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => canceled,
             Some(TransactWriteItemsError::TransactionInProgressException(_)) => continue,
-            _ => return Err(unavailable(OPERATION)(error).into()),
+            _ => return Err(classify(OPERATION)(error).into()),
         };
         let reasons = canceled.cancellation_reasons();
         if reasons.iter().any(is_condition_failure) {
             return Err(TransactionError::ConditionFailed(FailedConditions(reasons.to_vec())));
         }
         if !reasons.iter().all(is_transient) {
-            let reasons = reasons
-                .iter()
-                .filter(|reason| !is_transient(reason))
-                .map(describe_reason)
-                .collect();
-            let wrong = TransactionFailure { reasons, source: error.into() };
-            return Err(unavailable(OPERATION)(wrong).into());
+            let permanent: Vec<_> = reasons.iter().filter(|reason| !is_transient(reason)).collect();
+            let mut codes = permanent.iter().filter_map(|reason| reason.code());
+            let class = codes.find_map(class_of_code).unwrap_or(StoreError::unavailable);
+            let reasons = permanent.into_iter().map(describe_reason).collect();
+            let failure = TransactionFailure { reasons, source: error.into() };
+            return Err(class(OPERATION, failure.into()).into());
         }
     }
-    let contended = format!("met other transactions {} times in a row", retry::MAX_ATTEMPTS);
-    Err(unavailable(OPERATION)(contended).into())
+    let reason = format!("{} conflicts with other transactions in a row", retry::MAX_ATTEMPTS);
+    Err(StoreError::conflict(OPERATION, reason).into())
 }
 
-/// A transaction that will not be taken the next time either. Its own text does not say why.
+/// The reasons of a transaction that cannot succeed. The SDK error does not contain them.
 #[derive(Debug, thiserror::Error)]
 #[error("canceled for {reasons:?}")]
 struct TransactionFailure {
@@ -118,7 +124,7 @@ fn is_condition_failure(reason: &CancellationReason) -> bool {
     reason.code() == Some("ConditionalCheckFailed")
 }
 
-/// Whether the same item may be taken the next time.
+/// Returns whether the same action may succeed at the next attempt.
 fn is_transient(reason: &CancellationReason) -> bool {
     matches!(
         reason.code(),

@@ -1,22 +1,23 @@
-//! What a point is in Timestream.
+//! Points as Timestream records.
 //!
-//! One multi-measure record holds what one message says of a device at one instant:
+//! A multi-measure record has the points of one message, device, instant and sample index:
 //!
 //! | | |
 //! |---|---|
 //! | `time` | the instant, in nanoseconds |
 //! | `measure_name` | `iot_telemetry` |
-//! | dimensions | `device_id`; `series`, which tells records of one instant apart |
-//! | measures of metrics known by name | a column each: `voltage_dc`, `pf`, … |
-//! | measures of any other metric, one a record | `metric`, `value`, `unit` |
-//! | `sample_index` | the how-manieth sample of its metric and instant |
-//! | `precedence` | who says so; of two records with one point the greater precedence counts |
+//! | dimensions | `device_id`; `series`, which distinguishes records of one instant |
+//! | measures of known metrics | a column each: `voltage_dc`, `pf`, … |
+//! | measures of any other metric, in a record of its own | `metric`, `value`, `unit` |
+//! | `sample_index` | the zero-based index among the samples of its metric and instant |
+//! | `precedence` | of two records with the same point, the one with the greater precedence wins |
 //!
-//! A table takes 1,024 different measures for ever, so devices must not make up columns: what is not known by
-//! name, or comes in another unit, has its name as a value. `series` names the columns of a record (a hash of
-//! them), because no page of AWS says what becomes of a measure that an update of its record has not:
-//! records with the same key then always hold the same measures, and the version, made of the precedence,
-//! decides between them; between records with other measures the readers decide.
+//! A table has at most 1,024 different measures over its lifetime, so the names of custom metrics
+//! are values: metrics that are not known, or that have another unit. `series` is a hash of the
+//! columns of a record. AWS does not document what an update does to a measure that it omits; with
+//! `series` in the key, records with the same key always have the same measures. Between them, the
+//! record version decides, which follows from the precedence; between records with other measures,
+//! the reader decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,17 +32,17 @@ use sha2::{Digest, Sha256};
 /// The measure name of every record.
 pub(super) const MEASURE_NAME: &str = "iot_telemetry";
 
-/// Columns that are no metrics, with their types.
+/// Columns that are no metrics.
 const METRIC: &str = "metric";
 const VALUE: &str = "value";
 const UNIT: &str = "unit";
 const SAMPLE_INDEX: &str = "sample_index";
 const PRECEDENCE: &str = "precedence";
 
-/// A device that there cannot be, whose one record has every column: a query may then name any.
+/// An invalid device id. Its only record has every column, so that queries can name all columns.
 const SCHEMA_DEVICE: &str = "#schema";
 
-/// A record, and whose it is.
+/// A record and the messages that it contains.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct WriteRow {
     device_id: String,
@@ -49,7 +50,7 @@ pub(super) struct WriteRow {
     nanos: i64,
     precedence: Precedence,
     measures: Vec<(String, Measure)>,
-    /// The messages that are stored when it is, or when what stands in its place is.
+    /// The messages that are stored with this record or superseded by it.
     pub(super) message_ids: BTreeSet<MessageId>,
 }
 
@@ -60,24 +61,24 @@ enum Measure {
     Varchar(String),
 }
 
-/// Points as records, each key once, and how many points lie at times that Timestream has none for (before
-/// 1970, after 2262).
+/// Converts points to records with distinct keys, and counts the points at times that Timestream
+/// cannot represent (before 1970 and after 2262).
 pub(super) fn rows(points: &[DevicePoint]) -> (Vec<WriteRow>, usize) {
     let mut outside = 0;
-    // What one message says of one instant, by sample_index.
-    let mut said: BTreeMap<(&DeviceId, MessageId, i64, u16), Vec<&Point>> = BTreeMap::new();
+    // The points of one message and instant by sample index.
+    let mut groups: BTreeMap<(&DeviceId, MessageId, i64, u16), Vec<&Point>> = BTreeMap::new();
     for DevicePoint { device_id, point } in points {
         let nanos = i64::try_from(point.key.time.as_nanos()).ok().filter(|nanos| *nanos >= 0);
         match nanos {
             Some(nanos) => {
                 let key = (device_id, point.precedence.message_id, nanos, point.key.sample_index);
-                said.entry(key).or_default().push(point);
+                groups.entry(key).or_default().push(point);
             }
             None => outside += 1,
         }
     }
     let mut rows: BTreeMap<(String, String, i64), WriteRow> = BTreeMap::new();
-    for ((device_id, message_id, nanos, sample_index), points) in said {
+    for ((device_id, message_id, nanos, sample_index), points) in groups {
         let (columns, others): (Vec<_>, Vec<_>) = points.into_iter().partition(has_column);
         let known = (!columns.is_empty()).then(|| known_metrics_record(&columns));
         let others = others.into_iter().map(custom_metric_record);
@@ -91,7 +92,7 @@ pub(super) fn rows(points: &[DevicePoint]) -> (Vec<WriteRow>, usize) {
             let message_ids = BTreeSet::from([message_id]);
             let row = WriteRow { device_id, series, nanos, precedence, measures, message_ids };
             match rows.get_mut(&key) {
-                // The lesser one is stored as good as the greater one is.
+                // The superseded message counts as stored as soon as the other record is.
                 Some(held) if held.precedence >= row.precedence => {
                     held.message_ids.extend(row.message_ids)
                 }
@@ -106,7 +107,7 @@ pub(super) fn rows(points: &[DevicePoint]) -> (Vec<WriteRow>, usize) {
     (rows.into_values().collect(), outside)
 }
 
-/// Whether a point is a value in the column of its metric.
+/// Returns whether a point is stored in the column of its metric.
 fn has_column(point: &&Point) -> bool {
     let known = point.key.metric.known();
     known.is_some_and(|known| point.unit.as_deref().is_none_or(|unit| unit == known.unit))
@@ -135,29 +136,31 @@ fn custom_metric_record(point: &Point) -> RecordContent {
         (METRIC.to_owned(), Measure::Varchar(point.key.metric.to_string())),
         (VALUE.to_owned(), Measure::Double(point.value)),
     ];
-    // An empty text is no value of Timestream.
+    // Timestream rejects empty texts.
     let unit = point.unit.clone().filter(|unit| !unit.is_empty());
     let has_unit = unit.is_some();
     measures.extend(unit.map(|unit| (UNIT.to_owned(), Measure::Varchar(unit))));
-    // With and without a unit are other columns.
+    // Records with and without a unit have different columns.
     let kind = if has_unit { "u" } else { "n" };
     (format!("{kind}:{}", point.key.metric), point.precedence, measures)
 }
 
-/// A precedence as a text that sorts as claims do.
+/// Encodes a precedence as text with the same order.
 fn precedence_text(precedence: &Precedence) -> String {
     format!("{}#{}", precedence.ts.key(), precedence.message_id)
 }
 
-/// The reverse of [`precedence_text`].
+/// Parses a text of [`precedence_text`].
 pub(super) fn parse_precedence(text: &str) -> Option<Precedence> {
     let (ts, message_id) = text.split_once('#')?;
     Some(Precedence { ts: Timestamp::parse(ts).ok()?, message_id: MessageId::parse(message_id)? })
 }
 
-/// A version that grows as claims do: microseconds of the envelope's time, then the first twelve bits of the
-/// identity. Claims that differ in neither are one in some thousand of those of one microsecond, and the
-/// first of them to be stored stands.
+/// Returns a record version with the order of precedences: the microseconds of the envelope time
+/// and the first twelve bits of the message id.
+///
+/// Of two messages in the same microsecond, one pair in 4,096 has the same version; the record that
+/// was stored first then wins.
 fn version(precedence: &Precedence) -> i64 {
     const MAX_MICROS: i128 = (1 << 51) - 1;
     let micros = (precedence.ts.as_nanos() / 1_000).clamp(0, MAX_MICROS);
@@ -167,7 +170,7 @@ fn version(precedence: &Precedence) -> i64 {
 }
 
 impl WriteRow {
-    /// The record that has every column, at an instant that the table takes.
+    /// Creates the record with every column; `now` must be within the retention period.
     pub(super) fn schema(now: Timestamp) -> Self {
         let metrics =
             KNOWN_METRICS.iter().map(|known| (known.name.to_owned(), Measure::Double(0.0)));
@@ -192,7 +195,10 @@ impl WriteRow {
         version(&self.precedence)
     }
 
-    /// As the SDK has it, without what all records have in common.
+    /// Builds the SDK record without the common attributes.
+    ///
+    /// # Errors
+    /// If a required field is missing.
     pub(super) fn record(&self) -> Result<Record, BuildError> {
         let dimension =
             |name: &str, value: &str| Dimension::builder().name(name).value(value).build();
@@ -203,7 +209,7 @@ impl WriteRow {
             .version(self.version());
         for (name, measure) in &self.measures {
             let (kind, value) = match measure {
-                // The shortest text that reads back as the same double.
+                // The shortest text that parses to the same double.
                 Measure::Double(value) => (MeasureValueType::Double, format!("{value:?}")),
                 Measure::Bigint(value) => (MeasureValueType::Bigint, value.to_string()),
                 Measure::Varchar(value) => (MeasureValueType::Varchar, value.clone()),
@@ -214,7 +220,7 @@ impl WriteRow {
         Ok(record.build())
     }
 
-    /// What all records have in common.
+    /// Returns the attributes that all records have in common.
     pub(super) fn common() -> Record {
         Record::builder()
             .measure_name(MEASURE_NAME)
@@ -224,7 +230,7 @@ impl WriteRow {
     }
 }
 
-/// Names of the columns of metrics known by name.
+/// Returns the metrics that have a column.
 pub(super) fn columns() -> impl Iterator<Item = MetricName> {
     KNOWN_METRICS.iter().filter_map(|known| MetricName::parse(known.name).ok())
 }
@@ -251,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_message_says_of_an_instant_is_one_record_and_free_metrics_one_each() {
+    fn known_metrics_share_a_record_and_custom_metrics_have_one_each() {
         let (rows, outside) = rows(&[
             point("voltage_dc", 1, 0, 1.0, Some("V"), "a"),
             point("current_dc", 1, 0, 2.0, None, "a"),
@@ -261,14 +267,14 @@ mod tests {
             point("voltage_dc", -1, 0, 6.0, None, "a"),
         ]);
         assert_eq!((rows.len(), outside), (4, 1));
-        let of: Vec<_> = rows.iter().map(|row| row.measures.len()).collect();
-        assert_eq!(of.iter().sum::<usize>(), 4 + 3 + 5 + 5);
+        let measures: Vec<_> = rows.iter().map(|row| row.measures.len()).collect();
+        assert_eq!(measures.iter().sum::<usize>(), 4 + 3 + 5 + 5);
         let series: BTreeSet<_> = rows.iter().map(|row| row.series.as_str()).collect();
         assert_eq!(series.len(), 4, "{series:?}");
     }
 
     #[test]
-    fn of_two_messages_with_one_key_the_greater_claim_is_sent_for_both() {
+    fn message_with_greater_precedence_is_sent_for_both_messages() {
         let mut later = point("pf", 1, 0, 0.5, None, "b");
         later.point.precedence.ts = later.point.precedence.ts.next();
         let (rows, _) = rows(&[point("pf", 1, 0, 1.0, None, "a"), later.clone()]);
@@ -277,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn records_with_the_same_key_always_hold_the_same_measures() {
+    fn records_with_the_same_key_have_the_same_measures() {
         let series = |points: &[DevicePoint]| rows(points).0[0].series.clone();
         let (v, i) =
             (point("voltage_dc", 1, 0, 1.0, None, "a"), point("current_dc", 1, 0, 1.0, None, "a"));
@@ -290,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_grow_as_claims_do_and_claims_read_back() {
+    fn versions_have_the_order_of_precedences() {
         let at = |s: i64, message_id: &str| Precedence {
             ts: Timestamp::EPOCH.plus_seconds(s),
             message_id: MessageId::of(message_id, b""),

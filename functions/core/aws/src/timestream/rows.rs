@@ -1,4 +1,4 @@
-//! Reading what a query answers.
+//! Decoding of query results.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,7 +11,7 @@ use meter_store::{PointPage, PointQuery, StoreError};
 
 use super::record::{columns, parse_precedence};
 
-/// A row, by column.
+/// Reads the values of a row by column name.
 pub(super) struct RowReader<'a> {
     columns: &'a [ColumnInfo],
     row: &'a Row,
@@ -19,8 +19,8 @@ pub(super) struct RowReader<'a> {
 
 fn corrupt(column: &str) -> StoreError {
     StoreError::Corrupt {
-        what: "a row of Timestream".to_owned(),
-        reason: format!("{column} is missing or no value of its type"),
+        what: "Timestream row".to_owned(),
+        reason: format!("{column} is missing or has an invalid value"),
     }
 }
 
@@ -42,7 +42,7 @@ impl<'a> RowReader<'a> {
         self.parsed(column)?.ok_or_else(|| corrupt(column))
     }
 
-    /// `2026-01-01 12:00:00.000000000`, in UTC.
+    /// Parses an instant in the format `2026-01-01 12:00:00.000000000`, in UTC.
     fn instant(&self, column: &str) -> Result<Timestamp, StoreError> {
         let text = self.text(column).ok_or_else(|| corrupt(column))?;
         Timestamp::parse(&format!("{}Z", text.replacen(' ', "T", 1))).map_err(|_| corrupt(column))
@@ -53,7 +53,7 @@ impl<'a> RowReader<'a> {
         name.map_err(|_| corrupt("metric"))
     }
 
-    /// The metrics that a row of counts tells of.
+    /// Returns the metrics in a row of counts.
     pub(super) fn metrics(&self) -> Result<Vec<MetricName>, StoreError> {
         let mut metrics: Vec<_> = self.metric()?.into_iter().collect();
         for column in columns() {
@@ -65,7 +65,7 @@ impl<'a> RowReader<'a> {
     }
 }
 
-/// The points of one instant, each with the greatest precedence so far.
+/// The points of one instant; of points with one key, the one with the greatest precedence.
 #[derive(Debug, Default)]
 pub(super) struct PointsAtInstant {
     time: Option<Timestamp>,
@@ -73,13 +73,13 @@ pub(super) struct PointsAtInstant {
 }
 
 impl PointsAtInstant {
-    /// Whether a record is of a later one.
+    /// Returns whether a record is of a later instant.
     pub(super) fn is_later(&self, row: &RowReader<'_>) -> Result<bool, StoreError> {
         let time = row.instant("time")?;
         Ok(self.time.is_some_and(|held| held != time))
     }
 
-    /// Takes the points of a record, or those of one metric.
+    /// Adds the points of a record, or only those of one metric.
     pub(super) fn add_record(
         &mut self,
         row: &RowReader<'_>,
@@ -118,10 +118,10 @@ impl PointsAtInstant {
         Ok(())
     }
 
-    /// Moves the points to a page, which says where to go on if it is full.
+    /// Moves the points to a page. Sets its next position if the page is full.
     pub(super) fn append_to(self, page: &mut PointPage, query: &PointQuery) {
-        let is_wanted = |key: &PointKey| query.after.as_ref().is_none_or(|after| *key > *after);
-        for (_, point) in self.points.into_iter().filter(|(key, _)| is_wanted(key)) {
+        let is_selected = |key: &PointKey| query.after.as_ref().is_none_or(|after| *key > *after);
+        for (_, point) in self.points.into_iter().filter(|(key, _)| is_selected(key)) {
             if page.points.len() == query.limit {
                 page.next = page.points.last().map(|last| last.key.clone());
                 return;
@@ -131,14 +131,14 @@ impl PointsAtInstant {
     }
 }
 
-/// A window of a metric.
+/// Decodes a window of a metric.
 pub(super) fn decode_window(
     row: &RowReader<'_>,
     metric: &MetricName,
     aggregate: Aggregate,
 ) -> Result<Window, StoreError> {
     let start = row.instant("w")?;
-    let reading =
+    let timed_value =
         |column| Ok::<_, StoreError>(TimedValue { time: start, value: row.required(column)? });
     let sum = CompensatedSum { high: row.required("s")?, low: 0.0 };
     let summary = Summary {
@@ -146,8 +146,8 @@ pub(super) fn decode_window(
         sum,
         min: row.required("low")?,
         max: row.required("high")?,
-        first: reading("f")?,
-        last: reading("l")?,
+        first: timed_value("f")?,
+        last: timed_value("l")?,
         area: CompensatedSum::default(),
     };
     let unit = row.text("u").filter(|unit| !unit.is_empty());

@@ -1,5 +1,7 @@
-//! The queries. What comes from a request is in them only as a number, or as a text of an alphabet that was
-//! checked, and quoted all the same.
+//! The SQL of the queries.
+//!
+//! Values of a request appear in a query only as numbers or as quoted texts, whose alphabet was
+//! checked before.
 
 use meter_domain::aggregate::WindowSize;
 use meter_domain::id::DeviceId;
@@ -8,7 +10,7 @@ use meter_domain::time::Timestamp;
 
 use super::record::{MEASURE_NAME, columns};
 
-/// A table, as a query names it.
+/// The quoted name of a table.
 #[derive(Debug, Clone)]
 pub(super) struct TableRef(String);
 
@@ -16,9 +18,15 @@ impl TableRef {
     pub(super) fn new(database: &str, table: &str) -> Self {
         Self(format!("{}.{}", quoted_name(database), quoted_name(table)))
     }
+
+    /// A query that returns one row if the table has a record. It names no column, so that it is
+    /// valid for a table without columns.
+    pub(super) fn any_record(&self) -> String {
+        format!("SELECT 1 FROM {} LIMIT 1", self.0)
+    }
 }
 
-/// Which records.
+/// The records of a device from `start` to before `stop`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RecordFilter<'a> {
     pub(super) table_ref: &'a TableRef,
@@ -27,17 +35,17 @@ pub(super) struct RecordFilter<'a> {
     pub(super) stop: Timestamp,
 }
 
-/// A name of a column or table.
+/// Quotes the name of a column or table.
 fn quoted_name(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 
-/// A text.
+/// Quotes a text value.
 fn quoted_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// An instant. Timestream has none before 1970.
+/// Formats an instant. Timestream has no instants before 1970.
 fn instant_literal(t: Timestamp) -> String {
     let nanos = i64::try_from(t.as_nanos().max(0)).unwrap_or(i64::MAX);
     format!("from_nanoseconds({nanos})")
@@ -55,7 +63,7 @@ impl RecordFilter<'_> {
         )
     }
 
-    /// Records by time, each with all its points.
+    /// Selects records in order of time, each with all its points.
     pub(super) fn records(&self, metric: Option<&MetricName>, limit: usize) -> String {
         let mut selected: Vec<String> =
             ["time", "sample_index", "precedence", "metric", "value", "unit"]
@@ -67,16 +75,17 @@ impl RecordFilter<'_> {
         format!("SELECT {selected} {}{only} ORDER BY time LIMIT {limit}", self.condition())
     }
 
-    /// For each metric that is no column, and for none (the metrics that are): how many points of each column there
-    /// are.
+    /// Counts the values of each column, in a row for each metric without a column of its own and a
+    /// row for all metrics that have one.
     pub(super) fn metrics(&self) -> String {
         let counts: Vec<_> =
             columns().map(|c| format!("count({0}) AS {0}", quoted_name(c.as_str()))).collect();
         format!("SELECT metric, {} {} GROUP BY metric", counts.join(", "), self.condition())
     }
 
-    /// What the first windows of a metric come to. First, of the records with one point the one with the greatest
-    /// precedence; then the points of an instant, in their order; then the instants of a window.
+    /// Aggregates the first windows of a metric in three steps: of the records with the same point,
+    /// the one with the greatest precedence; of the points of an instant, in order of their sample
+    /// index; of the instants of a window.
     pub(super) fn windows(&self, metric: &MetricName, every: WindowSize, limit: usize) -> String {
         let value = match metric.known() {
             Some(known) => format!("COALESCE({}, value)", quoted_name(known.name)),
@@ -99,12 +108,12 @@ impl RecordFilter<'_> {
     }
 }
 
-/// Records that hold a point of a metric.
+/// The condition of records that hold a point of a metric.
 fn has_metric(metric: &MetricName) -> String {
-    let free = format!("metric = {}", quoted_text(metric.as_str()));
+    let custom = format!("metric = {}", quoted_text(metric.as_str()));
     match metric.known() {
-        Some(known) => format!("({} IS NOT NULL OR {free})", quoted_name(known.name)),
-        None => free,
+        Some(known) => format!("({} IS NOT NULL OR {custom})", quoted_name(known.name)),
+        None => custom,
     }
 }
 
@@ -113,15 +122,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_becomes_a_part_of_a_query() {
+    fn texts_and_names_are_quoted() {
         assert_eq!(quoted_text("a'b"), "'a''b'");
         assert_eq!(quoted_name("a\"b"), "\"a\"\"b\"");
-        let from = TableRef::new("d", "t");
+        let table = TableRef::new("d", "t");
         let device_id = DeviceId::parse("m").unwrap();
         let (start, stop) = (Timestamp::min(), Timestamp::EPOCH.plus_seconds(1));
-        let scope = RecordFilter { table_ref: &from, device_id: &device_id, start, stop };
+        let filter = RecordFilter { table_ref: &table, device_id: &device_id, start, stop };
         assert_eq!(
-            scope.condition(),
+            filter.condition(),
             "FROM \"d\".\"t\" WHERE device_id = 'm' AND measure_name = 'iot_telemetry' \
              AND time >= from_nanoseconds(0) AND time < from_nanoseconds(1000000000)"
         );

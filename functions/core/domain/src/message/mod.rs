@@ -217,6 +217,9 @@ pub enum ParseError {
     /// Readable, but from a device that is not in the registry, where that is required.
     #[error("device_id: is not registered")]
     UnregisteredDevice,
+    /// A valid message that a store can never hold, with the error of the store.
+    #[error("cannot be stored: {0}")]
+    NotStorable(String),
     /// A field that is wrong or missing.
     #[error("{field}: {reason}")]
     InvalidField {

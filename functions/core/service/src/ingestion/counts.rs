@@ -1,11 +1,11 @@
 //! The counts of a batch.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::AddAssign;
 
 use meter_domain::id::MessageId;
 use meter_domain::state::DeviceState;
-use meter_store::error_chain;
+use meter_store::{BatchWriteError, StoreError, error_chain};
 
 /// The counts of a batch.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct BatchCounts {
     pub late_samples: usize,
     /// Writes of states that conflicted.
     pub conflicts: usize,
+    /// Store operations that fail for every message until an operator intervenes.
+    pub misconfigured: usize,
 }
 
 impl AddAssign for BatchCounts {
@@ -58,6 +60,7 @@ impl AddAssign for BatchCounts {
             restarts,
             late_samples,
             conflicts,
+            misconfigured,
         } = other;
         self.received += received;
         self.stored += stored;
@@ -73,6 +76,7 @@ impl AddAssign for BatchCounts {
         self.restarts += restarts;
         self.late_samples += late_samples;
         self.conflicts += conflicts;
+        self.misconfigured += misconfigured;
     }
 }
 
@@ -94,6 +98,8 @@ impl BatchCounts {
 #[derive(Default)]
 pub(super) struct BatchProgress {
     pub(super) failed: HashSet<MessageId>,
+    /// The failed messages that can never be stored, with the reason.
+    pub(super) invalid: BTreeMap<MessageId, String>,
     pub(super) counts: BatchCounts,
 }
 
@@ -108,15 +114,19 @@ impl BatchProgress {
         let before = self.failed.len();
         self.failed.extend(message_ids);
         let messages = self.failed.len() - before;
-        tracing::error!(
-            messages,
-            error = error_chain(error),
-            "{action} failed; the messages are redelivered"
-        );
+        self.counts.misconfigured += usize::from(StoreError::is_misconfigured(error));
+        tracing::error!(messages, error = error_chain(error), "{action} failed");
+    }
+
+    /// Records and logs the failures of a batch of writes.
+    pub(super) fn fail_batch(&mut self, action: &str, error: &BatchWriteError) {
+        self.fail(action, error.failed.iter().copied(), error);
+        self.invalid.extend(error.invalid.clone());
     }
 
     pub(super) fn merge(&mut self, other: Self) {
         self.failed.extend(other.failed);
+        self.invalid.extend(other.invalid);
         self.counts += other.counts;
     }
 }

@@ -10,7 +10,7 @@ use meter_domain::message::Message;
 use meter_domain::rule::RuleSet;
 use meter_domain::state::DeviceState;
 use meter_domain::time::Timestamp;
-use meter_store::{Archive, StateStore, StoreError, Stores, retry};
+use meter_store::{Archive, BatchWriteError, StateStore, StoreError, Stores, retry};
 
 use super::counts::BatchProgress;
 use super::device_batch::{
@@ -153,7 +153,7 @@ impl<S: Stores> Ingestion<S> {
         let (segments, points) = writes.write(&self.stores).await;
         let mut failed = BTreeSet::new();
         if let Err(error) = segments {
-            progress.fail("writing messages", error.failed.iter().copied(), &error);
+            progress.fail_batch("writing messages", &error);
             failed.extend(error.failed);
         }
         match points {
@@ -162,7 +162,7 @@ impl<S: Stores> Ingestion<S> {
                 progress.counts.superseded += written.superseded;
             }
             Err(error) => {
-                progress.fail("writing metrics", error.failed.iter().copied(), &error);
+                progress.fail_batch("writing metrics", &error);
                 failed.extend(error.failed);
             }
         }
@@ -183,8 +183,9 @@ impl<S: Stores> Ingestion<S> {
         }
         let states = self.stores.states();
         let outcome = message_writer::save_states(states, devices, DeviceBatch::state_write).await;
-        for (device, error) in &outcome.failed {
-            progress.fail("writing a device state", device.message_ids(), error);
+        for (device, error) in outcome.failed {
+            let error = BatchWriteError::new(device.message_ids(), error);
+            progress.fail_batch("writing a device state", &error);
         }
         for device in &outcome.saved {
             progress.counts.add(&device.before, &device.after);

@@ -207,6 +207,49 @@ async fn unavailable_state_store_fails_messages_but_not_the_quarantine() {
 }
 
 #[tokio::test]
+async fn message_that_cannot_be_stored_is_quarantined_with_the_reason() {
+    let memory = MemoryStores::new();
+    let batch =
+        [reading("a", 1, "pf", 0.1), reading("a", 2, "pf", 0.2), reading("b", 1, "pf", 0.3)];
+    let large = MessageId::of(&batch[0].received.topic, &batch[0].received.payload);
+    memory.reject_messages([large]);
+    let outcome = ingestion(&memory).ingest(&batch, now()).await;
+    assert_eq!(outcome.failed, BTreeSet::new());
+    let counts = outcome.counts;
+    assert_eq!((counts.stored, counts.quarantined, counts.misconfigured), (2, 1, 0));
+    let [entry] = &memory.quarantined()[..] else { panic!("one entry") };
+    assert_eq!(entry.message_id, large);
+    assert!(entry.reason.starts_with("cannot be stored: "), "{}", entry.reason);
+    assert!(entry.reason.ends_with("too large"), "{}", entry.reason);
+    assert_eq!((values(&memory, "a").await, values(&memory, "b").await), (vec![0.2], vec![0.3]));
+}
+
+#[tokio::test]
+async fn message_that_cannot_be_quarantined_fails() {
+    let memory = MemoryStores::new();
+    let batch = [reading("a", 1, "pf", 0.1)];
+    memory.reject_messages([MessageId::of(&batch[0].received.topic, &batch[0].received.payload)]);
+    memory.fail_always(Operation::PutQuarantined);
+    let outcome = ingestion(&memory).ingest(&batch, now()).await;
+    assert_eq!((outcome.failed, outcome.counts.quarantined), (BTreeSet::from([0]), 0));
+}
+
+#[tokio::test]
+async fn denied_store_operation_fails_messages_and_is_counted() {
+    for operation in
+        [Operation::PutObject, Operation::PutSegments, Operation::GetStates, Operation::SaveStates]
+    {
+        let memory = MemoryStores::new();
+        memory.fail_next(operation, Fault::Deny);
+        let batch = [reading("a", 1, "pf", 0.1)];
+        let outcome = ingestion(&memory).ingest(&batch, now()).await;
+        assert_eq!(outcome.failed, BTreeSet::from([0]), "{operation:?}");
+        assert_eq!(outcome.counts.misconfigured, 1, "{operation:?}");
+        assert_eq!(memory.quarantined().len(), 0, "{operation:?}");
+    }
+}
+
+#[tokio::test]
 async fn version_conflict_applies_messages_to_the_new_state() {
     let memory = MemoryStores::new();
     memory.conflict_next(&id("a"));

@@ -12,6 +12,8 @@ pub enum Fault {
     Reject,
     /// It is done, and the answer is lost on the way.
     LoseResponse,
+    /// It is rejected because access is denied, and does nothing.
+    Deny,
 }
 
 /// The calls of the ports; each is the method of a port, documented there.
@@ -84,6 +86,7 @@ pub(super) enum FaultDecision {
     Proceed,
     Reject,
     LoseResponse,
+    Deny,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +98,7 @@ pub(super) struct Faults {
     always: HashSet<Operation>,
     all_after: Option<usize>,
     pub(super) failing_messages: BTreeSet<MessageId>,
+    pub(super) invalid_messages: BTreeSet<MessageId>,
     pub(super) conflicts: Vec<DeviceId>,
 }
 
@@ -135,6 +139,7 @@ impl Faults {
             _ if dead || self.always.contains(&operation) => FaultDecision::Reject,
             Some(Fault::Reject) => FaultDecision::Reject,
             Some(Fault::LoseResponse) => FaultDecision::LoseResponse,
+            Some(Fault::Deny) => FaultDecision::Deny,
             None => FaultDecision::Proceed,
         }
     }

@@ -6,8 +6,8 @@ use meter_domain::id::{DeviceId, MessageId};
 use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
 use meter_domain::time::Timestamp;
 use meter_store::{
-    BatchWriteError, MessageStore, Order, Page, PageRequest, QuarantineEntry, QuarantineStore,
-    SegmentQuery, StoreError,
+    BatchFailures, BatchWriteError, MessageStore, Order, Page, PageRequest, QuarantineEntry,
+    QuarantineStore, SegmentQuery, StoreError,
 };
 
 use super::pages::page;
@@ -22,26 +22,39 @@ impl MemoryStores {
         message_id: impl Fn(&T) -> MessageId,
         store: impl Fn(&mut super::Tables, &T),
     ) -> Result<(), BatchWriteError> {
-        let refused = self.faults().failing_messages.clone();
-        let failed: BTreeSet<MessageId> = (things.iter().map(&message_id))
-            .filter(|message_id| refused.contains(message_id))
-            .collect();
+        let (failing, mut rejected) = {
+            let faults = self.faults();
+            (faults.failing_messages.clone(), faults.invalid_messages.clone())
+        };
+        if operation != Operation::PutSegments {
+            rejected.clear();
+        }
+        let message_ids = || things.iter().map(&message_id);
+        let failed: BTreeSet<_> = message_ids().filter(|id| failing.contains(id)).collect();
+        let invalid: BTreeSet<_> = message_ids().filter(|id| rejected.contains(id)).collect();
         let stored = self
             .call(operation, |tables| {
                 for thing in things {
-                    if !failed.contains(&message_id(thing)) {
+                    let id = message_id(thing);
+                    if !failed.contains(&id) && !invalid.contains(&id) {
                         store(tables, thing);
                     }
                 }
             })
             .await;
+        let mut failures = BatchFailures::default();
         match stored {
-            Err(source) => {
-                Err(BatchWriteError { failed: things.iter().map(message_id).collect(), source })
+            Err(source) => failures.add(things.iter().map(message_id), source),
+            Ok(()) => {
+                if !failed.is_empty() {
+                    failures.add(failed, faults::injected_error(operation));
+                }
+                if !invalid.is_empty() {
+                    failures.add(invalid, StoreError::invalid("memory", "too large"));
+                }
             }
-            Ok(()) if failed.is_empty() => Ok(()),
-            Ok(()) => Err(BatchWriteError { failed, source: faults::injected_error(operation) }),
         }
+        failures.into_result()
     }
 }
 

@@ -171,6 +171,7 @@ impl MemoryStores {
         match decision {
             FaultDecision::Proceed => Ok(work(&mut self.tables())),
             FaultDecision::Reject => Err(faults::injected_error(operation)),
+            FaultDecision::Deny => Err(StoreError::misconfigured("memory", "access denied")),
             FaultDecision::LoseResponse => {
                 work(&mut self.tables());
                 Err(faults::injected_error(operation))
@@ -260,6 +261,11 @@ impl MemoryStores {
     /// [`MemoryStores::clear_faults`].
     pub fn fail_messages(&self, message_ids: impl IntoIterator<Item = MessageId>) {
         self.faults().failing_messages.extend(message_ids);
+    }
+
+    /// Segments of these messages are rejected as invalid, until [`MemoryStores::clear_faults`].
+    pub fn reject_messages(&self, message_ids: impl IntoIterator<Item = MessageId>) {
+        self.faults().invalid_messages.extend(message_ids);
     }
 
     /// The next save of this device's state conflicts, as if somebody else had written meanwhile.

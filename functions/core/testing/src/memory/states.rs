@@ -8,7 +8,7 @@ use meter_store::{
     WriteError,
 };
 
-use super::{MemoryStores, Operation, Tables, faults};
+use super::{MemoryStores, Operation, Tables};
 
 impl StateStore for MemoryStores {
     async fn get_many(
@@ -46,9 +46,9 @@ impl StateStore for MemoryStores {
                     .collect()
             })
             .await;
-        saved.unwrap_or_else(|_| {
-            let failed = || Err(faults::injected_error(Operation::SaveStates).into());
-            writes.iter().map(|_| failed()).collect()
+        saved.unwrap_or_else(|error| {
+            let copy = error.share();
+            writes.iter().map(|_| Err(copy().into())).collect()
         })
     }
 

@@ -97,7 +97,7 @@ async fn what_stays_left_over_is_reported_by_message_and_its_neighbours_are_not(
     })
     .await;
     let segments: Vec<_> = (0..60).map(|n| first_segment("m", second(0), n)).collect();
-    let BatchWriteError { failed, source } =
+    let BatchWriteError { failed, source, .. } =
         messages(&fake_server).await.put(&segments).await.unwrap_err();
     assert_eq!(failed, [message_id(1), message_id(30)].into());
     let text = source_chain(&source);
@@ -111,7 +111,7 @@ async fn a_throttled_batch_is_reported_whole_with_its_cause() {
     })
     .await;
     let segments = [first_segment("m", second(0), 1), first_segment("n", second(0), 2)];
-    let BatchWriteError { failed, source } =
+    let BatchWriteError { failed, source, .. } =
         messages(&fake_server).await.put(&segments).await.unwrap_err();
     assert_eq!(failed, [message_id(1), message_id(2)].into());
     assert!(matches!(source, StoreError::Unavailable { operation: "dynamodb:BatchWriteItem", .. }));
@@ -170,10 +170,12 @@ async fn an_item_that_is_too_large_fails_alone() {
     let mut large = first_segment("m", second(0), 1);
     large.samples[0].unit = Some("x".repeat(400 * 1024));
     let segments = [large, first_segment("m", second(0), 2)];
-    let BatchWriteError { failed, source } =
+    let BatchWriteError { failed, invalid, source } =
         messages(&fake_server).await.put(&segments).await.unwrap_err();
     assert_eq!(failed, [message_id(1)].into());
-    assert!(source_chain(&source).contains("409600"), "{}", source_chain(&source));
+    assert!(matches!(source, StoreError::Invalid { .. }), "{source:?}");
+    let [(id, reason)] = &Vec::from_iter(invalid)[..] else { panic!("one invalid message") };
+    assert!(*id == message_id(1) && reason.contains("409600"), "{id} {reason}");
     assert_eq!(puts(&fake_server.calls()[0]).len(), 2, "the other one and its day");
 }
 
@@ -273,7 +275,7 @@ async fn a_statement_that_is_throttled_is_executed_again_and_alone() {
                 Ok(()),
                 Ok(()),
                 Err(WriteError::Conflict),
-                Err(WriteError::Store(StoreError::Unavailable { .. }))
+                Err(WriteError::Store(StoreError::Misconfigured { .. }))
             ]
         ),
         "{answers:?}"
@@ -302,7 +304,9 @@ async fn a_call_of_statements_that_fails_fails_each_with_the_cause() {
     let answers = states(&fake_server).await.save_many(&[write("a", 1), write("b", 1)]).await;
     assert_eq!(answers.len(), 2);
     for answer in answers {
-        let text = source_chain(&answer.unwrap_err());
+        let error = answer.unwrap_err();
+        assert!(matches!(error, WriteError::Store(StoreError::Misconfigured { .. })), "{error:?}");
+        let text = source_chain(&error);
         assert!(text.contains("AccessDenied"), "{text}");
     }
 }
@@ -354,12 +358,12 @@ async fn a_transaction_that_met_another_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_always_meets_another_ends_as_unavailable() {
+async fn transaction_that_always_conflicts_is_a_conflict() {
     let fake_server =
         FakeServer::start(|_, _| canceled(["TransactionConflict", "None", "None"])).await;
     let alerts = dynamodb::Alerts::new(&Clients::for_emulator(&fake_server.url).await, &tables());
     let error = alerts.open(&alert("m", second(0)), None).await.unwrap_err();
-    assert!(source_chain(&error).contains("TransactWriteItems"), "{}", source_chain(&error));
+    assert!(matches!(error, StoreError::Conflict { .. }), "{}", source_chain(&error));
     assert_eq!(fake_server.calls().len(), 8);
 }
 
@@ -368,6 +372,7 @@ async fn a_transaction_that_is_wrong_is_not_tried_again() {
     let fake_server = FakeServer::start(|_, _| canceled(["None", "ValidationError", "None"])).await;
     let alerts = dynamodb::Alerts::new(&Clients::for_emulator(&fake_server.url).await, &tables());
     let error = alerts.open(&alert("m", second(0)), None).await.unwrap_err();
+    assert!(matches!(error, StoreError::Misconfigured { .. }), "{error:?}");
     assert!(source_chain(&error).contains("ValidationError"), "{}", source_chain(&error));
     assert_eq!(fake_server.calls().len(), 1);
 }

@@ -13,6 +13,8 @@ mod due;
 #[cfg(test)]
 mod emulator;
 #[cfg(test)]
+mod error_classes;
+#[cfg(test)]
 mod fake_server;
 #[cfg(test)]
 mod faults;

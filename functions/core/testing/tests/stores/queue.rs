@@ -38,7 +38,7 @@ async fn a_queue_that_does_not_say_is_not_taken_for_an_empty_one() {
     let (answer, _) = depth((403, json!({"__type": "AccessDenied", "message": "no"}))).await;
     let operation = "sqs:GetQueueAttributes";
     assert!(
-        matches!(answer, Err(StoreError::Unavailable { operation: o, .. }) if o == operation),
+        matches!(answer, Err(StoreError::Misconfigured { operation: o, .. }) if o == operation),
         "{answer:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! An answer to a command, and what comes of it.
+//! Acknowledgement of a command, and the configuration that it puts into effect.
 
 use aws_sdk_dynamodb::types::Update;
 use meter_domain::command::{Command, CommandKind, CommandStatus};
@@ -6,14 +6,14 @@ use meter_domain::time::Timestamp;
 use meter_store::StoreError;
 
 use super::Commands;
-use crate::dynamodb::conditional::{self, ConditionalWriteError};
+use crate::dynamodb::conditional::{self, is_applied};
 use crate::dynamodb::item::{attribute, text};
 use crate::dynamodb::table::{checked_build, names, values};
 use crate::dynamodb::transaction::{self, TransactAction, TransactionError};
 use crate::dynamodb::{devices, due};
 
 impl Commands {
-    /// Puts an acknowledged command in place of one that is open.
+    /// Returns the update from an open command to an acknowledged one.
     fn acknowledgement_update(
         &self,
         command: &Command,
@@ -50,8 +50,8 @@ impl Commands {
         checked_build(update.build())
     }
 
-    /// Stores an answer, and the configuration that it brings into force. False: something of it was
-    /// written by somebody else since it was read.
+    /// Stores an acknowledgement and the configuration that it puts into effect. Returns `false` if
+    /// the command or the device changed since it was read.
     pub(super) async fn store_acknowledgement(
         &self,
         command: &Command,
@@ -65,13 +65,9 @@ impl Commands {
             true => devices::get(&self.devices, &command.device_id).await?,
             false => None,
         };
-        // A device that is deleted meanwhile has no configuration any more.
+        // A device that was deleted since has no configuration.
         let Some(device) = device else {
-            return match conditional::update(&self.table.client, update).await {
-                Ok(_) => Ok(true),
-                Err(ConditionalWriteError::ConditionFailed(_)) => Ok(false),
-                Err(ConditionalWriteError::Store(error)) => Err(error),
-            };
+            return is_applied(conditional::update(&self.table.client, update).await);
         };
         let mut config = device.config.clone();
         config.extend(command.params.clone());

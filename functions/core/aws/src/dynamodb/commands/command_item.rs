@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::dynamodb::due;
 use crate::dynamodb::item::{Item, decode, encode, from_json, to_json};
 
-/// Status and kind are words of their own, so that conditions can name them.
+/// `params` and `ota` are JSON text; the other attributes can appear in conditions.
 #[derive(Debug, Serialize, Deserialize)]
 struct CommandItem {
     device_id: DeviceId,
@@ -35,11 +35,11 @@ struct CommandItem {
     due_at: Option<String>,
 }
 
-/// The item of a command that was made just now.
+/// Encodes a new command, which is due at the end of the publish delay.
 pub(super) fn to_item(command: &Command) -> Result<Item, StoreError> {
-    let patience_ends = command.created_at.plus_seconds(PUBLISH_RETRY_DELAY_S);
+    let publish_due = command.created_at.plus_seconds(PUBLISH_RETRY_DELAY_S);
     let due =
-        (command.status == CommandStatus::Pending).then(|| patience_ends.min(command.expires_at));
+        (command.status == CommandStatus::Pending).then(|| publish_due.min(command.expires_at));
     encode(&CommandItem {
         device_id: command.device_id.clone(),
         cmd_id: command.cmd_id,
@@ -57,22 +57,22 @@ pub(super) fn to_item(command: &Command) -> Result<Item, StoreError> {
     })
 }
 
-/// The reverse of [`to_item`].
+/// Decodes a command.
 pub(super) fn from_item(item: Item) -> Result<Command, StoreError> {
-    let row: CommandItem = decode(item)?;
-    let name = row.cmd_id.to_string();
-    let ota = row.ota.as_deref().map(|json| from_json(&name, json));
+    let item: CommandItem = decode(item)?;
+    let name = item.cmd_id.to_string();
+    let ota = item.ota.as_deref().map(|json| from_json(&name, json));
     Ok(Command {
-        params: from_json(&name, &row.params)?,
+        params: from_json(&name, &item.params)?,
         ota: ota.transpose()?,
-        cmd_id: row.cmd_id,
-        device_id: row.device_id,
-        cmd: row.cmd,
-        status: row.status,
-        ack_detail: row.ack_detail,
-        created_at: row.created_at,
-        published_at: row.published_at,
-        acked_at: row.acked_at,
-        expires_at: row.expires_at,
+        cmd_id: item.cmd_id,
+        device_id: item.device_id,
+        cmd: item.cmd,
+        status: item.status,
+        ack_detail: item.ack_detail,
+        created_at: item.created_at,
+        published_at: item.published_at,
+        acked_at: item.acked_at,
+        expires_at: item.expires_at,
     })
 }

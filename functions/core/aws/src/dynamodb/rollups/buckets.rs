@@ -1,9 +1,10 @@
-//! BucketPage as bytes: 89 for each, little-endian, one after the other. As texts they would be twice as many,
-//! and an hour of minutes several write units more.
+//! Binary encoding of buckets, 89 bytes each. As text they would take twice as many bytes, and an
+//! hour of minutes several write units more.
 //!
-//! A byte says the how-manieth bucket of the item it is. Then come eleven words: the count; as doubles the sum and its
-//! rounding error, the least, greatest, first and last value, the area and its rounding error; and the times
-//! of the first and the last point in nanoseconds from the start of the bucket.
+//! The first byte is the zero-based index of the bucket in its item. Eleven little-endian words of
+//! eight bytes follow: the count; as doubles the sum and its rounding error, the minimum, maximum,
+//! first and last value, the area and its rounding error; and the times of the first and the last
+//! point in nanoseconds after the start of the bucket.
 
 use meter_domain::aggregate::{CompensatedSum, Summary, TimedValue};
 use meter_domain::time::Timestamp;
@@ -30,7 +31,7 @@ pub(super) fn encode(level: RollupLevel, item: Timestamp, buckets: &[RollupBucke
     bytes
 }
 
-/// The reverse of [`encode`]; none: these are no buckets.
+/// Decodes buckets of [`encode`]; `None` if the bytes are not valid.
 pub(super) fn decode(
     level: RollupLevel,
     item: Timestamp,
@@ -52,14 +53,14 @@ fn decode_one(
 ) -> Option<RollupBucket> {
     let (index, bytes) = bytes.split_first()?;
     let (words, _) = bytes.as_chunks::<8>();
-    let [count, sum, lost, min, max, first, last, area, area_lost, first_at, last_at] =
+    let [count, sum, sum_error, min, max, first, last, area, area_error, first_at, last_at] =
         words.try_into().ok()?;
     let start = item.plus_seconds(i64::from(*index) * i64::from(level.bucket_seconds()));
     let at = |word| {
         let since = i128::from(u64::from_le_bytes(word));
         Timestamp::from_nanos(start.as_nanos() + since).ok()
     };
-    let reading = |time, value| {
+    let timed_value = |time, value| {
         let value = f64::from_le_bytes(value);
         Some(TimedValue { time: at(time)?, value })
     };
@@ -67,12 +68,12 @@ fn decode_one(
         |high, low| CompensatedSum { high: f64::from_le_bytes(high), low: f64::from_le_bytes(low) };
     let summary = Summary {
         count: u64::from_le_bytes(count),
-        sum: sum_of(sum, lost),
+        sum: sum_of(sum, sum_error),
         min: f64::from_le_bytes(min),
         max: f64::from_le_bytes(max),
-        first: reading(first_at, first)?,
-        last: reading(last_at, last)?,
-        area: sum_of(area, area_lost),
+        first: timed_value(first_at, first)?,
+        last: timed_value(last_at, last)?,
+        area: sum_of(area, area_error),
     };
     Some(RollupBucket { start, summary, unit })
 }
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_read_back_as_they_were_and_nothing_else_does() {
+    fn decoded_buckets_equal_encoded_buckets() {
         let item = Timestamp::parse("2026-01-01T10:00:00Z").unwrap();
         let buckets: Vec<RollupBucket> = [0, 7, 59]
             .into_iter()
