@@ -1,8 +1,8 @@
-//! Holds the JSON Schemas in `infra/schemas` and the tables and examples in `docs/protocol.md` against
-//! the parser.
+//! Checks that the JSON Schemas in `infra/schemas` and the tables and examples in
+//! `docs/protocol.md` agree with the parser.
 //!
-//! A schema describes what a device should send. The parser accepts more than that; each difference that
-//! the corpus contains is listed in [`BEYOND_SCHEMA`] and [`NOT_IN_SCHEMA`], and in the document.
+//! A schema describes what a device should send. The parser accepts more than that; each difference
+//! in the corpus is listed in [`BEYOND_SCHEMA`] and [`NOT_IN_SCHEMA`], and in the document.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
@@ -38,8 +38,8 @@ const BEYOND_SCHEMA: [(&str, &str); 10] = [
     ("v1_untimed", "no device_id and no timestamp"),
 ];
 
-/// Files of the corpus with a message that the schema accepts and the parser rejects: their rules depend
-/// on the topic or on the time of receipt.
+/// Files of the corpus with a message that the schema accepts and the parser rejects: their rules
+/// depend on the topic or on the time of receipt.
 const NOT_IN_SCHEMA: [(&str, &str); 2] = [
     ("telemetry_ahead", "ts: is more than 24 h ahead of the time of receipt"),
     ("telemetry_of_another_device", "device_id: is not the topic's"),
@@ -87,7 +87,7 @@ fn parse(topic: &str, payload: &Value) -> Result<Message, String> {
     parse_at(topic, payload.to_string().as_bytes(), at("2026-03-01T12:00:10Z"))
 }
 
-/// The schema of a message that a device publishes; none for a topic that is not a device's.
+/// The schema of a message that a device publishes; `None` for other topics.
 fn schema_of(topic: &str, payload: &Value) -> Option<&'static str> {
     let (_, category) = message::parse_topic(topic).ok()?;
     match category {
@@ -165,7 +165,8 @@ fn known_metrics_have_their_unit_in_the_schema() {
     assert_eq!(errors("telemetry-v2", &example("distance", "furlong")), [""; 0]);
 }
 
-/// The messages of the corpus: file, topic, payload and time of receipt, as the fuzz target reads them.
+/// The messages of the corpus: file, topic, payload and time of receipt, as the fuzz target reads
+/// them.
 fn corpus() -> Vec<(String, String, Vec<u8>, Timestamp)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../domain/fuzz/corpus/message");
     let mut messages = Vec::new();
@@ -214,7 +215,7 @@ fn section(heading: &str) -> impl Iterator<Item = &'static str> {
     lines.take_while(|line| !line.starts_with('#'))
 }
 
-/// The words in code style in the last column of the tables below a heading.
+/// The inline code in the last column of the tables below a heading.
 fn last_column(heading: &str) -> BTreeSet<&'static str> {
     let rows = section(heading).filter(|line| line.starts_with('|'));
     let cells = rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next());
@@ -278,7 +279,7 @@ fn document_lists_the_known_metrics() {
     }
 }
 
-/// An example of docs/protocol.md: a fence ```` ```json schema=… topic=… ```` and what is in it.
+/// An example of docs/protocol.md: a fence ```` ```json schema=… topic=… ```` and its content.
 struct Example {
     marks: BTreeMap<&'static str, &'static str>,
     text: String,
@@ -361,7 +362,7 @@ fn with(schema: &str, fields: Value) -> Value {
     value
 }
 
-/// Messages that are quarantined, and the reason.
+/// Quarantined messages and the reason for each.
 fn rejected() -> Vec<(&'static str, Value, &'static str)> {
     let sample = |fields: Value| {
         let mut sample = json!({"type": "x", "val": 1});
@@ -573,7 +574,7 @@ fn uuid() -> impl Strategy<Value = String> {
 
 const SEMVER: &str = r"(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})(-[a-z]{1,4}(\.(0|[1-9][0-9]{0,2}))?)?(\+[A-Za-z0-9-]{1,8})?";
 
-/// Messages that the document allows: their schema and their fields.
+/// Messages that the document allows: schema and fields.
 fn valid() -> impl Strategy<Value = (&'static str, Value)> {
     let words = |words: &'static [&'static str]| any_of(prop::sample::select(words));
     let detail = || maybe("\\PC{0,256}");
@@ -628,9 +629,9 @@ fn valid() -> impl Strategy<Value = (&'static str, Value)> {
     prop_oneof![5 => version_2, 1 => version_1]
 }
 
-/// Values near the border between valid and invalid. An integer with a fraction of zero (`7.0`) is not
-/// among them: JSON Schema counts it as an integer, and the parser does not (docs/protocol.md, "Rules
-/// outside the schema").
+/// Values near the border between valid and invalid. An integer with a fraction of zero (`7.0`) is
+/// not among them: it is an integer in JSON Schema, but not for the parser (docs/protocol.md,
+/// "Rules outside the schema").
 fn odd() -> impl Strategy<Value = Value> {
     let texts = [
         "",

@@ -1,9 +1,9 @@
-//! Messages. What can be read is archived in either layout, found there, readable again from there, and
-//! cut into parts that hold every sample once. What cannot be read comes back from quarantine byte for
-//! byte.
+//! Invariants of messages: a valid message is packed in each layout, found and parsed again, and
+//! split into segments that contain each sample once; the bytes of an invalid message are returned
+//! from quarantine unchanged.
 //!
-//! An input is a batch: records separated by RS (0x1E, which no JSON text holds), each a topic, a line
-//! break, and the payload.
+//! An input is a batch of records separated by RS (0x1E, which JSON text cannot contain). A record
+//! is a topic, a line break and a payload.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,11 +17,11 @@ use meter_domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A batch long enough for several devices, hours and repeats; more would only be slower.
+/// Enough records for several devices, hours and repeats.
 const MAX_RECORDS: usize = 16;
 /// 2026-03-01T12:00:00Z.
 const FIRST_RECEIVED_S: i64 = 1_772_366_400;
-/// A batch spans hours, so that it fills more than one object.
+/// Seconds between two records, so that a batch spans several hours and objects.
 const BETWEEN_S: i64 = 1_500;
 
 pub(crate) fn run(input: &[u8]) {
@@ -100,7 +100,7 @@ fn holds_each_once<'a>(
     assert_eq!(keys.len(), objects.len(), "an object overwrites another");
 }
 
-/// Each message's place, and the bytes that a reader fetches from there.
+/// The location of each message and the bytes that a reader fetches from it.
 fn places(objects: &[ArchiveObject]) -> impl Iterator<Item = (&Location, &[u8], MessageId)> {
     objects.iter().flat_map(|object| {
         object.entries.iter().map(|(message_id, location)| {
@@ -136,7 +136,8 @@ fn is_found(message: &Message, location: &Location, bytes: &[u8]) {
         payload: line.payload.get().to_owned().into(),
         received_at: line.received_at,
     });
-    // The identity is of the bytes received; only blanks around and inside the JSON may differ.
+    // The message id covers the received bytes; only whitespace around and between JSON tokens may
+    // differ.
     let again = again.map(|again| Message {
         message_id: message.message_id,
         received: message.received.clone(),
@@ -177,7 +178,7 @@ fn is_cut_whole(message: &Message, location: &Location) {
     said.sort_unstable();
     assert_eq!(cut, said);
 
-    // What a decision made again leaves out replaces what the first one stored.
+    // A repeated split with another filter replaces every segment of the first.
     let emptied = segments::split(message, location.clone(), None, |_| false);
     assert!(emptied.iter().map(|part| part.ts).eq(parts.iter().map(|part| part.ts)));
     assert!(emptied.iter().all(|part| part.samples.is_empty()));

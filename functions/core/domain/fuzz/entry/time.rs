@@ -1,5 +1,5 @@
-//! Times and file names. What reads as a time is written in every form such that it reads as that time
-//! again, and a file name is the only name of its message.
+//! Invariants of times and file names: a parsed time parses as the same time from each of its
+//! written forms, and each message has exactly one file name.
 
 use meter_domain::archive::{file_name, parse_file_name};
 use meter_domain::time::Timestamp;

@@ -15,7 +15,7 @@ fn spec(aggregate: Aggregate, start_ms: i64, stop_ms: i64, every_s: u32) -> Wind
     WindowSpec { start: t(start_ms), stop: t(stop_ms), every, aggregate, max_gap_s: 300 }
 }
 
-/// Every window of points (milliseconds, value) of one metric, taken one by one.
+/// All windows of one metric from points (milliseconds, value) that are added one by one.
 fn windows(spec: WindowSpec, points: &[(i64, f64)]) -> Vec<(i64, f64)> {
     let mut assembler = Assembler::new(spec);
     for (at, value) in points {
@@ -72,7 +72,8 @@ fn a_constant_power_for_an_hour_is_its_energy_also_where_windows_cut_it() {
 
 #[test]
 fn the_energy_of_a_ramp_is_known_in_closed_form_for_any_cut() {
-    // P(t) = t W over 0 to 600 s: E(a, b) = (b² − a²) / 2 J. A line is what the trapezoid rule integrates exactly.
+    // P(t) = t W over 0 to 600 s: E(a, b) = (b² − a²) / 2 J. The trapezoidal rule is exact for a
+    // line.
     let points: Vec<_> = (0..=600).step_by(30).map(|s| (s * 1_000, s as f64)).collect();
     for (start, stop, every) in [(0, 600, 60), (45, 555, 100), (7, 593, 1), (100, 101, 3_600)] {
         let answer =
@@ -150,7 +151,7 @@ fn a_sum_loses_nothing_to_the_order_of_its_values() {
 }
 
 proptest! {
-    /// Points taken one by one, and joined in groups of a minute and an hour as rollups do.
+    /// Adds points one by one, and grouped by minute as rollups are.
     #[test]
     fn windows_are_the_same_of_points_and_of_groups_of_them(
         steps in prop::collection::vec((1i64..700_000, -1e6f64..1e6), 1..200),
@@ -159,7 +160,7 @@ proptest! {
     ) {
         let mut at = 0;
         let points: Vec<_> = steps.iter().map(|(step, value)| { at += step; (at, *value) }).collect();
-        // Groups lie inside or outside of the range as a whole.
+        // Each group is inside or outside of the range as a whole.
         let start = range.0 / 60_000 * 60_000;
         let stop = start + (range.1 / 60_000 + 1) * 60_000;
         for aggregate in Aggregate::ALL {

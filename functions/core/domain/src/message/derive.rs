@@ -1,14 +1,14 @@
-//! Values that follow from others: power from voltage and current (docs/protocol.md).
+//! Derived values: power from voltage and current (docs/protocol.md, "Derived values").
 //!
-//! Of samples of one message, instant and sample_index. They are stored like measured ones; what the device says
-//! itself under one of these names stands.
+//! A value is derived from samples of the same message, time and sample index, and stored like a
+//! measured one. A value that the device sends under the same name replaces the derived one.
 
 use std::collections::BTreeMap;
 
 use crate::metric::{MetricName, Sample};
 use crate::time::Timestamp;
 
-/// What is read, with the units in which a sample of it counts; a device that says none means the first.
+/// Source metrics with the units that are accepted; a missing unit means the first.
 const SOURCES: [(&str, &[&str]); 5] = [
     ("voltage_dc", &["V"]),
     ("current_dc", &["A"]),
@@ -17,10 +17,10 @@ const SOURCES: [(&str, &[&str]); 5] = [
     ("pf", &["", "1"]),
 ];
 
-/// Values of [`SOURCES`] at one instant.
+/// Values of [`SOURCES`] at one time and sample index.
 type SourceValues = [Option<f64>; SOURCES.len()];
 
-/// Adds what follows from the measurements.
+/// Appends the derived values to the samples of a message.
 pub(super) fn add_derived(measurements: &mut Vec<Sample>) {
     let mut instants: BTreeMap<(Timestamp, u16), SourceValues> = BTreeMap::new();
     for m in measurements.iter() {
@@ -45,8 +45,8 @@ pub(super) fn add_derived(measurements: &mut Vec<Sample>) {
     }
 }
 
-/// Name, unit and value of each power that the samples of an instant give. A vehicle that measures both
-/// systems draws the sum of both; then it needs both.
+/// Name, unit and value of each power at one time and sample index. A device that measures a DC and
+/// an AC system draws the sum of both powers, which requires both.
 fn derive_powers(samples: SourceValues) -> Vec<(&'static str, &'static str, f64)> {
     let [voltage_dc, current_dc, voltage_ac, current_ac, pf] = samples;
     let dc = voltage_dc.zip(current_dc).map(|(voltage, current)| voltage * current);
@@ -57,7 +57,8 @@ fn derive_powers(samples: SourceValues) -> Vec<(&'static str, &'static str, f64)
         (None, _) => ac,
         (Some(dc), Some(_)) => ac.map(|ac| dc + ac),
     };
-    // S² - P² is below 0 for a power factor beyond 1, which is out of range and has no reactive power.
+    // For a power factor beyond 1, S² - P² is negative and the result is not finite, so there is no
+    // reactive power.
     let reactive = apparent.zip(ac).map(|(s, p)| (s * s - p * p).sqrt());
     [
         active.map(|value| ("active_power", "W", value)),

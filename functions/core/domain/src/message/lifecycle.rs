@@ -1,4 +1,4 @@
-//! IoT Core's own events about connections: `$aws/events/presence/{connected,disconnected}/{client_id}`.
+//! Lifecycle events of IoT Core: `$aws/events/presence/{connected,disconnected}/{client_id}`.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,7 @@ use super::{Body, Category, Message, ParseError, ReceivedMessage};
 use crate::id::{DeviceId, MessageId};
 use crate::time::Timestamp;
 
-/// Whose event it is, by its topic.
+/// Client id in the topic of a lifecycle event.
 pub(super) fn client_id(topic: &str) -> Option<&str> {
     let rest = topic.strip_prefix("$aws/events/presence/")?;
     rest.strip_prefix("connected/").or_else(|| rest.strip_prefix("disconnected/"))

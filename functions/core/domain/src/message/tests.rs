@@ -24,7 +24,7 @@ fn telemetry(measurements: serde_json::Value) -> serde_json::Value {
            "msg_type": "telemetry", "measurements": measurements})
 }
 
-/// The valid telemetry with one field of the envelope replaced, or removed by null.
+/// A valid telemetry message with one envelope field replaced; null counts as missing.
 fn with(field: &str, value: serde_json::Value) -> serde_json::Value {
     let mut message = telemetry(json!([{"type": "pf", "val": 0.5}]));
     message[field] = value;

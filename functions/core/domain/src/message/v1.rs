@@ -1,4 +1,4 @@
-//! Version 1: a flat object of readings (docs/protocol.md).
+//! Version 1: a flat object of numbers (docs/protocol.md).
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use crate::id::{DeviceId, MessageId};
 use crate::metric::{MetricName, Sample};
 use crate::time::Timestamp;
 
-/// Numbers under these names are no readings.
+/// Numeric fields that are not samples.
 const RESERVED: [&str; 6] = ["v", "seq", "msg_type", "ts", "timestamp", "device_id"];
 
 pub(super) fn parse(
@@ -21,7 +21,7 @@ pub(super) fn parse(
     if category != Category::Telemetry {
         return Err(fields.invalid("v", "must be 2 on this topic: version 1 has telemetry only"));
     }
-    // The first firmwares said their name in the topic alone.
+    // Early firmware sends the device id only in the topic.
     if fields.get("device_id").is_some() {
         super::check_device_id(&fields, &device_id)?;
     }

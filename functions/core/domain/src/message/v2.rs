@@ -1,4 +1,4 @@
-//! The envelope of version 2 (docs/protocol.md).
+//! Version 2: an envelope and a content for each category (docs/protocol.md).
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -21,8 +21,8 @@ pub(super) fn parse(
     let ts = fields.timestamp("ts")?;
     super::check_not_ahead(&fields, "ts", ts, received.received_at)?;
 
-    // A last will is written when the device connects: it can know neither the number of the message
-    // nor, in older firmware, name its own type.
+    // A device registers its last will when it connects, before it can know the sequence number.
+    // Older firmware omits `msg_type` as well.
     let optional_in_status = |name| category == Category::Status && fields.get(name).is_none();
     if !optional_in_status("msg_type") && fields.text("msg_type")? != category.as_str() {
         return Err(fields.invalid("msg_type", format!("must be {category} on this topic")));
@@ -30,12 +30,12 @@ pub(super) fn parse(
     let seq = if optional_in_status("seq") {
         None
     } else {
-        // The range makes the conversion whole.
+        // The range guarantees the conversion.
         u32::try_from(fields.integer("seq", 0..=u64::from(u32::MAX))?).ok()
     };
 
     let body = match category {
-        // It has an envelope of its own.
+        // The caller parses lifecycle events separately.
         Category::Lifecycle => return Err(ParseError::UnknownTopic),
         Category::Telemetry => Body::Telemetry(measurements(&fields, ts, received.received_at)?),
         Category::Hello => Body::Hello(hello(&fields)?),
@@ -115,7 +115,7 @@ fn hello(fields: &Fields<'_>) -> Result<Hello, ParseError> {
     })
 }
 
-/// One bad measurement makes the message unreadable: half a message is nobody's truth.
+/// One invalid sample makes the whole message invalid.
 fn measurements(
     fields: &Fields<'_>,
     envelope_ts: Timestamp,

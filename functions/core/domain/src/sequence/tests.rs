@@ -12,7 +12,7 @@ fn second(s: i64) -> Timestamp {
     Timestamp::from_millis(s * 1_000).unwrap()
 }
 
-/// Notes (number, second of the device's clock) pairs without a boot.
+/// Records pairs of a number and a device time in seconds, without a session name.
 fn note_all(sequence: &mut Sequence, numbers: &[(u32, i64)]) -> Vec<SequenceOutcome> {
     numbers.iter().map(|(seq, s)| sequence.record(*seq, None, second(*s), second(*s))).collect()
 }
