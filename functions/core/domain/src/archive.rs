@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_one_object_an_hour_and_each_message_is_found_in_its_member() {
+    fn batch_is_packed_by_hour_and_each_message_is_found_in_its_member() {
         let messages = [
             message("b", 1, "2026-03-01T12:59:59Z"),
             message("a", 2, "2026-03-01T12:00:00Z"),
@@ -288,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_batch_in_another_order_is_the_same_object() {
+    fn order_of_messages_does_not_change_the_object() {
         let (a, b) =
             (message("a", 1, "2026-03-01T12:00:00Z"), message("b", 2, "2026-03-01T12:00:00Z"));
         assert_eq!(pack(Layout::Batch, &[&a, &b]), pack(Layout::Batch, &[&b, &a]));
     }
 
     #[test]
-    fn an_object_never_changes() {
+    fn redelivery_with_another_receipt_time_has_another_key() {
         // A redelivery of the message with a later receipt time, in its own batch.
         let (first, again) =
             (message("a", 1, "2026-03-01T12:00:00Z"), message("a", 1, "2026-03-01T12:00:00.123Z"));
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_keep_their_digits_and_a_pretty_printed_payload_stays_one_line() {
+    fn payload_keeps_its_digits_on_one_line() {
         let m = message("a", 1, "2026-03-01T12:00:00Z");
         let object = &pack(Layout::Message, &[&m])[0];
         let stem = "20260301T120000.000000000Z";
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_comes_back_byte_for_byte() {
+    fn quarantined_payload_is_returned_unchanged() {
         let received = ReceivedMessage {
             topic: "iot/a/telemetry".to_owned(),
             payload: Bytes::from_static(b"\xff\x00\n{"),

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shorter_interval_counts_and_one_that_is_not_configured_has_its_default() {
+    fn report_interval_is_the_shorter_one_with_defaults() {
         let interval = |config: Value| {
             let device = Device {
                 id: Uuid::nil(),

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_id_is_what_iot_core_allows_as_a_thing_name() {
+    fn device_id_has_the_alphabet_and_length_of_a_thing_name() {
         for good in ["a", "dc-meter-001", "urn:x:Y_9", &"z".repeat(128)] {
             assert!(DeviceId::parse(good).is_ok(), "{good}");
         }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn topic_and_payload_do_not_run_into_each_other() {
+    fn message_id_separates_topic_and_payload() {
         assert_ne!(MessageId::of("iot/a/hello", b"x"), MessageId::of("iot/a/hell", b"ox"));
         assert_eq!(
             MessageId::of("t", b"p"),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_events_sort_by_time_and_repeat_for_the_same_cause() {
+    fn event_ids_sort_by_time_and_are_equal_for_the_same_cause() {
         let (t1, t2) =
             (Timestamp::from_millis(1_000).unwrap(), Timestamp::from_millis(2_000).unwrap());
         assert_eq!(event_id(t1, "k", "x"), event_id(t1, "k", "x"));

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_outside_the_plausible_range_is_marked_and_an_unknown_metric_never_is() {
+    fn only_implausible_values_of_known_metrics_are_marked() {
         let name = |n| MetricName::parse(n).unwrap();
         assert_eq!(Quality::of(&name("pf"), 1.0), None);
         assert_eq!(Quality::of(&name("pf"), 1.01), Some(Quality::OutOfRange));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_name_has_an_alphabet_and_a_length() {
+    fn metric_name_with_invalid_characters_or_length_is_rejected() {
         assert!(MetricName::parse(&"a.b-C_9".repeat(9)).is_ok());
         for bad in ["", "a b", "é", "a/b", "a\"b", &"x".repeat(65)] {
             assert_eq!(MetricName::parse(bad), Err(InvalidMetricName), "{bad}");

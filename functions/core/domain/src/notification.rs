@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_is_one_line_of_ascii_and_not_too_long() {
+    fn subject_is_one_line_of_ascii_of_limited_length() {
         assert_eq!(notification().subject(), "[warning] device_offline opened: meter-1");
         let hostile =
             Notification { alert_type: "é\n".repeat(200) + &"x".repeat(200), ..notification() };
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_notice_has_the_same_name_and_another_one_another() {
+    fn dedup_id_differs_only_between_notifications() {
         let resolved = Notification { event: NotificationEvent::Resolved, ..notification() };
         assert_eq!(notification().dedup_id(), notification().dedup_id());
         assert_ne!(notification().dedup_id(), resolved.dedup_id());

@@ -173,7 +173,7 @@ mod tests {
     use crate::message::{ReceivedMessage, parse};
 
     #[test]
-    fn a_message_is_cut_where_the_clock_says_and_no_sample_is_lost() {
+    fn message_is_split_at_interval_borders_without_loss() {
         let payload = json!({"v": 2, "device_id": "m", "seq": 1, "msg_type": "telemetry", "ts": "2026-01-01T00:05:01Z",
             "measurements": [
                 {"type": "pf", "val": 1, "ts": "2026-01-01T00:04:59.999Z"},

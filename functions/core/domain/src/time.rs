@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_offset_is_required_in_version_2_and_means_utc_when_missing_in_version_1() {
+    fn missing_offset_is_utc_in_version_1_and_invalid_in_version_2() {
         assert_eq!(Timestamp::parse("2026-01-01T00:00:00"), Err(InvalidTimestamp));
         assert_eq!(
             Timestamp::parse_or_utc("2026-01-01T00:00:00.5"),
@@ -236,14 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stands_at_1970_east_of_greenwich_is_before_the_epoch_and_still_a_date() {
+    fn time_before_the_epoch_is_floored_downwards() {
         let t = Timestamp::parse("1970-01-01T00:00:00+01:00").unwrap();
         assert_eq!(t.to_string(), "1969-12-31T23:00:00Z");
         assert_eq!(t.floor(300).to_string(), "1969-12-31T23:00:00Z");
     }
 
     #[test]
-    fn a_leap_second_is_the_second_before_it_and_no_file_name() {
+    fn leap_second_is_the_second_before_it_and_not_a_file_stem() {
         let before = Timestamp::parse("2016-12-31T23:59:59Z").unwrap();
         assert_eq!(Timestamp::parse("2016-12-31T23:59:60Z"), Ok(before));
         let stem = before.file_stem();
@@ -261,7 +261,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parsers_panic(text in "\\PC{0,40}") {
+        fn parsers_do_not_panic_on_any_text(text in "\\PC{0,40}") {
             let _ = Timestamp::parse(&text);
             let _ = Timestamp::parse_or_utc(&text);
             let _ = Timestamp::from_file_stem(&text);

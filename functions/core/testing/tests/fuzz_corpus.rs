@@ -27,7 +27,7 @@ macro_rules! target {
     ($layer:literal, $target:ident) => {
         mod $target {
             #[test]
-            fn holds_for_each_file_of_the_corpus() {
+            fn corpus_satisfies_the_invariants() {
                 for (path, input) in crate::corpus($layer, stringify!($target)) {
                     eprintln!("{}", path.display()); // shown only on failure
                     crate::$target::run(&input);
@@ -35,7 +35,7 @@ macro_rules! target {
             }
 
             #[test]
-            fn holds_for_mutations_of_the_corpus() {
+            fn mutated_corpus_satisfies_the_invariants() {
                 crate::mutate($layer, stringify!($target), crate::$target::run);
             }
         }

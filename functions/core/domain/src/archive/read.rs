@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_packed_comes_back_with_its_place_and_its_identity() {
+    fn packed_messages_are_read_with_location_and_id() {
         let messages = [
             message("a", "{\"temperature\": 1.50}"),
             message("b", "{\r\n \"temperature\": 2}\n"),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_out_is_not_there_and_the_others_are_where_they_were() {
+    fn redacted_message_is_absent_and_others_keep_their_location() {
         let (a, b) = (message("a", "{\"temperature\": 1}"), message("b", "{\"temperature\": 2}"));
         let object = pack(Layout::Batch, &[&a, &b]).remove(0);
         let place =
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_holds_no_other_up_and_a_damaged_object_is_an_error() {
+    fn invalid_line_is_skipped_and_invalid_object_is_an_error() {
         let m = message("a", "{\"temperature\": 1}");
         let object = pack(Layout::Message, &[&m]).remove(0);
         let text = [&b"{}\n"[..], &object.body, b"{\n"].concat();

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn any_length_from_that_of_an_empty_member_on_can_be_blank() {
+    fn empty_member_exists_for_each_length_above_the_minimum() {
         assert_eq!(MIN_MEMBER_BYTES, member(b"").len());
         let lengths = (MIN_MEMBER_BYTES..200).chain([60_000, 65_535, 65_536, 300_007]);
         for length in lengths {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_itself_reads_an_object_from_which_a_member_was_taken() {
+    fn gzip_reads_an_object_with_a_redacted_member() {
         let (a, b, c) = (member(b"one\n"), member(&noise(200_000)), member(b"three\n"));
         let object = [&a[..], &b, &c].concat();
         let place = (a.len() as u64, b.len() as u64);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_blank_or_elsewhere_is_left_alone() {
+    fn redacted_or_invalid_member_is_not_changed() {
         let object = member(b"text");
         let whole = (0, object.len() as u64);
         let blank = redact_member(&object, whole).unwrap();
@@ -138,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_other_members_stay_where_they_are_byte_for_byte(
+        fn redaction_does_not_change_other_members(
             texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 1..6),
             gone in any::<prop::sample::Index>(),
         ) {

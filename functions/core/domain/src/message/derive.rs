@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_direct_current_has_an_active_power_which_is_negative_while_it_brakes() {
+    fn dc_power_is_negative_during_regeneration() {
         let brakes = derived(vec![
             sample("current_dc", 1, 0, -200.0, Some("A")),
             sample("voltage_dc", 1, 0, 3_000.0, None),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alternating_current_has_all_three_and_without_a_power_factor_only_the_apparent_one() {
+    fn ac_power_without_power_factor_is_apparent_power_only() {
         let (v, i) =
             (sample("voltage_ac", 1, 0, 100.0, None), sample("current_ac", 1, 0, 5.0, None));
         let all = derived(vec![v.clone(), i.clone(), sample("pf", 1, 0, 0.6, None)]);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn only_samples_of_one_instant_and_ordinal_belong_together() {
+    fn power_combines_samples_of_one_time_and_index() {
         let all = derived(vec![
             sample("voltage_dc", 1, 0, 1.0, None),
             sample("voltage_dc", 1, 1, 2.0, None),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn another_unit_a_value_beyond_all_and_what_the_device_says_itself_derive_nothing() {
+    fn unsupported_unit_infinite_result_and_sent_power_derive_nothing() {
         let v = |value| sample("voltage_dc", 1, 0, value, None);
         assert_eq!(derived(vec![v(1.0), sample("current_dc", 1, 0, 1.0, Some("mA"))]), []);
         assert_eq!(derived(vec![v(1e200), sample("current_dc", 1, 0, 1e200, None)]), []);

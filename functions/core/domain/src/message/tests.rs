@@ -32,7 +32,7 @@ fn with(field: &str, value: serde_json::Value) -> serde_json::Value {
 }
 
 #[test]
-fn telemetry_of_version_2_is_read_in_the_order_of_the_message() {
+fn version_2_telemetry_keeps_the_order_of_samples() {
     let message = read(
         "iot/m1/telemetry",
         telemetry(json!([
@@ -56,7 +56,7 @@ fn telemetry_of_version_2_is_read_in_the_order_of_the_message() {
 }
 
 #[test]
-fn the_topic_is_the_authority() {
+fn message_must_match_its_topic() {
     assert_eq!(
         read("iot/m2/telemetry", telemetry(json!([{"type": "pf", "val": 1}]))).unwrap_err(),
         "device_id: is not the topic's"
@@ -78,7 +78,7 @@ fn the_topic_is_the_authority() {
 }
 
 #[test]
-fn what_is_no_json_object_says_so() {
+fn payload_that_is_not_a_json_object_is_rejected() {
     let not_json: [&[u8]; 5] = [b"", b"{", b"\xff\xfe", b"{\"v\":1e999}", b"nonsense"];
     for payload in not_json {
         let error = parse(&received("iot/m1/telemetry", payload.to_vec())).unwrap_err();
@@ -97,7 +97,7 @@ fn what_is_no_json_object_says_so() {
 }
 
 #[test]
-fn each_wrong_field_of_the_envelope_is_named() {
+fn error_names_the_invalid_field() {
     let cases = [
         ("v", json!(3), "v: must be 1 or 2"),
         ("v", json!("2"), "v: must be 1 or 2"),
@@ -172,13 +172,13 @@ fn each_wrong_field_of_the_envelope_is_named() {
 }
 
 #[test]
-fn unknown_fields_and_times_long_past_are_welcome() {
+fn unknown_fields_and_old_times_are_accepted() {
     assert!(read("iot/m1/telemetry", with("future", json!({"a": [1]}))).is_ok());
     assert!(read("iot/m1/telemetry", with("ts", json!("1970-01-01T00:00:00Z"))).is_ok());
 }
 
 #[test]
-fn a_last_will_needs_no_number_and_no_type() {
+fn last_will_is_accepted_without_seq_and_msg_type() {
     let will = json!({"v": 2, "device_id": "m1", "ts": "2026-03-01T12:00:00Z", "status": "offline", "conn_id": "c1"});
     let message = read("iot/m1/status", will).unwrap();
     assert_eq!(message.body, Body::Status { online: false, conn_id: Some("c1".to_owned()) });
@@ -188,7 +188,7 @@ fn a_last_will_needs_no_number_and_no_type() {
 }
 
 #[test]
-fn hello_acks_and_ota_states_are_checked_field_by_field() {
+fn fields_of_hello_ack_and_ota_status_are_validated() {
     let envelope = |kind: &str, rest: serde_json::Value| {
         let mut message = json!({"v": 2, "device_id": "m1", "ts": "2026-03-01T12:00:00Z", "seq": 1, "msg_type": kind});
         for (name, value) in rest.as_object().unwrap() {
@@ -234,7 +234,7 @@ fn hello_acks_and_ota_states_are_checked_field_by_field() {
 }
 
 #[test]
-fn iot_cores_own_events_are_read_by_their_version() {
+fn lifecycle_event_is_parsed_and_validated() {
     let event = |topic: &str, client_id: &str, kind: &str| {
         let event = json!({"clientId": client_id, "timestamp": 1_772_366_400_000_u64, "eventType": kind,
             "sessionIdentifier": "s", "principalIdentifier": "p", "versionNumber": 7});
@@ -254,7 +254,7 @@ fn iot_cores_own_events_are_read_by_their_version() {
 }
 
 #[test]
-fn version_1_is_a_flat_object_of_readings() {
+fn version_1_numeric_fields_are_samples() {
     let message = read(
         "iot/m1/telemetry",
         json!({"timestamp": "2026-03-01T11:59:59", "device_id": "m1", "temperature": 23.5,
@@ -286,7 +286,7 @@ fn version_1_is_a_flat_object_of_readings() {
 }
 
 #[test]
-fn two_equal_readings_without_a_time_are_two_messages_and_one_with_a_time_is_one() {
+fn message_id_includes_receipt_time_only_without_device_time() {
     let mut first = received("iot/m1/telemetry", r#"{"temperature": 1}"#);
     let again = parse(&first).unwrap();
     assert_eq!(parse(&first).unwrap().message_id, again.message_id);
@@ -302,13 +302,13 @@ fn two_equal_readings_without_a_time_are_two_messages_and_one_with_a_time_is_one
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_parser_panic(payload in prop::collection::vec(any::<u8>(), 0..200), topic in "\\PC{0,30}") {
+    fn parser_does_not_panic_on_any_bytes(payload in prop::collection::vec(any::<u8>(), 0..200), topic in "\\PC{0,30}") {
         let _ = parse(&received(&topic, payload.clone()));
         let _ = parse(&received("iot/m1/telemetry", payload));
     }
 
     #[test]
-    fn no_json_makes_the_parser_panic(field in "v|ts|seq|boot|msg_type|measurements|device_id|timestamp",
+    fn parser_does_not_panic_on_any_json(field in "v|ts|seq|boot|msg_type|measurements|device_id|timestamp",
                                       value in prop_oneof![Just(json!(null)), any::<i64>().prop_map(|n| json!(n)),
                                                            any::<f64>().prop_map(|n| json!(n)), ".*".prop_map(|s| json!(s)),
                                                            Just(json!([[{"ts": {}}]])), Just(json!({"type": []}))]) {

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ends_belong_to_the_range_and_a_threshold_to_at_least_and_at_most() {
+    fn bounds_are_inclusive_for_at_least_at_most_and_inside() {
         for (operator, below, at, above) in [
             (Operator::Greater, false, false, true),
             (Operator::AtLeast, false, true, true),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_ends_only_beyond_the_level_of_clearance() {
+    fn value_within_the_hysteresis_does_not_clear() {
         let limits = Limits::threshold(Operator::Greater, 90.0, Some(85.0)).unwrap();
         assert_eq!([91.0, 90.0, 85.1, 85.0].map(|v| limits.clears(v)), [false, false, false, true]);
         let limits = Limits::range(Operator::Outside, (10.0, 20.0), Some((12.0, 18.0))).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_contradict_themselves_name_the_field() {
+    fn contradictory_limits_name_the_field() {
         let threshold = |operator, clear| Limits::threshold(operator, 5.0, Some(clear));
         assert_eq!(threshold(Operator::Greater, 6.0).unwrap_err().field, "clear");
         assert_eq!(threshold(Operator::AtMost, 4.0).unwrap_err().field, "clear");
@@ -227,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_begins_and_ends_an_alert(
+        fn no_value_both_raises_and_clears(
             operator in 0_usize..6, a in -9_i8..9, b in -9_i8..9, c in -9_i8..9, d in -9_i8..9, value in -9_i8..9,
         ) {
             let operator = Operator::ALL[operator];

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_read_in_order_and_what_comes_after_its_turn_is_late() {
+    fn samples_are_released_in_order_and_late_ones_are_counted() {
         let mut line = ReorderBuffer::default();
         let (read, late) = line.admit([sample(3, 3.0), sample(1, 1.0), sample(2, 2.0)], 0);
         assert_eq!((values(&read), late), (vec![1.0, 2.0, 3.0], 0));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_samples_of_one_instant_the_greater_claim_is_read() {
+    fn of_two_samples_at_one_time_the_greater_precedence_is_released() {
         let other = BufferedSample {
             precedence: Precedence { ts: at(9), ..sample(1, 7.0).precedence },
             ..sample(1, 7.0)
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_from_the_last_sample_taken_before() {
+    fn rate_is_relative_to_the_last_sample_with_an_earlier_time() {
         let mut line = ReorderBuffer::default();
         let second = |s, sample_index, value| BufferedSample { sample_index, ..sample(s, value) };
         let samples =
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_known_before_the_line_is_behind_its_frontier() {
+    fn samples_before_the_initial_point_are_late() {
         let newest = Point {
             key: crate::metric::PointKey {
                 time: at(5),
@@ -203,7 +203,7 @@ mod tests {
         /// Samples that arrive at most the allowance after a newer one are released in order and
         /// once, in any shuffle and with any repeats.
         #[test]
-        fn disorder_within_the_allowance_makes_no_difference(
+        fn disorder_within_the_window_is_restored(
             count in 1_i64..50, reorder in 0_i64..10, jumps in prop::collection::vec(0_i64..10, 50),
             repeats in prop::collection::vec(any::<bool>(), 50), sizes in prop::collection::vec(1_usize..9, 1..9),
         ) {

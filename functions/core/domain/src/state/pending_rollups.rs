@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_is_due_five_minutes_after_its_end_however_often_it_is_noted() {
+    fn hour_is_due_five_minutes_after_its_end() {
         let mut pending_rollups = PendingRollups::none_pending(300);
         for s in (7_200..10_800).step_by(10) {
             pending_rollups.mark([second(s)], second(s), 1, (300, 0));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_was_noted_meanwhile_stays() {
+    fn hour_marked_after_the_read_stays_pending() {
         let mut pending_rollups = PendingRollups::none_pending(300);
         pending_rollups.mark([second(0)], second(0), 5, (300, 0));
         pending_rollups.mark([second(10)], second(4_000), 7, (300, 0));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_of_which_nothing_is_known_has_everything_to_be_rolled_up() {
+    fn all_hours_are_pending_without_rollups_or_with_another_gap() {
         let mut pending_rollups = PendingRollups::default();
         assert_eq!(pending_rollups.next_pending_from(-5), Some(-5..Hour::MAX));
         pending_rollups.mark([second(0)], second(100), 3, (300, 0));
@@ -263,7 +263,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_noted_and_not_rolled_up_since_is_found(
+        fn marked_hours_stay_pending_until_rolled_up(
             steps in prop::collection::vec((0i64..400, prop::bool::weighted(0.7)), 1..400),
         ) {
             let mut pending_rollups = PendingRollups::none_pending(300);
@@ -288,7 +288,7 @@ mod tests {
         }
 
         #[test]
-        fn few_hours_are_known_one_by_one(hours in prop::collection::btree_set(0i64..1_000, 0..40)) {
+        fn few_hours_are_tracked_exactly(hours in prop::collection::btree_set(0i64..1_000, 0..40)) {
             let mut pending_rollups = PendingRollups::none_pending(300);
             for hour in &hours {
                 pending_rollups.mark([start_of_hour(*hour)], second(0), 1, (300, 0));

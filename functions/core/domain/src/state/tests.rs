@@ -78,7 +78,7 @@ fn connection(messages: &[Message]) -> Connection {
 }
 
 #[test]
-fn a_device_that_speaks_is_online_and_its_goodbye_takes_it_offline() {
+fn message_sets_online_and_offline_status_sets_offline() {
     assert_eq!(connection(&[telemetry(1, "pf", 1.0)]), Connection::Online);
     assert_eq!(
         connection(&[status(1, "online", None), status(2, "offline", None)]),
@@ -87,7 +87,7 @@ fn a_device_that_speaks_is_online_and_its_goodbye_takes_it_offline() {
 }
 
 #[test]
-fn any_later_message_revives_and_an_earlier_one_that_comes_late_does_not() {
+fn only_a_message_received_after_going_offline_sets_online() {
     let gone = status(5, "offline", None);
     assert_eq!(connection(&[gone.clone(), telemetry(6, "pf", 1.0)]), Connection::Online);
     assert_eq!(connection(&[gone.clone(), telemetry(4, "pf", 1.0)]), Connection::Offline);
@@ -95,7 +95,7 @@ fn any_later_message_revives_and_an_earlier_one_that_comes_late_does_not() {
 }
 
 #[test]
-fn a_device_that_spoke_after_it_went_is_there_whichever_is_handled_first() {
+fn order_of_processing_does_not_change_the_connection() {
     let (there, gone) = (telemetry(1, "pf", 1.0), status(5, "offline", None));
     let back = telemetry(6, "pf", 1.0);
     for messages in [[&there, &gone, &back], [&there, &back, &gone], [&back, &there, &gone]] {
@@ -104,7 +104,7 @@ fn a_device_that_spoke_after_it_went_is_there_whichever_is_handled_first() {
 }
 
 #[test]
-fn the_will_of_another_connection_is_ignored() {
+fn last_will_of_another_connection_is_ignored() {
     let online = status(1, "online", Some("new"));
     assert_eq!(
         connection(&[online.clone(), status(2, "offline", Some("old"))]),
@@ -143,7 +143,7 @@ fn after_one_by_one(messages: &[Message]) -> (DeviceState, Vec<AlertEffect>) {
 }
 
 #[test]
-fn going_offline_raises_one_alert_and_coming_back_resolves_it() {
+fn going_offline_opens_one_alert_and_coming_online_resolves_it() {
     let (state, effects) = after_one_by_one(&[
         status(1, "online", None),
         status(2, "offline", None),
@@ -158,7 +158,7 @@ fn going_offline_raises_one_alert_and_coming_back_resolves_it() {
 }
 
 #[test]
-fn a_device_that_flaps_reopens_its_alert_until_it_held_for_the_hold_down() {
+fn flapping_device_reopens_its_alert_within_the_hold_down() {
     let flap = |from: i64| {
         (0..20).flat_map(move |n| {
             [status(from + 6 * n, "offline", None), status(from + 6 * n + 3, "online", None)]
@@ -174,7 +174,7 @@ fn a_device_that_flaps_reopens_its_alert_until_it_held_for_the_hold_down() {
 }
 
 #[test]
-fn in_one_batch_only_the_last_word_on_an_alert_leaves() {
+fn batch_enqueues_only_the_last_revision_of_an_alert() {
     let state = after(&[
         status(1, "offline", None),
         status(2, "online", None),
@@ -197,7 +197,7 @@ fn lifecycle(s: i64, kind: &str, version: u64) -> Message {
 }
 
 #[test]
-fn lifecycle_events_count_by_their_version_in_any_order_and_twice() {
+fn lifecycle_events_apply_by_version_in_any_order() {
     let events = [
         lifecycle(1, "connected", 1),
         lifecycle(2, "disconnected", 1),
@@ -224,7 +224,7 @@ fn lifecycle_events_count_by_their_version_in_any_order_and_twice() {
 }
 
 #[test]
-fn silence_takes_a_device_offline_when_its_window_ends_and_not_while_ingest_is_behind() {
+fn silent_device_goes_offline_unless_ingest_is_behind() {
     let mut state = after(&[telemetry(0, "pf", 1.0)]);
     assert_eq!(state.next_check, Some(second(60)));
     state.check(second(60), false, &POLICY);
@@ -241,7 +241,7 @@ fn silence_takes_a_device_offline_when_its_window_ends_and_not_while_ingest_is_b
 }
 
 #[test]
-fn a_device_that_reports_rarely_may_be_silent_for_three_of_its_intervals() {
+fn offline_timeout_is_three_report_intervals() {
     let mut state = after(&[telemetry(0, "pf", 1.0)]);
     state.report_interval_s = Some(100);
     state.check(second(299), true, &POLICY);
@@ -254,7 +254,7 @@ fn a_device_that_reports_rarely_may_be_silent_for_three_of_its_intervals() {
 }
 
 #[test]
-fn the_deadline_moves_when_it_is_close_and_not_with_each_message() {
+fn deadline_moves_only_when_it_is_close() {
     let mut state = registered();
     let mut moves = 0;
     for s in (0..600).step_by(10) {
@@ -269,7 +269,7 @@ fn the_deadline_moves_when_it_is_close_and_not_with_each_message() {
 }
 
 #[test]
-fn numbers_that_stay_missing_raise_one_alert_that_ends_when_they_come() {
+fn overdue_gap_opens_one_alert_that_late_messages_resolve() {
     let numbered = |s: i64, seq: i64| {
         message(s, "telemetry", json!({"seq": seq, "measurements": [{"type": "pf", "val": seq}]}))
     };
@@ -295,7 +295,7 @@ fn numbers_that_stay_missing_raise_one_alert_that_ends_when_they_come() {
 }
 
 #[test]
-fn a_gap_is_found_however_often_the_device_speaks() {
+fn gap_alert_opens_at_any_message_interval() {
     for interval in [1, 5, 10, 20, 29, 31, 45] {
         let mut state = registered();
         let mut seq = 0;
@@ -318,7 +318,7 @@ fn a_gap_is_found_however_often_the_device_speaks() {
 }
 
 #[test]
-fn a_message_that_was_received_before_the_alert_does_not_end_it() {
+fn message_received_before_the_gap_alert_does_not_resolve_it() {
     let numbered = |s: i64, seq: i64| {
         message(s, "telemetry", json!({"seq": seq, "measurements": [{"type": "pf", "val": seq}]}))
     };
@@ -331,7 +331,7 @@ fn a_message_that_was_received_before_the_alert_does_not_end_it() {
 }
 
 #[test]
-fn nothing_is_missing_while_ingest_is_behind() {
+fn gap_alert_does_not_open_while_ingest_is_behind() {
     let numbered = |s: i64, seq: i64| {
         message(s, "telemetry", json!({"seq": seq, "measurements": [{"type": "pf", "val": seq}]}))
     };
@@ -342,7 +342,7 @@ fn nothing_is_missing_while_ingest_is_behind() {
 }
 
 #[test]
-fn what_was_received_before_a_verdict_of_silence_and_handled_after_it_revives() {
+fn message_received_before_offline_detection_sets_online() {
     let mut state = after(&[telemetry(0, "pf", 1.0)]);
     state.check(second(60), true, &POLICY);
     assert_eq!(state.presence.connection, Connection::Offline);
@@ -352,7 +352,7 @@ fn what_was_received_before_a_verdict_of_silence_and_handled_after_it_revives() 
 }
 
 #[test]
-fn an_alert_ends_when_its_device_is_there_whatever_somebody_said_in_between() {
+fn activity_resolves_the_offline_alert_after_an_override() {
     let mut state = after(&[status(1, "offline", None)]);
     state.override_connection(Connection::Unknown, None, second(2), &POLICY);
     state.outbox.clear();
@@ -361,7 +361,7 @@ fn an_alert_ends_when_its_device_is_there_whatever_somebody_said_in_between() {
 }
 
 #[test]
-fn an_upgrade_is_complete_also_when_its_heartbeat_is_handled_first() {
+fn hello_processed_before_success_completes_the_upgrade() {
     let mut state = after(&[ota(1, "applying")]);
     state.apply(&[&hello(5, "2.0.0")], &POLICY);
     state.apply(&[&ota(4, "success")], &POLICY);
@@ -370,7 +370,7 @@ fn an_upgrade_is_complete_also_when_its_heartbeat_is_handled_first() {
 }
 
 #[test]
-fn a_thousand_answers_to_one_command_are_one_effect() {
+fn repeated_acknowledgements_are_one_effect() {
     let answers: Vec<_> = (0..1_000)
         .map(|s| {
             let detail = format!("{s}");
@@ -389,7 +389,7 @@ fn a_thousand_answers_to_one_command_are_one_effect() {
 }
 
 #[test]
-fn a_gap_that_is_given_up_stays_for_a_person_to_close() {
+fn alert_for_an_abandoned_gap_is_not_resolved() {
     let booted = |s: i64, seq: i64, boot: i64| {
         let fields = json!({"seq": seq, "boot": boot, "measurements": [{"type": "pf", "val": 1}]});
         message(s, "telemetry", fields)
@@ -405,7 +405,7 @@ fn a_gap_that_is_given_up_stays_for_a_person_to_close() {
 }
 
 #[test]
-fn a_device_that_is_not_registered_leaves_no_effects() {
+fn unregistered_device_enqueues_no_effects() {
     let mut state = DeviceState::new(DeviceId::parse("m").unwrap());
     let ack = message(1, "command/ack", json!({"cmd_id": CMD, "result": "accepted"}));
     state.apply(&[&ack, &status(2, "offline", None)], &POLICY);
@@ -414,7 +414,7 @@ fn a_device_that_is_not_registered_leaves_no_effects() {
 }
 
 #[test]
-fn an_answer_leaves_through_the_outbox_once() {
+fn duplicate_acknowledgement_is_enqueued_once() {
     let ack =
         message(2, "command/ack", json!({"cmd_id": CMD, "result": "rejected", "detail": "busy"}));
     let state = after(&[ack.clone(), ack]);
@@ -428,7 +428,7 @@ fn an_answer_leaves_through_the_outbox_once() {
 }
 
 #[test]
-fn an_upgrade_is_complete_when_a_hello_from_the_target_follows_success() {
+fn hello_with_target_version_after_success_completes_the_upgrade() {
     let completed = |state: &DeviceState| {
         state.outbox.iter().any(
             |e| matches!(e, Effect::AdvanceOta { ota, .. } if ota.state == OtaState::Completed),
@@ -441,7 +441,7 @@ fn an_upgrade_is_complete_when_a_hello_from_the_target_follows_success() {
 }
 
 #[test]
-fn the_latest_point_is_the_newest_by_its_own_time_in_any_order() {
+fn latest_point_is_the_newest_by_device_time() {
     let (a, b) = (telemetry(1, "pf", 0.1), telemetry(2, "pf", 0.2));
     for order in [[a.clone(), b.clone()], [b, a]] {
         let state = after(&order);
@@ -450,7 +450,7 @@ fn the_latest_point_is_the_newest_by_its_own_time_in_any_order() {
 }
 
 #[test]
-fn a_device_has_so_many_free_metrics_and_any_number_that_are_known_by_name() {
+fn metric_limit_does_not_count_known_metrics() {
     let mut state = registered();
     let messages = [
         telemetry(1, "a", 1.0),
@@ -465,7 +465,7 @@ fn a_device_has_so_many_free_metrics_and_any_number_that_are_known_by_name() {
 }
 
 #[test]
-fn a_word_over_rest_counts_as_a_signal() {
+fn connection_override_applies_like_a_signal() {
     let mut state = registered();
     state.override_connection(Connection::Offline, Some("1.2.3".to_owned()), second(5), &POLICY);
     assert_eq!(state.presence.connection, Connection::Offline);
@@ -477,7 +477,7 @@ fn a_word_over_rest_counts_as_a_signal() {
 }
 
 #[test]
-fn a_state_is_small_and_reads_back_as_it_was() {
+fn serialized_state_is_equal_and_small() {
     let state =
         after(&[status(1, "online", Some("c")), hello(2, "1.0.0"), telemetry(3, "pf", 1.0)]);
     let text = serde_json::to_string(&state).unwrap();
@@ -486,7 +486,7 @@ fn a_state_is_small_and_reads_back_as_it_was() {
 }
 
 #[test]
-fn a_sweep_stays_due_however_much_the_device_says_meanwhile() {
+fn messages_do_not_postpone_the_cleanup() {
     let mut state = registered();
     state.mark_deleted(second(0), true, &POLICY);
     assert_eq!(state.next_check, Some(second(60)));
@@ -499,7 +499,7 @@ fn a_sweep_stays_due_however_much_the_device_says_meanwhile() {
 }
 
 #[test]
-fn a_purge_forgets_what_was_said_before_it_and_not_what_is_said_during_it() {
+fn purge_resets_the_state_once() {
     let mut state = registered();
     state.apply(&[&telemetry(1, "pf", 1.0), &hello(2, "1.0.0")], &POLICY);
     state.mark_deleted(second(3), true, &POLICY);
@@ -515,7 +515,7 @@ fn a_purge_forgets_what_was_said_before_it_and_not_what_is_said_during_it() {
 }
 
 #[test]
-fn a_device_that_is_registered_again_is_neither_purged_nor_taken_for_swept() {
+fn registration_ends_cleanup_and_purge() {
     let mut state = registered();
     state.mark_deleted(second(0), true, &POLICY);
     state.register(second(1), &POLICY);
@@ -529,7 +529,7 @@ fn a_device_that_is_registered_again_is_neither_purged_nor_taken_for_swept() {
 }
 
 #[test]
-fn a_purge_that_is_asked_for_during_a_sweep_is_not_taken_for_done() {
+fn purge_requested_during_cleanup_stays_pending() {
     let mut state = registered();
     state.mark_deleted(second(0), false, &POLICY);
     state.request_purge(second(5), &POLICY);
@@ -541,7 +541,7 @@ fn a_purge_that_is_asked_for_during_a_sweep_is_not_taken_for_done() {
 }
 
 #[test]
-fn who_is_late_with_the_sweep_of_a_former_delete_does_not_end_that_of_the_next() {
+fn cleanup_of_an_earlier_deletion_does_not_complete_a_later_one() {
     let mut state = registered();
     state.mark_deleted(second(0), true, &POLICY);
     state.register(second(10), &POLICY);

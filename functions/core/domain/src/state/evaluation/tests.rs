@@ -136,7 +136,7 @@ impl System {
 }
 
 #[test]
-fn a_value_beyond_the_threshold_opens_one_alert_and_the_level_of_clearance_ends_it() {
+fn threshold_opens_one_alert_and_clear_level_resolves_it() {
     let mut system = System::new([above_ten(0)]);
     system.say(1, &[(1, 9.0)]);
     system.say(2, &[(2, 11.0)]);
@@ -150,7 +150,7 @@ fn a_value_beyond_the_threshold_opens_one_alert_and_the_level_of_clearance_ends_
 }
 
 #[test]
-fn a_condition_must_hold_at_every_sample_for_as_long_as_the_rule_says() {
+fn condition_must_hold_at_every_sample_for_the_duration() {
     let mut system = System::new([above_ten(10)]);
     system.say(1, &[(1, 11.0), (6, 11.0)]);
     system.say(8, &[(8, 10.0), (9, 11.0)]);
@@ -162,7 +162,7 @@ fn a_condition_must_hold_at_every_sample_for_as_long_as_the_rule_says() {
 }
 
 #[test]
-fn what_came_before_is_judged_once_and_what_comes_late_changes_no_verdict() {
+fn late_and_repeated_samples_change_no_verdict() {
     let mut system = System::new([above_ten(0)]);
     let high = message(10, &[(10, 11.0)]);
     system.take(&[message(12, &[(12, 4.0)]), high.clone()]);
@@ -173,7 +173,7 @@ fn what_came_before_is_judged_once_and_what_comes_late_changes_no_verdict() {
 }
 
 #[test]
-fn what_is_older_than_what_was_known_before_there_was_a_rule_is_late() {
+fn samples_older_than_the_latest_point_at_rule_creation_are_late() {
     let mut system = System::new([]);
     system.say(10, &[(10, 1.0)]);
     system.set = RuleSet::new([above_ten(0)], 2);
@@ -182,7 +182,7 @@ fn what_is_older_than_what_was_known_before_there_was_a_rule_is_late() {
 }
 
 #[test]
-fn an_alert_goes_on_within_the_hold_down_and_people_hear_of_its_end_only_after_it() {
+fn alert_reopens_within_the_hold_down_and_resolve_notification_waits_for_it() {
     let mut system = System::new([above_ten(0)]);
     system.say(1, &[(1, 11.0)]);
     system.say(2, &[(2, 1.0)]);
@@ -201,7 +201,7 @@ fn an_alert_goes_on_within_the_hold_down_and_people_hear_of_its_end_only_after_i
 }
 
 #[test]
-fn who_heard_of_an_end_hears_that_it_was_none() {
+fn reopening_after_a_resolve_notification_sends_an_opened_notification() {
     let mut system = System::new([above_ten(0)]);
     system.say(1, &[(1, 11.0)]);
     system.say(2, &[(2, 1.0)]);
@@ -213,7 +213,7 @@ fn who_heard_of_an_end_hears_that_it_was_none() {
 }
 
 #[test]
-fn a_rule_that_goes_ends_its_alert_and_one_that_changes_begins_anew() {
+fn disabled_rule_resolves_its_alert_and_changed_rule_restarts() {
     let rule = above_ten(10);
     let mut system = System::new([rule.clone()]);
     system.say(1, &[(1, 11.0)]);
@@ -229,7 +229,7 @@ fn a_rule_that_goes_ends_its_alert_and_one_that_changes_begins_anew() {
 }
 
 #[test]
-fn a_rule_is_for_the_devices_of_its_scope() {
+fn rule_applies_to_registered_devices_in_its_scope() {
     for (scope, alerts) in [
         (Scope::All, 1),
         (Scope::DeviceId(DeviceId::parse("m").unwrap()), 1),
@@ -249,7 +249,7 @@ fn a_rule_is_for_the_devices_of_its_scope() {
 }
 
 #[test]
-fn the_rate_of_change_is_a_second_between_samples_across_messages() {
+fn rate_of_change_spans_messages() {
     let limits = Limits::threshold(Operator::Less, -2.0, None).unwrap();
     let mut system = System::new([rule(Condition::RateOfChange(limits), 0)]);
     system.say(1, &[(10, 100.0)]);
@@ -260,7 +260,7 @@ fn the_rate_of_change_is_a_second_between_samples_across_messages() {
 }
 
 #[test]
-fn data_that_does_not_come_opens_an_alert_and_data_that_comes_ends_it() {
+fn missing_data_opens_an_alert_and_a_sample_resolves_it() {
     let mut system = System::new([rule(Condition::NoData, 100)]);
     // A metric that never came is missed by nobody.
     system.watch(1_000);
@@ -284,7 +284,7 @@ fn data_that_does_not_come_opens_an_alert_and_data_that_comes_ends_it() {
 }
 
 #[test]
-fn while_ingest_is_behind_nobody_knows_what_did_not_come() {
+fn no_data_alert_does_not_open_while_ingest_is_behind() {
     let mut system = System::new([rule(Condition::NoData, 100)]);
     system.say(1, &[(1, 1.0)]);
     system.state.check_rules(second(500), false, &system.set, &system.policy);
@@ -293,7 +293,7 @@ fn while_ingest_is_behind_nobody_knows_what_did_not_come() {
 }
 
 #[test]
-fn a_metric_that_came_before_there_was_a_rule_is_missed_from_then_on() {
+fn no_data_counts_from_the_first_evaluation_of_the_rule() {
     let mut system = System::new([]);
     system.say(1, &[(1, 1.0)]);
     system.set = RuleSet::new([rule(Condition::NoData, 100)], 1);
@@ -312,7 +312,7 @@ fn a_metric_that_came_before_there_was_a_rule_is_missed_from_then_on() {
 }
 
 #[test]
-fn samples_that_wait_for_older_ones_are_judged_when_none_came() {
+fn held_samples_are_judged_after_the_reorder_window() {
     let mut system = System::new([above_ten(0)]);
     system.policy.reorder_s = 30;
     system.say(100, &[(10, 11.0)]);
@@ -323,7 +323,7 @@ fn samples_that_wait_for_older_ones_are_judged_when_none_came() {
 }
 
 #[test]
-fn a_state_does_not_grow_with_what_hundreds_of_rules_have_to_say() {
+fn state_size_is_bounded_for_hundreds_of_rules() {
     let mut system = System::new((0..400).map(|_| above_ten(0)));
     system.policy.rule_hold_down_s = 0;
     let mut largest = 0;
@@ -341,7 +341,7 @@ fn a_state_does_not_grow_with_what_hundreds_of_rules_have_to_say() {
 }
 
 #[test]
-fn a_message_of_the_rule_s_own_has_values_in_place_of_names() {
+fn alert_text_of_a_rule_replaces_placeholders() {
     let template = "{severity}: {metric} {value} {limit} on {device_id} since {since}, {{{rule}}}";
     let message = Some(MessageTemplate::parse(template).unwrap());
     let mut system = System::new([Rule { message, ..above_ten(0) }]);
@@ -428,7 +428,7 @@ proptest! {
     /// However a series is cut into messages and batches, repeated and shuffled: what becomes of alerts is what the
     /// plain reading of the definition says.
     #[test]
-    fn alerts_are_those_of_the_definition(
+    fn alerts_match_the_reference_model(
         series in series(), for_s in 0_u32..15, hold_down_s in 0_u32..30, reorder_s in 0_u32..12,
         cuts in prop::collection::vec((1_usize..6, 1_usize..4), 1..30),
         jumps in prop::collection::vec(0_i64..20, 60),
