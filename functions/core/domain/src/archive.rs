@@ -144,9 +144,9 @@ pub fn pack(layout: Layout, messages: &[&Message]) -> Vec<ArchiveObject> {
 
 /// Packs messages that failed validation, always in batches.
 pub fn pack_quarantine(
-    unreadable: &[(MessageId, &ReceivedMessage, &ParseError)],
+    invalid: &[(MessageId, &ReceivedMessage, &ParseError)],
 ) -> Vec<ArchiveObject> {
-    let items = unreadable.iter().map(|(message_id, received, reason)| PackItem {
+    let items = invalid.iter().map(|(message_id, received, reason)| PackItem {
         message_id: *message_id,
         received_at: received.received_at,
         group: "",
@@ -274,11 +274,11 @@ mod tests {
                 let member = &object.body[offset as usize..(offset + length) as usize];
                 let line = find_line(member, location, *message_id).unwrap();
                 let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
-                let wanted = messages.iter().find(|m| m.message_id == *message_id).unwrap();
-                assert_eq!(line["device_id"], wanted.device_id.as_str());
-                assert_eq!(line["received_at"], wanted.received.received_at.to_string());
+                let expected = messages.iter().find(|m| m.message_id == *message_id).unwrap();
+                assert_eq!(line["device_id"], expected.device_id.as_str());
+                assert_eq!(line["received_at"], expected.received.received_at.to_string());
                 let payload: serde_json::Value =
-                    serde_json::from_slice(&wanted.received.payload).unwrap();
+                    serde_json::from_slice(&expected.received.payload).unwrap();
                 assert_eq!(line["payload"], payload);
             }
         }

@@ -80,7 +80,7 @@ impl TryFrom<String> for CertificateId {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         match text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
             true => Ok(Self(text)),
-            false => Err("a certificate id is 64 hex digits"),
+            false => Err("a certificate id must have 64 hexadecimal digits"),
         }
     }
 }
@@ -168,7 +168,7 @@ impl TryFrom<String> for MessageId {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("a message id is 32 lower-case hex digits")
+        Self::parse(&text).ok_or("a message id must have 32 lower-case hexadecimal digits")
     }
 }
 

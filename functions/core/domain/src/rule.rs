@@ -116,10 +116,10 @@ impl Condition {
 
     /// Judges a sample. Returns the compared value (the rate for [`Condition::RateOfChange`]) and
     /// the result, or `None` if the condition does not judge this sample.
-    pub fn evaluate(&self, reading: &OrderedSample) -> Option<(f64, ConditionResult)> {
+    pub fn evaluate(&self, sample: &OrderedSample) -> Option<(f64, ConditionResult)> {
         let (value, limits) = match self {
-            Self::Threshold(limits) => (reading.value, limits),
-            Self::RateOfChange(limits) => (reading.rate?, limits),
+            Self::Threshold(limits) => (sample.value, limits),
+            Self::RateOfChange(limits) => (sample.rate?, limits),
             Self::NoData => return None,
         };
         Some((

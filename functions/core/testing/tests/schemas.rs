@@ -42,7 +42,7 @@ const BEYOND_SCHEMA: [(&str, &str); 10] = [
 /// depend on the topic or on the time of receipt.
 const NOT_IN_SCHEMA: [(&str, &str); 2] = [
     ("telemetry_ahead", "ts: is more than 24 h ahead of the time of receipt"),
-    ("telemetry_of_another_device", "device_id: is not the topic's"),
+    ("telemetry_of_another_device", "device_id: does not match the topic"),
 ];
 
 const DEVICE: &str = "dc-meter-001";
@@ -376,9 +376,9 @@ fn rejected() -> Vec<(&'static str, Value, &'static str)> {
         ("telemetry-v2", json!([]), "payload: is not a JSON object"),
         ("telemetry-v2", with("telemetry-v2", json!({"v": 3})), "v: must be 1 or 2"),
         ("hello", json!({}), "v: must be 2 on this topic: version 1 has telemetry only"),
-        ("hello", with("hello", json!({"device_id": "x"})), "device_id: is not the topic's"),
+        ("hello", with("hello", json!({"device_id": "x"})), "device_id: does not match the topic"),
         ("hello", with("hello", json!({"seq": null})), "seq: is missing"),
-        ("hello", with("hello", json!({"device_id": 1})), "device_id: must be text"),
+        ("hello", with("hello", json!({"device_id": 1})), "device_id: must be a string"),
         (
             "command_ack",
             with("command_ack", json!({"detail": text(1_025)})),
@@ -402,7 +402,7 @@ fn rejected() -> Vec<(&'static str, Value, &'static str)> {
         (
             "hello",
             with("hello", json!({"boot": 1.5})),
-            "boot: must be an integer or a text of 1 to 64 bytes",
+            "boot: must be an integer or a string of 1 to 64 bytes",
         ),
         (
             "hello",
@@ -449,7 +449,7 @@ fn rejected() -> Vec<(&'static str, Value, &'static str)> {
             with("telemetry-v1", json!({"a b": 1})),
             "a b: must be 1 to 64 of A-Z a-z 0-9 _ . -",
         ),
-        ("telemetry-v1", Value::Object(many), "payload: 201 numeric fields, more than 200"),
+        ("telemetry-v1", Value::Object(many), "payload: has 201 numeric fields, more than 200"),
         (
             "hello",
             with("hello", json!({"fw_version": "1.2"})),
@@ -499,7 +499,7 @@ fn document_lists_the_reasons_for_quarantine() {
             "topic: is not iot/{device_id}/telemetry, hello, status, command/ack or ota/status",
         ),
         ("iot/a.b/hello", b"{}", "topic: the device id must be 1 to 128 of A-Z a-z 0-9 _ : -"),
-        ("iot/x/hello", &large, "payload: 131073 bytes, more than 131072"),
+        ("iot/x/hello", &large, "payload: is 131073 bytes, more than 131072"),
         (
             "iot/x/hello",
             b"{",

@@ -74,15 +74,15 @@ impl Assembler {
         if !(self.spec.start..self.spec.stop).contains(&summary.first.time) {
             return;
         }
-        let draft = self.partial_window(metric, summary.first.time);
-        draft.unit = unit.map(str::to_owned);
+        let window = self.partial_window(metric, summary.first.time);
+        window.unit = unit.map(str::to_owned);
         if is_integral {
-            draft.area.add_sum(summary.area);
+            window.area.add_sum(summary.area);
         }
-        match &mut draft.summary {
+        match &mut window.summary {
             // `add_area_between` has already added the area of the gap.
             Some(held) => held.join(summary, 0),
-            None => draft.summary = Some(summary.clone()),
+            None => window.summary = Some(summary.clone()),
         }
     }
 
@@ -104,10 +104,10 @@ impl Assembler {
         let mut left = at(from.time.max(start));
         while left.time < end {
             let right = at(every.window_end(every.window_start(left.time)).min(end));
-            let draft = self.partial_window(metric, left.time);
-            draft.area.add(trapezoid(&left, &right));
-            if draft.unit.is_none() {
-                draft.unit = unit.map(str::to_owned);
+            let window = self.partial_window(metric, left.time);
+            window.area.add(trapezoid(&left, &right));
+            if window.unit.is_none() {
+                window.unit = unit.map(str::to_owned);
             }
             left = right;
         }
@@ -134,7 +134,7 @@ impl Assembler {
                 }
             };
         let done = std::mem::replace(&mut self.open, rest);
-        done.into_iter().map(|(key, draft)| self.finish(key, draft)).collect()
+        done.into_iter().map(|(key, window)| self.finish(key, window)).collect()
     }
 
     /// The time before which windows are complete when all points up to `read` have been added.
@@ -150,15 +150,15 @@ impl Assembler {
         }
     }
 
-    fn finish(&self, key: WindowKey, draft: PartialWindow) -> Window {
-        let PartialWindow { summary, area, unit } = draft;
-        let of_area = |area: CompensatedSum| area.value() / SECONDS_PER_HOUR;
+    fn finish(&self, key: WindowKey, window: PartialWindow) -> Window {
+        let PartialWindow { summary, area, unit } = window;
+        let in_hours = |area: CompensatedSum| area.value() / SECONDS_PER_HOUR;
         match (summary, self.spec.aggregate) {
             (Some(summary), aggregate) if aggregate != Aggregate::Integral => {
                 Window::of(key, &summary, unit.as_deref(), aggregate)
             }
             // Only an integral has windows without points.
-            _ => Window::with_value(key, of_area(area), unit.as_deref(), Aggregate::Integral),
+            _ => Window::with_value(key, in_hours(area), unit.as_deref(), Aggregate::Integral),
         }
     }
 }

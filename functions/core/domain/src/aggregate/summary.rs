@@ -68,14 +68,14 @@ pub struct Summary {
 impl Summary {
     /// Summary of one point.
     pub fn of(time: Timestamp, value: f64) -> Self {
-        let reading = TimedValue { time, value };
+        let point = TimedValue { time, value };
         Self {
             count: 1,
             sum: CompensatedSum { high: value, low: 0.0 },
             min: value,
             max: value,
-            first: reading,
-            last: reading,
+            first: point,
+            last: point,
             area: CompensatedSum::default(),
         }
     }

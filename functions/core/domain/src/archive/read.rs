@@ -20,13 +20,13 @@ use crate::time::Timestamp;
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// The bytes are not a complete gzip member.
-    #[error("the object cannot be unpacked")]
+    #[error("the archive object is not valid gzip")]
     Gzip(#[from] std::io::Error),
     /// The member is empty after a redaction; see [`super::redaction`].
-    #[error("the object holds nothing any more")]
+    #[error("the archive object was redacted")]
     Redacted,
     /// The message is not in the member, or its line is invalid.
-    #[error("the object does not hold message {0}")]
+    #[error("the archive object does not contain message {0}")]
     Missing(MessageId),
 }
 

@@ -40,9 +40,9 @@ pub fn redact_member(object: &[u8], (offset, length): (u64, u64)) -> Option<Vec<
     if is_redacted(member) {
         return None;
     }
-    let blank = empty_member(member.len())?;
+    let empty = empty_member(member.len())?;
     let mut object = object.to_vec();
-    object.get_mut(start..end)?.copy_from_slice(&blank);
+    object.get_mut(start..end)?.copy_from_slice(&empty);
     Some(object)
 }
 
@@ -100,9 +100,9 @@ mod tests {
         assert_eq!(MIN_MEMBER_BYTES, member(b"").len());
         let lengths = (MIN_MEMBER_BYTES..200).chain([60_000, 65_535, 65_536, 300_007]);
         for length in lengths {
-            let blank = empty_member(length).unwrap();
-            assert_eq!(blank.len(), length);
-            assert!(read(&blank).is_empty() && is_redacted(&blank), "{length}");
+            let empty = empty_member(length).unwrap();
+            assert_eq!(empty.len(), length);
+            assert!(read(&empty).is_empty() && is_redacted(&empty), "{length}");
         }
         assert_eq!(empty_member(MIN_MEMBER_BYTES - 1), None);
     }
@@ -129,8 +129,8 @@ mod tests {
     fn redacted_or_invalid_member_is_not_changed() {
         let object = member(b"text");
         let whole = (0, object.len() as u64);
-        let blank = redact_member(&object, whole).unwrap();
-        assert_eq!(redact_member(&blank, whole), None, "twice is once");
+        let empty = redact_member(&object, whole).unwrap();
+        assert_eq!(redact_member(&empty, whole), None, "twice is once");
         for place in [(1, whole.1), (u64::MAX, 2), (whole.1 + 1, 0)] {
             assert_eq!(redact_member(&object, place), None, "{place:?}");
         }

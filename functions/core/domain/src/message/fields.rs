@@ -53,7 +53,7 @@ impl<'a> Fields<'a> {
     }
 
     fn as_text(&self, name: &str, value: &'a Value) -> Result<&'a str, ParseError> {
-        let text = value.as_str().ok_or_else(|| self.invalid(name, "must be text"))?;
+        let text = value.as_str().ok_or_else(|| self.invalid(name, "must be a string"))?;
         if text.len() > MAX_TEXT_BYTES {
             return Err(self.invalid(name, format!("is longer than {MAX_TEXT_BYTES} bytes")));
         }
@@ -71,7 +71,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn timestamp(&self, name: &str) -> Result<Timestamp, ParseError> {
-        Timestamp::parse(self.text(name)?).map_err(|bad| self.invalid(name, bad.to_string()))
+        Timestamp::parse(self.text(name)?).map_err(|error| self.invalid(name, error.to_string()))
     }
 
     pub(super) fn integer(

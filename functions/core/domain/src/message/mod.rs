@@ -203,7 +203,7 @@ pub enum ParseError {
     #[error("topic: the device id {0}")]
     InvalidDeviceId(#[from] crate::id::InvalidDeviceId),
     /// The payload is larger than IoT Core allows.
-    #[error("payload: {0} bytes, more than {MAX_PAYLOAD_BYTES}")]
+    #[error("payload: is {0} bytes, more than {MAX_PAYLOAD_BYTES}")]
     TooLarge(usize),
     /// The payload is not JSON; the reason contains line and column.
     #[error("payload: is not JSON: {0}")]
@@ -284,7 +284,7 @@ fn check_device_id(fields: &Fields<'_>, device_id: &DeviceId) -> Result<(), Pars
     if fields.text("device_id")? == device_id.as_str() {
         Ok(())
     } else {
-        Err(fields.invalid("device_id", "is not the topic's"))
+        Err(fields.invalid("device_id", "does not match the topic"))
     }
 }
 

@@ -15,7 +15,7 @@ fn received(topic: &str, payload: impl Into<Bytes>) -> ReceivedMessage {
     }
 }
 
-fn read(topic: &str, payload: serde_json::Value) -> Result<Message, String> {
+fn parse_json(topic: &str, payload: serde_json::Value) -> Result<Message, String> {
     parse(&received(topic, payload.to_string())).map_err(|e| e.to_string())
 }
 
@@ -33,7 +33,7 @@ fn with(field: &str, value: serde_json::Value) -> serde_json::Value {
 
 #[test]
 fn version_2_telemetry_keeps_the_order_of_samples() {
-    let message = read(
+    let message = parse_json(
         "iot/m1/telemetry",
         telemetry(json!([
             {"type": "voltage_dc", "val": 1500, "unit": "V"},
@@ -58,8 +58,8 @@ fn version_2_telemetry_keeps_the_order_of_samples() {
 #[test]
 fn message_must_match_its_topic() {
     assert_eq!(
-        read("iot/m2/telemetry", telemetry(json!([{"type": "pf", "val": 1}]))).unwrap_err(),
-        "device_id: is not the topic's"
+        parse_json("iot/m2/telemetry", telemetry(json!([{"type": "pf", "val": 1}]))).unwrap_err(),
+        "device_id: does not match the topic"
     );
     for topic in [
         "",
@@ -102,7 +102,7 @@ fn error_names_the_invalid_field() {
         ("v", json!(3), "v: must be 1 or 2"),
         ("v", json!("2"), "v: must be 1 or 2"),
         ("device_id", json!(null), "device_id: is missing"),
-        ("device_id", json!(1), "device_id: must be text"),
+        ("device_id", json!(1), "device_id: must be a string"),
         ("ts", json!(null), "ts: is missing"),
         (
             "ts",
@@ -119,7 +119,7 @@ fn error_names_the_invalid_field() {
         ("seq", json!(-1), "seq: must be an integer from 0 to 4294967295"),
         ("seq", json!(4_294_967_296_u64), "seq: must be an integer from 0 to 4294967295"),
         ("seq", json!(1.5), "seq: must be an integer from 0 to 4294967295"),
-        ("boot", json!(true), "boot: must be an integer or a text of 1 to 64 bytes"),
+        ("boot", json!(true), "boot: must be an integer or a string of 1 to 64 bytes"),
         ("msg_type", json!(null), "msg_type: is missing"),
         ("msg_type", json!("hello"), "msg_type: must be telemetry on this topic"),
         ("measurements", json!(null), "measurements: is missing"),
@@ -150,7 +150,7 @@ fn error_names_the_invalid_field() {
         (
             "measurements",
             json!([{"type": "pf", "val": 1, "ts": 5}]),
-            "measurements[0].ts: must be text",
+            "measurements[0].ts: must be a string",
         ),
         (
             "measurements",
@@ -164,27 +164,30 @@ fn error_names_the_invalid_field() {
         ),
     ];
     for (field, value, expected) in cases {
-        assert_eq!(read("iot/m1/telemetry", with(field, value)).unwrap_err(), expected);
+        assert_eq!(parse_json("iot/m1/telemetry", with(field, value)).unwrap_err(), expected);
     }
     let many: Vec<_> = (0..201).map(|_| json!({"type": "pf", "val": 1})).collect();
-    let error = read("iot/m1/telemetry", with("measurements", json!(many))).unwrap_err();
+    let error = parse_json("iot/m1/telemetry", with("measurements", json!(many))).unwrap_err();
     assert_eq!(error, "measurements: must have 1 to 200 entries, not 201");
 }
 
 #[test]
 fn unknown_fields_and_old_times_are_accepted() {
-    assert!(read("iot/m1/telemetry", with("future", json!({"a": [1]}))).is_ok());
-    assert!(read("iot/m1/telemetry", with("ts", json!("1970-01-01T00:00:00Z"))).is_ok());
+    assert!(parse_json("iot/m1/telemetry", with("future", json!({"a": [1]}))).is_ok());
+    assert!(parse_json("iot/m1/telemetry", with("ts", json!("1970-01-01T00:00:00Z"))).is_ok());
 }
 
 #[test]
 fn last_will_is_accepted_without_seq_and_msg_type() {
     let will = json!({"v": 2, "device_id": "m1", "ts": "2026-03-01T12:00:00Z", "status": "offline", "conn_id": "c1"});
-    let message = read("iot/m1/status", will).unwrap();
+    let message = parse_json("iot/m1/status", will).unwrap();
     assert_eq!(message.body, Body::Status { online: false, conn_id: Some("c1".to_owned()) });
     assert_eq!(message.seq, None);
     let bad = json!({"v": 2, "device_id": "m1", "ts": "2026-03-01T12:00:00Z", "status": "away"});
-    assert_eq!(read("iot/m1/status", bad).unwrap_err(), "status: must be one of online, offline");
+    assert_eq!(
+        parse_json("iot/m1/status", bad).unwrap_err(),
+        "status: must be one of online, offline"
+    );
 }
 
 #[test]
@@ -199,11 +202,11 @@ fn fields_of_hello_ack_and_ota_status_are_validated() {
     let id = "0198c5a0-0000-7000-8000-000000000001";
     let good_hello =
         json!({"fw_version": "1.2.3", "uptime_s": 5, "broker_connections": 1, "buf_usage_pct": 0});
-    assert!(read("iot/m1/hello", envelope("hello", good_hello.clone())).is_ok());
+    assert!(parse_json("iot/m1/hello", envelope("hello", good_hello.clone())).is_ok());
     let bad_hello = |name: &str, value| {
         let mut hello = good_hello.clone();
         hello[name] = value;
-        read("iot/m1/hello", envelope("hello", hello)).unwrap_err()
+        parse_json("iot/m1/hello", envelope("hello", hello)).unwrap_err()
     };
     assert!(
         bad_hello("fw_version", json!("one")).starts_with("fw_version: must be a semantic version")
@@ -213,7 +216,7 @@ fn fields_of_hello_ack_and_ota_status_are_validated() {
     assert_eq!(bad_hello("temp_internal", json!("hot")), "temp_internal: must be a finite number");
 
     let ack = |cmd_id: &str, result: &str| {
-        read(
+        parse_json(
             "iot/m1/command/ack",
             envelope("command_ack", json!({"cmd_id": cmd_id, "result": result})),
         )
@@ -226,7 +229,7 @@ fn fields_of_hello_ack_and_ota_status_are_validated() {
     );
     let ota = |state: &str, pct: f64| {
         let body = json!({"cmd_id": id, "ota_state": state, "progress_pct": pct});
-        read("iot/m1/ota/status", envelope("ota_status", body))
+        parse_json("iot/m1/ota/status", envelope("ota_status", body))
     };
     assert!(ota("verifying", 50.0).is_ok());
     assert!(ota("completed", 50.0).unwrap_err().starts_with("ota_state: must be one of"));
@@ -238,14 +241,14 @@ fn lifecycle_event_is_parsed_and_validated() {
     let event = |topic: &str, client_id: &str, kind: &str| {
         let event = json!({"clientId": client_id, "timestamp": 1_772_366_400_000_u64, "eventType": kind,
             "sessionIdentifier": "s", "principalIdentifier": "p", "versionNumber": 7});
-        read(topic, event)
+        parse_json(topic, event)
     };
     let message = event("$aws/events/presence/disconnected/m1", "m1", "disconnected").unwrap();
     assert_eq!(message.body, Body::Lifecycle { connected: false, version: 7 });
     assert_eq!((message.category.as_str(), message.ts), ("lifecycle", at("2026-03-01T12:00:00Z")));
     assert_eq!(
         event("$aws/events/presence/connected/m2", "m1", "connected").unwrap_err(),
-        "clientId: is not the topic's"
+        "clientId: does not match the topic"
     );
     assert_eq!(
         event("$aws/events/presence/connected/m1", "m1", "gone").unwrap_err(),
@@ -255,7 +258,7 @@ fn lifecycle_event_is_parsed_and_validated() {
 
 #[test]
 fn version_1_numeric_fields_are_samples() {
-    let message = read(
+    let message = parse_json(
         "iot/m1/telemetry",
         json!({"timestamp": "2026-03-01T11:59:59", "device_id": "m1", "temperature": 23.5,
                "humidity": 40, "seq": 9, "unit": "celsius", "note": "x"}),
@@ -268,19 +271,21 @@ fn version_1_numeric_fields_are_samples() {
     assert_eq!(seen, [("humidity", 40.0, ts), ("temperature", 23.5, ts)]);
     assert_eq!(message.seq, None);
 
-    let none =
-        read("iot/m1/telemetry", json!({"timestamp": "2026-03-01T11:59:59Z", "device_id": "m1"}));
+    let none = parse_json(
+        "iot/m1/telemetry",
+        json!({"timestamp": "2026-03-01T11:59:59Z", "device_id": "m1"}),
+    );
     assert_eq!(none.unwrap().body, Body::Telemetry(vec![]));
     assert_eq!(
-        read("iot/m1/telemetry", json!({"timestamp": 5, "temperature": 1})).unwrap_err(),
-        "timestamp: must be text"
+        parse_json("iot/m1/telemetry", json!({"timestamp": 5, "temperature": 1})).unwrap_err(),
+        "timestamp: must be a string"
     );
     assert_eq!(
-        read("iot/m1/telemetry", json!({"device_id": "m2", "temperature": 1})).unwrap_err(),
-        "device_id: is not the topic's"
+        parse_json("iot/m1/telemetry", json!({"device_id": "m2", "temperature": 1})).unwrap_err(),
+        "device_id: does not match the topic"
     );
     assert_eq!(
-        read("iot/m1/hello", json!({"device_id": "m1"})).unwrap_err(),
+        parse_json("iot/m1/hello", json!({"device_id": "m1"})).unwrap_err(),
         "v: must be 2 on this topic: version 1 has telemetry only"
     );
 }
@@ -317,7 +322,7 @@ proptest! {
                 Some(suffix) => format!("iot/m1/{suffix}"),
                 None => "$aws/events/presence/connected/m1".to_owned(),
             };
-            let _ = read(&topic, with(&field, value.clone()));
+            let _ = parse_json(&topic, with(&field, value.clone()));
         }
     }
 }

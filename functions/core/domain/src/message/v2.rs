@@ -89,7 +89,7 @@ fn boot(fields: &Fields<'_>) -> Result<Option<String>, ParseError> {
         None => Ok(None),
         Some(Value::String(text)) if (1..=64).contains(&text.len()) => Ok(Some(text.clone())),
         Some(Value::Number(n)) if n.is_u64() || n.is_i64() => Ok(Some(n.to_string())),
-        Some(_) => Err(fields.invalid("boot", "must be an integer or a text of 1 to 64 bytes")),
+        Some(_) => Err(fields.invalid("boot", "must be an integer or a string of 1 to 64 bytes")),
     }
 }
 
@@ -133,7 +133,7 @@ fn measurements(
     for (index, value) in list.iter().enumerate() {
         let entry = Fields::element("measurements", index, value)?;
         let metric = MetricName::parse(entry.text("type")?)
-            .map_err(|bad| entry.invalid("type", bad.to_string()))?;
+            .map_err(|error| entry.invalid("type", error.to_string()))?;
         let ts = if entry.get("ts").is_some() { entry.timestamp("ts")? } else { envelope_ts };
         super::check_not_ahead(&entry, "ts", ts, received_at)?;
         measurements.push(Sample {

@@ -99,10 +99,7 @@ impl Limits {
                 return Err(invalid("clear", "must not be less than threshold"));
             }
             Operator::Outside | Operator::Inside => {
-                return Err(invalid(
-                    "operator",
-                    "compares with low and high, not with a threshold",
-                ));
+                return Err(invalid("operator", "requires low and high instead of threshold"));
             }
             _ => {}
         }
@@ -129,15 +126,15 @@ impl Limits {
         }
         match operator {
             Operator::Outside if clear_low < low || clear_high > high => {
-                Err(invalid("clear", "must lie in the range from low to high"))
+                Err(invalid("clear", "must be within the range from low to high"))
             }
             Operator::Inside if clear_low > low || clear_high < high => {
-                Err(invalid("clear", "must hold the range from low to high"))
+                Err(invalid("clear", "must include the range from low to high"))
             }
             Operator::Outside | Operator::Inside => {
                 Ok(Self { operator, low, high, clear_low, clear_high })
             }
-            _ => Err(invalid("operator", "compares with a threshold, not with low and high")),
+            _ => Err(invalid("operator", "requires threshold instead of low and high")),
         }
     }
 

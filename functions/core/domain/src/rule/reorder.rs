@@ -113,7 +113,7 @@ impl ReorderBuffer {
     }
 
     fn release(&mut self, count: usize) -> Vec<OrderedSample> {
-        let mut readings = Vec::with_capacity(count);
+        let mut released = Vec::with_capacity(count);
         for BufferedSample { at, sample_index, value, .. } in self.held.drain(..count) {
             if let Some((last, _, value)) = self.last
                 && last < at
@@ -125,9 +125,9 @@ impl ReorderBuffer {
                 let seconds = (at.as_nanos() - before.as_nanos()) as f64 / 1e9;
                 (value - from) / seconds
             });
-            readings.push(OrderedSample { at, value, rate: rate.filter(|rate| rate.is_finite()) });
+            released.push(OrderedSample { at, value, rate: rate.filter(|rate| rate.is_finite()) });
         }
-        readings
+        released
     }
 }
 
@@ -148,16 +148,16 @@ mod tests {
         BufferedSample { at: at(second), sample_index: 0, value, precedence }
     }
 
-    fn values(readings: &[OrderedSample]) -> Vec<f64> {
-        readings.iter().map(|reading| reading.value).collect()
+    fn values(released: &[OrderedSample]) -> Vec<f64> {
+        released.iter().map(|sample| sample.value).collect()
     }
 
     #[test]
     fn samples_are_released_in_order_and_late_ones_are_counted() {
-        let mut line = ReorderBuffer::default();
-        let (read, late) = line.admit([sample(3, 3.0), sample(1, 1.0), sample(2, 2.0)], 0);
+        let mut buffer = ReorderBuffer::default();
+        let (read, late) = buffer.admit([sample(3, 3.0), sample(1, 1.0), sample(2, 2.0)], 0);
         assert_eq!((values(&read), late), (vec![1.0, 2.0, 3.0], 0));
-        let (read, late) = line.admit([sample(3, 3.0), sample(2, 9.0), sample(4, 4.0)], 0);
+        let (read, late) = buffer.admit([sample(3, 3.0), sample(2, 9.0), sample(4, 4.0)], 0);
         assert_eq!((values(&read), late), (vec![4.0], 2));
     }
 
@@ -174,11 +174,11 @@ mod tests {
 
     #[test]
     fn rate_is_relative_to_the_last_sample_with_an_earlier_time() {
-        let mut line = ReorderBuffer::default();
+        let mut buffer = ReorderBuffer::default();
         let second = |s, sample_index, value| BufferedSample { sample_index, ..sample(s, value) };
         let samples =
             [second(0, 0, 10.0), second(2, 0, 14.0), second(2, 1, 20.0), second(3, 0, 19.0)];
-        let rates: Vec<_> = line.admit(samples, 0).0.iter().map(|reading| reading.rate).collect();
+        let rates: Vec<_> = buffer.admit(samples, 0).0.iter().map(|sample| sample.rate).collect();
         assert_eq!(rates, [None, Some(2.0), Some(5.0), Some(-1.0)]);
     }
 
@@ -214,17 +214,17 @@ mod tests {
             for i in 0..arrivals.len() {
                 if repeats[i] { arrivals.push(arrivals[i].clone()); }
             }
-            let mut line = ReorderBuffer::default();
+            let mut buffer = ReorderBuffer::default();
             let mut read = Vec::new();
             let (mut rest, mut sizes) = (arrivals.as_slice(), sizes.into_iter().cycle());
             while !rest.is_empty() {
                 let (batch, more) = rest.split_at(sizes.next().unwrap().min(rest.len()));
-                read.extend(line.admit(batch.to_vec(), reorder as u32).0);
+                read.extend(buffer.admit(batch.to_vec(), reorder as u32).0);
                 rest = more;
             }
-            read.extend(line.flush());
+            read.extend(buffer.flush());
             prop_assert_eq!(values(&read), (0..count).map(|s| s as f64).collect::<Vec<_>>());
-            prop_assert!(!line.is_waiting());
+            prop_assert!(!buffer.is_waiting());
         }
     }
 }

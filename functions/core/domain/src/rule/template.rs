@@ -61,10 +61,10 @@ impl Placeholder {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTemplate {
     /// The placeholder does not exist.
-    #[error("has the unknown placeholder {{{0}}}; known are {known}", known = known_placeholders())]
+    #[error("contains the unknown placeholder {{{0}}}; valid placeholders are {known}", known = known_placeholders())]
     UnknownPlaceholder(String),
     /// A brace does not belong to a placeholder.
-    #[error("has a brace that belongs to no placeholder; write {{{{ or }}}} for a brace")]
+    #[error("contains an unmatched brace; write {{{{ or }}}} for a literal brace")]
     UnmatchedBrace,
 }
 
@@ -183,7 +183,7 @@ impl TemplateValues<'_> {
 fn describe_limit(condition: &Condition) -> String {
     let Some(limits) = condition.limits() else { return "any value".to_owned() };
     let (low, high) = limits.bounds();
-    let unit = if matches!(condition, Condition::RateOfChange(_)) { " a second" } else { "" };
+    let unit = if matches!(condition, Condition::RateOfChange(_)) { " per second" } else { "" };
     match limits.operator() {
         operator if operator.is_range() => {
             format!("{} {low} to {high}{unit}", operator.as_str())
@@ -199,11 +199,11 @@ pub(super) fn default_message(values: &TemplateValues<'_>) -> String {
     let Some(value) = value else {
         let for_s = rule.for_s;
         return format!(
-            "{name}: nothing was received of {metric} of {device_id} for {for_s} s, since {since}"
+            "{name}: no {metric} was received from {device_id} for {for_s} s, since {since}"
         );
     };
     let (rate, limit) = match rule.condition {
-        Condition::RateOfChange(_) => ("changes by ", format!("{value} a second")),
+        Condition::RateOfChange(_) => ("changes by ", format!("{value} per second")),
         _ => ("is ", value.to_string()),
     };
     let condition = self::describe_limit(&rule.condition);

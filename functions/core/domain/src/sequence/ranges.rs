@@ -48,7 +48,7 @@ impl TryFrom<Vec<SeenRange>> for SeenRanges {
         if ascending && ranges.iter().all(|r| r.start <= r.end) && !ranges.is_empty() {
             Ok(Self(ranges))
         } else {
-            Err("ranges are not ascending")
+            Err("ranges must be ascending and not empty")
         }
     }
 }

@@ -257,7 +257,7 @@ impl DeviceState {
             ConnectionChange::CameOnline(at) => {
                 if let Some(alert_id) = self.presence.resolve_alert(at) {
                     self.enqueue_alert_revision(alert_id, Some(at), None);
-                    let message = format!("{} is back since {at}", self.device_id);
+                    let message = format!("{} is online since {at}", self.device_id);
                     let end = (at, policy.hold_down_s);
                     self.notify_resolved((alert_id, DEVICE_OFFLINE), end, message, policy);
                 }

@@ -168,7 +168,7 @@ impl DeviceState {
             self.gap_alert = None;
             if all_came {
                 self.enqueue_alert_revision(alert_id, Some(at), None);
-                let message = format!("all messages of {} have arrived after all", self.device_id);
+                let message = format!("all missing messages of {} have arrived", self.device_id);
                 self.notify_resolved((alert_id, SEQUENCE_GAP), (at, 0), message, policy);
             }
             return;

@@ -169,7 +169,7 @@ impl DeviceState {
                         raised,
                         now,
                         now,
-                        "the rule does not apply any more",
+                        "the rule no longer applies",
                         policy,
                     );
                 }
@@ -342,11 +342,11 @@ impl DeviceState {
             }
             AlertTransition::Resolved => {
                 let raised = raised.clone();
-                let how = match value {
+                let reason = match value {
                     Some(value) => format!("{} is {value}", rule.metric),
                     None => format!("{} is received again", rule.metric),
                 };
-                self.resolve_rule_alert(rule.rule_id, &raised, at, now, &how, policy);
+                self.resolve_rule_alert(rule.rule_id, &raised, at, now, &reason, policy);
             }
         }
     }
@@ -358,13 +358,14 @@ impl DeviceState {
         raised: &ActiveAlert,
         at: Timestamp,
         now: Timestamp,
-        how: &str,
+        reason: &str,
         policy: &DevicePolicy,
     ) {
         let alert_id = raised.alert_id(rule_id, &self.device_id);
         self.enqueue_alert_revision(alert_id, Some(at), None);
         if let Some(notified) = raised.notified.clone() {
-            let message = format!("{} of {} is over: {how}", notified.rule_name, self.device_id);
+            let message =
+                format!("{} on {} is resolved: {reason}", notified.rule_name, self.device_id);
             let notification = self.build_notification(
                 alert_id,
                 notified,

@@ -65,7 +65,10 @@ impl DeviceState {
         {
             let oldest = self.outbox.iter().position(is_notice);
             let lost = oldest.map(|oldest| self.outbox.remove(oldest));
-            tracing::error!(?lost, "too many notifications wait; the oldest is never sent");
+            tracing::error!(
+                ?lost,
+                "notification queue is full; the oldest notification is dropped"
+            );
         }
         self.enqueue_effect(Effect::Notify { notification, not_before, since: None });
     }

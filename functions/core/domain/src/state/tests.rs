@@ -166,7 +166,7 @@ fn flapping_device_reopens_its_alert_within_the_hold_down() {
     };
     let (_, effects) = after_one_by_one(&flap(0).collect::<Vec<_>>());
     let raised = effects.iter().filter(|(_, revised)| revised.is_none()).count();
-    assert_eq!(raised, 1, "one alert, not twenty");
+    assert_eq!(raised, 1, "within the hold-down");
     assert_eq!(effects.last().unwrap().1, Some(Some(second(117))));
     let (_, effects) = after_one_by_one(&flap(0).chain(flap(117 + 300)).collect::<Vec<_>>());
     let raised: Vec<_> = effects.iter().filter(|(_, revised)| revised.is_none()).collect();
