@@ -1,8 +1,8 @@
-//! What is known of a device from what it said: a pure function of its messages.
+//! The state of a device: a pure function of its messages and of the requests about it.
 //!
-//! One row a device, written under a version by whoever handles its messages
-//! (docs/adr/0011). Effects on other nouns leave through the [`DeviceState::outbox`] of the same
-//! write, with ids derived from their cause, so that a crash neither loses nor doubles one.
+//! Each device has one state item, written as an optimistic update (docs/adr/0011). Effects on
+//! other items are part of the same write, in [`DeviceState::outbox`] (docs/adr/0004). Their ids
+//! are derived from their cause, so a crash neither loses nor duplicates an effect.
 
 mod apply;
 mod checks;
@@ -30,37 +30,36 @@ use crate::notification::Notification;
 use crate::sequence::Sequence;
 use crate::time::Timestamp;
 
-/// What an operator may choose about devices.
+/// Settings that apply to all devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevicePolicy {
-    /// Different metrics not known by name that a device may have.
+    /// Maximum number of metrics of a device that are not known metrics.
     pub max_metrics: usize,
-    /// The least silence, in seconds, after which a device is offline.
+    /// Minimum silence, in seconds, after which a device is offline.
     pub offline_after_s: u32,
-    /// A device that goes again within so many seconds of its return reopens its alert instead of
-    /// raising another.
+    /// Seconds after the end of an offline alert in which a new one reopens it.
     pub hold_down_s: u32,
-    /// How long, in seconds, sequence numbers may be missing before an alert says so.
+    /// Seconds for which sequence numbers may be missing before an alert opens.
     pub gap_grace_s: u32,
-    /// The longest gap, in seconds, that rollups bridge in an integral; none: nothing is rolled up.
+    /// Longest gap, in seconds, that an integral bridges; `None`: rollups are disabled.
     pub rollup_gap_s: Option<u32>,
-    /// The alert of a rule that ended no longer ago than so many seconds is reopened in place of another.
+    /// Seconds after the end of an alert of a rule in which a new cause reopens it.
     pub rule_hold_down_s: u32,
-    /// How much later than a newer one, in seconds of the device's clock, a sample may come and still be judged in its
-    /// turn. Samples are held back for so long.
+    /// Reorder window of alert rules, in seconds of device time: a sample that arrives at most this
+    /// much later than a newer one is still judged in order. Samples are held back for as long.
     pub reorder_s: u32,
-    /// What people are told of.
+    /// Alerts for which notifications are sent.
     pub notify: NotificationPolicy,
 }
 
-/// Alerts that people are told of.
+/// Alerts for which notifications are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotificationPolicy {
-    /// None: there is no topic.
+    /// None; no topic is configured.
     Disabled,
-    /// Those of rules that say so.
+    /// Alerts of rules with `notify`.
     RulesOnly,
-    /// Those, and what the platform itself finds out of devices.
+    /// Alerts of rules with `notify` and alerts of the platform.
     All,
 }
 
@@ -79,150 +78,152 @@ impl Default for DevicePolicy {
     }
 }
 
-/// Everything that is known of a device but the owner's words, which are in the registry.
+/// Everything that is derived from the messages of a device. The settings of the owner are in the
+/// registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceState {
-    /// Whose.
+    /// The device.
     pub device_id: DeviceId,
-    /// Counts writes of this row; 0: never written. A write names the version that it read.
+    /// Number of writes of the item; 0: never written. A write is conditional on the version that
+    /// was read.
     #[serde(skip)]
     pub version: u64,
-    /// Whether the registry has a row. Set in the transactions that register and delete.
+    /// Whether the device is in the registry; set in the transactions that register and delete it.
     pub registered: bool,
-    /// The registry's type of the device, which alert rules may be for; kept by the transactions that change it.
+    /// Type of the device in the registry, for the scope of alert rules; set in the transactions
+    /// that change it.
     #[serde(skip)]
     pub device_type: Option<String>,
-    /// Whether it is there.
+    /// Connection status of the device.
     pub presence: Presence,
-    /// Its power-ons and what was seen of each.
+    /// Boot sessions and sequence numbers.
     #[serde(default)]
     pub sequence: Sequence,
-    /// The newest heartbeat, by receipt, and when that was.
+    /// The latest hello message and its receipt time.
     #[serde(default)]
     pub hello: Option<(Timestamp, Hello)>,
-    /// The firmware as last told, by a heartbeat or over REST.
+    /// Firmware version as last reported by a hello message or over REST.
     #[serde(default)]
     pub fw_version: Option<String>,
-    /// The newest point of each metric by its own time; also the set of metrics that the device has.
+    /// The newest point of each metric by device time. The keys are the metrics of the device.
     #[serde(default)]
     pub latest: BTreeMap<MetricName, Point>,
-    /// Hours whose rollups do not say what the points say.
+    /// Hours whose rollups are out of date.
     #[serde(default)]
     pub pending_rollups: PendingRollups,
-    /// Samples that were not stored as metrics because the device has too many different ones.
+    /// Number of samples that were not stored because of the metric limit.
     #[serde(default)]
     pub samples_rejected: u64,
-    /// The firmware upgrade that the device told of last.
+    /// The firmware upgrade that the device reported last.
     #[serde(default)]
     pub upgrade: Option<Upgrade>,
-    /// The alert that is open because sequence numbers are missing.
+    /// The open alert for missing sequence numbers.
     #[serde(default)]
     pub gap_alert: Option<GapAlert>,
-    /// How far the alert rules are with it.
+    /// Progress of the alert rules.
     #[serde(default, skip_serializing_if = "Evaluation::is_empty")]
     pub evaluation: Evaluation,
-    /// The shorter of the intervals, in seconds, at which the device sends or says hello, as last read
-    /// from its configuration; none: the defaults of docs/protocol.md.
+    /// Report interval in seconds from the configuration of the device; `None`: the defaults of
+    /// docs/protocol.md.
     #[serde(default)]
     pub report_interval_s: Option<u32>,
-    /// What hangs on the device must be removed, because it was deleted.
+    /// The cleanup of a deleted device, until it is complete.
     #[serde(default)]
     pub cleanup: Option<DeviceCleanup>,
-    /// When it was last asked that what the device had said be removed: what the archive still has from before then is
-    /// not brought back.
+    /// Time of the last purge request. Archived messages received up to then are not replayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purged_at: Option<Timestamp>,
-    /// When the watchdog must look at the device; to the minute, and late rather than early. The store
-    /// keeps an index of it, which is why it is not moved by each message.
+    /// Deadline of the next check by the watchdog, rounded up to the minute. An index contains it,
+    /// so it is not moved by each message.
     #[serde(default)]
     pub next_check: Option<Timestamp>,
-    /// What must still be done elsewhere because of this state, in order.
+    /// Effects that are not executed yet, in order.
     #[serde(default)]
     pub outbox: Vec<Effect>,
 }
 
-/// A firmware upgrade that is under way, or that ended and waits for its heartbeat.
+/// A firmware upgrade that is in progress, or that succeeded and waits for a hello message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upgrade {
-    /// By which command.
+    /// Id of the `start_ota` command.
     pub cmd_id: Uuid,
-    /// Where to: as the device said or, as long as it has not, as the command says.
+    /// Target version as reported by the device or, until then, as in the command.
     pub target: Option<String>,
-    /// When the device's `success` was received, the first one; a heartbeat from the target completes it.
+    /// Receipt time of the first `success`. A hello message with the target version completes the
+    /// upgrade.
     #[serde(default)]
     pub succeeded_at: Option<Timestamp>,
 }
 
-/// The second half of a delete.
+/// The cleanup of a deleted device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceCleanup {
-    /// Whether messages and archived data go, too.
+    /// Whether messages and archived data are removed as well.
     pub purge: bool,
-    /// When the delete was asked for: the cleanup is due from then on, however much the device says meanwhile.
+    /// Time of the deletion. The cleanup is due from then on and is not postponed by messages.
     #[serde(default = "Timestamp::min")]
     pub since: Timestamp,
-    /// How far a purge is: everything before this is gone. None: it has not begun.
+    /// Progress of a purge: messages before this time are removed. `None`: not started.
     #[serde(default)]
     pub purged_before: Option<Timestamp>,
-    /// How far the search for what the index did not lead to is: what was received before this is searched. None: the
-    /// index is not empty yet.
+    /// Progress of the archive search for messages without an index entry: objects received before
+    /// this time are searched. `None`: the index is not empty yet.
     #[serde(default)]
     pub searched_before: Option<Timestamp>,
 }
 
-/// Something that must happen elsewhere, any number of times to the same end.
+/// A change outside of the device state; executing it repeatedly has the same result as once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "effect", rename_all = "snake_case")]
 pub enum Effect {
-    /// Raise this alert.
+    /// Create an alert.
     OpenAlert {
-        /// The whole alert; its id is derived from its cause.
+        /// The alert; its id is derived from its cause.
         alert: Alert,
     },
-    /// What an alert says has changed.
+    /// Apply a change to an alert.
     ReviseAlert {
-        /// Which.
+        /// Id of the alert.
         alert_id: Uuid,
-        /// What it says now.
+        /// The change.
         revision: AlertRevision,
     },
-    /// A device answered a command.
+    /// Record the acknowledgement of a command.
     RecordCommandAck {
-        /// Which.
+        /// Id of the command.
         cmd_id: Uuid,
-        /// Its answer.
+        /// Result in the acknowledgement.
         result: AckResult,
-        /// Its words.
+        /// Text of the device.
         detail: Option<String>,
-        /// When the answer was received.
+        /// Receipt time of the acknowledgement.
         at: Timestamp,
     },
-    /// A firmware upgrade went on.
+    /// Record the progress of a firmware upgrade.
     AdvanceOta {
-        /// Of which command.
+        /// Id of the command.
         cmd_id: Uuid,
-        /// How far.
+        /// The progress.
         ota: Ota,
     },
-    /// The device came online: commands that wait for it and do no harm when they come twice are
-    /// published again.
+    /// Publish pending repeatable commands again, because the device came online.
     RepublishCommands {
-        /// When it did.
+        /// Time at which the device came online.
         at: Timestamp,
     },
-    /// People are told something of an alert.
+    /// Send a notification.
     Notify {
-        /// What.
+        /// The notification.
         notification: Notification,
-        /// Not before then.
+        /// Earliest time of sending.
         not_before: Timestamp,
-        /// When that failed first.
+        /// Time of the first failed attempt.
         since: Option<Timestamp>,
     },
 }
 
 impl DeviceState {
-    /// What is known of a device that was never heard.
+    /// The state of a device without messages.
     pub fn new(device_id: DeviceId) -> Self {
         Self {
             device_id,
@@ -247,15 +248,15 @@ impl DeviceState {
         }
     }
 
-    /// The registry gets a row for the device at `at`.
+    /// Applies the registration of the device at `at`. Ends a cleanup.
     pub fn register(&mut self, at: Timestamp, policy: &DevicePolicy) {
         self.registered = true;
         self.cleanup = None;
         self.schedule_check(at, policy);
     }
 
-    /// The registry's row goes at `at`; what hangs on the device is to be swept, by whoever deletes it or
-    /// else by the watchdog.
+    /// Applies the deletion of the device at `at` and starts its cleanup. `purge` removes messages
+    /// and archived data as well.
     pub fn mark_deleted(&mut self, at: Timestamp, purge: bool, policy: &DevicePolicy) {
         self.registered = false;
         self.device_type = None;
@@ -274,7 +275,7 @@ impl DeviceState {
         self.schedule_check(at, policy);
     }
 
-    /// Messages and archived data of a device that is not registered are to go, too, as asked for at `at`.
+    /// Applies a purge request at `at`, if the device is not registered.
     pub fn request_purge(&mut self, at: Timestamp, policy: &DevicePolicy) {
         if self.registered {
             return;
@@ -287,8 +288,9 @@ impl DeviceState {
         self.schedule_check(at, policy);
     }
 
-    /// Everything that the device said before `before` is gone, by the cleanup that began at `since`. With the first of it
-    /// goes what is known from it: what the device says from then on is new.
+    /// Records that messages received before `before` are removed by the cleanup that started at
+    /// `since`. The first call also resets everything that is derived from messages; later messages
+    /// start from an empty state.
     pub fn record_purged_before(&mut self, since: Timestamp, before: Timestamp) {
         let is_this = |cleanup: &DeviceCleanup| !self.registered && cleanup.since == since;
         let Some(cleanup) = self.cleanup.filter(is_this) else { return };
@@ -300,15 +302,16 @@ impl DeviceState {
         self.cleanup = Some(DeviceCleanup { purged_before, ..cleanup });
     }
 
-    /// What was received before `before` is searched for what the index did not lead to, by the cleanup that began at `since`.
+    /// Records that objects received before `before` have been searched by the cleanup that started
+    /// at `since`.
     pub fn record_searched_before(&mut self, since: Timestamp, before: Timestamp) {
         if let Some(cleanup) = self.cleanup.as_mut().filter(|cleanup| cleanup.since == since) {
             cleanup.searched_before = cleanup.searched_before.max(Some(before));
         }
     }
 
-    /// What hung on the device is swept, by the cleanup that began at `since`. One that was registered again meanwhile is
-    /// left alone, deleted again or not, and so is a purge that was asked for meanwhile.
+    /// Completes the cleanup that started at `since`, unless the device was registered again
+    /// meanwhile or a purge was requested that this cleanup did not include.
     pub fn complete_cleanup(&mut self, since: Timestamp, purged: bool) {
         if self.cleanup.is_some_and(|cleanup| cleanup.since == since && (purged || !cleanup.purge))
         {
@@ -322,13 +325,13 @@ impl DeviceState {
         self.latest.contains_key(metric)
     }
 
-    /// Whether an answer to this command waits in the outbox.
+    /// Whether an acknowledgement of this command is in the outbox.
     fn has_queued_ack(&self, cmd_id: Uuid) -> bool {
         let answers = |effect: &Effect| matches!(effect, Effect::RecordCommandAck { cmd_id: id, .. } if *id == cmd_id);
         self.outbox.iter().any(answers)
     }
 
-    /// Leaves an upgrade's progress, in place of one that it goes beyond.
+    /// Enqueues the progress of an upgrade, replacing an earlier report.
     fn enqueue_ota_progress(&mut self, cmd_id: Uuid, ota: Ota) {
         for effect in &mut self.outbox {
             if let Effect::AdvanceOta { cmd_id: id, ota: held } = effect
@@ -343,15 +346,15 @@ impl DeviceState {
         self.enqueue_effect(Effect::AdvanceOta { cmd_id, ota });
     }
 
-    /// Puts an effect in the outbox, once. Only a registered device has alerts and commands.
+    /// Enqueues an effect once. Only registered devices have alerts and commands.
     fn enqueue_effect(&mut self, effect: Effect) {
         if self.registered && !self.outbox.contains(&effect) {
             self.outbox.push(effect);
         }
     }
 
-    /// A change of an alert, numbered by the write that decides it: of two changes the one decided
-    /// later stands, whichever is carried out first.
+    /// Enqueues a change of an alert, numbered by the version of the write that decides it: the
+    /// later decision applies in any order of execution (docs/adr/0017).
     fn enqueue_alert_revision(
         &mut self,
         alert_id: Uuid,
@@ -359,7 +362,7 @@ impl DeviceState {
         message: Option<String>,
     ) {
         let revision = AlertRevision { state_version: self.version + 1, resolved_at, message };
-        // Only the last one stands anyway, and the same one may come again after another.
+        // The last revision replaces all earlier ones, and an equal one may follow a different one.
         let same =
             |e: &Effect| matches!(e, Effect::ReviseAlert { alert_id: id, .. } if *id == alert_id);
         self.outbox.retain(|effect| !same(effect));

@@ -21,7 +21,7 @@ pub(super) fn parse(
     let ts = fields.timestamp("ts")?;
     super::check_not_ahead(&fields, "ts", ts, received.received_at)?;
 
-    // A device registers its last will when it connects, before it can know the sequence number.
+    // A device registers its last will when it connects, before the sequence number is assigned.
     // Older firmware omits `msg_type` as well.
     let optional_in_status = |name| category == Category::Status && fields.get(name).is_none();
     if !optional_in_status("msg_type") && fields.text("msg_type")? != category.as_str() {

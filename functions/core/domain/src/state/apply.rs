@@ -1,4 +1,4 @@
-//! What messages, and words over REST, make of a state.
+//! Application of messages and REST requests to a device state.
 
 use uuid::Uuid;
 
@@ -12,11 +12,11 @@ use crate::metric::Sample;
 use crate::metric::{Point, PointKey, Precedence};
 use crate::time::Timestamp;
 
-/// Over how many seconds the hours of a fleet that end at one time are rolled up.
+/// Seconds over which the rollups of hours that end at the same time are spread in a fleet.
 const ROLLUP_STAGGER_S: i64 = 1_200;
 
 impl DeviceState {
-    /// Takes in messages in the order of their receipt.
+    /// Applies messages in the order of receipt.
     pub fn apply(&mut self, messages: &[&Message], policy: &DevicePolicy) {
         for message in messages {
             self.apply_message(message, policy);
@@ -28,26 +28,26 @@ impl DeviceState {
         }
     }
 
-    /// Takes in the samples of messages from the archive, in the order of their receipt, at `now`: what was measured, and
-    /// nothing of what else they said, since all of that has had its effect.
+    /// Applies the samples of archived messages in the order of receipt, at `now`. Other effects of
+    /// the messages are not repeated.
     pub fn replay<'a>(
         &mut self,
         messages: impl IntoIterator<Item = &'a Message>,
         now: Timestamp,
         policy: &DevicePolicy,
     ) {
-        let refused = self.samples_rejected;
+        let samples_rejected = self.samples_rejected;
         for message in messages {
             if let Body::Telemetry(measurements) = &message.body {
                 self.apply_samples(message, measurements, now, policy);
             }
         }
-        // It was counted when the message came.
-        self.samples_rejected = refused;
+        // These samples were counted when the message was first applied.
+        self.samples_rejected = samples_rejected;
         self.schedule_check(now, policy);
     }
 
-    /// Any sign of life at `at`, the time of receipt.
+    /// Records activity of the device at `at`, the receipt time.
     pub fn record_activity(&mut self, at: Timestamp, policy: &DevicePolicy) {
         if let Some(change) = self.presence.record_activity(at) {
             self.apply_connection_change(change, policy);
@@ -55,7 +55,7 @@ impl DeviceState {
         self.schedule_check(at, policy);
     }
 
-    /// What an operator says of the connection, over REST.
+    /// Sets the connection status and the firmware version as requested over REST.
     pub fn override_connection(
         &mut self,
         connection: Connection,
@@ -101,7 +101,7 @@ impl DeviceState {
             }
             Body::Hello(hello) => self.apply_hello(hello, at),
             Body::Status { .. } | Body::Lifecycle { .. } => {}
-            // The first answer stands anyway: a device that repeats itself must not fill the state.
+            // Only the first acknowledgement has an effect; repeated ones must not fill the outbox.
             Body::CommandAck { cmd_id, .. } if self.has_queued_ack(*cmd_id) => {}
             Body::CommandAck { cmd_id, result, detail } => {
                 self.enqueue_effect(Effect::RecordCommandAck {
@@ -175,7 +175,7 @@ impl DeviceState {
         self.complete_upgrade(&hello.fw_version, at);
     }
 
-    /// An upgrade that succeeded is complete when a heartbeat tells of its target.
+    /// Completes an upgrade that succeeded, if `fw_version` is its target.
     fn complete_upgrade(&mut self, fw_version: &str, at: Timestamp) {
         let complete = |upgrade: &Upgrade| {
             upgrade.succeeded_at.is_some() && upgrade.target.as_deref() == Some(fw_version)
@@ -195,7 +195,7 @@ impl DeviceState {
     fn apply_ota(&mut self, cmd_id: Uuid, ota: Ota) {
         let upgrade = match &mut self.upgrade {
             Some(upgrade) if upgrade.cmd_id == cmd_id => upgrade,
-            // Ids of commands sort by time: what an older upgrade still says is not the current one.
+            // Command ids sort by time: the report belongs to an upgrade before the current one.
             Some(upgrade) if upgrade.cmd_id > cmd_id => {
                 return self.enqueue_ota_progress(cmd_id, ota);
             }
@@ -212,23 +212,24 @@ impl DeviceState {
         self.complete_upgrade_from_last_hello();
     }
 
-    /// A queue keeps no order: the heartbeat that completes an upgrade may have been handled before.
+    /// Completes an upgrade with a hello message that was applied before the report of success,
+    /// because the queue is not ordered.
     fn complete_upgrade_from_last_hello(&mut self) {
         let succeeded_at = self.upgrade.as_ref().and_then(|upgrade| upgrade.succeeded_at);
-        if let (Some(at), Some((heard_at, hello))) = (succeeded_at, self.hello.clone())
-            && heard_at >= at
+        if let (Some(at), Some((hello_at, hello))) = (succeeded_at, self.hello.clone())
+            && hello_at >= at
         {
-            self.complete_upgrade(&hello.fw_version, heard_at);
+            self.complete_upgrade(&hello.fw_version, hello_at);
         }
     }
 
-    /// Whether the upgrade under way is this command's and the device has not said where to.
+    /// Whether the current upgrade belongs to this command and the device did not report a target.
     pub fn lacks_target(&self, cmd_id: Uuid) -> bool {
         let lacks = |upgrade: &Upgrade| upgrade.cmd_id == cmd_id && upgrade.target.is_none();
         self.upgrade.as_ref().is_some_and(lacks)
     }
 
-    /// Where an upgrade is to lead by its command, for a device that does not say so.
+    /// Sets the target of an upgrade from its command, for a device that does not report one.
     pub fn set_upgrade_target(
         &mut self,
         cmd_id: Uuid,
@@ -246,7 +247,7 @@ impl DeviceState {
         self.schedule_check(now, policy);
     }
 
-    /// What follows from a change of presence.
+    /// Applies the consequences of a change of the connection status.
     pub(super) fn apply_connection_change(
         &mut self,
         change: ConnectionChange,
@@ -270,11 +271,11 @@ impl DeviceState {
         if !self.registered {
             return;
         }
-        let was_over = self.presence.alert.is_some_and(|alert| alert.resolved_at.is_some());
+        let was_resolved = self.presence.alert.is_some_and(|alert| alert.resolved_at.is_some());
         let alert = Alert::device_offline(&self.device_id, at);
         if let Some(alert_id) = self.presence.reopen_alert(at, policy.hold_down_s) {
             self.enqueue_alert_revision(alert_id, None, None);
-            if was_over && !self.cancel_resolved_notification(alert_id) {
+            if was_resolved && !self.cancel_resolved_notification(alert_id) {
                 self.notify_device_alert(&Alert { alert_id, ..alert }, at, policy);
             }
             return;

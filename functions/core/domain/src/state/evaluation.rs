@@ -1,4 +1,4 @@
-//! How far the alert rules are with a device, and what its samples make of them (docs/alerts.md).
+//! Evaluation of alert rules over the samples of a device (docs/alerts.md).
 
 use std::collections::BTreeMap;
 
@@ -16,49 +16,50 @@ use crate::rule::{
 };
 use crate::time::Timestamp;
 
-/// Rules that are under way on a device at most: in their `for_s`, open, or in their hold-down. The state holds each of
-/// them, and an item of DynamoDB ends at 400 KB.
+/// Maximum number of rule states of a device, because an item of DynamoDB is limited to 400 KB.
+/// Further rules start when others end.
 const MAX_RULE_STATES: usize = 200;
 
-/// Alerts that wait in the outbox at most. The others begin with the next sample.
+/// Maximum number of new alerts in the outbox. Further alerts open with the next sample.
 const MAX_QUEUED_ALERTS: usize = 25;
 
-/// The longest text of an alert, in characters.
+/// Maximum length of the text of an alert in characters.
 const MAX_ALERT_MESSAGE_CHARS: usize = 1_000;
 
-/// How far the alert rules are with a device. It holds nothing of rules that have nothing to say.
+/// Progress of all alert rules on a device. Idle rules have no entry.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// The [`RuleSet::generation`] that it was computed with.
+    /// The [`RuleSet::generation`] of the last evaluation.
     pub generation: u64,
-    /// How far the metrics are read on which there are rules.
+    /// Reorder buffers of the metrics to which rules apply.
     buffers: BTreeMap<MetricName, ReorderBuffer>,
-    /// Rules that are under way.
+    /// States of the rules that are not idle, by rule id.
     rule_states: BTreeMap<Uuid, RuleState>,
-    /// When time alone may change something.
+    /// Time at which the evaluation changes without a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) next_check: Option<Timestamp>,
-    /// Samples that came after their turn, repeats included.
+    /// Number of late samples, repeats included.
     #[serde(default)]
     pub late: u64,
 }
 
 impl Evaluation {
-    /// Whether there is nothing to remember.
+    /// Whether the evaluation is equal to the default.
     pub fn is_empty(&self) -> bool {
         self.buffers.is_empty() && self.rule_states.is_empty()
     }
 }
 
-/// The samples of a metric in some messages, and the last receipt of one.
+/// Samples of a metric in a batch, and the receipt time of the latest one.
 struct ReceivedSamples {
     samples: Vec<BufferedSample>,
     received_at: Timestamp,
 }
 
 impl DeviceState {
-    /// What messages are to the alert rules, after [`DeviceState::apply`]. `known` are the newest points as they were
-    /// before: what is older is no news.
+    /// Evaluates the rules over messages, after [`DeviceState::apply`]. `known` is
+    /// [`DeviceState::latest`] before that; samples at or before these points are late for a metric
+    /// without a reorder buffer.
     pub fn evaluate(
         &mut self,
         messages: &[&Message],
@@ -75,8 +76,8 @@ impl DeviceState {
         let device_type = self.device_type.clone();
         let applicable = set.applicable_to(&self.device_id, device_type.as_deref());
         let mut evaluation = self.reconcile_rules(applicable, set.generation, now, policy);
-        for (metric, arrived) in samples_by_metric(messages, applicable) {
-            // What is not stored is not judged.
+        for (metric, received) in samples_by_metric(messages, applicable) {
+            // Samples beyond the metric limit are not stored and not judged.
             if !self.has_metric(metric) {
                 continue;
             }
@@ -84,16 +85,16 @@ impl DeviceState {
                 .buffers
                 .entry(metric.clone())
                 .or_insert_with(|| ReorderBuffer::starting_after(known.get(metric), None));
-            let (readings, late) = buffer.admit(arrived.samples, policy.reorder_s);
-            buffer.received_at = buffer.received_at.max(Some(arrived.received_at));
+            let (samples, late) = buffer.admit(received.samples, policy.reorder_s);
+            buffer.received_at = buffer.received_at.max(Some(received.received_at));
             evaluation.late += late;
             let rule_states = &mut evaluation.rule_states;
-            self.evaluate_metric(rule_states, applicable, metric, &readings, now, policy);
-            self.resolve_no_data(rule_states, applicable, metric, arrived.received_at, policy);
+            self.evaluate_metric(rule_states, applicable, metric, &samples, now, policy);
+            self.resolve_no_data(rule_states, applicable, metric, received.received_at, policy);
         }
         if set.has_no_data_rules {
             for metric in applicable.metrics_with_rules(self.latest.keys()) {
-                // It was received before there was a rule: silence counts from now on.
+                // The metric was received before the rule existed: silence counts from now on.
                 let buffer = evaluation.buffers.entry(metric.clone());
                 buffer.or_insert_with(|| {
                     ReorderBuffer::starting_after(self.latest.get(metric), Some(now))
@@ -104,8 +105,8 @@ impl DeviceState {
         self.schedule_check(now, policy);
     }
 
-    /// What the passing of time is to the alert rules, before [`DeviceState::check`]. While ingest is behind, nobody
-    /// knows what did not come.
+    /// Evaluates the rules over the passing of time, before [`DeviceState::check`].
+    /// `offline_detection_enabled` is false while ingest is behind.
     pub fn check_rules(
         &mut self,
         now: Timestamp,
@@ -125,8 +126,8 @@ impl DeviceState {
                 let Some(received_at) = buffer.received_at else { continue };
                 let waits_until = received_at.plus_seconds(i64::from(policy.reorder_s));
                 if buffer.is_waiting() && waits_until <= now {
-                    let readings = buffer.flush();
-                    self.evaluate_metric(rule_states, applicable, metric, &readings, now, policy);
+                    let samples = buffer.flush();
+                    self.evaluate_metric(rule_states, applicable, metric, &samples, now, policy);
                 }
                 self.raise_no_data(rule_states, applicable, metric, received_at, now, policy);
             }
@@ -141,7 +142,8 @@ impl DeviceState {
         !self.registered || (set.is_empty() && self.evaluation.is_empty())
     }
 
-    /// The evaluation without the rules that are gone, whose alerts end, and with those that were changed begun anew.
+    /// Returns the evaluation without the states of rules that no longer apply, whose alerts are
+    /// resolved, and with restarted states of changed rules.
     fn reconcile_rules(
         &mut self,
         applicable: ApplicableRules<'_>,
@@ -162,11 +164,11 @@ impl DeviceState {
             }
             None => {
                 if rule_state.resolve(now).is_some()
-                    && let Some(raised) = &rule_state.alert
+                    && let Some(alert) = &rule_state.alert
                 {
                     self.resolve_rule_alert(
                         *rule_id,
-                        raised,
+                        alert,
                         now,
                         now,
                         "the rule no longer applies",
@@ -179,48 +181,47 @@ impl DeviceState {
         evaluation
     }
 
-    /// What readings in their turn are to the rules on their metric.
+    /// Judges released samples by the rules on their metric.
     fn evaluate_metric(
         &mut self,
         rule_states: &mut BTreeMap<Uuid, RuleState>,
         applicable: ApplicableRules<'_>,
         metric: &MetricName,
-        readings: &[OrderedSample],
+        samples: &[OrderedSample],
         now: Timestamp,
         policy: &DevicePolicy,
     ) {
         for rule in applicable.for_metric(metric) {
             let timing = RuleTiming { for_s: rule.for_s, hold_down_s: policy.rule_hold_down_s };
             let mut rule_state = rule_states.remove(&rule.rule_id);
-            for reading in readings {
-                let Some((value, result)) = rule.condition.evaluate(reading) else { continue };
+            for sample in samples {
+                let Some((value, result)) = rule.condition.evaluate(sample) else { continue };
                 if rule_state.is_none() && (!result.raises || rule_states.len() >= MAX_RULE_STATES)
                 {
                     continue;
                 }
                 let rule_state = rule_state.get_or_insert_with(|| RuleState::new(rule.version));
                 let can_open_alert = || self.can_open_alert();
-                if let Some(transition) =
-                    rule_state.step(result, reading.at, timing, can_open_alert)
+                if let Some(transition) = rule_state.step(result, sample.at, timing, can_open_alert)
                 {
                     self.apply_transition(
                         transition,
                         rule,
                         rule_state,
-                        (reading.at, now),
+                        (sample.at, now),
                         Some(value),
                         policy,
                     );
                 }
             }
-            let end = readings.last().map_or(Timestamp::min(), |reading| reading.at);
+            let end = samples.last().map_or(Timestamp::min(), |sample| sample.at);
             let rule_state =
                 rule_state.filter(|rule_state| !rule_state.is_idle(end, policy.rule_hold_down_s));
             rule_states.extend(rule_state.map(|rule_state| (rule.rule_id, rule_state)));
         }
     }
 
-    /// Nothing of a metric was received since `received_at`.
+    /// Opens `no_data` alerts for a metric that was last received at `received_at`.
     fn raise_no_data(
         &mut self,
         rule_states: &mut BTreeMap<Uuid, RuleState>,
@@ -242,14 +243,14 @@ impl DeviceState {
                 continue;
             }
             let hold_down_s = policy.rule_hold_down_s;
-            let raised = rule_state.raise(received_at, now, hold_down_s, || self.can_open_alert());
-            if let Some(transition) = raised {
+            let alert = rule_state.raise(received_at, now, hold_down_s, || self.can_open_alert());
+            if let Some(transition) = alert {
                 self.apply_transition(transition, rule, rule_state, (now, now), None, policy);
             }
         }
     }
 
-    /// Something of a metric was received.
+    /// Resolves `no_data` alerts for a metric that was received at `received_at`.
     fn resolve_no_data(
         &mut self,
         rule_states: &mut BTreeMap<Uuid, RuleState>,
@@ -260,7 +261,8 @@ impl DeviceState {
     ) {
         for rule in no_data_rules(applicable, metric) {
             let Some(rule_state) = rule_states.get_mut(&rule.rule_id) else { continue };
-            // What was received before the silence began, and is handled only now, does not break it.
+            // A sample that was received before the alert opened, and is only processed now, does
+            // not end it.
             if rule_state.open_alert().is_some_and(|alert| alert.started_at < received_at)
                 && let Some(transition) = rule_state.resolve(received_at)
             {
@@ -284,7 +286,7 @@ impl DeviceState {
         self.outbox.iter().filter(opens).count() < MAX_QUEUED_ALERTS
     }
 
-    /// What follows from a turn at `at` that was found out at `now`.
+    /// Enqueues the effects of a transition at `at` that was decided at `now`.
     fn apply_transition(
         &mut self,
         transition: AlertTransition,
@@ -294,9 +296,9 @@ impl DeviceState {
         value: Option<f64>,
         policy: &DevicePolicy,
     ) {
-        let Some(raised) = &mut rule_state.alert else { return };
-        let alert_id = raised.alert_id(rule.rule_id, &self.device_id);
-        let says = || rule.alert_message(&self.device_id, raised.started_at, value);
+        let Some(active) = &mut rule_state.alert else { return };
+        let alert_id = active.alert_id(rule.rule_id, &self.device_id);
+        let text = || rule.alert_message(&self.device_id, active.started_at, value);
         match transition {
             AlertTransition::Opened(started_at) => {
                 let alert = Alert {
@@ -304,7 +306,7 @@ impl DeviceState {
                     device_id: self.device_id.clone(),
                     alert_type: rule.condition.kind().to_owned(),
                     severity: rule.severity,
-                    message: says().chars().take(MAX_ALERT_MESSAGE_CHARS).collect(),
+                    message: text().chars().take(MAX_ALERT_MESSAGE_CHARS).collect(),
                     acknowledged: false,
                     acknowledged_at: None,
                     acknowledged_by: None,
@@ -313,22 +315,22 @@ impl DeviceState {
                     rule_id: Some(rule.rule_id),
                 };
                 if rule.notify && policy.notify != NotificationPolicy::Disabled {
-                    raised.notified = Some(NotifiedAlert {
+                    active.notified = Some(NotifiedAlert {
                         alert_type: alert.alert_type.clone(),
                         severity: alert.severity,
                         rule_name: rule.name.clone(),
                     });
                 }
                 let notification =
-                    raised.notified.as_ref().map(|_| Notification::opened(&alert, at));
+                    active.notified.as_ref().map(|_| Notification::opened(&alert, at));
                 self.enqueue_effect(Effect::OpenAlert { alert });
                 if let Some(notification) = notification {
                     self.enqueue_notification(notification, now);
                 }
             }
             AlertTransition::Reopened => {
-                let message = says();
-                let notified = raised.notified.clone();
+                let message = text();
+                let notified = active.notified.clone();
                 self.enqueue_alert_revision(alert_id, None, None);
                 if let Some(notified) = notified
                     && !self.cancel_resolved_notification(alert_id)
@@ -341,29 +343,29 @@ impl DeviceState {
                 }
             }
             AlertTransition::Resolved => {
-                let raised = raised.clone();
+                let active = active.clone();
                 let reason = match value {
                     Some(value) => format!("{} is {value}", rule.metric),
                     None => format!("{} is received again", rule.metric),
                 };
-                self.resolve_rule_alert(rule.rule_id, &raised, at, now, &reason, policy);
+                self.resolve_rule_alert(rule.rule_id, &active, at, now, &reason, policy);
             }
         }
     }
 
-    /// An alert of a rule ended at `at`, which was found out at `now`.
+    /// Enqueues the end at `at` of an alert of a rule, decided at `now`.
     fn resolve_rule_alert(
         &mut self,
         rule_id: Uuid,
-        raised: &ActiveAlert,
+        alert: &ActiveAlert,
         at: Timestamp,
         now: Timestamp,
         reason: &str,
         policy: &DevicePolicy,
     ) {
-        let alert_id = raised.alert_id(rule_id, &self.device_id);
+        let alert_id = alert.alert_id(rule_id, &self.device_id);
         self.enqueue_alert_revision(alert_id, Some(at), None);
-        if let Some(notified) = raised.notified.clone() {
+        if let Some(notified) = alert.notified.clone() {
             let message =
                 format!("{} on {} is resolved: {reason}", notified.rule_name, self.device_id);
             let notification = self.build_notification(
@@ -394,25 +396,25 @@ impl DeviceState {
     }
 }
 
-/// The samples in messages by their metrics, of those on which there are rules.
+/// The samples of messages by metric, for the metrics to which rules apply.
 fn samples_by_metric<'m>(
     messages: &[&'m Message],
     applicable: ApplicableRules<'_>,
 ) -> BTreeMap<&'m MetricName, ReceivedSamples> {
-    let mut arrivals: BTreeMap<&MetricName, ReceivedSamples> = BTreeMap::new();
+    let mut by_metric: BTreeMap<&MetricName, ReceivedSamples> = BTreeMap::new();
     for message in messages {
         let Body::Telemetry(measurements) = &message.body else { continue };
         let received_at = message.received.received_at;
         for m in measurements {
-            let arrived = match arrivals.get_mut(&m.metric) {
-                Some(arrived) => arrived,
-                None if applicable.has_rules_for(&m.metric) => arrivals
+            let received = match by_metric.get_mut(&m.metric) {
+                Some(received) => received,
+                None if applicable.has_rules_for(&m.metric) => by_metric
                     .entry(&m.metric)
                     .or_insert_with(|| ReceivedSamples { samples: Vec::new(), received_at }),
                 None => continue,
             };
-            arrived.received_at = arrived.received_at.max(received_at);
-            arrived.samples.push(BufferedSample {
+            received.received_at = received.received_at.max(received_at);
+            received.samples.push(BufferedSample {
                 at: m.time,
                 sample_index: m.sample_index,
                 value: m.value,
@@ -420,10 +422,10 @@ fn samples_by_metric<'m>(
             });
         }
     }
-    arrivals
+    by_metric
 }
 
-/// The rules about a metric that does not come.
+/// The `no_data` rules on a metric.
 fn no_data_rules<'a>(
     applicable: ApplicableRules<'a>,
     metric: &MetricName,
@@ -432,7 +434,7 @@ fn no_data_rules<'a>(
 }
 
 impl Evaluation {
-    /// As it is kept: nothing, if there is nothing to remember.
+    /// Sets the deadline; an empty evaluation becomes the default.
     fn with_deadline(self, applicable: ApplicableRules<'_>, policy: &DevicePolicy) -> Self {
         match self.is_empty() {
             true => Self::default(),
@@ -440,7 +442,7 @@ impl Evaluation {
         }
     }
 
-    /// When time alone may change something next.
+    /// The earliest time at which the evaluation changes without a message.
     fn deadline(
         &self,
         applicable: ApplicableRules<'_>,

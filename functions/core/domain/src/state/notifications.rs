@@ -1,7 +1,8 @@
-//! What people are to be told, as effects that wait in the outbox.
+//! Notifications as effects in the outbox (docs/adr/0019).
 //!
-//! The end of an alert is told when its hold-down is over: until then it may be reopened, and then nobody is told
-//! either. So whoever is told hears of openings and ends in turn, however a device flaps.
+//! A resolve notification waits for the hold-down of its alert. If the alert is reopened before,
+//! neither the resolve nor the new opening is sent. Opened and resolved notifications therefore
+//! alternate, even for a flapping device.
 
 use uuid::Uuid;
 
@@ -10,17 +11,18 @@ use crate::alert::{Alert, Severity};
 use crate::notification::{Notification, NotificationEvent};
 use crate::time::Timestamp;
 
-/// Notices that wait at most; the topic may be away for hours, and a state ends at 400 KB.
+/// Maximum number of queued notifications: the topic may be unavailable for hours, and an item is
+/// limited to 400 KB.
 const MAX_QUEUED_NOTIFICATIONS: usize = 40;
 
-/// How long a notification that cannot be sent waits for the next try, in seconds.
+/// Seconds before a failed notification is sent again.
 const NOTIFICATION_RETRY_S: i64 = 60;
 
-/// How long a notification is tried, in seconds: later than that it is no news.
+/// Seconds after which a failing notification is dropped.
 const NOTIFICATION_MAX_AGE_S: i64 = 24 * 3600;
 
 impl DeviceState {
-    /// An alert that the platform itself raises began at `at`.
+    /// Enqueues the notification about an alert of the platform that opened at `at`.
     pub(super) fn notify_device_alert(
         &mut self,
         alert: &Alert,
@@ -32,7 +34,8 @@ impl DeviceState {
         }
     }
 
-    /// Such an alert ended at `at`; it is told of `later` seconds later, if it is not reopened until then.
+    /// Enqueues the notification about an alert of the platform that was resolved at `at`, delayed
+    /// by the hold-down.
     pub(super) fn notify_resolved(
         &mut self,
         (alert_id, alert_type): (Uuid, &str),
@@ -54,7 +57,8 @@ impl DeviceState {
         }
     }
 
-    /// People are told something, from `not_before` on.
+    /// Enqueues a notification that is sent at `not_before` or later. Drops the oldest one if the
+    /// queue is full.
     pub(super) fn enqueue_notification(
         &mut self,
         notification: Notification,
@@ -73,7 +77,8 @@ impl DeviceState {
         self.enqueue_effect(Effect::Notify { notification, not_before, since: None });
     }
 
-    /// Nobody is told of an end that was none. False: they know of it already.
+    /// Removes the resolve notification of an alert that is reopened. Returns whether it was still
+    /// queued.
     pub(super) fn cancel_resolved_notification(&mut self, id: Uuid) -> bool {
         let waiting = self.outbox.len();
         self.outbox.retain(|effect| {
@@ -85,7 +90,7 @@ impl DeviceState {
 }
 
 impl Effect {
-    /// When it may be carried out; none: at once.
+    /// Earliest time of execution; `None`: immediately.
     pub fn not_before(&self) -> Option<Timestamp> {
         match self {
             Self::Notify { not_before, .. } => Some(*not_before),
@@ -93,7 +98,7 @@ impl Effect {
         }
     }
 
-    /// The same for another try, of what could not be done at `now`; none: it is given up.
+    /// The effect for the next attempt after a failure at `now`; `None`: the effect is dropped.
     #[must_use]
     pub fn reschedule(&self, now: Timestamp) -> Option<Self> {
         match self {

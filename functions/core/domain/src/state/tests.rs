@@ -21,7 +21,7 @@ fn second(s: i64) -> Timestamp {
     Timestamp::from_millis(s * 1_000).unwrap()
 }
 
-/// A message received at second `s`; what the type needs is filled in.
+/// A message received at second `s` with the required fields of its type.
 fn message(s: i64, suffix: &str, fields: Value) -> Message {
     let kind = suffix.replace('/', "_");
     let mut payload =
@@ -88,17 +88,19 @@ fn message_sets_online_and_offline_status_sets_offline() {
 
 #[test]
 fn only_a_message_received_after_going_offline_sets_online() {
-    let gone = status(5, "offline", None);
-    assert_eq!(connection(&[gone.clone(), telemetry(6, "pf", 1.0)]), Connection::Online);
-    assert_eq!(connection(&[gone.clone(), telemetry(4, "pf", 1.0)]), Connection::Offline);
-    assert_eq!(connection(&[gone, status(4, "online", None)]), Connection::Offline);
+    let offline = status(5, "offline", None);
+    assert_eq!(connection(&[offline.clone(), telemetry(6, "pf", 1.0)]), Connection::Online);
+    assert_eq!(connection(&[offline.clone(), telemetry(4, "pf", 1.0)]), Connection::Offline);
+    assert_eq!(connection(&[offline, status(4, "online", None)]), Connection::Offline);
 }
 
 #[test]
 fn order_of_processing_does_not_change_the_connection() {
-    let (there, gone) = (telemetry(1, "pf", 1.0), status(5, "offline", None));
+    let (online, offline) = (telemetry(1, "pf", 1.0), status(5, "offline", None));
     let back = telemetry(6, "pf", 1.0);
-    for messages in [[&there, &gone, &back], [&there, &back, &gone], [&back, &there, &gone]] {
+    for messages in
+        [[&online, &offline, &back], [&online, &back, &offline], [&back, &online, &offline]]
+    {
         assert_eq!(connection(&messages.map(Clone::clone)), Connection::Online);
     }
 }
@@ -117,7 +119,7 @@ fn last_will_of_another_connection_is_ignored() {
     assert_eq!(connection(&[online, status(2, "offline", None)]), Connection::Offline);
 }
 
-/// An effect on an alert: none, it was raised; else it was revised, and this is when it was resolved.
+/// An effect on an alert: `None` for an opening; otherwise the `resolved_at` of a revision.
 type AlertEffect = (Uuid, Option<Option<Timestamp>>);
 
 fn alert_effects(state: &DeviceState) -> Vec<AlertEffect> {
@@ -129,7 +131,7 @@ fn alert_effects(state: &DeviceState) -> Vec<AlertEffect> {
     state.outbox.iter().filter_map(of).collect()
 }
 
-/// The state as it is when the effects of each message were carried out before the next.
+/// The final state and all alert effects when effects are executed after each message.
 fn after_one_by_one(messages: &[Message]) -> (DeviceState, Vec<AlertEffect>) {
     let mut state = registered();
     let mut effects = Vec::new();
@@ -150,11 +152,11 @@ fn going_offline_opens_one_alert_and_coming_online_resolves_it() {
         status(3, "offline", None),
         telemetry(4, "pf", 1.0),
     ]);
-    let [(raised, None), (resolved, Some(at))] = effects[..] else { panic!("{effects:?}") };
-    assert_eq!((raised, at), (resolved, Some(second(4))));
+    let [(opened, None), (resolved, Some(at))] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!((opened, at), (resolved, Some(second(4))));
     assert_eq!(state.presence.alert.unwrap().resolved_at, Some(second(4)));
-    // Decided again from the same messages, it is the same alert.
-    assert_eq!(alert_effects(&after(&[status(2, "offline", None)])), [(raised, None)]);
+    // The same messages yield the same alert.
+    assert_eq!(alert_effects(&after(&[status(2, "offline", None)])), [(opened, None)]);
 }
 
 #[test]
@@ -165,12 +167,12 @@ fn flapping_device_reopens_its_alert_within_the_hold_down() {
         })
     };
     let (_, effects) = after_one_by_one(&flap(0).collect::<Vec<_>>());
-    let raised = effects.iter().filter(|(_, revised)| revised.is_none()).count();
-    assert_eq!(raised, 1, "within the hold-down");
+    let opened = effects.iter().filter(|(_, revised)| revised.is_none()).count();
+    assert_eq!(opened, 1, "within the hold-down");
     assert_eq!(effects.last().unwrap().1, Some(Some(second(117))));
     let (_, effects) = after_one_by_one(&flap(0).chain(flap(117 + 300)).collect::<Vec<_>>());
-    let raised: Vec<_> = effects.iter().filter(|(_, revised)| revised.is_none()).collect();
-    assert_eq!(raised.len(), 2, "another one after it held");
+    let opened: Vec<_> = effects.iter().filter(|(_, revised)| revised.is_none()).collect();
+    assert_eq!(opened.len(), 2, "after the hold-down");
 }
 
 #[test]
@@ -215,10 +217,10 @@ fn lifecycle_events_apply_by_version_in_any_order() {
         }
         assert_eq!(state.presence.connection, Connection::Online, "{order:?}");
     }
-    // The end of the old connection is received after the new one began.
+    // The end of the first connection is received after the start of the second.
     let late_end = lifecycle(4, "disconnected", 1);
     assert_eq!(connection(&[c1.clone(), c2, late_end]), Connection::Online);
-    // After an hour away IoT Core counts from 0 again.
+    // After an hour IoT Core restarts the version number at 0.
     let anew = lifecycle(4_000, "connected", 0);
     assert_eq!(connection(&[c1, d1, anew]), Connection::Online);
 }
@@ -233,11 +235,11 @@ fn silent_device_goes_offline_unless_ingest_is_behind() {
     state.check(second(120), true, &POLICY);
     assert_eq!(state.presence.connection, Connection::Offline);
     assert_eq!(alert_effects(&state).len(), 1);
-    // Its effects must leave even if whoever decided dies.
+    // The watchdog executes the effects if the process that decided them crashes.
     assert_eq!(state.next_check, Some(second(180)));
     state.outbox.clear();
     state.check(second(180), true, &POLICY);
-    assert_eq!(state.next_check, None, "nothing more can become of it");
+    assert_eq!(state.next_check, None, "no check is required");
 }
 
 #[test]
@@ -263,7 +265,7 @@ fn deadline_moves_only_when_it_is_close() {
         state.apply(&[&message(s, "telemetry", fields)], &POLICY);
         state.outbox.clear();
         moves += usize::from(state.next_check != before);
-        assert!(state.next_check > Some(second(s)), "never one that is past");
+        assert!(state.next_check > Some(second(s)), "the deadline is in the future");
     }
     assert!(moves <= 12, "{moves} moves in 60 messages");
 }
@@ -299,21 +301,21 @@ fn gap_alert_opens_at_any_message_interval() {
     for interval in [1, 5, 10, 20, 29, 31, 45] {
         let mut state = registered();
         let mut seq = 0;
-        let mut raised = 0;
+        let mut opened = 0;
         for s in 0..600_i64 {
             if s % interval == 0 {
                 seq += if s / interval == 3 { 2 } else { 1 };
                 let fields = json!({"seq": seq, "measurements": [{"type": "pf", "val": 1}]});
                 state.apply(&[&message(s, "telemetry", fields)], &POLICY);
             }
-            // The watchdog, once a minute, at no minute's start.
+            // The watchdog runs once a minute, at second 7.
             if s % 60 == 7 && state.next_check.is_some_and(|due| due <= second(s)) {
                 state.check(second(s), true, &POLICY);
             }
-            raised += alert_effects(&state).iter().filter(|(_, revised)| revised.is_none()).count();
+            opened += alert_effects(&state).iter().filter(|(_, revised)| revised.is_none()).count();
             state.outbox.clear();
         }
-        assert_eq!(raised, 1, "every {interval} s");
+        assert_eq!(opened, 1, "every {interval} s");
     }
 }
 
@@ -327,7 +329,7 @@ fn message_received_before_the_gap_alert_does_not_resolve_it() {
     state.outbox.clear();
     state.apply(&[&numbered(0, 5)], &POLICY);
     let [(_, Some(resolved))] = alert_effects(&state)[..] else { panic!("{:?}", state.outbox) };
-    assert_eq!((resolved, state.gap_alert.is_some()), (None, true), "9 is missing still");
+    assert_eq!((resolved, state.gap_alert.is_some()), (None, true), "9 is still missing");
 }
 
 #[test]
@@ -383,7 +385,12 @@ fn repeated_acknowledgements_are_one_effect() {
         .chain((1_000..2_000).map(|s| ota(s, if s == 1_500 { "verifying" } else { "downloading" })))
         .collect();
     let state = after(&answers);
-    assert_eq!(state.outbox.len(), 3, "they and the word that it came: {:?}", state.outbox);
+    assert_eq!(
+        state.outbox.len(),
+        3,
+        "acknowledgement, progress and republish: {:?}",
+        state.outbox
+    );
     let verifying = |e: &Effect| matches!(e, Effect::AdvanceOta { ota, .. } if ota.state == OtaState::Verifying);
     assert!(state.outbox.iter().any(verifying));
 }

@@ -15,7 +15,7 @@ fn metric(name: &str) -> MetricName {
     MetricName::parse(name).unwrap()
 }
 
-/// A rule on `x` that is raised above 10 and cleared at 5.
+/// A rule on `x` that raises above 10 and clears at 5.
 fn above_ten(for_s: u32) -> Rule {
     let limits = Limits::threshold(Operator::Greater, 10.0, Some(5.0)).unwrap();
     rule(Condition::Threshold(limits), for_s)
@@ -39,7 +39,7 @@ fn rule(condition: Condition, for_s: u32) -> Rule {
     }
 }
 
-/// What is said in one message that is received at second `received`: values of `x` at seconds.
+/// A message received at second `received` with values of `x` at seconds.
 fn message(received: i64, samples: &[(i64, f64)]) -> Message {
     let measurements: Vec<_> =
         samples.iter().map(|(s, v)| json!({"type": "x", "ts": second(*s), "val": v})).collect();
@@ -50,7 +50,7 @@ fn message(received: i64, samples: &[(i64, f64)]) -> Message {
     parse(&ReceivedMessage { topic, payload: payload.to_string().into(), received_at }).unwrap()
 }
 
-/// A device, the rules, and what people and the alert store were asked to do so far.
+/// A device, its rules, and the effects that were executed so far.
 struct System {
     state: DeviceState,
     set: RuleSet,
@@ -61,13 +61,13 @@ struct System {
 impl System {
     fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
         let mut state = DeviceState::new(DeviceId::parse("m").unwrap());
-        let choices = DevicePolicy {
+        let policy = DevicePolicy {
             notify: NotificationPolicy::RulesOnly,
             rule_hold_down_s: 60,
             ..DevicePolicy::default()
         };
-        state.register(second(0), &choices);
-        Self { state, set: RuleSet::new(rules, 1), policy: choices, effects: Vec::new() }
+        state.register(second(0), &policy);
+        Self { state, set: RuleSet::new(rules, 1), policy: policy, effects: Vec::new() }
     }
 
     fn take(&mut self, messages: &[Message]) {
@@ -75,24 +75,24 @@ impl System {
         let known = self.state.latest.clone();
         self.state.apply(&messages, &self.policy);
         self.state.evaluate(&messages, &known, &self.set, &self.policy);
-        // As it is read back from the store.
+        // The state after a round trip through the store.
         let json = serde_json::to_string(&self.state).unwrap();
         let stored: DeviceState = serde_json::from_str(&json).unwrap();
         assert_eq!(stored.evaluation, self.state.evaluation);
-        self.settle(messages.last().map_or(second(0), |last| last.received.received_at));
+        self.execute_effects(messages.last().map_or(second(0), |last| last.received.received_at));
     }
 
-    fn say(&mut self, received: i64, samples: &[(i64, f64)]) {
+    fn receive(&mut self, received: i64, samples: &[(i64, f64)]) {
         self.take(&[message(received, samples)]);
     }
 
-    fn watch(&mut self, now: i64) {
+    fn check(&mut self, now: i64) {
         self.state.check_rules(second(now), true, &self.set, &self.policy);
         self.state.check(second(now), false, &self.policy);
-        self.settle(second(now));
+        self.execute_effects(second(now));
     }
 
-    fn settle(&mut self, now: Timestamp) {
+    fn execute_effects(&mut self, now: Timestamp) {
         let (due, later) = std::mem::take(&mut self.state.outbox)
             .into_iter()
             .partition(|effect| effect.not_before().is_none_or(|at| at <= now));
@@ -101,9 +101,9 @@ impl System {
         self.state.version += 1;
     }
 
-    /// What became of alerts: `+` and when the cause began, `-` and when it ended, `~` for one that goes on.
+    /// Alert effects: `+` with the start of the cause, `-` with the end, `~` for a reopening.
     fn alerts(&self) -> Vec<String> {
-        let told = |effect: &Effect| match effect {
+        let alert_effect = |effect: &Effect| match effect {
             Effect::OpenAlert { alert } => Some(format!("+{}", alert.created_at.as_seconds())),
             Effect::ReviseAlert { revision, .. } => Some(match revision.resolved_at {
                 Some(at) => format!("-{}", at.as_seconds()),
@@ -111,7 +111,7 @@ impl System {
             }),
             _ => None,
         };
-        self.effects.iter().filter_map(told).collect()
+        self.effects.iter().filter_map(alert_effect).collect()
     }
 
     /// The first alert as it was opened.
@@ -138,11 +138,11 @@ impl System {
 #[test]
 fn threshold_opens_one_alert_and_clear_level_resolves_it() {
     let mut system = System::new([above_ten(0)]);
-    system.say(1, &[(1, 9.0)]);
-    system.say(2, &[(2, 11.0)]);
-    system.say(3, &[(3, 12.0), (4, 7.0)]);
+    system.receive(1, &[(1, 9.0)]);
+    system.receive(2, &[(2, 11.0)]);
+    system.receive(3, &[(3, 12.0), (4, 7.0)]);
     assert_eq!(system.alerts(), ["+2"]);
-    system.say(5, &[(5, 5.0)]);
+    system.receive(5, &[(5, 5.0)]);
     assert_eq!(system.alerts(), ["+2", "-5"]);
     let alert = system.opened();
     assert_eq!(alert.message, "hot: x of m is 11 (> 10), since 1970-01-01T00:00:02Z");
@@ -152,12 +152,12 @@ fn threshold_opens_one_alert_and_clear_level_resolves_it() {
 #[test]
 fn condition_must_hold_at_every_sample_for_the_duration() {
     let mut system = System::new([above_ten(10)]);
-    system.say(1, &[(1, 11.0), (6, 11.0)]);
-    system.say(8, &[(8, 10.0), (9, 11.0)]);
-    system.say(11, &[(11, 11.0), (18, 11.0)]);
+    system.receive(1, &[(1, 11.0), (6, 11.0)]);
+    system.receive(8, &[(8, 10.0), (9, 11.0)]);
+    system.receive(11, &[(11, 11.0), (18, 11.0)]);
     assert!(system.alerts().is_empty());
-    system.say(19, &[(19, 11.0)]);
-    system.say(40, &[(40, 11.0)]);
+    system.receive(19, &[(19, 11.0)]);
+    system.receive(40, &[(40, 11.0)]);
     assert_eq!(system.alerts(), ["+9"]);
 }
 
@@ -175,39 +175,39 @@ fn late_and_repeated_samples_change_no_verdict() {
 #[test]
 fn samples_older_than_the_latest_point_at_rule_creation_are_late() {
     let mut system = System::new([]);
-    system.say(10, &[(10, 1.0)]);
+    system.receive(10, &[(10, 1.0)]);
     system.set = RuleSet::new([above_ten(0)], 2);
-    system.say(11, &[(9, 50.0)]);
+    system.receive(11, &[(9, 50.0)]);
     assert!(system.alerts().is_empty());
 }
 
 #[test]
-fn alert_reopens_within_the_hold_down_and_resolve_notification_waits_for_it() {
+fn reopened_alert_sends_no_resolve_notification() {
     let mut system = System::new([above_ten(0)]);
-    system.say(1, &[(1, 11.0)]);
-    system.say(2, &[(2, 1.0)]);
-    system.say(30, &[(30, 11.0)]);
+    system.receive(1, &[(1, 11.0)]);
+    system.receive(2, &[(2, 1.0)]);
+    system.receive(30, &[(30, 11.0)]);
     assert_eq!(system.alerts(), ["+1", "-2", "~"]);
     assert_eq!(system.notifications(), [("opened", 1)]);
-    system.say(40, &[(40, 1.0)]);
-    system.watch(99);
+    system.receive(40, &[(40, 1.0)]);
+    system.check(99);
     assert_eq!(system.notifications(), [("opened", 1)]);
     assert_eq!(system.state.next_check, Some(second(120)));
-    system.watch(120);
+    system.check(120);
     assert_eq!(system.notifications(), [("opened", 1), ("resolved", 40)]);
-    system.say(130, &[(130, 11.0)]);
+    system.receive(130, &[(130, 11.0)]);
     assert_eq!(system.alerts(), ["+1", "-2", "~", "-40", "+130"]);
     assert_eq!(system.notifications().last(), Some(&("opened", 130)));
 }
 
 #[test]
-fn reopening_after_a_resolve_notification_sends_an_opened_notification() {
+fn reopening_after_resolve_notification_notifies_again() {
     let mut system = System::new([above_ten(0)]);
-    system.say(1, &[(1, 11.0)]);
-    system.say(2, &[(2, 1.0)]);
-    // The device was silent for longer than its own clock says.
-    system.watch(70);
-    system.say(80, &[(30, 11.0)]);
+    system.receive(1, &[(1, 11.0)]);
+    system.receive(2, &[(2, 1.0)]);
+    // More time passed at the broker than on the clock of the device.
+    system.check(70);
+    system.receive(80, &[(30, 11.0)]);
     assert_eq!(system.alerts(), ["+1", "-2", "~"]);
     assert_eq!(system.notifications(), [("opened", 1), ("resolved", 2), ("opened", 30)]);
 }
@@ -216,14 +216,14 @@ fn reopening_after_a_resolve_notification_sends_an_opened_notification() {
 fn disabled_rule_resolves_its_alert_and_changed_rule_restarts() {
     let rule = above_ten(10);
     let mut system = System::new([rule.clone()]);
-    system.say(1, &[(1, 11.0)]);
+    system.receive(1, &[(1, 11.0)]);
     system.set = RuleSet::new([Rule { version: 2, ..rule.clone() }], 2);
-    system.say(11, &[(11, 11.0)]);
+    system.receive(11, &[(11, 11.0)]);
     assert!(system.alerts().is_empty(), "the changed rule has seen one value");
-    system.say(21, &[(21, 11.0)]);
+    system.receive(21, &[(21, 11.0)]);
     assert_eq!(system.alerts(), ["+11"]);
     system.set = RuleSet::new([Rule { version: 3, enabled: false, ..rule }], 3);
-    system.say(22, &[(22, 11.0)]);
+    system.receive(22, &[(22, 11.0)]);
     assert_eq!(system.alerts(), ["+11", "-22"]);
     assert!(system.state.evaluation.is_empty());
 }
@@ -239,54 +239,54 @@ fn rule_applies_to_registered_devices_in_its_scope() {
     ] {
         let mut system = System::new([Rule { scope: scope.clone(), ..above_ten(0) }]);
         system.state.device_type = Some("meter".to_owned());
-        system.say(1, &[(1, 11.0)]);
+        system.receive(1, &[(1, 11.0)]);
         assert_eq!(system.alerts().len(), alerts, "{scope:?}");
     }
-    let mut stranger = System::new([above_ten(0)]);
-    stranger.state.registered = false;
-    stranger.say(1, &[(1, 11.0)]);
-    assert!(stranger.alerts().is_empty() && stranger.state.evaluation.is_empty());
+    let mut unregistered = System::new([above_ten(0)]);
+    unregistered.state.registered = false;
+    unregistered.receive(1, &[(1, 11.0)]);
+    assert!(unregistered.alerts().is_empty() && unregistered.state.evaluation.is_empty());
 }
 
 #[test]
 fn rate_of_change_spans_messages() {
     let limits = Limits::threshold(Operator::Less, -2.0, None).unwrap();
     let mut system = System::new([rule(Condition::RateOfChange(limits), 0)]);
-    system.say(1, &[(10, 100.0)]);
-    system.say(2, &[(20, 85.0)]);
+    system.receive(1, &[(10, 100.0)]);
+    system.receive(2, &[(20, 85.0)]);
     assert!(system.alerts().is_empty());
-    system.say(3, &[(22, 80.0)]);
+    system.receive(3, &[(22, 80.0)]);
     assert_eq!(system.alerts(), ["+22"]);
 }
 
 #[test]
 fn missing_data_opens_an_alert_and_a_sample_resolves_it() {
     let mut system = System::new([rule(Condition::NoData, 100)]);
-    // A metric that never came is missed by nobody.
-    system.watch(1_000);
+    // A metric that was never received does not open an alert.
+    system.check(1_000);
     assert!(system.alerts().is_empty());
-    system.say(1_000, &[(5, 1.0)]);
-    system.watch(1_099);
+    system.receive(1_000, &[(5, 1.0)]);
+    system.check(1_099);
     assert!(system.alerts().is_empty());
     assert_eq!(
         system.state.next_check,
         Some(second(1_140)),
         "to the minute, and late rather than early"
     );
-    system.watch(1_140);
-    system.watch(1_200);
+    system.check(1_140);
+    system.check(1_200);
     assert_eq!(system.alerts(), ["+1000"]);
-    // Received before, handled only now.
-    system.say(1_000, &[(6, 1.0)]);
+    // Received before the alert opened, and applied after it.
+    system.receive(1_000, &[(6, 1.0)]);
     assert_eq!(system.alerts(), ["+1000"]);
-    system.say(1_230, &[(7, 1.0)]);
+    system.receive(1_230, &[(7, 1.0)]);
     assert_eq!(system.alerts(), ["+1000", "-1230"]);
 }
 
 #[test]
 fn no_data_alert_does_not_open_while_ingest_is_behind() {
     let mut system = System::new([rule(Condition::NoData, 100)]);
-    system.say(1, &[(1, 1.0)]);
+    system.receive(1, &[(1, 1.0)]);
     system.state.check_rules(second(500), false, &system.set, &system.policy);
     system.state.check(second(500), false, &system.policy);
     assert!(system.state.outbox.is_empty() && system.state.next_check.is_some());
@@ -295,7 +295,7 @@ fn no_data_alert_does_not_open_while_ingest_is_behind() {
 #[test]
 fn no_data_counts_from_the_first_evaluation_of_the_rule() {
     let mut system = System::new([]);
-    system.say(1, &[(1, 1.0)]);
+    system.receive(1, &[(1, 1.0)]);
     system.set = RuleSet::new([rule(Condition::NoData, 100)], 1);
     let payload = json!({"v": 2, "device_id": "m", "ts": second(50), "status": "online"});
     let received_at = second(50);
@@ -305,9 +305,9 @@ fn no_data_counts_from_the_first_evaluation_of_the_rule() {
         received_at,
     };
     system.take(&[parse(&status).unwrap()]);
-    system.watch(149);
+    system.check(149);
     assert!(system.alerts().is_empty());
-    system.watch(150);
+    system.check(150);
     assert_eq!(system.alerts(), ["+50"]);
 }
 
@@ -315,10 +315,10 @@ fn no_data_counts_from_the_first_evaluation_of_the_rule() {
 fn held_samples_are_judged_after_the_reorder_window() {
     let mut system = System::new([above_ten(0)]);
     system.policy.reorder_s = 30;
-    system.say(100, &[(10, 11.0)]);
+    system.receive(100, &[(10, 11.0)]);
     assert!(system.alerts().is_empty());
     assert_eq!(system.state.next_check, Some(second(180)));
-    system.watch(180);
+    system.check(180);
     assert_eq!(system.alerts(), ["+10"]);
 }
 
@@ -333,7 +333,7 @@ fn state_size_is_bounded_for_hundreds_of_rules() {
         let message = message(n * 200, &samples);
         let known = system.state.latest.clone();
         system.state.apply(&[&message], &system.policy);
-        // The outbox is not settled in between: the stores are away.
+        // No effect is executed in between, as during an outage of the stores.
         system.state.evaluate(&[&message], &known, &system.set, &system.policy);
         largest = largest.max(serde_json::to_string(&system.state).unwrap().len());
     }
@@ -345,34 +345,33 @@ fn alert_text_of_a_rule_replaces_placeholders() {
     let template = "{severity}: {metric} {value} {limit} on {device_id} since {since}, {{{rule}}}";
     let message = Some(MessageTemplate::parse(template).unwrap());
     let mut system = System::new([Rule { message, ..above_ten(0) }]);
-    system.say(2, &[(2, 11.5)]);
+    system.receive(2, &[(2, 11.5)]);
     let alert = system.opened();
     assert_eq!(alert.message, "critical: x 11.5 > 10 on m since 1970-01-01T00:00:02Z, {hot}");
 }
 
-/// The definition of docs/alerts.md in the plainest words, over all samples ever judged: no memory but the series, each
-/// question answered by looking back.
+/// Reference model: the definition of docs/alerts.md over all judged samples, without state.
 mod reference {
     use super::*;
 
-    /// One turn: as [`System::alerts`] writes it.
-    pub(super) fn turns(rule: &Rule, judged: &[(i64, f64)], hold_down_s: i64) -> Vec<String> {
+    /// Transitions in the format of [`System::alerts`].
+    pub(super) fn transitions(rule: &Rule, judged: &[(i64, f64)], hold_down_s: i64) -> Vec<String> {
         let raises = |value: f64| value > 10.0;
         let clears = |value: f64| value <= 5.0;
         let for_s = i64::from(rule.for_s);
-        let mut turns = Vec::new();
-        // Index of the sample at which the alert ended last, or after which nothing was.
+        let mut transitions = Vec::new();
+        // `begin` is the index after the sample that ended the last alert.
         let (mut open, mut begin, mut ended): (bool, usize, Option<i64>) = (false, 0, None);
         for now in 0..judged.len() {
             let (at, value) = judged[now];
             if open {
                 if clears(value) {
-                    turns.push(format!("-{at}"));
+                    transitions.push(format!("-{at}"));
                     (open, begin, ended) = (false, now + 1, Some(at));
                 }
                 continue;
             }
-            // How far back every sample raises.
+            // The longest suffix of samples that raise.
             let held = judged[begin..=now].iter().rev().take_while(|(_, v)| raises(*v)).last();
             let Some((since, _)) = held else { continue };
             if at - since < for_s {
@@ -380,15 +379,16 @@ mod reference {
             }
             open = true;
             match ended {
-                Some(ended) if at < ended + hold_down_s => turns.push("~".to_owned()),
-                _ => turns.push(format!("+{since}")),
+                Some(ended) if at < ended + hold_down_s => transitions.push("~".to_owned()),
+                _ => transitions.push(format!("+{since}")),
             }
         }
-        turns
+        transitions
     }
 
-    /// What is judged, and in which order, when the batches come one after another: each sample once, in order of time,
-    /// unless something newer was judged before; what is less than `reorder_s` older than the newest waits.
+    /// The judged samples in the order of judgement: each sample once, in the order of time, unless
+    /// a newer one was judged before. Samples less than `reorder_s` older than the newest are held
+    /// back.
     pub(super) fn judged(batches: &[Vec<(i64, f64)>], reorder_s: i64) -> Vec<(i64, f64)> {
         let mut judged: Vec<(i64, f64)> = Vec::new();
         let mut waiting: BTreeMap<i64, f64> = BTreeMap::new();
@@ -407,7 +407,7 @@ mod reference {
     }
 }
 
-/// A series: at each second a value, some left out.
+/// Samples at increasing seconds.
 fn series() -> impl Strategy<Value = Vec<(i64, f64)>> {
     let value = prop::sample::select(vec![1.0, 5.0, 7.0, 10.0, 11.0, 12.0]);
     prop::collection::vec((1_i64..6, value), 1..60).prop_map(|steps| {
@@ -425,8 +425,8 @@ fn series() -> impl Strategy<Value = Vec<(i64, f64)>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// However a series is cut into messages and batches, repeated and shuffled: what becomes of alerts is what the
-    /// plain reading of the definition says.
+    /// The effects on alerts equal those of the reference model for any split into messages and
+    /// batches, any repeats and any disorder.
     #[test]
     fn alerts_match_the_reference_model(
         series in series(), for_s in 0_u32..15, hold_down_s in 0_u32..30, reorder_s in 0_u32..12,
@@ -434,7 +434,7 @@ proptest! {
         jumps in prop::collection::vec(0_i64..20, 60),
         repeats in prop::collection::vec(0_usize..60, 0..20),
     ) {
-        // Disorder, some of it beyond what is allowed for.
+        // Some of the disorder exceeds the reorder window.
         let mut arrivals: Vec<_> = series.iter().enumerate().map(|(i, s)| (s.0 + jumps[i], *s)).collect();
         for i in repeats.into_iter().filter(|i| *i < series.len()) {
             arrivals.push((series[i].0 + 20, series[i]));
@@ -463,22 +463,22 @@ proptest! {
             }).collect());
         }
         let judged = reference::judged(&batches, i64::from(reorder_s));
-        let expected = reference::turns(&rule, &judged, i64::from(hold_down_s));
-        // Of changes of one alert in one batch only the last one is carried out.
-        prop_assert_eq!(last_words(&system.effects), last_words_of(&expected));
-        // Of each alert people hear of a beginning and an end in turn.
-        let mut last_heard = BTreeMap::new();
+        let expected = reference::transitions(&rule, &judged, i64::from(hold_down_s));
+        // Of the changes of one alert in one batch, only the last one is executed.
+        prop_assert_eq!(actual_alerts(&system.effects), expected_alerts(&expected));
+        // Notifications about an alert alternate between opened and resolved.
+        let mut last_event = BTreeMap::new();
         for effect in &system.effects {
             if let Effect::Notify { notification, .. } = effect {
-                let before = last_heard.insert(notification.alert_id, notification.event);
+                let before = last_event.insert(notification.alert_id, notification.event);
                 prop_assert_ne!(before.unwrap_or(NotificationEvent::Resolved), notification.event);
             }
         }
     }
 }
 
-/// What each alert came to: when its cause began, and when it ended, if it did.
-fn last_words(effects: &[Effect]) -> Vec<(i64, Option<i64>)> {
+/// Start and end of each alert.
+fn actual_alerts(effects: &[Effect]) -> Vec<(i64, Option<i64>)> {
     let mut alerts: Vec<(Uuid, i64, Option<i64>)> = Vec::new();
     for effect in effects {
         match effect {
@@ -495,15 +495,15 @@ fn last_words(effects: &[Effect]) -> Vec<(i64, Option<i64>)> {
     alerts.into_iter().map(|(_, began, ended)| (began, ended)).collect()
 }
 
-fn last_words_of(turns: &[String]) -> Vec<(i64, Option<i64>)> {
+fn expected_alerts(transitions: &[String]) -> Vec<(i64, Option<i64>)> {
     let mut alerts: Vec<(i64, Option<i64>)> = Vec::new();
-    for turn in turns {
+    for turn in transitions {
         let (kind, at) = turn.split_at(1);
         match (kind, alerts.last_mut()) {
             ("+", _) => alerts.push((at.parse().unwrap(), None)),
             ("-", Some(last)) => last.1 = Some(at.parse().unwrap()),
             (_, Some(last)) => last.1 = None,
-            (_, None) => panic!("{turns:?}"),
+            (_, None) => panic!("{transitions:?}"),
         }
     }
     alerts
