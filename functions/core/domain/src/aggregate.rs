@@ -12,9 +12,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::assemble::{Assembler, WindowSpec};
-pub use self::summary::{CompensatedSum, Summary, TimedValue};
+pub use self::summary::{CompensatedSum, Summary};
 use crate::metric::MetricName;
-use crate::time::Timestamp;
+use crate::time::{DAY_S, Timestamp, parse_duration_s};
 
 /// The function that is computed over the points of a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,21 +90,22 @@ impl Aggregate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSize(u32);
 
+/// Maximum width of a window in seconds.
+const MAX_SECONDS: i64 = 366 * DAY_S;
+
 /// The text or number is not a valid [`WindowSize`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be a duration like 30s, 5m, 1h or 1d, from 1s to 366d")]
 pub struct InvalidWindowSize;
 
 impl WindowSize {
-    const MAX_S: u32 = 366 * 24 * 3_600;
-
     /// Converts seconds.
     ///
     /// # Errors
     ///
     /// The number is not between 1 s and 366 days.
     pub fn from_seconds(seconds: u32) -> Result<Self, InvalidWindowSize> {
-        if (1..=Self::MAX_S).contains(&seconds) {
+        if (1..=MAX_SECONDS).contains(&i64::from(seconds)) {
             Ok(Self(seconds))
         } else {
             Err(InvalidWindowSize)
@@ -117,21 +118,8 @@ impl WindowSize {
     ///
     /// The text has another form, or the duration is out of range.
     pub fn parse(text: &str) -> Result<Self, InvalidWindowSize> {
-        let split = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at));
-        let (digits, unit) = text.split_at(split.ok_or(InvalidWindowSize)?);
-        let factor: u32 = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
-            "d" => 24 * 3_600,
-            "w" => 7 * 24 * 3_600,
-            _ => return Err(InvalidWindowSize),
-        };
-        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(InvalidWindowSize);
-        }
-        let number: u32 = digits.parse().map_err(|_| InvalidWindowSize)?;
-        Self::from_seconds(number.checked_mul(factor).ok_or(InvalidWindowSize)?)
+        let seconds = parse_duration_s(text).and_then(|seconds| u32::try_from(seconds).ok());
+        Self::from_seconds(seconds.ok_or(InvalidWindowSize)?)
     }
 
     /// The width in seconds.

@@ -158,6 +158,12 @@ pub struct Point {
 }
 
 impl Point {
+    /// The point that a sample of a message represents.
+    pub fn new(sample: &Sample, precedence: Precedence) -> Self {
+        let Sample { metric, time, sample_index, value, unit } = sample.clone();
+        Self { key: PointKey { time, metric, sample_index }, value, unit, precedence }
+    }
+
     /// See [`Quality::of`].
     pub fn quality(&self) -> Option<Quality> {
         Quality::of(&self.key.metric, self.value)
@@ -177,6 +183,15 @@ pub struct Sample {
     pub value: f64,
     /// Unit as sent by the device.
     pub unit: Option<String>,
+}
+
+/// A value at an instant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TimedValue {
+    /// The instant.
+    pub time: Timestamp,
+    /// The value.
+    pub value: f64,
 }
 
 /// A point with its device.

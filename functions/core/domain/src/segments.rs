@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::Location;
 use crate::id::{DeviceId, MessageId};
 use crate::message::{Body, Category, Message};
-use crate::metric::{DevicePoint, Point, PointKey, Precedence, Sample};
+use crate::metric::{DevicePoint, Point, Precedence, Sample};
 use crate::time::Timestamp;
 
 /// Length, in seconds of device time, of the interval that a segment covers. Intervals are aligned
@@ -75,19 +75,11 @@ impl MessageSegment {
     }
 }
 
-impl Point {
-    /// The point that a sample of a segment represents.
-    pub fn of(segment: &MessageSegment, sample: &Sample) -> Self {
-        Self {
-            key: PointKey {
-                time: sample.time,
-                metric: sample.metric.clone(),
-                sample_index: sample.sample_index,
-            },
-            value: sample.value,
-            unit: sample.unit.clone(),
-            precedence: Precedence { ts: segment.envelope_ts, message_id: segment.message_id },
-        }
+impl MessageSegment {
+    /// The points of the samples in the segment.
+    pub fn points(&self) -> impl Iterator<Item = Point> {
+        let precedence = Precedence { ts: self.envelope_ts, message_id: self.message_id };
+        self.samples.iter().map(move |sample| Point::new(sample, precedence))
     }
 }
 
@@ -134,14 +126,9 @@ pub fn positions(message: &Message) -> Vec<SegmentPosition> {
 /// The points of the samples that pass `keep`.
 pub fn points(message: &Message, keep: impl Fn(&Sample) -> bool) -> Vec<DevicePoint> {
     let Body::Telemetry(measurements) = &message.body else { return Vec::new() };
-    let point = |m: &Sample| DevicePoint {
+    let point = |sample: &Sample| DevicePoint {
         device_id: message.device_id.clone(),
-        point: Point {
-            key: PointKey { time: m.time, metric: m.metric.clone(), sample_index: m.sample_index },
-            value: m.value,
-            unit: m.unit.clone(),
-            precedence: Precedence { ts: message.ts, message_id: message.message_id },
-        },
+        point: Point::new(sample, message.precedence()),
     };
     measurements.iter().filter(|m| keep(m)).map(point).collect()
 }

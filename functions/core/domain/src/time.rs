@@ -11,6 +11,30 @@ use serde::{Deserialize, Serialize};
 
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
+/// Seconds of an hour.
+pub const HOUR_S: i64 = 3_600;
+
+/// Seconds of a day in UTC, without leap seconds.
+pub const DAY_S: i64 = 24 * HOUR_S;
+
+/// Parses a duration of whole seconds, minutes, hours, days or weeks, such as `90s`, `15m`, `1h`,
+/// `7d` or `1w`, into seconds.
+pub fn parse_duration_s(text: &str) -> Option<i64> {
+    let unit_s = match text.chars().next_back()? {
+        's' => 1,
+        'm' => 60,
+        'h' => HOUR_S,
+        'd' => DAY_S,
+        'w' => 7 * DAY_S,
+        _ => return None,
+    };
+    let digits = &text[..text.len() - 1];
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<i64>().ok()?.checked_mul(unit_s)
+}
+
 /// An instant in UTC with nanosecond resolution, in the years 0001 to 9999.
 ///
 /// Serializes as RFC 3339 with `Z` and no trailing zeros in the fraction.

@@ -145,7 +145,7 @@ impl Interval {
                 && query.metric.as_ref().is_none_or(|metric| *metric == point.key.metric)
                 && query.after.as_ref().is_none_or(|after| point.key > *after)
         };
-        for point in segment.samples.iter().map(|sample| Point::of(segment, sample)).filter(wanted)
+        for point in segment.points().filter(wanted)
         {
             match self.points.entry(point.key.clone()) {
                 Entry::Vacant(vacant) => {

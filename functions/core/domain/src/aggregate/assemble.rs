@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::summary::{finite, interpolate, is_bridged, trapezoid};
-use super::{Aggregate, CompensatedSum, Summary, TimedValue, Window, WindowKey, WindowSize};
-use crate::metric::MetricName;
+use super::{Aggregate, CompensatedSum, Summary, Window, WindowKey, WindowSize};
+use crate::metric::{MetricName, TimedValue};
 use crate::time::Timestamp;
 
 const SECONDS_PER_HOUR: f64 = 3_600.0;

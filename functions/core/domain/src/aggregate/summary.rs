@@ -1,5 +1,6 @@
 //! Summary of points of one metric, sufficient for every aggregate.
 
+use crate::metric::TimedValue;
 use crate::time::Timestamp;
 
 /// A sum with its rounding error (Neumaier's variant of Kahan summation). The result is the same,
@@ -34,15 +35,6 @@ impl CompensatedSum {
     pub fn value(self) -> f64 {
         if self.high.is_infinite() { finite(self.high) } else { finite(self.high + self.low) }
     }
-}
-
-/// A value at an instant.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TimedValue {
-    /// The instant.
-    pub time: Timestamp,
-    /// The value.
-    pub value: f64,
 }
 
 /// Summary of points of one metric in the order of time.

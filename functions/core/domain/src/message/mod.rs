@@ -19,8 +19,8 @@ use uuid::Uuid;
 use self::fields::Fields;
 use crate::command::{AckResult, OtaState};
 use crate::id::{DeviceId, MessageId};
-use crate::metric::{MetricName, Sample};
-use crate::time::Timestamp;
+use crate::metric::{MetricName, Precedence, Sample};
+use crate::time::{DAY_S, Timestamp};
 
 /// Maximum size of a payload in bytes, as in IoT Core.
 pub const MAX_PAYLOAD_BYTES: usize = 128 * 1024;
@@ -32,7 +32,7 @@ pub const MAX_MEASUREMENTS: usize = 200;
 pub const MAX_UNIT_BYTES: usize = 32;
 
 /// Maximum time ahead of receipt, in seconds.
-pub const MAX_AHEAD_S: i64 = 24 * 3600;
+pub const MAX_AHEAD_S: i64 = DAY_S;
 
 /// A message as the broker delivered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +129,13 @@ pub struct Message {
     pub body: Body,
     /// The message as received.
     pub received: ReceivedMessage,
+}
+
+impl Message {
+    /// Precedence of the points of the message.
+    pub fn precedence(&self) -> Precedence {
+        Precedence { ts: self.ts, message_id: self.message_id }
+    }
 }
 
 /// Content of a message.

@@ -5,7 +5,8 @@
 //! rounding error, the least, greatest, first and last value, the area and its rounding error; and the times
 //! of the first and the last point in nanoseconds from the start of the bucket.
 
-use meter_domain::aggregate::{CompensatedSum, Summary, TimedValue};
+use meter_domain::aggregate::{CompensatedSum, Summary};
+use meter_domain::metric::TimedValue;
 use meter_domain::time::Timestamp;
 use meter_store::{RollupBucket, RollupLevel};
 
