@@ -1,15 +1,13 @@
 //! What is replayed from the archive is what ingest stored.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use ingest::batch::{Ingest, IngestConfig};
 use ingest::event::Delivery;
 use meter_domain::archive::Layout;
 use meter_domain::id::DeviceId;
 use meter_domain::message::ReceivedMessage;
-use meter_domain::metric::{MetricName, Point};
-use meter_domain::state::DevicePolicy;
+use meter_domain::metric::Point;
+use meter_domain::state::{DevicePolicy, LatestPoints};
 use meter_domain::time::Timestamp;
 use meter_service::message_backed_metrics::MessageBackedMetricStore;
 use meter_service::outbox::Outbox;
@@ -48,7 +46,7 @@ fn reading(device: usize, s: i64, value: i64) -> Delivery {
 #[derive(Debug, PartialEq)]
 struct Stored {
     points: Vec<Point>,
-    latest: BTreeMap<MetricName, Point>,
+    latest: LatestPoints,
     messages: Vec<String>,
 }
 

@@ -4,7 +4,7 @@
 use std::future::Future;
 
 use meter_domain::id::DeviceId;
-use meter_domain::state::DeviceState;
+use meter_domain::state::{DeviceState, PurgeStage};
 use meter_domain::time::Timestamp;
 use meter_store::{
     AlertStore, Archive, ArchiveListing, CommandPublisher, CommandStore, DeviceStore, MessageStore,
@@ -57,11 +57,15 @@ where
     {
         return Ok(CleanupStatus::Unfinished);
     }
-    if this.purge {
-        if this.searched_before.is_none() {
-            let from = match this.purged_before {
-                Some(from) => from,
-                None => record_purge_progress(&stores.states, id, since, Timestamp::min()).await?,
+    if this.purge.is_requested() {
+        let searched_before = match this.purge {
+            PurgeStage::SearchingArchive { searched_before, .. } => Some(searched_before),
+            _ => None,
+        };
+        if searched_before.is_none() {
+            let from = match this.purge {
+                PurgeStage::RemovingMessages { purged_before } => purged_before,
+                _ => record_purge_progress(&stores.states, id, since, Timestamp::min()).await?,
             };
             if let Some(next) = purge::purge_round(messages, archive, id, from).await? {
                 record_purge_progress(&stores.states, id, since, next).await?;
@@ -69,7 +73,7 @@ where
             }
         }
         let until = state.purged_at.unwrap_or(since);
-        let from = this.searched_before;
+        let from = searched_before;
         if let Some(next) = purge::purge_unindexed(messages, archive, id, from, until).await? {
             let note = |state: &mut DeviceState| state.record_searched_before(since, next);
             optimistic_update::update_state(&stores.states, id, note).await?;
@@ -80,7 +84,7 @@ where
         }
     }
     stores.registry.remove_tombstone(id, since).await?;
-    let swept = |state: &mut DeviceState| state.complete_cleanup(since, this.purge);
+    let swept = |state: &mut DeviceState| state.complete_cleanup(since, this.purge.is_requested());
     let state = optimistic_update::update_state(&stores.states, id, swept).await?;
     // Somebody may have asked for a purge meanwhile.
     Ok(if state.cleanup.is_none() { CleanupStatus::Done } else { CleanupStatus::Unfinished })

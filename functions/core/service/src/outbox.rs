@@ -117,8 +117,7 @@ where
             }
         }
         let settled = |state: &mut DeviceState| {
-            state.outbox.retain(|effect| !due.contains(effect));
-            state.outbox.extend(again.iter().cloned());
+            state.outbox.replace(due, &again);
         };
         settled(&mut state);
         let id = state.device_id.clone();

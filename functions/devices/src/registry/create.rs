@@ -35,7 +35,7 @@ where
         // A device that sent before it was registered has a state already.
         let mut state = optimistic_update::read_state(&stores.states, id).await?;
         // A purge leaves a tombstone only where there was a device.
-        let is_purged = state.cleanup.is_some_and(|sweep| sweep.purge);
+        let is_purged = state.cleanup.is_some_and(|sweep| sweep.purge.is_requested());
         state.register(request.now, policy);
         state.device_type.clone_from(&device.device_type);
         let created = match is_purged {

@@ -3,12 +3,7 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-
 use super::{DevicePolicy, DeviceState, Effect, Hour, PendingRollups};
-use crate::alert::{Alert, SEQUENCE_GAP};
-use crate::sequence::MissingRange;
 use crate::time::Timestamp;
 
 /// Rounding of deadlines in seconds. The watchdog runs once a minute, and a coarse deadline changes
@@ -17,22 +12,6 @@ const CHECK_STEP_S: i64 = 60;
 
 /// Seconds after which the watchdog executes effects that the batch that enqueued them did not.
 const OUTBOX_GRACE_S: i64 = 60;
-
-/// Maximum number of ranges in the text of an alert; a device can cause hundreds.
-const MAX_LISTED_RANGES: usize = 20;
-
-/// The open alert for missing sequence numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GapAlert {
-    /// Id of the alert.
-    pub alert_id: Uuid,
-    /// Missing ranges in the text of the alert.
-    pub ranges: String,
-    /// Time of the opening. Messages received before it may be applied later.
-    pub raised_at: Timestamp,
-    /// Number of abandoned gaps at the opening; see [`crate::sequence::Sequence`].
-    pub abandoned_gaps: u64,
-}
 
 impl DeviceState {
     /// Applies the passing of time. `offline_detection_enabled` is false while ingest is behind,
@@ -43,16 +22,12 @@ impl DeviceState {
         offline_detection_enabled: bool,
         policy: &DevicePolicy,
     ) {
-        if self.registered {
-            if offline_detection_enabled
-                && let Some(change) =
-                    self.presence.detect_offline(now, self.offline_timeout_s(policy))
-            {
+        if self.registered && offline_detection_enabled {
+            let timeout_s = self.offline_timeout_s(policy);
+            if let Some(change) = self.presence.detect_offline(now, timeout_s) {
                 self.apply_connection_change(change, policy);
             }
-            if offline_detection_enabled {
-                self.raise_gap_alert(now, policy);
-            }
+            self.raise_gap_alert(now, policy);
         }
         self.next_check = self.deadline(now, policy).map(|at| round_up(at.max(now.next())));
     }
@@ -91,7 +66,7 @@ impl DeviceState {
     pub fn invalidate_rollups(&mut self, now: Timestamp, policy: &DevicePolicy) {
         self.pending_rollups = PendingRollups::default();
         if let Some(gap_s) = policy.rollup_gap_s {
-            self.pending_rollups.set_max_gap(gap_s, now, self.version + 1);
+            self.pending_rollups.mark([], now, self.version + 1, (gap_s, 0));
         }
         self.next_check = self.deadline(now, policy).map(|at| round_up(at.max(now.next())));
     }
@@ -136,48 +111,6 @@ impl DeviceState {
         let intervals = self.report_interval_s.unwrap_or(0).saturating_mul(3);
         intervals.max(policy.offline_after_s)
     }
-
-    /// Opens the alert for overdue gaps, or updates it.
-    fn raise_gap_alert(&mut self, now: Timestamp, policy: &DevicePolicy) {
-        if self.gap_alert.is_some() {
-            return self.resolve_gap_alert(now, policy);
-        }
-        let overdue = self.sequence.overdue(now, policy.gap_grace_s);
-        if overdue.is_empty() {
-            return;
-        }
-        let ranges = format_ranges(&overdue);
-        let alert = Alert::sequence_gap(&self.device_id, now, &gap_message(&ranges));
-        let abandoned_gaps = self.sequence.abandoned_gaps;
-        self.gap_alert =
-            Some(GapAlert { alert_id: alert.alert_id, ranges, raised_at: now, abandoned_gaps });
-        self.notify_device_alert(&alert, now, policy);
-        self.enqueue_effect(Effect::OpenAlert { alert });
-    }
-
-    /// Resolves the gap alert if all of its messages have arrived, or updates its text.
-    pub(super) fn resolve_gap_alert(&mut self, at: Timestamp, policy: &DevicePolicy) {
-        let Some(alert) = &mut self.gap_alert else { return };
-        let at = at.max(alert.raised_at).max(self.presence.last_seen.unwrap_or(at));
-        let overdue = self.sequence.overdue(at, policy.gap_grace_s);
-        let alert_id = alert.alert_id;
-        if overdue.is_empty() {
-            // Abandoned gaps were not filled: the alert stays open, and a person closes it.
-            let all_arrived = alert.abandoned_gaps == self.sequence.abandoned_gaps;
-            self.gap_alert = None;
-            if all_arrived {
-                self.enqueue_alert_revision(alert_id, Some(at), None);
-                let message = format!("all missing messages of {} have arrived", self.device_id);
-                self.notify_resolved((alert_id, SEQUENCE_GAP), (at, 0), message, policy);
-            }
-            return;
-        }
-        let ranges = format_ranges(&overdue);
-        if alert.ranges != ranges {
-            alert.ranges.clone_from(&ranges);
-            self.enqueue_alert_revision(alert_id, None, Some(gap_message(&ranges)));
-        }
-    }
 }
 
 fn round_up(at: Timestamp) -> Timestamp {
@@ -185,17 +118,4 @@ fn round_up(at: Timestamp) -> Timestamp {
     let over = at.as_nanos().rem_euclid(step);
     let up = if over == 0 { 0 } else { step - over };
     Timestamp::from_nanos(at.as_nanos() + up).unwrap_or(at)
-}
-
-fn format_ranges(missing: &[MissingRange]) -> String {
-    let mut listed: Vec<_> =
-        missing.iter().take(MAX_LISTED_RANGES).map(ToString::to_string).collect();
-    if missing.len() > MAX_LISTED_RANGES {
-        listed.push(format!("and {} more ranges", missing.len() - MAX_LISTED_RANGES));
-    }
-    listed.join(", ")
-}
-
-fn gap_message(ranges: &str) -> String {
-    format!("messages have not arrived; missing sequence numbers: {ranges}")
 }

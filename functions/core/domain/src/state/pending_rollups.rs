@@ -11,9 +11,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Timestamp;
-
-const HOUR_S: i64 = 3_600;
+use crate::time::{HOUR_S, Timestamp};
 
 /// Seconds after the end of an hour at which it is rolled up, so that delayed messages have
 /// arrived.
@@ -42,13 +40,29 @@ pub fn start_of_hour(hour: Hour) -> Timestamp {
 
 /// Pending hours of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PendingRollups {
-    /// The maximum gap with which the rollups were made, see [`super::DevicePolicy::rollup_gap_s`].
-    /// `None`: there are no rollups, and every hour is pending.
-    gap_s: Option<u32>,
-    /// In order and disjoint.
-    spans: Vec<PendingHours>,
+#[serde(transparent)]
+pub struct PendingRollups(Rollups);
+
+/// Which rollups of a device are exact.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Rollups {
+    /// There are no rollups: every hour is pending, without a deadline.
+    #[default]
+    None,
+    /// Rollups exist for every hour that is not pending.
+    Except {
+        /// The maximum gap with which the rollups were made, see
+        /// [`super::DevicePolicy::rollup_gap_s`].
+        max_gap_s: u32,
+        pending: PendingRanges,
+    },
 }
+
+/// Ranges of pending hours, in order and disjoint, and at most [`MAX_PENDING_RANGES`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct PendingRanges(Vec<PendingHours>);
 
 /// A range of pending hours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,12 +91,12 @@ impl From<(Hour, Hour, u64, Timestamp)> for PendingHours {
 impl PendingRollups {
     /// The value for a device without points.
     pub fn none_pending(gap_s: u32) -> Self {
-        Self { gap_s: Some(gap_s), spans: Vec::new() }
+        Self(Rollups::Except { max_gap_s: gap_s, pending: PendingRanges::default() })
     }
 
     /// Marks the hours of samples at `times`, received at `at`, in the write of state `version`.
-    /// Rollups bridge gaps of `gap_s` seconds. The deadline of an hour is delayed by `spread_s`
-    /// seconds.
+    /// Rollups bridge gaps of `gap_s` seconds; if they were made with another gap, every hour is
+    /// marked. The deadline of an hour is delayed by `spread_s` seconds.
     pub fn mark(
         &mut self,
         times: impl IntoIterator<Item = Timestamp>,
@@ -90,26 +104,65 @@ impl PendingRollups {
         version: u64,
         (gap_s, spread_s): (u32, i64),
     ) {
-        self.set_max_gap(gap_s, at, version);
+        let mut pending = match std::mem::take(&mut self.0) {
+            Rollups::Except { max_gap_s, pending } if max_gap_s == gap_s => pending,
+            _ => PendingRanges::all(at, version),
+        };
         let mut last = None;
         for hour in times.into_iter().map(hour_of) {
             if last.replace(hour) != Some(hour) {
-                self.mark_hour(hour, at, version, spread_s);
+                pending.mark(hour, at, version, spread_s);
             }
         }
+        self.0 = Rollups::Except { max_gap_s: gap_s, pending };
     }
 
-    /// Marks every hour, unless the rollups were made with this gap.
-    pub(super) fn set_max_gap(&mut self, gap_s: u32, at: Timestamp, version: u64) {
-        if self.gap_s.replace(gap_s) == Some(gap_s) {
-            return;
+    /// Removes hours that were rolled up from points as of the state version `as_of` or later.
+    pub(super) fn mark_rolled_up(&mut self, hours: &Range<Hour>, as_of: u64) {
+        if let Rollups::Except { pending, .. } = &mut self.0 {
+            pending.remove(hours, as_of);
         }
-        let hours = hour_of(Timestamp::min())..hour_of(Timestamp::max()) + 1;
-        let roll_up_at = at.plus_seconds(ROLLUP_DELAY_S);
-        self.spans = vec![PendingHours { hours, version, roll_up_at }];
     }
 
-    fn mark_hour(&mut self, hour: Hour, at: Timestamp, version: u64, spread_s: i64) {
+    /// Whether the rollups were made with this gap.
+    pub fn uses_max_gap(&self, gap_s: u32) -> bool {
+        matches!(self.0, Rollups::Except { max_gap_s, .. } if max_gap_s == gap_s)
+    }
+
+    /// Time at which the first hour is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.ranges().iter().map(|range| range.roll_up_at).min()
+    }
+
+    /// The ranges that are due at `now`.
+    pub fn due(&self, now: Timestamp) -> impl Iterator<Item = &PendingHours> {
+        self.ranges().iter().filter(move |range| range.roll_up_at <= now)
+    }
+
+    /// The first pending hours at or after `hour`, as one range; `None`: there are none.
+    pub fn next_pending_from(&self, hour: Hour) -> Option<Range<Hour>> {
+        match &self.0 {
+            Rollups::None => Some(hour..Hour::MAX),
+            Rollups::Except { pending, .. } => pending.next_from(hour),
+        }
+    }
+
+    fn ranges(&self) -> &[PendingHours] {
+        match &self.0 {
+            Rollups::None => &[],
+            Rollups::Except { pending, .. } => &pending.0,
+        }
+    }
+}
+
+impl PendingRanges {
+    /// Every hour.
+    fn all(at: Timestamp, version: u64) -> Self {
+        let hours = hour_of(Timestamp::min())..hour_of(Timestamp::max()) + 1;
+        Self(vec![PendingHours { hours, version, roll_up_at: at.plus_seconds(ROLLUP_DELAY_S) }])
+    }
+
+    fn mark(&mut self, hour: Hour, at: Timestamp, version: u64, spread_s: i64) {
         let end = start_of_hour(hour.saturating_add(1));
         let roll_up_at = if end > at {
             // An hour in the future is due as if it ended an hour from now.
@@ -117,10 +170,10 @@ impl PendingRollups {
         } else {
             at.plus_seconds(LATE_ROLLUP_DELAY_S)
         };
-        let index = self.spans.partition_point(|span| span.hours.end <= hour);
+        let index = self.0.partition_point(|range| range.hours.end <= hour);
         let pending = PendingHours { hours: hour..hour + 1, version, roll_up_at };
-        let Some(held) = self.spans.get_mut(index).filter(|span| span.hours.contains(&hour)) else {
-            self.spans.insert(index, pending);
+        let Some(held) = self.0.get_mut(index).filter(|range| range.hours.contains(&hour)) else {
+            self.0.insert(index, pending);
             return self.merge_nearest();
         };
         if held.hours.end - held.hours.start == 1 {
@@ -130,74 +183,51 @@ impl PendingRollups {
         // Only this hour of the range has changed.
         let before = PendingHours { hours: held.hours.start..hour, ..held.clone() };
         let after = PendingHours { hours: hour + 1..held.hours.end, ..held.clone() };
-        let parts = [before, pending, after].into_iter().filter(|span| !span.hours.is_empty());
-        self.spans.splice(index..=index, parts);
+        let parts = [before, pending, after].into_iter().filter(|range| !range.hours.is_empty());
+        self.0.splice(index..=index, parts);
         self.merge_nearest();
     }
 
     fn merge_nearest(&mut self) {
-        while self.spans.len() > MAX_PENDING_RANGES {
-            let gap = |i: &usize| self.spans[i + 1].hours.start - self.spans[*i].hours.end;
-            let Some(at) = (0..self.spans.len() - 1).min_by_key(gap) else { return };
-            let right = self.spans.remove(at + 1);
-            let left = &mut self.spans[at];
+        while self.0.len() > MAX_PENDING_RANGES {
+            let gap = |i: &usize| self.0[i + 1].hours.start - self.0[*i].hours.end;
+            let Some(at) = (0..self.0.len() - 1).min_by_key(gap) else { return };
+            let right = self.0.remove(at + 1);
+            let left = &mut self.0[at];
             left.hours.end = right.hours.end;
             left.version = left.version.max(right.version);
             left.roll_up_at = left.roll_up_at.min(right.roll_up_at);
         }
     }
 
-    /// Removes hours that were rolled up from points as of the state version `as_of` or later.
-    pub(super) fn mark_rolled_up(&mut self, hours: &Range<Hour>, as_of: u64) {
-        let spans = std::mem::take(&mut self.spans);
-        self.spans = spans
+    fn remove(&mut self, hours: &Range<Hour>, as_of: u64) {
+        let ranges = std::mem::take(&mut self.0);
+        self.0 = ranges
             .into_iter()
-            .flat_map(|span| {
-                if span.version > as_of {
-                    return vec![span];
+            .flat_map(|range| {
+                if range.version > as_of {
+                    return vec![range];
                 }
-                let before = span.hours.start..span.hours.end.min(hours.start);
-                let after = span.hours.start.max(hours.end)..span.hours.end;
+                let before = range.hours.start..range.hours.end.min(hours.start);
+                let after = range.hours.start.max(hours.end)..range.hours.end;
                 let rest = [before, after].into_iter().filter(|rest| !rest.is_empty());
-                rest.map(|hours| PendingHours { hours, ..span.clone() }).collect()
+                rest.map(|hours| PendingHours { hours, ..range.clone() }).collect()
             })
             .collect();
     }
 
-    /// Whether the rollups were made with this gap.
-    pub fn uses_max_gap(&self, gap_s: u32) -> bool {
-        self.gap_s == Some(gap_s)
-    }
-
-    /// Time at which the first hour is due.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.spans.iter().map(|span| span.roll_up_at).min()
-    }
-
-    /// The ranges that are due at `now`.
-    pub fn due(&self, now: Timestamp) -> impl Iterator<Item = &PendingHours> {
-        self.spans.iter().filter(move |span| span.roll_up_at <= now)
-    }
-
-    /// The first pending hours at or after `hour`, as one range; `None`: there are none.
-    pub fn next_pending_from(&self, hour: Hour) -> Option<Range<Hour>> {
-        if self.gap_s.is_none() {
-            return Some(hour..Hour::MAX);
+    /// The first hours at or after `hour`, adjacent ranges joined.
+    fn next_from(&self, hour: Hour) -> Option<Range<Hour>> {
+        let index = self.0.partition_point(|range| range.hours.end <= hour);
+        let (first, others) = self.0[index..].split_first()?;
+        let mut end = first.hours.end;
+        for range in others {
+            if range.hours.start != end {
+                break;
+            }
+            end = range.hours.end;
         }
-        let index = self.spans.partition_point(|span| span.hours.end <= hour);
-        let mut spans = self.spans[index..].iter().map(|span| span.hours.clone());
-        let first = spans.next()?;
-        let end =
-            spans.try_fold(
-                first.end,
-                |end, next| {
-                    if next.start == end { Ok(next.end) } else { Err(end) }
-                },
-            );
-        let end = match end {
-            Ok(end) | Err(end) => end,
-        };
-        Some(first.start.max(hour)..end)
+        Some(first.hours.start.max(hour)..end)
     }
 }
 
@@ -285,8 +315,8 @@ mod tests {
                 }
                 let found = pending(&pending_rollups, -1..500);
                 prop_assert!(model.keys().all(|hour| found.contains(hour)), "every marked hour is pending");
-                prop_assert!(pending_rollups.spans.len() <= MAX_PENDING_RANGES);
-                prop_assert!(pending_rollups.spans.windows(2).all(|two| two[0].hours.end <= two[1].hours.start));
+                prop_assert!(pending_rollups.ranges().len() <= MAX_PENDING_RANGES);
+                prop_assert!(pending_rollups.ranges().windows(2).all(|two| two[0].hours.end <= two[1].hours.start));
             }
             pending_rollups.mark_rolled_up(&(-1..500), u64::MAX);
             prop_assert_eq!(pending(&pending_rollups, -1..500).len(), 0);

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::time::Timestamp;
+use crate::time::{HOUR_S, Timestamp};
 
 /// Connection status of a device.
 #[derive(
@@ -77,7 +77,7 @@ pub struct OfflineAlert {
 
 /// Seconds after which IoT Core restarts the version number of lifecycle events of a disconnected
 /// client.
-const LIFECYCLE_RESET_S: i64 = 3_600;
+const LIFECYCLE_RESET_S: i64 = HOUR_S;
 
 /// A change of the connection status with consequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +219,44 @@ impl Presence {
             (_, Connection::Offline) => Some(ConnectionChange::WentOffline(at)),
             (Connection::Online, Connection::Online) | (_, Connection::Unknown) => None,
             (_, Connection::Online) => Some(ConnectionChange::CameOnline(at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn signal_with_the_latest_receipt_decides_in_any_order(
+            signals in prop::collection::btree_map(0_i64..1_000, any::<bool>(), 1..30),
+            order in prop::collection::vec(any::<u32>(), 30),
+        ) {
+            let at = |s: i64| Timestamp::EPOCH.plus_seconds(s);
+            let mut shuffled: Vec<_> = order.into_iter().zip(&signals).collect();
+            shuffled.sort_unstable();
+            let mut presence = Presence::default();
+            for (_, (second, is_activity)) in shuffled {
+                let change = match is_activity {
+                    true => presence.record_activity(at(*second)),
+                    false => presence.offline(at(*second), None),
+                };
+                let expected = match change {
+                    Some(ConnectionChange::CameOnline(_)) => Some(Connection::Online),
+                    Some(ConnectionChange::WentOffline(_)) => Some(Connection::Offline),
+                    None => None,
+                };
+                prop_assert!(expected.is_none_or(|expected| presence.connection == expected));
+            }
+            let (second, is_activity) = signals.last_key_value().unwrap();
+            let expected = if *is_activity { Connection::Online } else { Connection::Offline };
+            prop_assert_eq!(presence.connection, expected);
+            prop_assert!(*is_activity || presence.since == Some(at(*second)));
+            let activities = signals.iter().filter(|(_, is_activity)| **is_activity);
+            prop_assert_eq!(presence.last_seen, activities.map(|(s, _)| at(*s)).max());
         }
     }
 }
