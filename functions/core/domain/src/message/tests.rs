@@ -122,49 +122,42 @@ fn error_names_the_invalid_field() {
         ("boot", json!(true), "boot: must be an integer or a string of 1 to 64 bytes"),
         ("msg_type", json!(null), "msg_type: is missing"),
         ("msg_type", json!("hello"), "msg_type: must be telemetry on this topic"),
-        ("measurements", json!(null), "measurements: is missing"),
-        ("measurements", json!({}), "measurements: must be an array"),
-        ("measurements", json!([]), "measurements: must have 1 to 200 entries, not 0"),
-        ("measurements", json!([1]), "measurements[0]: must be an object"),
-        ("measurements", json!([{"val": 1}]), "measurements[0].type: is missing"),
+    ];
+    for (field, value, expected) in cases {
+        assert_eq!(parse_json("iot/m1/telemetry", with(field, value)).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn error_names_the_invalid_sample() {
+    let cases = [
+        (json!(null), "measurements: is missing"),
+        (json!({}), "measurements: must be an array"),
+        (json!([]), "measurements: must have 1 to 200 entries, not 0"),
+        (json!([1]), "measurements[0]: must be an object"),
+        (json!([{"val": 1}]), "measurements[0].type: is missing"),
         (
-            "measurements",
             json!([{"type": "a b", "val": 1}]),
             "measurements[0].type: must be 1 to 64 of A-Z a-z 0-9 _ . -",
         ),
+        (json!([{"type": "pf", "val": 1}, {"type": "pf"}]), "measurements[1].val: is missing"),
+        (json!([{"type": "pf", "val": true}]), "measurements[0].val: must be a finite number"),
+        (json!([{"type": "pf", "val": "1"}]), "measurements[0].val: must be a finite number"),
+        (json!([{"type": "pf", "val": 1, "ts": 5}]), "measurements[0].ts: must be a string"),
         (
-            "measurements",
-            json!([{"type": "pf", "val": 1}, {"type": "pf"}]),
-            "measurements[1].val: is missing",
-        ),
-        (
-            "measurements",
-            json!([{"type": "pf", "val": true}]),
-            "measurements[0].val: must be a finite number",
-        ),
-        (
-            "measurements",
-            json!([{"type": "pf", "val": "1"}]),
-            "measurements[0].val: must be a finite number",
-        ),
-        (
-            "measurements",
-            json!([{"type": "pf", "val": 1, "ts": 5}]),
-            "measurements[0].ts: must be a string",
-        ),
-        (
-            "measurements",
             json!([{"type": "pf", "val": 1, "unit": "x".repeat(33)}]),
             "measurements[0].unit: is longer than 32 bytes",
         ),
         (
-            "measurements",
             json!([{"type": "pf", "val": 1, "ts": "2026-03-02T12:00:01Z"}]),
             "measurements[0].ts: is more than 24 h ahead of the time of receipt",
         ),
     ];
-    for (field, value, expected) in cases {
-        assert_eq!(parse_json("iot/m1/telemetry", with(field, value)).unwrap_err(), expected);
+    for (value, expected) in cases {
+        assert_eq!(
+            parse_json("iot/m1/telemetry", with("measurements", value)).unwrap_err(),
+            expected
+        );
     }
     let many: Vec<_> = (0..201).map(|_| json!({"type": "pf", "val": 1})).collect();
     let error = parse_json("iot/m1/telemetry", with("measurements", json!(many))).unwrap_err();

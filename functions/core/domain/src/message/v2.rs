@@ -34,36 +34,7 @@ pub(super) fn parse(
         u32::try_from(fields.integer("seq", 0..=u64::from(u32::MAX))?).ok()
     };
 
-    let body = match category {
-        // The caller parses lifecycle events separately.
-        Category::Lifecycle => return Err(ParseError::UnknownTopic),
-        Category::Telemetry => Body::Telemetry(measurements(&fields, ts, received.received_at)?),
-        Category::Hello => Body::Hello(hello(&fields)?),
-        Category::Status => Body::Status {
-            online: fields.one_of("status", online, "online, offline")?,
-            conn_id: fields.optional_text("conn_id")?,
-        },
-        Category::CommandAck => Body::CommandAck {
-            cmd_id: cmd_id(&fields)?,
-            result: fields.one_of(
-                "result",
-                AckResult::parse,
-                "accepted, rejected, error, unsupported",
-            )?,
-            detail: fields.optional_text("detail")?,
-        },
-        Category::OtaStatus => Body::OtaStatus {
-            cmd_id: cmd_id(&fields)?,
-            ota_state: fields.one_of(
-                "ota_state",
-                OtaState::parse,
-                "downloading, verifying, applying, success, failed",
-            )?,
-            progress_pct: fields.optional_number_in("progress_pct", 0.0..=100.0)?,
-            fw_version_target: fields.optional_text("fw_version_target")?,
-            detail: fields.optional_text("detail")?,
-        },
-    };
+    let body = body(&fields, category, ts, received.received_at)?;
     Ok(Message {
         message_id: MessageId::of(&received.topic, &received.payload),
         device_id,
@@ -73,6 +44,45 @@ pub(super) fn parse(
         boot: boot(&fields)?,
         body,
         received: received.clone(),
+    })
+}
+
+/// The content of a message with the envelope time `ts`.
+fn body(
+    fields: &Fields<'_>,
+    category: Category,
+    ts: Timestamp,
+    received_at: Timestamp,
+) -> Result<Body, ParseError> {
+    Ok(match category {
+        // The caller parses lifecycle events separately.
+        Category::Lifecycle => return Err(ParseError::UnknownTopic),
+        Category::Telemetry => Body::Telemetry(measurements(fields, ts, received_at)?),
+        Category::Hello => Body::Hello(hello(fields)?),
+        Category::Status => Body::Status {
+            online: fields.one_of("status", online, "online, offline")?,
+            conn_id: fields.optional_text("conn_id")?,
+        },
+        Category::CommandAck => Body::CommandAck {
+            cmd_id: cmd_id(fields)?,
+            result: fields.one_of(
+                "result",
+                AckResult::parse,
+                "accepted, rejected, error, unsupported",
+            )?,
+            detail: fields.optional_text("detail")?,
+        },
+        Category::OtaStatus => Body::OtaStatus {
+            cmd_id: cmd_id(fields)?,
+            ota_state: fields.one_of(
+                "ota_state",
+                OtaState::parse,
+                "downloading, verifying, applying, success, failed",
+            )?,
+            progress_pct: fields.optional_number_in("progress_pct", 0.0..=100.0)?,
+            fw_version_target: fields.optional_text("fw_version_target")?,
+            detail: fields.optional_text("detail")?,
+        },
     })
 }
 

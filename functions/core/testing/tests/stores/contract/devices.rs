@@ -1,7 +1,9 @@
 use futures::future::join_all;
 use meter_domain::alert::AlertRevision;
 use meter_domain::device::{Device, DeviceStatus};
-use meter_domain::state::{Connection, DeviceCleanup, DevicePolicy, DeviceState, Effect, PurgeStage};
+use meter_domain::state::{
+    Connection, DeviceCleanup, DevicePolicy, DeviceState, Effect, PurgeStage,
+};
 use meter_store::{
     CreateDeviceError, DeviceFilter, DeviceStore, FleetCounts, StateStore, StateWrite, WriteError,
 };
