@@ -20,7 +20,7 @@ use meter_domain::rule::RuleSet;
 use meter_domain::segments;
 use meter_domain::segments::MessageSegment;
 use meter_domain::state::{DevicePolicy, DeviceState};
-use meter_domain::time::Timestamp;
+use meter_domain::time::{DAY_S, Timestamp};
 use meter_service::optimistic_update;
 use meter_service::outbox::Outbox;
 use meter_service::rule_cache::RuleCache;
@@ -40,8 +40,6 @@ use crate::event::Delivery;
 
 /// Calls to one store under way at once.
 const CONCURRENCY: usize = 16;
-
-const DAY_SECONDS: i64 = 24 * 3600;
 
 /// How often, at most, a process notes its progress, in seconds.
 const LAG_REPORT_INTERVAL_S: i64 = 10;
@@ -335,7 +333,7 @@ where
                 for message in &device.messages {
                     let Some(location) = locations.get(&message.message_id) else { continue };
                     let ttl = self.config.ttl_days.map(|days| {
-                        message.received.received_at.as_seconds() + i64::from(days) * DAY_SECONDS
+                        message.received.received_at.as_seconds() + i64::from(days) * DAY_S
                     });
                     let keep = |m: &Sample| device.after.has_metric(&m.metric);
                     if self.metrics.is_message_backed() {

@@ -8,7 +8,7 @@ use std::collections::btree_map::Entry;
 
 use meter_domain::metric::{MetricName, Point, PointKey};
 use meter_domain::segments::{MessageSegment, SEGMENT_SECONDS, SegmentPosition};
-use meter_domain::time::Timestamp;
+use meter_domain::time::{DAY_S, Timestamp};
 use meter_store::{MessageStore, Order, PointPage, PointQuery, SegmentQuery, StoreError};
 
 /// How many parts one request reads, about: an interval is always read to its end, since the parts in it
@@ -20,8 +20,6 @@ const DAY_READ_COST: usize = 20;
 
 /// Parts a read; at about 1 KB each well under the 1 MB of a DynamoDB page.
 const SEGMENTS_PER_READ: usize = 500;
-
-const DAY_SECONDS: i64 = 24 * 3600;
 
 /// How a page was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,7 +52,7 @@ pub(crate) async fn read_with_stats<S: MessageStore>(
 
     for day in store.days(&query.device_id).await? {
         let midnight = Timestamp::start_of_day(day);
-        if midnight >= to || midnight.plus_seconds(DAY_SECONDS) <= from {
+        if midnight >= to || midnight.plus_seconds(DAY_S) <= from {
             continue;
         }
         if read >= SEGMENT_BUDGET {
@@ -145,8 +143,7 @@ impl Interval {
                 && query.metric.as_ref().is_none_or(|metric| *metric == point.key.metric)
                 && query.after.as_ref().is_none_or(|after| point.key > *after)
         };
-        for point in segment.points().filter(wanted)
-        {
+        for point in segment.points().filter(wanted) {
             match self.points.entry(point.key.clone()) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(point);

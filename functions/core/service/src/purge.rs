@@ -14,7 +14,7 @@ use meter_domain::id::DeviceId;
 use meter_domain::message::MAX_AHEAD_S;
 use meter_domain::segments;
 use meter_domain::segments::MessageSegment;
-use meter_domain::time::Timestamp;
+use meter_domain::time::{DAY_S, Timestamp};
 use meter_store::retry;
 use meter_store::{
     Archive, ArchiveListing, MessageStore, Order, SegmentQuery, StoreError, WriteError,
@@ -34,8 +34,6 @@ const OBJECTS_PER_ROUND: usize = if cfg!(test) { 5 } else { 2_000 };
 
 /// Objects that are opened at once.
 const READ_CONCURRENCY: usize = 16;
-
-const DAY_S: i64 = 24 * 3600;
 
 /// Removes some of what a device said from `from` on, oldest first; where to go on, if there is more. What arrives
 /// meanwhile and is older than that is kept.

@@ -17,7 +17,7 @@ use meter_domain::metric::Sample;
 use meter_domain::segments;
 use meter_domain::segments::MessageSegment;
 use meter_domain::state::{DevicePolicy, DeviceState};
-use meter_domain::time::Timestamp;
+use meter_domain::time::{DAY_S, Timestamp};
 use meter_store::error_chain;
 use meter_store::retry;
 use meter_store::{
@@ -34,8 +34,6 @@ const OBJECTS_PER_STEP: usize = if cfg!(test) { 4 } else { 64 };
 
 /// Objects that are fetched at once.
 const FETCH_CONCURRENCY: usize = 16;
-
-const DAY_S: i64 = 24 * 3600;
 
 /// What replays, over the ports that it needs.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use meter_domain::aggregate::Summary;
 use meter_domain::id::DeviceId;
 use meter_domain::metric::{MetricName, Point};
 use meter_domain::state::{DevicePolicy, DeviceState, Hour, hour_of, start_of_hour};
-use meter_domain::time::Timestamp;
+use meter_domain::time::{DAY_S, Timestamp};
 use meter_store::{
     HourRollup, MessageStore, PointQuery, RollupBucket, RollupStore, StateStore, StoreError,
 };
@@ -31,8 +31,6 @@ const POINTS_PER_READ: usize = 10_000;
 
 /// Rollups that are written at once, of one hour.
 const WRITE_CONCURRENCY: usize = 8;
-
-const DAY_S: i64 = 24 * 3_600;
 
 /// What a run came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -524,7 +524,7 @@ async fn what_nobody_could_be_told_for_a_day_is_given_up() {
     memory.fail_always(Operation::Notify);
     ingest.handle(&[reading("a", 1, "pf", 11.0)], now()).await;
     assert_eq!(memory.state(&id("a")).unwrap().outbox.len(), 1);
-    let next_day = now().plus_seconds(DAY_SECONDS);
+    let next_day = now().plus_seconds(DAY_S);
     ingest.handle(&[reading("a", 3, "pf", 12.0)], next_day).await;
     assert!(memory.state(&id("a")).unwrap().outbox.is_empty());
 }

@@ -4,14 +4,12 @@ use jiff::civil::Date;
 use meter_domain::archive::file_name;
 use meter_domain::id::DeviceId;
 use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
-use meter_domain::time::Timestamp;
+use meter_domain::time::{DAY_S, Timestamp};
 use meter_http::range::TimeRange;
 use meter_store::{MAX_ITEMS_EXAMINED, MessageStore, Order, SegmentQuery, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::prefix::Prefix;
-
-const DAY_S: i64 = 24 * 3600;
 
 /// A read costs at least so many items of the budget, however few it answers: a device that spoke
 /// once a day must not cost a thousand reads.
