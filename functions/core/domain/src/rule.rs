@@ -73,17 +73,6 @@ pub enum Scope {
     DeviceId(DeviceId),
 }
 
-impl Scope {
-    /// Whether the scope includes a device.
-    pub fn matches(&self, device_id: &DeviceId, device_type: Option<&str>) -> bool {
-        match self {
-            Self::All => true,
-            Self::DeviceType(wanted) => device_type == Some(wanted),
-            Self::DeviceId(wanted) => device_id == wanted,
-        }
-    }
-}
-
 /// The condition of a rule on its metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "limits", rename_all = "snake_case")]

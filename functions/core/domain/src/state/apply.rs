@@ -2,7 +2,6 @@
 
 use super::{Connection, DevicePolicy, DeviceState, Effect};
 use crate::command::Ota;
-use crate::id::Shard;
 use crate::message::{Body, Hello, Message};
 use crate::metric::{Point, Sample};
 use crate::time::Timestamp;
@@ -133,7 +132,7 @@ impl DeviceState {
         if let Some(gap_s) = policy.rollup_gap_s {
             let version = self.version + 1;
             let times = measurements.iter().map(|m| m.time);
-            let spread = Shard::of(self.device_id.as_str().as_bytes()).stagger(ROLLUP_STAGGER_S);
+            let spread = self.device_id.shard().stagger(ROLLUP_STAGGER_S);
             self.pending_rollups.mark(times, at, version, (gap_s, spread));
         }
     }

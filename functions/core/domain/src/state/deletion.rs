@@ -1,9 +1,9 @@
 //! Registration, deletion and purge of a device (docs/adr/0021, docs/adr/0022).
 //!
-//! The states are: unregistered, registered, and deleted with a cleanup whose purge passes through the
-//! stages of [`PurgeStage`]. Invariants: a registered device has no cleanup; an unregistered device
-//! has an empty outbox; the stage of a cleanup advances, except that a new purge request repeats the
-//! search of the archive; `purged_at` never decreases.
+//! The states are: unregistered, registered, and deleted with a cleanup whose purge passes through
+//! the stages of [`PurgeStage`]. Invariants: a registered device has no cleanup; an unregistered
+//! device has an empty outbox; the stage of a cleanup advances, except that a new purge request
+//! repeats the search of the archive; `purged_at` never decreases.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,8 @@ pub enum PurgeStage {
         /// Messages before this time are removed.
         purged_before: Timestamp,
     },
-    /// No message is left in the index. The archive is searched for messages without an index entry.
+    /// No message is left in the index. The archive is searched for messages without an index
+    /// entry.
     SearchingArchive {
         /// Messages before this time are removed.
         purged_before: Timestamp,

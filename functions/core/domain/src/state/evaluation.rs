@@ -1,8 +1,8 @@
 //! Evaluation of alert rules over the samples of a device (docs/alerts.md).
 //!
-//! Invariants: there is a reorder buffer only for metrics to which rules apply, and a rule state only
-//! for rules that are not idle, at most [`MAX_RULE_STATES`]. A sample is judged at most once, in the
-//! order of device time.
+//! Invariants: there is a reorder buffer only for metrics to which rules apply, and a rule state
+//! only for rules that are not idle, at most [`MAX_RULE_STATES`]. A sample is judged at most once,
+//! in the order of device time.
 
 mod effects;
 mod judging;

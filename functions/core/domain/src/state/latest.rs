@@ -1,12 +1,11 @@
 //! The newest point of each metric of a device.
 //!
-//! Invariants: the point of a metric is the recorded one with the greatest device time, sample index
-//! and precedence, in any order of recording. The number of metrics that are not known metrics is at
-//! most the limit that was passed with each point. A metric is never removed.
+//! Invariants: the point of a metric is the recorded one with the greatest device time, sample
+//! index and precedence, in any order of recording. The number of metrics that are not known
+//! metrics is at most the limit that was passed with each point. A metric is never removed.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
@@ -30,18 +29,17 @@ impl LatestPoints {
     /// Records a point. Returns false if its metric is new and exceeds the limit.
     pub(super) fn record(&mut self, point: Point, max_metrics: usize) -> bool {
         let is_free = |metric: &MetricName| metric.known().is_none();
-        if is_free(&point.key.metric)
-            && !self.contains_key(&point.key.metric)
-            && self.keys().filter(|metric| is_free(metric)).count() >= max_metrics
-        {
-            return false;
-        }
-        match self.0.entry(point.key.metric.clone()) {
-            Entry::Vacant(entry) => drop(entry.insert(point)),
-            Entry::Occupied(mut entry) if age(entry.get(), &point).is_lt() => {
-                entry.insert(point);
+        match self.0.get_mut(&point.key.metric) {
+            Some(latest) if age(latest, &point).is_lt() => *latest = point,
+            Some(_) => {}
+            None => {
+                if is_free(&point.key.metric)
+                    && self.keys().filter(|metric| is_free(metric)).count() >= max_metrics
+                {
+                    return false;
+                }
+                self.0.insert(point.key.metric.clone(), point);
             }
-            Entry::Occupied(_) => {}
         }
         true
     }

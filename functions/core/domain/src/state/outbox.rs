@@ -271,7 +271,7 @@ mod tests {
                 let queued = |expected: Option<(u8, i64)>| {
                     expected.is_none_or(|(kind, second)| outbox.contains(&effect(kind, subject, second)))
                 };
-                prop_assert!(queued(seconds(1).last().map(|second| (1, second))), "last revision");
+                prop_assert!(queued(seconds(1).next_back().map(|second| (1, second))), "last revision");
                 prop_assert!(queued(seconds(2).next().map(|second| (2, second))), "first ack");
                 let id = Uuid::from_u128(subject);
                 let count = |is_kind: fn(&Effect) -> Option<Uuid>| {

@@ -17,7 +17,7 @@ use crate::time::{HOUR_S, Timestamp};
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Connection {
-    /// The device has sent a message and has not gone offline since.
+    /// The device has sent a message and did not go offline afterwards.
     Online,
     /// The device or its last will reported offline, IoT Core reported a disconnect, or the device
     /// is silent.

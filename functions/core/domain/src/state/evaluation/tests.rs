@@ -69,7 +69,7 @@ impl System {
             ..DevicePolicy::default()
         };
         state.register(second(0), &policy);
-        Self { state, set: RuleSet::new(rules, 1), policy: policy, effects: Vec::new() }
+        Self { state, set: RuleSet::new(rules, 1), policy, effects: Vec::new() }
     }
 
     fn take(&mut self, messages: &[Message]) {
