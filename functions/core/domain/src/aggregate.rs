@@ -1,8 +1,8 @@
-//! Aggregation of the points of a metric in windows of time (docs/api.md). Pure.
+//! Aggregation of the points of a metric over time windows (docs/metrics.md). Pure.
 //!
-//! Points are summed up in [`Summary`]s that can be joined, so that a window can be made of points, of
-//! the rollups of its minutes and hours, or of both, to the same end. Sums carry their rounding error
-//! along, so it does not matter in which groups they were made.
+//! Points are combined into a [`Summary`], and summaries can be joined. A window can therefore be
+//! computed from points, from rollups of minutes and hours, or from both, with the same result.
+//! Sums are compensated, so the result does not depend on the grouping.
 
 mod assemble;
 mod summary;
@@ -12,32 +12,32 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::assemble::{Assembler, WindowSpec};
-pub use self::summary::{CompensatedSum, Summary, TimedValue};
+pub use self::summary::{CompensatedSum, Summary};
 use crate::metric::MetricName;
-use crate::time::Timestamp;
+use crate::time::{DAY_S, Timestamp, parse_duration_s};
 
-/// What is made of the points of a window.
+/// The function that is computed over the points of a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregate {
-    /// The arithmetic mean of the values, however they lie in time.
+    /// Arithmetic mean of the values, independent of their distances in time.
     #[default]
     Mean,
-    /// The least value.
+    /// Least value.
     Min,
-    /// The greatest value.
+    /// Greatest value.
     Max,
-    /// The sum of the values.
+    /// Sum of the values.
     Sum,
-    /// How many points there are.
+    /// Number of points.
     Count,
-    /// The value of the earliest point.
+    /// Value of the earliest point.
     First,
-    /// The value of the latest point.
+    /// Value of the latest point.
     Last,
-    /// The integral over time in hours: of a power in W, the energy in Wh. Between two points the value
-    /// is taken to run straight (trapezoid rule), also across the borders of windows; a gap that is longer than
-    /// `INTEGRAL_MAX_GAP_S` is not bridged.
+    /// Integral over time in hours: of a power in W, the energy in Wh. Values between two points
+    /// are interpolated linearly (trapezoidal rule), also across window borders. Gaps longer than
+    /// `INTEGRAL_MAX_GAP_S` are not bridged.
     Integral,
 }
 
@@ -54,7 +54,7 @@ impl Aggregate {
         Self::Integral,
     ];
 
-    /// The API's word.
+    /// Name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mean => "mean",
@@ -68,13 +68,13 @@ impl Aggregate {
         }
     }
 
-    /// Reads the API's word.
+    /// Parses the name in the API.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|aggregate| aggregate.as_str() == text)
     }
 
-    /// The unit (UCUM) of the result for points in `unit`: a count has none, an integral that of the
-    /// points times an hour.
+    /// Unit (UCUM) of the result for points in `unit`: none for a count, and times an hour for an
+    /// integral.
     pub fn unit(self, unit: Option<&str>) -> Option<String> {
         match self {
             Self::Count => None,
@@ -86,57 +86,53 @@ impl Aggregate {
     }
 }
 
-/// The width of windows: whole seconds, 1 s to 366 days. Windows lie at multiples of it since the epoch.
+/// Width of a window in whole seconds, 1 s to 366 days. Windows are aligned to the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSize(u32);
 
-/// Why a text is no [`WindowSize`].
+/// Maximum width of a window in seconds.
+const MAX_SECONDS: i64 = 366 * DAY_S;
+
+/// The text or number is not a valid [`WindowSize`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be a duration like 30s, 5m, 1h or 1d, from 1s to 366d")]
 pub struct InvalidWindowSize;
 
 impl WindowSize {
-    const MAX_S: u32 = 366 * 24 * 3_600;
-
-    /// So many seconds, in the range.
+    /// Converts seconds.
+    ///
+    /// # Errors
+    ///
+    /// The number is not between 1 s and 366 days.
     pub fn from_seconds(seconds: u32) -> Result<Self, InvalidWindowSize> {
-        if (1..=Self::MAX_S).contains(&seconds) {
+        if (1..=MAX_SECONDS).contains(&i64::from(seconds)) {
             Ok(Self(seconds))
         } else {
             Err(InvalidWindowSize)
         }
     }
 
-    /// Reads `30s`, `5m`, `1h`, `1d` or `1w`.
+    /// Parses `30s`, `5m`, `1h`, `1d` or `1w`.
+    ///
+    /// # Errors
+    ///
+    /// The text has another form, or the duration is out of range.
     pub fn parse(text: &str) -> Result<Self, InvalidWindowSize> {
-        let split = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at));
-        let (digits, unit) = text.split_at(split.ok_or(InvalidWindowSize)?);
-        let factor: u32 = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
-            "d" => 24 * 3_600,
-            "w" => 7 * 24 * 3_600,
-            _ => return Err(InvalidWindowSize),
-        };
-        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(InvalidWindowSize);
-        }
-        let number: u32 = digits.parse().map_err(|_| InvalidWindowSize)?;
-        Self::from_seconds(number.checked_mul(factor).ok_or(InvalidWindowSize)?)
+        let seconds = parse_duration_s(text).and_then(|seconds| u32::try_from(seconds).ok());
+        Self::from_seconds(seconds.ok_or(InvalidWindowSize)?)
     }
 
-    /// In seconds.
+    /// The width in seconds.
     pub fn as_seconds(self) -> u32 {
         self.0
     }
 
-    /// The window that an instant lies in, by its start.
+    /// Start of the window that contains an instant.
     pub fn window_start(self, t: Timestamp) -> Timestamp {
         t.floor(self.0)
     }
 
-    /// The end of the window that starts at `start`.
+    /// End of the window that starts at `start`.
     pub fn window_end(self, start: Timestamp) -> Timestamp {
         start.plus_seconds(i64::from(self.0))
     }
@@ -148,23 +144,24 @@ impl fmt::Display for WindowSize {
     }
 }
 
-/// Which window of which metric. The order of the fields is the order of answers.
+/// Identity of a window of a metric. The order of the fields is the order of query results.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WindowKey {
-    /// Where the window starts.
+    /// Start of the window.
     pub start: Timestamp,
-    /// Of what.
+    /// Name of the metric.
     pub metric: MetricName,
 }
 
-/// A window's result.
+/// The result for a window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
-    /// Which.
+    /// Identity of the window.
     pub key: WindowKey,
-    /// Always finite: a sum beyond the range of a double is the end of that range, also in a mean.
+    /// The value; finite. A sum beyond the range of `f64` is limited to that range, also within a
+    /// mean.
     pub value: f64,
-    /// See [`Aggregate::unit`], of the latest point.
+    /// Unit for the unit of the latest point; see [`Aggregate::unit`].
     pub unit: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Alerts: something about a device that a person should know.
+//! Alerts: conditions of a device that a person should know about.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -6,20 +6,20 @@ use uuid::Uuid;
 use crate::id::{DeviceId, Shard, event_id};
 use crate::time::Timestamp;
 
-/// How bad it is.
+/// Severity of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Good to know.
+    /// For information.
     Info,
-    /// Look at it today.
+    /// Requires attention within a day.
     Warning,
-    /// Look at it now.
+    /// Requires immediate attention.
     Critical,
 }
 
 impl Severity {
-    /// The API's word.
+    /// Name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -28,7 +28,7 @@ impl Severity {
         }
     }
 
-    /// Reads the API's word.
+    /// Parses the name in the API.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "info" => Some(Self::Info),
@@ -42,44 +42,44 @@ impl Severity {
 /// An alert as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
-    /// Sorts by `created_at`; derived from the cause when the platform raised it.
+    /// Unique id; sorts by `created_at`. Derived from the cause if the platform opened the alert.
     pub alert_id: Uuid,
-    /// Whose.
+    /// Device of the alert.
     pub device_id: DeviceId,
-    /// What kind, a free word (`general`, `device_offline`).
+    /// Type of the alert; free text (`general`, `device_offline`).
     pub alert_type: String,
-    /// How bad.
+    /// Severity of the alert.
     pub severity: Severity,
-    /// For a person.
+    /// Text of the alert.
     pub message: String,
-    /// Somebody has seen it.
+    /// Whether a person has seen the alert.
     pub acknowledged: bool,
-    /// When somebody did.
+    /// Time of the acknowledgement.
     pub acknowledged_at: Option<Timestamp>,
-    /// Who did, as the token said; none where nobody has to prove who they are.
+    /// Subject of the token that acknowledged the alert; `None` if authorization is disabled.
     pub acknowledged_by: Option<String>,
-    /// When its cause ended, for one that the platform raised.
+    /// End of the cause, for an alert that the platform opened.
     pub resolved_at: Option<Timestamp>,
-    /// When its cause began.
+    /// Start of the cause.
     pub created_at: Timestamp,
-    /// The rule that raised it; none for what no rule raised.
+    /// The rule that opened the alert, if any.
     pub rule_id: Option<Uuid>,
 }
 
-/// Where an alert is in its life.
+/// State of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertState {
-    /// Its cause goes on, and nobody has seen it.
+    /// The cause persists, and the alert is not acknowledged.
     Open,
-    /// Its cause goes on, and somebody has seen it.
+    /// The cause persists, and the alert is acknowledged.
     Acknowledged,
-    /// Its cause has ended, whether somebody has seen it or not.
+    /// The cause has ended, with or without an acknowledgement.
     Resolved,
 }
 
 impl AlertState {
-    /// Reads the API's word.
+    /// Parses the name in the API.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "open" => Some(Self::Open),
@@ -90,14 +90,14 @@ impl AlertState {
     }
 }
 
-/// The type of the alert for a device that is gone.
+/// Type of the alert for an offline device.
 pub const DEVICE_OFFLINE: &str = "device_offline";
 
-/// The type of the alert for sequence numbers that are missing.
+/// Type of the alert for missing sequence numbers.
 pub const SEQUENCE_GAP: &str = "sequence_gap";
 
 impl Alert {
-    /// The alert for a device that went offline at `at`: deciding it twice is one alert.
+    /// The alert for a device that went offline at `at`. The id is a function of device and time.
     pub fn device_offline(device_id: &DeviceId, at: Timestamp) -> Self {
         Self::from_device_event(
             device_id,
@@ -112,7 +112,7 @@ impl Alert {
         Self::from_device_event(device_id, SEQUENCE_GAP, at, message.to_owned())
     }
 
-    /// One that the platform raises.
+    /// An alert that the platform opens.
     fn from_device_event(
         device_id: &DeviceId,
         alert_type: &str,
@@ -134,7 +134,7 @@ impl Alert {
         }
     }
 
-    /// Where it is in its life.
+    /// The state of the alert.
     pub fn state(&self) -> AlertState {
         match (self.resolved_at, self.acknowledged) {
             (Some(_), _) => AlertState::Resolved,
@@ -143,19 +143,20 @@ impl Alert {
         }
     }
 
-    /// Its partition in the index over the fleet's alerts, a function of the id alone, so that the
-    /// index also finds one by its id.
+    /// The shard of an alert in the index over the fleet: a function of the id alone, so that the
+    /// index also finds an alert by its id.
     pub fn shard(alert_id: Uuid) -> Shard {
         Shard::of(alert_id.as_bytes())
     }
 }
-/// A change of an alert by what caused it.
+/// A change of an alert by its cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertRevision {
-    /// The version of the device's state that decided it; of two revisions the greater one stands.
+    /// Version of the device state that decided the change; of two revisions the greater one
+    /// applies (docs/adr/0017).
     pub state_version: u64,
-    /// When the cause ended; none: it goes on, or goes on again.
+    /// End of the cause; `None`: the cause persists or has returned.
     pub resolved_at: Option<Timestamp>,
-    /// New words for a person; none: the old ones.
+    /// New text; `None`: the text does not change.
     pub message: Option<String>,
 }

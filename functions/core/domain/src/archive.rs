@@ -1,9 +1,10 @@
-//! The archive's layout: what an object holds and where a message is in it (docs/adr/0005).
+//! Layout of the archive: content of the objects and location of the messages (docs/adr/0005).
 //!
-//! In [`Layout::Batch`] an object is a batch's messages of one hour of receipt as NDJSON, in gzip
-//! members, one a device. Members concatenated are a valid gzip file (RFC 1952, 2.2), so any tool reads
-//! the whole object, while a reader of one message fetches one member. The key is a digest of the bytes:
-//! the same batch delivered again writes the same object, and no object ever changes.
+//! In [`Layout::Batch`] an object contains the messages of a batch that were received in one hour,
+//! as NDJSON in gzip members, one member for each device. Concatenated members are a valid gzip
+//! file (RFC 1952, section 2.2), so standard tools read the whole object, and a reader of one
+//! message fetches one member. The key is a digest of the bytes: a redelivered batch writes the
+//! same object, and no object ever changes.
 
 mod read;
 pub mod redaction;
@@ -27,59 +28,60 @@ use crate::id::{DeviceId, MessageId};
 use crate::message::{Category, Message, ParseError, ReceivedMessage};
 use crate::time::Timestamp;
 
-/// Where a message's bytes are.
+/// Location of a message in the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Location {
-    /// The object's key.
+    /// Key of the object.
     pub object: String,
-    /// The gzip member that holds the message: offset and length in bytes. None: the whole object is
-    /// the message, as it is.
+    /// Offset and length, in bytes, of the gzip member that contains the message. `None`: the
+    /// object contains only this message, uncompressed.
     pub member: Option<(u64, u64)>,
 }
 
-/// How messages are laid out in objects.
+/// Arrangement of messages in objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Layout {
-    /// One object a batch.
+    /// One object for each batch and hour.
     #[default]
     Batch,
-    /// One plain object a message, for people who browse the bucket, at $5 a million.
+    /// One uncompressed object for each message, which can be browsed in the bucket and costs 5 USD
+    /// in requests per million messages.
     Message,
 }
 
-/// An object to write, and the messages inside.
+/// An object to write and the messages in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArchiveObject {
-    /// Its key.
+    /// Key of the object.
     pub key: String,
-    /// Its media type.
+    /// Media type.
     pub content_type: &'static str,
-    /// Its bytes.
+    /// Content.
     pub body: Bytes,
-    /// What is where.
+    /// The messages in the object and their locations.
     pub entries: Vec<(MessageId, Location)>,
 }
 
-/// The name of a message below its device: `{category}/{ts}-{message_id}.json`.
+/// Name of the object of a message below its device: `{category}/{ts}-{message_id}.json`.
 pub fn file_name(category: Category, ts: Timestamp, message_id: MessageId) -> String {
     format!("{category}/{}-{message_id}.json", ts.file_stem())
 }
 
-/// Where the objects of what could not be read are, likewise.
+/// Prefix of the keys of quarantine objects.
 pub const QUARANTINE_PREFIX: &str = "quarantine/dt=";
 
-/// What the names of objects in gzip members end with.
+/// Suffix of the keys of objects that consist of gzip members.
 const BATCH_SUFFIX: &str = ".ndjson.gz";
 
-/// Where [`Layout::Batch`] keeps its objects, one of these folders a day of receipt and in it one an hour.
+/// Prefix of the keys of [`Layout::Batch`], followed by the day and the hour of receipt.
 pub const BATCH_PREFIX: &str = "archive/dt=";
 
-/// The folder of the objects whose messages were received in the hour of an instant.
+/// Prefix of the keys of the objects with messages that were received in the hour of `at`.
 pub fn batch_prefix_of_hour(at: Timestamp) -> String {
     format!("{BATCH_PREFIX}{}/", hour_path(at))
 }
 
-/// The hour of a batch's object, by its key.
+/// Hour of receipt of a batch object, parsed from its key.
 pub fn batch_hour(key: &str) -> Option<Timestamp> {
     let (day, rest) = key.strip_prefix(BATCH_PREFIX)?.split_once("/hh=")?;
     let (hour, _) = rest.split_once('/')?;
@@ -90,7 +92,7 @@ fn hour_path(at: Timestamp) -> String {
     format!("{}/hh={:02}", at.day(), at.hour())
 }
 
-/// The reverse of [`file_name`].
+/// Parses the result of [`file_name`].
 pub fn parse_file_name(name: &str) -> Option<(Category, Timestamp, MessageId)> {
     let (category, file) = name.split_once('/')?;
     let (stem, message_id) = file.strip_suffix(".json")?.split_once('-')?;
@@ -101,7 +103,7 @@ pub fn parse_file_name(name: &str) -> Option<(Category, Timestamp, MessageId)> {
     ))
 }
 
-/// A line of the archive.
+/// A line of an archive object.
 #[derive(Serialize)]
 struct ArchiveLine<'a> {
     #[serde(rename = "mid")]
@@ -113,7 +115,7 @@ struct ArchiveLine<'a> {
     payload: Box<RawValue>,
 }
 
-/// A line of the quarantine. What could not be read may be any bytes.
+/// A line of a quarantine object. The payload can be any bytes.
 #[derive(Serialize, Deserialize)]
 struct QuarantineLine {
     #[serde(rename = "mid")]
@@ -124,7 +126,7 @@ struct QuarantineLine {
     payload_base64: String,
 }
 
-/// Lays messages out in objects. Repeats of a message (by `message_id`) must have been taken out.
+/// Packs messages into objects. Each message id must occur once.
 pub fn pack(layout: Layout, messages: &[&Message]) -> Vec<ArchiveObject> {
     match layout {
         Layout::Message => messages.iter().map(|message| plain_object(message)).collect(),
@@ -140,11 +142,11 @@ pub fn pack(layout: Layout, messages: &[&Message]) -> Vec<ArchiveObject> {
     }
 }
 
-/// Lays out what could not be read, always in batches.
+/// Packs messages that failed validation, always in batches.
 pub fn pack_quarantine(
-    unreadable: &[(MessageId, &ReceivedMessage, &ParseError)],
+    invalid: &[(MessageId, &ReceivedMessage, &ParseError)],
 ) -> Vec<ArchiveObject> {
-    let items = unreadable.iter().map(|(message_id, received, reason)| PackItem {
+    let items = invalid.iter().map(|(message_id, received, reason)| PackItem {
         message_id: *message_id,
         received_at: received.received_at,
         group: "",
@@ -174,7 +176,7 @@ fn pack_batches<'a>(prefix: &str, items: impl Iterator<Item = PackItem<'a>>) -> 
     hours
         .into_iter()
         .map(|(hour, mut items)| {
-            // The order, too, is a function of the content: grouped by device, by identity inside.
+            // The order is a function of the content: by device, then by message id.
             items.sort_by_key(|item| (item.group, item.message_id));
             let mut body = Vec::new();
             let mut members = Vec::with_capacity(items.len());
@@ -184,9 +186,9 @@ fn pack_batches<'a>(prefix: &str, items: impl Iterator<Item = PackItem<'a>>) -> 
                 let place = (offset, body.len() as u64 - offset);
                 members.extend(member.iter().map(|item| (item.message_id, place)));
             }
-            // Of the bytes and not of the identities: the same messages received at other times, or packed
-            // by another version, are other bytes, and an entry that points into the ones must not find
-            // the others.
+            // A digest of the bytes, not of the message ids: the same messages with another receipt
+            // time, or packed by another version, are other bytes, and an index entry must not
+            // point into an object with other offsets.
             let name = hex::encode(&Sha256::digest(&body)[..16]);
             let key = format!("{prefix}{hour}/{name}{BATCH_SUFFIX}");
             let locate = |(message_id, member)| {
@@ -199,8 +201,8 @@ fn pack_batches<'a>(prefix: &str, items: impl Iterator<Item = PackItem<'a>>) -> 
 }
 
 fn gzip_into<'a>(body: &mut Vec<u8>, mut lines: impl Iterator<Item = &'a [u8]>) {
-    // The fastest level: telemetry shrinks fivefold with it, and the best level takes ten times as
-    // long for another tenth. The header has no time in it, so equal lines are equal bytes.
+    // The fastest level reduces telemetry to a fifth; the best level takes ten times as long for
+    // another tenth. The header contains no time, so equal lines become equal bytes.
     let mut encoder = GzEncoder::new(&mut *body, Compression::fast());
     let written = lines.try_for_each(|line| encoder.write_all(line));
     let written = written.and_then(|()| encoder.finish().map(drop));
@@ -226,14 +228,15 @@ fn line(message: &Message) -> Vec<u8> {
 }
 
 fn json_line(value: &impl Serialize) -> Vec<u8> {
-    // These types have no map with keys that are no text, the one thing that fails to serialise.
+    // Serialization fails only for maps with keys that are not strings, which these types do not
+    // contain.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');
     line
 }
 
-/// The payload as it was received, digits and all; only line breaks, which JSON allows between tokens
-/// and nowhere else, become blanks so that a line stays a line.
+/// The payload with its numbers as they were sent. Line breaks, which JSON allows only between
+/// tokens, become spaces, so that the payload stays on one line.
 fn single_line_json(payload: &[u8]) -> Box<RawValue> {
     let text = String::from_utf8_lossy(payload).replace(['\n', '\r'], " ");
     // The payload was parsed as JSON before it became a message.
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_one_object_an_hour_and_each_message_is_found_in_its_member() {
+    fn batch_is_packed_by_hour_and_each_message_is_found_in_its_member() {
         let messages = [
             message("b", 1, "2026-03-01T12:59:59Z"),
             message("a", 2, "2026-03-01T12:00:00Z"),
@@ -271,29 +274,29 @@ mod tests {
                 let member = &object.body[offset as usize..(offset + length) as usize];
                 let line = find_line(member, location, *message_id).unwrap();
                 let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
-                let wanted = messages.iter().find(|m| m.message_id == *message_id).unwrap();
-                assert_eq!(line["device_id"], wanted.device_id.as_str());
-                assert_eq!(line["received_at"], wanted.received.received_at.to_string());
+                let expected = messages.iter().find(|m| m.message_id == *message_id).unwrap();
+                assert_eq!(line["device_id"], expected.device_id.as_str());
+                assert_eq!(line["received_at"], expected.received.received_at.to_string());
                 let payload: serde_json::Value =
-                    serde_json::from_slice(&wanted.received.payload).unwrap();
+                    serde_json::from_slice(&expected.received.payload).unwrap();
                 assert_eq!(line["payload"], payload);
             }
         }
-        // The whole object is one valid gzip file of NDJSON.
+        // The whole object is a valid gzip file of NDJSON.
         let whole = Location { object: objects[0].key.clone(), member: Some((0, 0)) };
         assert_eq!(lines(&objects[0].body, &whole).unwrap().len(), 3);
     }
 
     #[test]
-    fn the_same_batch_in_another_order_is_the_same_object() {
+    fn order_of_messages_does_not_change_the_object() {
         let (a, b) =
             (message("a", 1, "2026-03-01T12:00:00Z"), message("b", 2, "2026-03-01T12:00:00Z"));
         assert_eq!(pack(Layout::Batch, &[&a, &b]), pack(Layout::Batch, &[&b, &a]));
     }
 
     #[test]
-    fn an_object_never_changes() {
-        // A repeat of a message, received a little later, in a batch of its own.
+    fn redelivery_with_another_receipt_time_has_another_key() {
+        // A redelivery of the message with a later receipt time, in its own batch.
         let (first, again) =
             (message("a", 1, "2026-03-01T12:00:00Z"), message("a", 1, "2026-03-01T12:00:00.123Z"));
         let first = pack(Layout::Batch, &[&first]).remove(0);
@@ -303,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_keep_their_digits_and_a_pretty_printed_payload_stays_one_line() {
+    fn payload_keeps_its_digits_on_one_line() {
         let m = message("a", 1, "2026-03-01T12:00:00Z");
         let object = &pack(Layout::Message, &[&m])[0];
         let stem = "20260301T120000.000000000Z";
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_comes_back_byte_for_byte() {
+    fn quarantined_payload_is_returned_unchanged() {
         let received = ReceivedMessage {
             topic: "iot/a/telemetry".to_owned(),
             payload: Bytes::from_static(b"\xff\x00\n{"),

@@ -1,4 +1,4 @@
-//! Commands: what the platform asks of a device, and how that went.
+//! Commands to devices, their acknowledgements, and the progress of firmware upgrades.
 
 mod payload;
 
@@ -10,19 +10,19 @@ pub use self::payload::{payload, signature};
 use crate::id::DeviceId;
 use crate::time::Timestamp;
 
-/// What a device can be asked.
+/// The kinds of commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandKind {
-    /// Change sampling, sending, heartbeat or brokers.
+    /// Change the sampling, send and hello intervals or the brokers.
     UpdateConfig,
-    /// Load and start another firmware.
+    /// Download and start another firmware.
     StartOta,
-    /// Start again.
+    /// Restart.
     Reboot,
-    /// Forget everything but the identity.
+    /// Delete everything except for the identity.
     FactoryReset,
-    /// Say hello now.
+    /// Publish a hello message.
     RequestStatus,
 }
 
@@ -31,7 +31,7 @@ impl CommandKind {
     pub const ALL: [Self; 5] =
         [Self::UpdateConfig, Self::StartOta, Self::Reboot, Self::FactoryReset, Self::RequestStatus];
 
-    /// The word in messages and in the API.
+    /// Name in messages and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UpdateConfig => "update_config",
@@ -42,36 +42,37 @@ impl CommandKind {
         }
     }
 
-    /// Reads the word.
+    /// Parses the name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
 impl CommandKind {
-    /// Whether a device may be asked again, without harm if it had been asked before: when it comes online, and
-    /// when nobody knows whether it got the question. A reboot that is repeated on every reconnect is a loop.
+    /// Whether the command can be published again without harm: when the device comes online, and
+    /// when the result of a publish is unknown. A reboot that is repeated at each reconnect would
+    /// never end.
     pub fn is_idempotent(self) -> bool {
         matches!(self, Self::UpdateConfig | Self::RequestStatus)
     }
 }
 
-/// What a device answers to a command.
+/// The result in a command acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AckResult {
-    /// It will do it, or has done it.
+    /// The device executes or has executed the command.
     Accepted,
-    /// It will not.
+    /// The device refuses the command.
     Rejected,
-    /// It tried and failed.
+    /// The command failed.
     Error,
-    /// It does not know the command.
+    /// The firmware does not implement the command.
     Unsupported,
 }
 
 impl AckResult {
-    /// Reads the word.
+    /// Parses the name in messages.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "accepted" => Some(Self::Accepted),
@@ -83,11 +84,11 @@ impl AckResult {
     }
 }
 
-/// Where a command stands.
+/// Status of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandStatus {
-    /// Stored; published or about to be.
+    /// Stored; published or about to be published.
     Pending,
     /// See [`AckResult::Accepted`].
     Accepted,
@@ -97,12 +98,12 @@ pub enum CommandStatus {
     Error,
     /// See [`AckResult::Unsupported`].
     Unsupported,
-    /// No answer in time. A late one still wins.
+    /// No acknowledgement before the expiry. A later acknowledgement replaces this status.
     Timeout,
 }
 
 impl CommandStatus {
-    /// Reads the word.
+    /// Parses the name in the API.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "pending" => Some(Self::Pending),
@@ -111,7 +112,7 @@ impl CommandStatus {
         }
     }
 
-    /// Whether an answer may still change it.
+    /// Whether an acknowledgement can change the status.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Timeout)
     }
@@ -128,26 +129,27 @@ impl From<AckResult> for CommandStatus {
     }
 }
 
-/// How far a firmware upgrade is. The order is the order of life: it never goes back.
+/// Progress of a firmware upgrade, in the order in which the states advance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OtaState {
-    /// Fetching the image.
+    /// Downloading the image.
     Downloading,
-    /// Checking its digest.
+    /// Checking the digest of the image.
     Verifying,
-    /// Writing it.
+    /// Writing the image.
     Applying,
-    /// The device says that it is done.
+    /// The device reports success.
     Success,
-    /// The device gave up; `detail` says why.
+    /// The device reports failure; `detail` contains the reason.
     Failed,
-    /// `success`, and a hello from the target version came after it. Never sent by a device.
+    /// `success` was received, then a hello message with the target version. Never sent by a
+    /// device.
     Completed,
 }
 
 impl OtaState {
-    /// Reads the word of a device.
+    /// Parses the name in messages; a device does not send `completed`.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "downloading" => Some(Self::Downloading),
@@ -160,24 +162,24 @@ impl OtaState {
     }
 }
 
-/// A firmware upgrade's progress.
+/// Progress report of a firmware upgrade.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ota {
-    /// How far.
+    /// The state.
     pub state: OtaState,
-    /// 0 to 100, of the state it is in.
+    /// Percentage of the state, 0 to 100.
     pub progress_pct: Option<f64>,
-    /// Where to.
+    /// The target version.
     pub fw_version_target: Option<String>,
-    /// For a person.
+    /// Text of the device.
     pub detail: Option<String>,
-    /// When the platform received this.
+    /// Receipt time of the report.
     pub updated_at: Timestamp,
 }
 
 impl Ota {
-    /// Whether `next` is further than this: a later state, or more progress in the same one.
-    /// `failed` after `success` is not: both are ends, and the first one stands.
+    /// Whether `next` advances this report: a later state, or a higher percentage in the same
+    /// state. Of `success` and `failed`, the first one stands.
     pub fn is_advanced_by(&self, next: &Self) -> bool {
         match (self.state, next.state) {
             (OtaState::Success, OtaState::Failed) | (OtaState::Failed, _) => false,
@@ -190,33 +192,33 @@ impl Ota {
 /// A command as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Command {
-    /// Sorts by `created_at`.
+    /// Unique id; sorts by `created_at`.
     pub cmd_id: Uuid,
-    /// For whom.
+    /// The device that receives the command.
     pub device_id: DeviceId,
-    /// What.
+    /// The kind of the command.
     pub cmd: CommandKind,
-    /// With what; checked before it is stored.
+    /// Parameters; validated before the command is stored.
     pub params: Map<String, Value>,
-    /// How it went.
+    /// Status of the command.
     pub status: CommandStatus,
-    /// The device's words.
+    /// Text of the acknowledgement.
     pub ack_detail: Option<String>,
-    /// When it was stored.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When the broker took it; none while it has not. Of one that must not be published twice: when it was
-    /// handed to the broker, noted before that was done.
+    /// Time of the publish that the broker accepted; `None` before. For a command that must not be
+    /// published twice: time before the publish was attempted.
     pub published_at: Option<Timestamp>,
-    /// When the answer was received.
+    /// Receipt time of the acknowledgement.
     pub acked_at: Option<Timestamp>,
-    /// When a device must no longer obey it.
+    /// Time after which the device must ignore the command.
     pub expires_at: Timestamp,
-    /// For `start_ota`: how far it is.
+    /// Progress of a `start_ota`.
     pub ota: Option<Ota>,
 }
 
 impl Command {
-    /// The firmware that a `start_ota` is to bring.
+    /// The target version of a `start_ota`.
     pub fn fw_version(&self) -> Option<&str> {
         let params = Some(&self.params).filter(|_| self.cmd == CommandKind::StartOta);
         params?.get("fw_version")?.as_str()

@@ -1,4 +1,4 @@
-//! Devices: the registry's row. What a device does (presence, sessions) is in [`crate::state`].
+//! Registered devices. State derived from messages (presence, sessions) is in [`crate::state`].
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,13 +7,13 @@ use uuid::Uuid;
 use crate::id::{CertificateId, DeviceId};
 use crate::time::Timestamp;
 
-/// Whether the owner uses the device.
+/// Whether a device is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceStatus {
     /// In use.
     Active,
-    /// Taken out of use; its telemetry is stored all the same.
+    /// Taken out of use; telemetry is still stored.
     Inactive,
 }
 
@@ -21,7 +21,7 @@ impl DeviceStatus {
     /// Every value.
     pub const ALL: [Self; 2] = [Self::Active, Self::Inactive];
 
-    /// The API's word.
+    /// Name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -29,48 +29,49 @@ impl DeviceStatus {
         }
     }
 
-    /// Reads the API's word.
+    /// Parses the name in the API.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 }
 
-/// A registered device.
+/// A device in the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Device {
-    /// The registration's id; sorts by `created_at`. A device registered again gets another.
+    /// Id of the registration; sorts by `created_at`. A new registration has a new id.
     pub id: Uuid,
-    /// The thing's name.
+    /// Name of the device as an IoT thing.
     pub device_id: DeviceId,
-    /// For people.
+    /// Display name.
     pub device_name: String,
-    /// For people and rules (`power_meter_dc`).
+    /// Type of the device (`power_meter_dc`); alert rules can be limited to a type.
     pub device_type: Option<String>,
-    /// For people.
+    /// Location of the device as free text.
     pub location: Option<String>,
-    /// Whether it is in use.
+    /// Whether the device is in use.
     pub status: DeviceStatus,
-    /// The owner's own data.
+    /// Custom data of the owner.
     pub metadata: Map<String, Value>,
-    /// The configuration in force: what accepted `update_config` commands and `PUT …/config` made it.
+    /// Configuration in force: the result of accepted `update_config` commands and `PUT …/config`.
     pub config: Map<String, Value>,
-    /// The secret, as text, with which its commands are signed; none: they are not.
+    /// Key for the signatures of commands, as text; `None`: commands are not signed.
     pub command_key: Option<String>,
-    /// Whether fleet provisioning may give its name to who claims it; the first claim ends that.
+    /// Whether fleet provisioning may issue a certificate for this device id; the first claim
+    /// resets it.
     pub claimable: bool,
-    /// The certificate that fleet provisioning gave its name to last.
+    /// The certificate that fleet provisioning issued last.
     pub claimed_by: Option<CertificateId>,
-    /// When it was registered.
+    /// Time of registration.
     pub created_at: Timestamp,
-    /// When this row was changed last.
+    /// Time of the last change of this item.
     pub updated_at: Timestamp,
-    /// Counts changes of this row: the lock of every update.
+    /// Number of changes of this item; each update is conditional on it.
     pub revision: u64,
 }
 
 impl Device {
-    /// The shorter of the intervals at which the configuration has the device send or say hello, in seconds; none:
-    /// nothing is configured. The defaults are those of docs/protocol.md.
+    /// The report interval in seconds: the shorter of the configured send and hello intervals.
+    /// `None`: neither is configured, and the defaults of docs/protocol.md apply.
     pub fn report_interval_s(&self) -> Option<u32> {
         const DEFAULT_SEND_S: u32 = 10;
         const DEFAULT_HELLO_S: u32 = 30;
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shorter_interval_counts_and_one_that_is_not_configured_has_its_default() {
+    fn report_interval_is_the_shorter_one_with_defaults() {
         let interval = |config: Value| {
             let device = Device {
                 id: Uuid::nil(),

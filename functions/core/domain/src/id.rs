@@ -1,4 +1,4 @@
-//! What things are called: device ids, message ids, ids of events.
+//! Identifiers: device ids, certificate ids, message ids, ids of events, and index shards.
 
 use std::fmt;
 
@@ -8,23 +8,27 @@ use uuid::Uuid;
 
 use crate::time::Timestamp;
 
-/// How many partitions an index over the whole fleet is spread over (docs/adr/0012).
+/// Number of shards of an index over the fleet (docs/adr/0012).
 pub const SHARDS: u8 = 16;
 
-/// A device's name: 1 to 128 of `A-Z a-z 0-9 _ : -`, what IoT Core allows in a thing name.
+/// Id of a device: 1 to 128 of `A-Z a-z 0-9 _ : -`, the characters of an IoT Core thing name.
 ///
-/// `#` is not in the alphabet, so keys that begin with it are free for the platform's own items.
+/// `#` is not allowed, so keys of the platform that begin with `#` do not collide with device ids.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DeviceId(String);
 
-/// Why a text is no [`DeviceId`].
+/// The text is not a valid [`DeviceId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 128 of A-Z a-z 0-9 _ : -")]
 pub struct InvalidDeviceId;
 
 impl DeviceId {
-    /// Checks the alphabet and the length.
+    /// Parses an id.
+    ///
+    /// # Errors
+    ///
+    /// The length or a character is not allowed.
     pub fn parse(text: &str) -> Result<Self, InvalidDeviceId> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-');
         if (1..=128).contains(&text.len()) && text.bytes().all(allowed) {
@@ -34,12 +38,12 @@ impl DeviceId {
         }
     }
 
-    /// The name as it stands in topics, paths and keys.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The partition of this device in an index over the fleet.
+    /// The shard of the device in an index over the fleet.
     pub fn shard(&self) -> Shard {
         Shard::of(self.0.as_bytes())
     }
@@ -65,7 +69,7 @@ impl fmt::Display for DeviceId {
     }
 }
 
-/// A certificate's name in AWS IoT: 64 hex digits.
+/// Id of an AWS IoT certificate: 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CertificateId(String);
@@ -76,7 +80,7 @@ impl TryFrom<String> for CertificateId {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         match text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
             true => Ok(Self(text)),
-            false => Err("a certificate id is 64 hex digits"),
+            false => Err("a certificate id must have 64 hexadecimal digits"),
         }
     }
 }
@@ -93,25 +97,25 @@ impl fmt::Display for CertificateId {
     }
 }
 
-/// One of the [`SHARDS`] partitions of an index over the fleet; as text two digits.
+/// One of the [`SHARDS`] shards of an index over the fleet; as text, two digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shard(u8);
 
 impl Shard {
-    /// The partition of a thing, by a hash of its name.
+    /// The shard of a key, derived from its hash.
     pub fn of(name: &[u8]) -> Self {
         Self(Sha256::digest(name)[0] % SHARDS)
     }
 
-    /// Every partition.
+    /// Every shard.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..SHARDS).map(Self)
     }
 }
 
 impl Shard {
-    /// A share of `whole`, from 0 on, so that what happens to every device at a time does not happen to
-    /// all of them at once.
+    /// The offset of this shard when `whole` is divided evenly among the shards. Spreads work that
+    /// is due at the same time for every device.
     pub fn stagger(self, whole: i64) -> i64 {
         whole * i64::from(self.0) / i64::from(SHARDS)
     }
@@ -123,19 +127,19 @@ impl fmt::Display for Shard {
     }
 }
 
-/// A message's identity: 128 bits of SHA-256 over what was received (docs/adr/0002).
+/// Id of a message: 128 bits of SHA-256 over topic and payload (docs/adr/0002).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MessageId([u8; 16]);
 
 impl MessageId {
-    /// The identity of these bytes on this topic. MQTT forbids NUL in a topic, so it separates.
+    /// The id of a message. The separator NUL cannot occur in an MQTT topic.
     pub fn of(topic: &str, payload: &[u8]) -> Self {
         Self::digest(&[topic.as_bytes(), b"\0", payload])
     }
 
-    /// The identity of a reading that carries no time of its own: two equal ones are two messages,
-    /// and what tells them apart is when they were received.
+    /// The id of a message without a device time. The receipt time is part of it, so equal messages
+    /// that were received at different times are different messages.
     pub fn of_untimed(topic: &str, payload: &[u8], received_at: Timestamp) -> Self {
         Self::digest(&[topic.as_bytes(), b"\0", payload, b"\0", received_at.key().as_bytes()])
     }
@@ -144,7 +148,7 @@ impl MessageId {
         Self(sha256_128(parts))
     }
 
-    /// Reads 32 lower-case hex digits.
+    /// Parses 32 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 16];
         if text.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -154,7 +158,7 @@ impl MessageId {
         Some(Self(bytes))
     }
 
-    /// The raw 16 bytes.
+    /// The 16 bytes of the id.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -164,7 +168,7 @@ impl TryFrom<String> for MessageId {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("a message id is 32 lower-case hex digits")
+        Self::parse(&text).ok_or("a message id must have 32 lower-case hexadecimal digits")
     }
 }
 
@@ -186,8 +190,8 @@ impl fmt::Debug for MessageId {
     }
 }
 
-/// An id that sorts by `at` and is derived from what caused it, so that deciding twice is one event:
-/// a UUID of version 8 (RFC 9562, section 5.8) laid out like version 7.
+/// An id that sorts by `at` and is derived from its cause, so that a repeated decision yields the
+/// same event: a UUID of version 8 (RFC 9562, section 5.8) with the layout of version 7.
 pub fn event_id(at: Timestamp, kind: &str, subject: &str) -> Uuid {
     let at_key = at.key();
     let mut bytes =
@@ -197,7 +201,7 @@ pub fn event_id(at: Timestamp, kind: &str, subject: &str) -> Uuid {
     Uuid::new_v8(bytes)
 }
 
-/// A new id that sorts by `at` and is random otherwise: for what a person asked for.
+/// A random id that sorts by `at`, for requests of a client.
 pub fn new_id(at: Timestamp) -> Uuid {
     let seconds = u64::try_from(at.as_seconds()).unwrap_or(0);
     let nanos = u32::try_from(at.as_nanos().rem_euclid(1_000_000_000)).unwrap_or(0);
@@ -218,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_id_is_what_iot_core_allows_as_a_thing_name() {
+    fn device_id_has_the_alphabet_and_length_of_a_thing_name() {
         for good in ["a", "dc-meter-001", "urn:x:Y_9", &"z".repeat(128)] {
             assert!(DeviceId::parse(good).is_ok(), "{good}");
         }
@@ -228,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn topic_and_payload_do_not_run_into_each_other() {
+    fn message_id_separates_topic_and_payload() {
         assert_ne!(MessageId::of("iot/a/hello", b"x"), MessageId::of("iot/a/hell", b"ox"));
         assert_eq!(
             MessageId::of("t", b"p"),
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_events_sort_by_time_and_repeat_for_the_same_cause() {
+    fn event_ids_sort_by_time_and_are_equal_for_the_same_cause() {
         let (t1, t2) =
             (Timestamp::from_millis(1_000).unwrap(), Timestamp::from_millis(2_000).unwrap());
         assert_eq!(event_id(t1, "k", "x"), event_id(t1, "k", "x"));

@@ -1,4 +1,4 @@
-//! Metrics: names, units, plausible ranges, points.
+//! Metrics: names, known metrics, samples and points.
 
 use std::fmt;
 
@@ -7,18 +7,22 @@ use serde::{Deserialize, Serialize};
 use crate::id::{DeviceId, MessageId};
 use crate::time::Timestamp;
 
-/// A metric's name: 1 to 64 of `A-Z a-z 0-9 _ . -` (docs/protocol.md).
+/// Name of a metric: 1 to 64 of `A-Z a-z 0-9 _ . -` (docs/protocol.md).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MetricName(String);
 
-/// Why a text is no [`MetricName`].
+/// The text is not a valid [`MetricName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 64 of A-Z a-z 0-9 _ . -")]
 pub struct InvalidMetricName;
 
 impl MetricName {
-    /// Checks the alphabet and the length.
+    /// Parses a name.
+    ///
+    /// # Errors
+    ///
+    /// The length or a character is not allowed.
     pub fn parse(text: &str) -> Result<Self, InvalidMetricName> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
@@ -28,17 +32,17 @@ impl MetricName {
         }
     }
 
-    /// The name as devices and clients write it.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The last name in the order of names.
+    /// The greatest name in sort order.
     pub fn greatest() -> Self {
         Self("z".repeat(64))
     }
 
-    /// What the platform knows of this name: its unit and its plausible range, both ends included.
+    /// Unit and plausible range, if the metric is a known metric.
     pub fn known(&self) -> Option<&'static KnownMetric> {
         KNOWN_METRICS.iter().find(|known| known.name == self.0)
     }
@@ -64,16 +68,16 @@ impl fmt::Display for MetricName {
     }
 }
 
-/// A measurement type known by name (docs/protocol.md).
+/// A metric with a predefined unit and range (docs/protocol.md, "Known metrics").
 #[derive(Debug, PartialEq)]
 pub struct KnownMetric {
-    /// The name in messages.
+    /// Name of the metric.
     pub name: &'static str,
-    /// Its UCUM unit; empty for a ratio.
+    /// UCUM unit; empty for a ratio.
     pub unit: &'static str,
-    /// The least plausible value, in `unit`.
+    /// Least plausible value, in `unit`.
     pub min: f64,
-    /// The greatest plausible value, in `unit`.
+    /// Greatest plausible value, in `unit`.
     pub max: f64,
 }
 
@@ -81,10 +85,10 @@ const fn known_metric(name: &'static str, unit: &'static str, min: f64, max: f64
     KnownMetric { name, unit, min, max }
 }
 
-/// A value outside its range is stored all the same and marked; see [`Quality`].
+/// All known metrics. A value outside of the range is stored and marked; see [`Quality`].
 pub const KNOWN_METRICS: [KnownMetric; 13] = [
     known_metric("voltage_dc", "V", 0.0, 4_000.0),
-    // Negative: regeneration.
+    // Negative during regeneration.
     known_metric("current_dc", "A", -5_000.0, 5_000.0),
     known_metric("voltage_ac", "V", 0.0, 30_000.0),
     known_metric("current_ac", "A", 0.0, 2_000.0),
@@ -94,92 +98,108 @@ pub const KNOWN_METRICS: [KnownMetric; 13] = [
     known_metric("thd_i", "%", 0.0, 100.0),
     known_metric("temperature", "Cel", -60.0, 125.0),
     known_metric("battery", "V", 0.0, 60.0),
-    // Derived; the ranges are what those of voltages and currents give.
+    // Derived values; the ranges follow from those of voltage and current.
     known_metric("active_power", "W", -6e7, 6e7),
     known_metric("apparent_power", "VA", 0.0, 6e7),
     known_metric("reactive_power", "var", 0.0, 6e7),
 ];
 
-/// What the platform thinks of a value.
+/// A mark on an implausible value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quality {
-    /// Outside the plausible range of a metric known by name.
+    /// Outside of the plausible range of a known metric.
     OutOfRange,
 }
 
 impl Quality {
-    /// Nothing to say of a plausible value or of a metric that is not known by name.
+    /// The mark of a value; `None` if the value is plausible or the metric is not a known one.
     pub fn of(metric: &MetricName, value: f64) -> Option<Self> {
         let known = metric.known()?;
         (!(known.min..=known.max).contains(&value)).then_some(Self::OutOfRange)
     }
 }
 
-/// Which point a sample is: one device's metric has one value at one of these.
+/// Identity of a point of a device.
 ///
-/// The order of the fields is the order of answers: by time, then by metric, then as in the message.
+/// The order of the fields is the order of query results: by time, metric, then position in the
+/// message.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PointKey {
-    /// When it was sampled.
+    /// Device time of the sample.
     pub time: Timestamp,
-    /// What was sampled.
+    /// Name of the metric.
     pub metric: MetricName,
-    /// The how-manieth sample of this metric and time in its message, from 0.
+    /// Zero-based index of the sample among those of its metric and time in its message.
     pub sample_index: u16,
 }
 
-/// Who claims a point: of two messages with the same point the greater precedence wins, whichever came
-/// first (docs/adr/0007).
+/// Decides between two messages with the same point: the greater precedence wins, in any order of
+/// arrival (docs/adr/0007).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Precedence {
-    /// The envelope's time.
+    /// Envelope time of the message.
     pub ts: Timestamp,
-    /// The message.
+    /// Id of the message.
     pub message_id: MessageId,
 }
 
-/// A sample as it is read back.
+/// A stored value of a metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Which point.
+    /// Identity of the point.
     pub key: PointKey,
-    /// Always finite.
+    /// The value; finite.
     pub value: f64,
-    /// As the device sent it, else the known one's.
+    /// Unit as sent by the device.
     pub unit: Option<String>,
-    /// Whose point it is.
+    /// Precedence of the message that contains the point.
     pub precedence: Precedence,
 }
 
 impl Point {
+    /// The point that a sample of a message represents.
+    pub fn new(sample: &Sample, precedence: Precedence) -> Self {
+        let Sample { metric, time, sample_index, value, unit } = sample.clone();
+        Self { key: PointKey { time, metric, sample_index }, value, unit, precedence }
+    }
+
     /// See [`Quality::of`].
     pub fn quality(&self) -> Option<Quality> {
         Quality::of(&self.key.metric, self.value)
     }
 }
 
-/// One sample of a message.
+/// A value as it stands in a message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// The metric that was sampled.
+    /// Name of the metric.
     pub metric: MetricName,
-    /// The device's time of the sample.
+    /// Device time of the sample.
     pub time: Timestamp,
-    /// Zero-based index of the sample among those of its metric and time in its message.
+    /// See [`PointKey::sample_index`].
     pub sample_index: u16,
     /// The value; finite.
     pub value: f64,
-    /// The unit of the value, as sent.
+    /// Unit as sent by the device.
     pub unit: Option<String>,
 }
 
-/// A point to store.
+/// A value at an instant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TimedValue {
+    /// The instant.
+    pub time: Timestamp,
+    /// The value.
+    pub value: f64,
+}
+
+/// A point with its device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DevicePoint {
-    /// Whose.
+    /// The device.
     pub device_id: DeviceId,
-    /// What.
+    /// The point.
     pub point: Point,
 }
 
@@ -188,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_outside_the_plausible_range_is_marked_and_an_unknown_metric_never_is() {
+    fn only_implausible_values_of_known_metrics_are_marked() {
         let name = |n| MetricName::parse(n).unwrap();
         assert_eq!(Quality::of(&name("pf"), 1.0), None);
         assert_eq!(Quality::of(&name("pf"), 1.01), Some(Quality::OutOfRange));
@@ -197,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_name_has_an_alphabet_and_a_length() {
+    fn metric_name_with_invalid_characters_or_length_is_rejected() {
         assert!(MetricName::parse(&"a.b-C_9".repeat(9)).is_ok());
         for bad in ["", "a b", "é", "a/b", "a\"b", &"x".repeat(65)] {
             assert_eq!(MetricName::parse(bad), Err(InvalidMetricName), "{bad}");

@@ -1,4 +1,4 @@
-//! What people are told of an alert, and in which words.
+//! Notifications about alerts and their texts.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,21 +8,21 @@ use crate::alert::{Alert, Severity};
 use crate::id::DeviceId;
 use crate::time::Timestamp;
 
-/// SNS's limit on a subject, in characters of ASCII.
+/// Maximum length of an SNS subject, in ASCII characters.
 const MAX_SUBJECT: usize = 100;
 
-/// What became of an alert.
+/// The event of an alert that a notification reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotificationEvent {
-    /// It began.
+    /// The alert opened.
     Opened,
-    /// Its cause ended.
+    /// The alert was resolved.
     Resolved,
 }
 
 impl NotificationEvent {
-    /// The word in messages and attributes.
+    /// Name in messages and attributes.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Opened => "opened",
@@ -31,27 +31,27 @@ impl NotificationEvent {
     }
 }
 
-/// Something to tell people of an alert.
+/// A notification about an alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notification {
-    /// Of which alert.
+    /// Id of the alert.
     pub alert_id: Uuid,
-    /// Of which device.
+    /// Device of the alert.
     pub device_id: DeviceId,
-    /// Of which type.
+    /// Type of the alert.
     pub alert_type: String,
-    /// How bad.
+    /// Severity of the alert.
     pub severity: Severity,
-    /// What became of it.
+    /// The reported event.
     pub event: NotificationEvent,
-    /// When that was.
+    /// Time of the event.
     pub at: Timestamp,
-    /// For a person.
+    /// Text of the event.
     pub message: String,
 }
 
 impl Notification {
-    /// An alert began.
+    /// The notification about the opening of an alert.
     pub fn opened(alert: &Alert, at: Timestamp) -> Self {
         Self {
             alert_id: alert.alert_id,
@@ -64,12 +64,12 @@ impl Notification {
         }
     }
 
-    /// A name that the same notification has whenever it is sent, and no other one has.
+    /// Id of the notification; equal for repeated sends and different for other notifications.
     pub fn dedup_id(&self) -> String {
         format!("{}.{}.{}", self.alert_id, self.event.as_str(), self.at.as_millis())
     }
 
-    /// One line of ASCII, for the subject of a mail: what is no such character is left out.
+    /// Subject of an email: one line of ASCII, without other characters.
     pub fn subject(&self) -> String {
         let Self { severity, event, alert_type, device_id, .. } = self;
         let (severity, event) = (severity.as_str(), event.as_str());
@@ -77,13 +77,13 @@ impl Notification {
         line.chars().filter(|c| c.is_ascii() && !c.is_ascii_control()).take(MAX_SUBJECT).collect()
     }
 
-    /// For a person who has room for one line.
+    /// Text of an SMS.
     pub fn sms_text(&self) -> String {
         let (severity, event) = (self.severity.as_str(), self.event.as_str());
         format!("{severity} {event}: {}", self.message)
     }
 
-    /// For a person.
+    /// Text of an email.
     pub fn email_text(&self) -> String {
         let Self { alert_id, device_id, alert_type, severity, event, at, message } = self;
         let (severity, event) = (severity.as_str(), event.as_str());
@@ -92,7 +92,7 @@ impl Notification {
         )
     }
 
-    /// For a machine.
+    /// JSON document for queues, webhooks and functions.
     pub fn to_json(&self) -> Value {
         json!({
             "event": self.event,
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_is_one_line_of_ascii_and_not_too_long() {
+    fn subject_is_one_line_of_ascii_of_limited_length() {
         assert_eq!(notification().subject(), "[warning] device_offline opened: meter-1");
         let hostile =
             Notification { alert_type: "é\n".repeat(200) + &"x".repeat(200), ..notification() };
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_notice_has_the_same_name_and_another_one_another() {
+    fn dedup_id_differs_only_between_notifications() {
         let resolved = Notification { event: NotificationEvent::Resolved, ..notification() };
         assert_eq!(notification().dedup_id(), notification().dedup_id());
         assert_ne!(notification().dedup_id(), resolved.dedup_id());

@@ -1,8 +1,8 @@
-//! Alert rules: what a person wants to be told of, and when.
+//! Alert rules: their definition, and the parts from which their evaluation is made.
 //!
-//! A [`Rule`] is what somebody wrote. [`RuleSet`] finds those that concern a sample; [`ReorderBuffer`] puts the samples of a
-//! metric in order; [`RuleState`] is how far one rule is with one device. All of it is pure, and docs/alerts.md says in
-//! words what it computes.
+//! A [`Rule`] is the definition that a client stored. [`RuleSet`] finds the rules for a sample,
+//! [`ReorderBuffer`] puts the samples of a metric in order, and [`RuleState`] is the progress of
+//! one rule on one device. All of it is pure. docs/alerts.md is the specification.
 
 mod limits;
 mod reorder;
@@ -25,77 +25,68 @@ use crate::id::DeviceId;
 use crate::metric::MetricName;
 use crate::time::Timestamp;
 
-/// Rules that there may be. Every function that evaluates them holds all of them, and reads them anew every minute.
+/// Maximum number of alert rules. Every function that evaluates rules keeps all of them in memory
+/// and reads them again every minute.
 pub const MAX_RULES: u64 = 1_000;
 
-/// What somebody wants to be told of.
+/// The definition of an alert rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Sorts by `created_at`.
+    /// Unique id; sorts by `created_at`.
     pub rule_id: Uuid,
-    /// For a person.
+    /// Display name.
     pub name: String,
-    /// Whether it is evaluated.
+    /// Whether the rule is evaluated.
     pub enabled: bool,
-    /// For which devices.
+    /// The devices to which the rule applies.
     pub scope: Scope,
-    /// Of which of their metrics.
+    /// The metric that the rule evaluates.
     pub metric: MetricName,
-    /// What has to be so.
+    /// The condition on the metric.
     pub condition: Condition,
-    /// For how long, in seconds, before there is an alert. For [`Condition::NoData`]: how long nothing may come.
+    /// Seconds for which the condition must hold before an alert opens. For [`Condition::NoData`]:
+    /// seconds without a sample.
     pub for_s: u32,
-    /// How bad that is.
+    /// Severity of the alerts.
     pub severity: Severity,
-    /// What the alert says; none: what the platform says of such a condition.
+    /// Text of the alerts; `None`: a default text for the condition.
     pub message: Option<MessageTemplate>,
-    /// Whether people are told of its alerts.
+    /// Whether notifications are sent for the alerts.
     pub notify: bool,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// Time of the last change.
     pub updated_at: Timestamp,
-    /// Counts its changes, from 1.
+    /// Number of changes, from 1.
     pub version: u64,
 }
 
-/// Which devices a rule is for.
+/// The devices to which a rule applies. Only registered devices have alerts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Every registered device.
+    /// Every device.
     All,
-    /// Registered devices of exactly this type.
+    /// Devices of exactly this type.
     DeviceType(String),
-    /// This one.
+    /// One device.
     DeviceId(DeviceId),
 }
 
-impl Scope {
-    /// Whether a device is meant.
-    pub fn matches(&self, device_id: &DeviceId, device_type: Option<&str>) -> bool {
-        match self {
-            Self::All => true,
-            Self::DeviceType(wanted) => device_type == Some(wanted),
-            Self::DeviceId(wanted) => device_id == wanted,
-        }
-    }
-}
-
-/// What has to be so of a metric.
+/// The condition of a rule on its metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "limits", rename_all = "snake_case")]
 pub enum Condition {
-    /// Its value lies so.
+    /// The value is within or beyond limits.
     Threshold(Limits),
-    /// Its change a second, from the sample before by the device's clock, lies so.
+    /// The change per second since the previous sample, in device time, is within or beyond limits.
     RateOfChange(Limits),
-    /// Nothing is received of it.
+    /// No sample is received.
     NoData,
 }
 
 impl Condition {
-    /// The API's word; also the type of its alerts.
+    /// Name of the kind in the API; also the type of the alerts.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Threshold(_) => "threshold",
@@ -104,7 +95,7 @@ impl Condition {
         }
     }
 
-    /// What it compares with, if it compares.
+    /// The limits; `None` for a condition without limits.
     pub const fn limits(&self) -> Option<&Limits> {
         match self {
             Self::Threshold(limits) | Self::RateOfChange(limits) => Some(limits),
@@ -112,11 +103,12 @@ impl Condition {
         }
     }
 
-    /// What a reading is to it; none where it has nothing to say of one.
-    pub fn evaluate(&self, reading: &OrderedSample) -> Option<(f64, ConditionResult)> {
+    /// Judges a sample. Returns the compared value (the rate for [`Condition::RateOfChange`]) and
+    /// the result, or `None` if the condition does not judge this sample.
+    pub fn evaluate(&self, sample: &OrderedSample) -> Option<(f64, ConditionResult)> {
         let (value, limits) = match self {
-            Self::Threshold(limits) => (reading.value, limits),
-            Self::RateOfChange(limits) => (reading.rate?, limits),
+            Self::Threshold(limits) => (sample.value, limits),
+            Self::RateOfChange(limits) => (sample.rate?, limits),
             Self::NoData => return None,
         };
         Some((
@@ -127,7 +119,7 @@ impl Condition {
 }
 
 impl Rule {
-    /// What an alert of it says: of a device, from when on, at which value.
+    /// Text of an alert of this rule: for a device, since the start of the cause, at a value.
     pub fn alert_message(
         &self,
         device_id: &DeviceId,

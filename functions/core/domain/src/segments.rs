@@ -1,5 +1,7 @@
-//! Cutting a message into the parts that are stored of it. A function of the message and of where its
-//! bytes are, and of nothing else, so that storing it twice is storing it once.
+//! Splitting of a message into the segments that are stored (docs/adr/0006).
+//!
+//! The result depends only on the message and its archive location, so storing a message again
+//! replaces every segment by an equal one.
 
 use std::collections::BTreeMap;
 
@@ -8,61 +10,62 @@ use serde::{Deserialize, Serialize};
 use crate::archive::Location;
 use crate::id::{DeviceId, MessageId};
 use crate::message::{Body, Category, Message};
-use crate::metric::{DevicePoint, Point, PointKey, Precedence, Sample};
+use crate::metric::{DevicePoint, Point, Precedence, Sample};
 use crate::time::Timestamp;
 
-/// Seconds of device time that one part of a message covers at most. Parts are cut at multiples of it
-/// since the epoch, so that a range of points is found by reading from the multiple before its start
-/// to the one after its stop, whatever the messages look like. It divides a day.
+/// Length, in seconds of device time, of the interval that a segment covers. Intervals are aligned
+/// to the epoch, so a reader of a time range needs no more than the segments from the interval of
+/// its start to the interval of its end. Divides a day.
 pub const SEGMENT_SECONDS: u32 = 300;
 
-/// A part of a message: an item of the table `messages`. A message is one head, whose time is the
-/// envelope's, and a tail for each other [`SEGMENT_SECONDS`] interval that it has samples in.
+/// A part of a message: one item of the table `messages`. A message has one head, which carries the
+/// index entry and the envelope time, and one continuation for each other interval of
+/// [`SEGMENT_SECONDS`] that contains samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MessageSegment {
-    /// Whose.
+    /// The device that published the message.
     pub device_id: DeviceId,
-    /// Of which message.
+    /// The message.
     pub message_id: MessageId,
-    /// IndexEntry: the envelope's time. Tail: the start of its interval.
+    /// Head: the envelope time. Continuation: the start of its interval.
     pub ts: Timestamp,
-    /// For the head: what the message is and where its bytes are.
+    /// Head: category and archive location of the message. Continuation: `None`.
     pub index_entry: Option<IndexEntry>,
-    /// The envelope's time, which decides between two messages that claim a point.
+    /// The envelope time, which decides precedence between messages.
     pub envelope_ts: Timestamp,
-    /// The samples whose times lie in the interval of `ts`. Their order means nothing: metric, time and
-    /// sample_index say which point each is.
+    /// The samples whose times are in the interval of `ts`, in no particular order.
     pub samples: Vec<Sample>,
-    /// When the store may forget it, in seconds since the epoch.
+    /// Expiry time in seconds since the epoch.
     pub ttl: Option<i64>,
 }
 
-/// What a message is, and where.
+/// Category, size and archive location of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexEntry {
-    /// What it is about.
+    /// Category of the message.
     pub category: Category,
-    /// When the broker had it.
+    /// Receipt time at the broker.
     pub received_at: Timestamp,
-    /// Its payload's length in bytes.
+    /// Size of the payload in bytes.
     pub size: u64,
-    /// Where it is in the archive.
+    /// Location of the message in the archive.
     pub location: Location,
 }
 
-/// Where a part stands among those of its device: by time, then by message, head before tail.
+/// Position of a segment among those of its device: by time, then by message, head before
+/// continuation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SegmentPosition {
     /// See [`MessageSegment::ts`].
     pub ts: Timestamp,
     /// See [`MessageSegment::message_id`].
     pub message_id: MessageId,
-    /// Whether it is a tail.
+    /// Whether the segment is a continuation.
     pub is_continuation: bool,
 }
 
 impl MessageSegment {
-    /// Where it stands.
+    /// The position of the segment.
     pub fn position(&self) -> SegmentPosition {
         SegmentPosition {
             ts: self.ts,
@@ -72,24 +75,17 @@ impl MessageSegment {
     }
 }
 
-impl Point {
-    /// The point that a sample of a part is.
-    pub fn of(segment: &MessageSegment, sample: &Sample) -> Self {
-        Self {
-            key: PointKey {
-                time: sample.time,
-                metric: sample.metric.clone(),
-                sample_index: sample.sample_index,
-            },
-            value: sample.value,
-            unit: sample.unit.clone(),
-            precedence: Precedence { ts: segment.envelope_ts, message_id: segment.message_id },
-        }
+impl MessageSegment {
+    /// The points of the samples in the segment.
+    pub fn points(&self) -> impl Iterator<Item = Point> {
+        let precedence = Precedence { ts: self.envelope_ts, message_id: self.message_id };
+        self.samples.iter().map(move |sample| Point::new(sample, precedence))
     }
 }
 
-/// The parts of a message: its head first, then a tail for each other interval with samples in it, also
-/// where `keep` leaves none of them, so that a decision made again replaces the first one entirely.
+/// Splits a message: the head first, then the continuations in the order of time. A continuation
+/// without samples that pass `keep` is included, so that a repeated split with another `keep`
+/// replaces every segment of the first.
 pub fn split(
     message: &Message,
     location: Location,
@@ -121,29 +117,23 @@ pub fn split(
     parts
 }
 
-/// Where the parts of a message stand.
+/// Positions of the segments of a message.
 pub fn positions(message: &Message) -> Vec<SegmentPosition> {
     let nowhere = Location { object: String::new(), member: None };
     split(message, nowhere, None, |_| false).iter().map(MessageSegment::position).collect()
 }
 
-/// The points of a message that `keep` lets pass.
+/// The points of the samples that pass `keep`.
 pub fn points(message: &Message, keep: impl Fn(&Sample) -> bool) -> Vec<DevicePoint> {
     let Body::Telemetry(measurements) = &message.body else { return Vec::new() };
-    let point = |m: &Sample| DevicePoint {
+    let point = |sample: &Sample| DevicePoint {
         device_id: message.device_id.clone(),
-        point: Point {
-            key: PointKey { time: m.time, metric: m.metric.clone(), sample_index: m.sample_index },
-            value: m.value,
-            unit: m.unit.clone(),
-            precedence: Precedence { ts: message.ts, message_id: message.message_id },
-        },
+        point: Point::new(sample, message.precedence()),
     };
     measurements.iter().filter(|m| keep(m)).map(point).collect()
 }
 
-/// The head of a message alone, without samples: all that is stored of it here when the measurements are in
-/// a store of their own.
+/// The head of a message without samples, for systems whose points are in a separate metric store.
 pub fn without_samples(message: &Message, location: Location, ttl: Option<i64>) -> MessageSegment {
     let index_entry = IndexEntry {
         category: message.category,
@@ -170,7 +160,7 @@ mod tests {
     use crate::message::{ReceivedMessage, parse};
 
     #[test]
-    fn a_message_is_cut_where_the_clock_says_and_no_sample_is_lost() {
+    fn message_is_split_at_interval_borders_without_loss() {
         let payload = json!({"v": 2, "device_id": "m", "seq": 1, "msg_type": "telemetry", "ts": "2026-01-01T00:05:01Z",
             "measurements": [
                 {"type": "pf", "val": 1, "ts": "2026-01-01T00:04:59.999Z"},

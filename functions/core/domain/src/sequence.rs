@@ -1,8 +1,11 @@
-//! Sessions and sequence numbers (docs/adr/0008).
+//! Boot sessions and sequence numbers of a device (docs/adr/0008).
 //!
-//! This serves counters and the gap alert and nothing else: the outcome on a number **never** decides
-//! whether a message is kept. Clocks reset, devices reboot to 0, backlogs arrive after live data, and
-//! whoever trusts a sequence number loses what a rebooted device says.
+//! Only counters and the gap alert use the result. It **never** decides whether a message is
+//! stored: clocks reset, devices restart at 0, and backlogs arrive after live data, so a sequence
+//! number is not evidence that a message is old.
+//!
+//! Invariants: at most [`MAX_SESSIONS`] sessions with 64 ranges each, and every recorded number is
+//! counted as exactly one [`SequenceOutcome`].
 
 mod ranges;
 
@@ -13,48 +16,51 @@ use serde::{Deserialize, Serialize};
 use self::ranges::{Gap, SeenRanges};
 use crate::time::Timestamp;
 
-/// Power-ons that are remembered.
+/// Maximum number of boot sessions that are kept.
 const MAX_SESSIONS: usize = 4;
 
-/// How far behind the highest number one may come late. More is a restart, when the device does not
-/// say which power-on it speaks from.
+/// Maximum distance of a late number to the highest one. If the device does not name its boot
+/// session, a number further behind starts a new session.
 const MAX_LATE_DISTANCE: i64 = 1_024;
 
-/// The last power-ons of a device, and what its numbers amounted to.
+/// The last boot sessions of a device and counters over all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sequence {
-    /// Oldest first; the last one is the current one.
+    /// Oldest first; the last one is the current session.
     sessions: Vec<Session>,
-    /// Numbers seen again in their session.
+    /// Numbers that were already seen in their session.
     pub repeats: u64,
-    /// Numbers that came after a higher one.
+    /// Numbers that arrived after a higher one.
     pub late: u64,
     /// Sessions after the first.
     pub restarts: u64,
-    /// Gaps that were forgotten because there were too many, or too many sessions since.
+    /// Gaps that are no longer tracked, because there were too many gaps or too many later
+    /// sessions.
     #[serde(default)]
     pub abandoned_gaps: u64,
 }
 
-/// One power-on.
+/// One boot session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Session {
-    /// What the device calls it, if anything.
+    /// Name of the session as sent by the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot: Option<String>,
-    /// The least and the greatest device time in it.
+    /// Least and greatest device time in the session.
     first_ts: Timestamp,
     last_ts: Timestamp,
-    /// The numbers seen, unwrapped: where a device's counter wraps, these go on.
+    /// The numbers seen, unwrapped: they continue beyond 2^32 where the counter of the device
+    /// wraps.
     seen: SeenRanges,
 }
 
-/// An inclusive range of the device's own numbers; across the wrap its end is below its start.
+/// An inclusive range of missing numbers, as the device counts them. Across the wrap, the end is
+/// below the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissingRange {
-    /// The first number that is missing.
+    /// First missing number.
     pub start: u32,
-    /// The last one.
+    /// Last missing number.
     pub end: u32,
 }
 
@@ -74,24 +80,25 @@ impl fmt::Display for MissingRange {
     }
 }
 
-/// What a number amounted to.
+/// The effect of a number on its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SequenceOutcome {
-    /// The first of a session; not the first session: a restart.
+    /// The number starts a session.
     NewSession {
-        /// Whether another session came before.
+        /// Whether an earlier session exists.
         restart: bool,
     },
-    /// Higher than all before in its session.
+    /// The number is higher than all before in its session.
     Advanced,
-    /// Below the highest and not seen: it closes a gap, or a part of one.
+    /// The number is below the highest and new: it fills a gap or a part of one.
     Late,
-    /// Seen before in its session.
+    /// The number was already seen in its session.
     Duplicate,
 }
 
 impl Sequence {
-    /// Notes a number received at `at`. `boot` is what the device calls its power-on, `ts` its own clock.
+    /// Records a number that was received at `at`. `boot` is the session name that the device sent,
+    /// `ts` the envelope time.
     pub fn record(
         &mut self,
         seq: u32,
@@ -126,24 +133,24 @@ impl Sequence {
         outcome
     }
 
-    /// The numbers missing behind the highest of each remembered session.
+    /// The gaps of all sessions that are kept.
     pub fn missing_ranges(&self) -> Vec<MissingRange> {
         self.gaps().map(MissingRange::from).collect()
     }
 
-    /// Those that have been missing for `grace_s` seconds at `now`.
+    /// The gaps that have been open for `grace_s` seconds at `now`.
     pub fn overdue(&self, now: Timestamp, grace_s: u32) -> Vec<MissingRange> {
         let latest = now.as_seconds() - i64::from(grace_s);
         self.gaps().filter(|gap| gap.since <= latest).map(MissingRange::from).collect()
     }
 
-    /// When the oldest gap is, or was, overdue.
+    /// Time at which the oldest gap is, or was, overdue.
     pub fn first_overdue(&self, grace_s: u32) -> Option<Timestamp> {
         let oldest = self.gaps().map(|gap| gap.since).min()?;
         Timestamp::from_millis((oldest + i64::from(grace_s)) * 1_000).ok()
     }
 
-    /// When the oldest gap that was not overdue at `now` will be.
+    /// Time at which the oldest gap that is not overdue at `now` becomes overdue.
     pub fn next_overdue(&self, now: Timestamp, grace_s: u32) -> Option<Timestamp> {
         let latest = now.as_seconds() - i64::from(grace_s);
         let oldest = self.gaps().map(|gap| gap.since).filter(|since| *since > latest).min()?;
@@ -167,7 +174,8 @@ impl Sequence {
         });
     }
 
-    /// Without a name for the power-on the numbers and the device's clock have to tell. None: a new one.
+    /// Index of the session of a message without a session name, inferred from number and envelope
+    /// time. `None`: a new session.
     fn session_without_boot(&self, seq: u32, ts: Timestamp) -> Option<usize> {
         let unnamed = |s: &Session| s.boot.is_none();
         let current = self.sessions.iter().rposition(unnamed)?;
@@ -175,8 +183,8 @@ impl Sequence {
         let number = session.unwrap_seq(seq);
         let ahead = number - session.seen.highest();
 
-        // A straggler of the power-on before: made before this one began, or far from this one's numbers
-        // and close to the other's.
+        // A late message of the previous session: sent before the current session began, or far
+        // from its numbers and close to those of the previous one.
         if ts < session.first_ts || ahead.abs() > MAX_LATE_DISTANCE {
             let previous = self.sessions[..current].iter().rposition(|s| {
                 let distance = s.unwrap_seq(seq) - s.seen.highest();
@@ -206,7 +214,7 @@ impl Session {
         }
     }
 
-    /// The number nearest to the highest that wraps to `seq` (RFC 1982, serial number arithmetic).
+    /// The number closest to the highest that wraps to `seq` (RFC 1982, serial number arithmetic).
     fn unwrap_seq(&self, seq: u32) -> i64 {
         let highest = self.seen.highest();
         let distance = seq.wrapping_sub(wrap_seq(highest)).cast_signed();
@@ -214,7 +222,7 @@ impl Session {
     }
 }
 
-/// The device's own number of an unwrapped one.
+/// The number as the device counts it.
 fn wrap_seq(number: i64) -> u32 {
     // The remainder is below 2^32.
     u32::try_from(number.rem_euclid(1 << 32)).unwrap_or_default()

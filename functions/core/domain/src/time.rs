@@ -1,7 +1,7 @@
-//! Instants: one type, one parser, one fixed-width form for keys.
+//! Instants: one type, one parser, and one form of fixed width for keys.
 //!
-//! Devices stamp messages with RFC 3339 of any precision down to a nanosecond, and their clocks may
-//! stand at 1970. Keys sort as text, so they need a fixed width, which four-digit years give.
+//! Devices send RFC 3339 with up to nine fraction digits, and the clock of a device may start at
+//! 1970. Keys sort as text and therefore have a fixed width, which requires years of four digits.
 
 use std::fmt;
 
@@ -11,14 +11,38 @@ use serde::{Deserialize, Serialize};
 
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
+/// Seconds of an hour.
+pub const HOUR_S: i64 = 3_600;
+
+/// Seconds of a day in UTC, without leap seconds.
+pub const DAY_S: i64 = 24 * HOUR_S;
+
+/// Parses a duration of whole seconds, minutes, hours, days or weeks, such as `90s`, `15m`, `1h`,
+/// `7d` or `1w`, into seconds.
+pub fn parse_duration_s(text: &str) -> Option<i64> {
+    let unit_s = match text.chars().next_back()? {
+        's' => 1,
+        'm' => 60,
+        'h' => HOUR_S,
+        'd' => DAY_S,
+        'w' => 7 * DAY_S,
+        _ => return None,
+    };
+    let digits = &text[..text.len() - 1];
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<i64>().ok()?.checked_mul(unit_s)
+}
+
 /// An instant in UTC with nanosecond resolution, in the years 0001 to 9999.
 ///
-/// Serialises as RFC 3339 with `Z` and no more fraction digits than it needs.
+/// Serializes as RFC 3339 with `Z` and no trailing zeros in the fraction.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "jiff::Timestamp", into = "jiff::Timestamp")]
 pub struct Timestamp(jiff::Timestamp);
 
-/// Why a text or a number is no [`Timestamp`].
+/// The text or number is not a valid [`Timestamp`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not an RFC 3339 date and time in the years 0001 to 9999")]
 pub struct InvalidTimestamp;
@@ -42,25 +66,34 @@ impl Timestamp {
     /// The Unix epoch.
     pub const EPOCH: Self = Self(jiff::Timestamp::UNIX_EPOCH);
 
-    /// The clock of this machine. Pure code takes the time as an argument instead.
+    /// The current time of the system clock. Pure functions take the time as an argument instead.
     pub fn now() -> Self {
         Self(jiff::Timestamp::now())
     }
 
-    /// RFC 3339 with its offset, as docs/protocol.md requires of version 2.
+    /// Parses RFC 3339 with an offset, as docs/protocol.md requires in version 2.
+    ///
+    /// # Errors
+    ///
+    /// The text has another form, or the year is out of range.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
-        // jiff also reads RFC 9557 annotations ("…[Europe/Berlin]"); the protocol has none.
+        // jiff accepts RFC 9557 annotations ("…[Europe/Berlin]"), which the protocol does not
+        // allow.
         if text.contains('[') {
             return Err(InvalidTimestamp);
         }
         text.parse::<jiff::Timestamp>().map_err(|_| InvalidTimestamp)?.try_into()
     }
 
-    /// RFC 3339 where a missing offset means UTC, as docs/protocol.md allows in version 1.
+    /// Parses RFC 3339; a missing offset means UTC, as docs/protocol.md allows in version 1.
+    ///
+    /// # Errors
+    ///
+    /// The text has another form, or the year is out of range.
     pub fn parse_or_utc(text: &str) -> Result<Self, InvalidTimestamp> {
         Self::parse(text).or_else(|bad| {
             let civil: jiff::civil::DateTime = text.parse().map_err(|_| bad.clone())?;
-            // A text with an offset that did not parse above must not be read as local time.
+            // A text whose offset is invalid must not be read as UTC.
             if text.len() < "2026-01-01T00:00".len() || text.contains('[') {
                 return Err(bad);
             }
@@ -72,22 +105,30 @@ impl Timestamp {
         })
     }
 
-    /// Milliseconds since the epoch, as IoT Core's `timestamp()` gives them.
+    /// Converts milliseconds since the epoch, the unit of `timestamp()` in IoT Core SQL.
+    ///
+    /// # Errors
+    ///
+    /// The year is out of range.
     pub fn from_millis(ms: i64) -> Result<Self, InvalidTimestamp> {
         jiff::Timestamp::from_millisecond(ms).map_err(|_| InvalidTimestamp)?.try_into()
     }
 
-    /// Nanoseconds since the epoch.
+    /// Converts nanoseconds since the epoch.
+    ///
+    /// # Errors
+    ///
+    /// The year is out of range.
     pub fn from_nanos(ns: i128) -> Result<Self, InvalidTimestamp> {
         jiff::Timestamp::from_nanosecond(ns).map_err(|_| InvalidTimestamp)?.try_into()
     }
 
-    /// Milliseconds since the epoch, rounded towards it.
+    /// Milliseconds since the epoch, truncated towards zero.
     pub fn as_millis(self) -> i64 {
         self.0.as_millisecond()
     }
 
-    /// Whole seconds since the epoch, rounded towards it.
+    /// Seconds since the epoch, truncated towards zero.
     pub fn as_seconds(self) -> i64 {
         self.0.as_second()
     }
@@ -97,7 +138,7 @@ impl Timestamp {
         self.0.as_nanosecond()
     }
 
-    /// This instant moved by `seconds`, or the end of the representable range.
+    /// The instant `seconds` later, limited to the representable range.
     pub fn plus_seconds(self, seconds: i64) -> Self {
         let ns = self.as_nanos().saturating_add(i128::from(seconds) * NANOS_PER_SECOND);
         Self::from_nanos(ns).unwrap_or(if seconds < 0 { Self::min() } else { Self::max() })
@@ -108,23 +149,23 @@ impl Timestamp {
         Self::from_nanos(self.as_nanos() + 1).unwrap_or(self)
     }
 
-    /// The first instant that there is.
+    /// The earliest instant.
     pub fn min() -> Self {
         Self::start_of_day(Date::constant(1, 1, 1))
     }
 
-    /// Past every instant a device may claim; the stop of an open range.
+    /// An instant later than any that a device can send; the end of an open range.
     pub fn max() -> Self {
         Self::start_of_day(Date::constant(9999, 12, 30))
     }
 
-    /// Midnight in UTC at which `day` begins.
+    /// Midnight in UTC at the start of `day`.
     pub fn start_of_day(day: Date) -> Self {
-        // Every civil date of the years 1 to 9999 has a midnight in UTC; EPOCH is never taken.
+        // Every day of the years 1 to 9999 has a midnight in UTC, so the fallback is never used.
         Offset::UTC.to_timestamp(day.at(0, 0, 0, 0)).map_or(Self::EPOCH, Self)
     }
 
-    /// The day in UTC.
+    /// The date in UTC.
     pub fn day(self) -> Date {
         Offset::UTC.to_datetime(self.0).date()
     }
@@ -134,24 +175,28 @@ impl Timestamp {
         Offset::UTC.to_datetime(self.0).hour()
     }
 
-    /// The last multiple of `seconds` since the epoch that is not after this instant.
+    /// The last multiple of `seconds` since the epoch at or before this instant.
     pub fn floor(self, seconds: u32) -> Self {
         let step = i128::from(seconds.max(1)) * NANOS_PER_SECOND;
         let ns = self.as_nanos();
         Self::from_nanos(ns - ns.rem_euclid(step)).unwrap_or_else(|_| Self::min())
     }
 
-    /// Fixed width with nine fraction digits, so that texts sort as the instants do: for keys.
+    /// RFC 3339 with nine fraction digits, for keys: texts sort as the instants do.
     pub fn key(self) -> String {
         self.0.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
     }
 
-    /// Fixed width without colons or hyphens: for file names (`20260101T120000.000000000Z`).
+    /// Fixed width without colons or hyphens, for file names (`20260101T120000.000000000Z`).
     pub fn file_stem(self) -> String {
         self.0.strftime("%Y%m%dT%H%M%S.%9fZ").to_string()
     }
 
-    /// The reverse of [`Timestamp::file_stem`].
+    /// Parses the result of [`Timestamp::file_stem`].
+    ///
+    /// # Errors
+    ///
+    /// The text has another form, or the year is out of range.
     pub fn from_file_stem(text: &str) -> Result<Self, InvalidTimestamp> {
         let digits = |range: std::ops::Range<usize>| {
             text.get(range)
@@ -174,7 +219,8 @@ impl Timestamp {
             digits(13..15)?,
             digits(16..25)?
         ))?;
-        // A leap second reads as the second before it: a second name for what has one.
+        // A leap second parses as the second before it and would be a second name for the same
+        // instant.
         if time.file_stem() == text { Ok(time) } else { Err(InvalidTimestamp) }
     }
 }
@@ -198,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_offset_is_required_in_version_2_and_means_utc_when_missing_in_version_1() {
+    fn missing_offset_is_utc_in_version_1_and_invalid_in_version_2() {
         assert_eq!(Timestamp::parse("2026-01-01T00:00:00"), Err(InvalidTimestamp));
         assert_eq!(
             Timestamp::parse_or_utc("2026-01-01T00:00:00.5"),
@@ -214,14 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stands_at_1970_east_of_greenwich_is_before_the_epoch_and_still_a_date() {
+    fn time_before_the_epoch_is_floored_downwards() {
         let t = Timestamp::parse("1970-01-01T00:00:00+01:00").unwrap();
         assert_eq!(t.to_string(), "1969-12-31T23:00:00Z");
         assert_eq!(t.floor(300).to_string(), "1969-12-31T23:00:00Z");
     }
 
     #[test]
-    fn a_leap_second_is_the_second_before_it_and_no_file_name() {
+    fn leap_second_is_the_second_before_it_and_not_a_file_stem() {
         let before = Timestamp::parse("2016-12-31T23:59:59Z").unwrap();
         assert_eq!(Timestamp::parse("2016-12-31T23:59:60Z"), Ok(before));
         let stem = before.file_stem();
@@ -239,7 +285,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parsers_panic(text in "\\PC{0,40}") {
+        fn parsers_do_not_panic_on_any_text(text in "\\PC{0,40}") {
             let _ = Timestamp::parse(&text);
             let _ = Timestamp::parse_or_utc(&text);
             let _ = Timestamp::from_file_stem(&text);

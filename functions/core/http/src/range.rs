@@ -1,6 +1,6 @@
 //! Time ranges: `start` and `stop` of a request (docs/api.md).
 
-use meter_domain::time::Timestamp;
+use meter_domain::time::{Timestamp, parse_duration_s};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -102,25 +102,11 @@ pub fn parse_time(text: &str, now: Timestamp) -> Result<Timestamp, InvalidTime> 
         return Ok(now);
     }
     if let Some(duration) = text.strip_prefix('-') {
-        return Ok(now.plus_seconds(-parse_duration_seconds(duration).ok_or(InvalidTime)?));
+        // A range does not accept weeks (docs/api.md).
+        let seconds = parse_duration_s(duration).filter(|_| !duration.ends_with('w'));
+        return Ok(now.plus_seconds(-seconds.ok_or(InvalidTime)?));
     }
     Timestamp::parse(&restore_plus(text)).map_err(|_| InvalidTime)
-}
-
-/// `90s`, `15m`, `1h`, `7d`.
-fn parse_duration_seconds(duration: &str) -> Option<i64> {
-    let unit = match duration.chars().next_back()? {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let digits = &duration[..duration.len() - 1];
-    if !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse::<i64>().ok()?.checked_mul(unit)
 }
 
 /// A `+` in a query is a blank, and few clients escape the one of `+01:00`.

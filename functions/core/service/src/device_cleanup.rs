@@ -6,7 +6,7 @@
 use std::future::Future;
 
 use meter_domain::id::DeviceId;
-use meter_domain::state::{DeviceCleanup, DeviceState};
+use meter_domain::state::{DeviceCleanup, DeviceState, PurgeStage};
 use meter_domain::time::Timestamp;
 use meter_store::{AlertStore, CommandStore, DeviceStore, RollupStore, StoreError, Stores};
 
@@ -49,11 +49,11 @@ pub async fn clean_up_device<S: Stores>(
     {
         return Ok(CleanupStatus::Unfinished);
     }
-    if cleanup.purge && !purge_device(stores, &state, &cleanup).await? {
+    if cleanup.purge.is_requested() && !purge_device(stores, &state, &cleanup).await? {
         return Ok(CleanupStatus::Unfinished);
     }
     stores.devices().remove_tombstone(id, since).await?;
-    let complete = |state: &mut DeviceState| state.complete_cleanup(since, cleanup.purge);
+    let complete = |state: &mut DeviceState| state.complete_cleanup(since, cleanup.purge.is_requested());
     let state = optimistic_update::update_state(stores.states(), id, complete).await?;
     // A purge may have been requested during the round.
     Ok(if state.cleanup.is_none() { CleanupStatus::Done } else { CleanupStatus::Unfinished })
@@ -66,10 +66,14 @@ async fn purge_device<S: Stores>(
     cleanup: &DeviceCleanup,
 ) -> Result<bool, StoreError> {
     let (id, since) = (&state.device_id, cleanup.since);
-    if cleanup.searched_before.is_none() {
-        let from = match cleanup.purged_before {
-            Some(from) => from,
-            None => record_purge_progress(stores, id, since, Timestamp::min()).await?,
+    let searched_before = match cleanup.purge {
+        PurgeStage::SearchingArchive { searched_before, .. } => Some(searched_before),
+        _ => None,
+    };
+    if searched_before.is_none() {
+        let from = match cleanup.purge {
+            PurgeStage::RemovingMessages { purged_before } => purged_before,
+            _ => record_purge_progress(stores, id, since, Timestamp::min()).await?,
         };
         if let Some(next) = purge::purge_round(stores, id, from).await? {
             record_purge_progress(stores, id, since, next).await?;
@@ -77,7 +81,7 @@ async fn purge_device<S: Stores>(
         }
     }
     let until = state.purged_at.unwrap_or(since);
-    if let Some(next) = purge::purge_unindexed(stores, id, cleanup.searched_before, until).await? {
+    if let Some(next) = purge::purge_unindexed(stores, id, searched_before, until).await? {
         let record = |state: &mut DeviceState| state.record_searched_before(since, next);
         optimistic_update::update_state(stores.states(), id, record).await?;
         return Ok(false);

@@ -65,8 +65,7 @@ async fn dispatch<S: Stores>(
         }
     }
     let replace = |state: &mut DeviceState| {
-        state.outbox.retain(|effect| !due.contains(effect));
-        state.outbox.extend(rescheduled.iter().cloned());
+        state.outbox.replace(due, &rescheduled);
     };
     replace(&mut state);
     let id = state.device_id.clone();
@@ -173,7 +172,7 @@ mod tests {
     /// A registered device with effects in its outbox.
     async fn state_with(effects: &[Effect]) -> (MemoryStores, DeviceState) {
         let memory = register(MemoryStores::new()).await;
-        let add = |state: &mut DeviceState| state.outbox.extend(effects.iter().cloned());
+        let add = |state: &mut DeviceState| state.outbox.replace(&[], effects);
         let state = optimistic_update::update_state(&memory, &device_id(), add).await.unwrap();
         (memory, state)
     }
@@ -187,7 +186,7 @@ mod tests {
     }
 
     fn outbox(memory: &MemoryStores) -> Vec<Effect> {
-        memory.state(&device_id()).unwrap().outbox
+        memory.state(&device_id()).unwrap().outbox.to_vec()
     }
 
     #[tokio::test]
@@ -213,7 +212,7 @@ mod tests {
     #[tokio::test]
     async fn effect_added_by_another_process_stays_in_the_outbox() {
         let (memory, state) = state_with(&[open_alert(1)]).await;
-        let add = |state: &mut DeviceState| state.outbox.push(open_alert(2));
+        let add = |state: &mut DeviceState| state.outbox.enqueue(open_alert(2));
         optimistic_update::update_state(&memory, &device_id(), add).await.unwrap();
         let policy = DevicePolicy::default();
         dispatch(&memory, state, &[open_alert(1)], second(5), &policy).await.unwrap();

@@ -1,6 +1,7 @@
 //! The writes that ingestion and replay have in common: segments and points of messages, and device
 //! states.
 
+use meter_domain::time::DAY_S;
 use meter_domain::archive::Location;
 use meter_domain::message::Message;
 use meter_domain::metric::{DevicePoint, Sample};
@@ -10,8 +11,6 @@ use meter_store::{
     BatchWriteError, MessageStore, MetricStore, StateStore, StateWrite, StoreError, Stores,
     WriteError, WriteSummary,
 };
-
-const DAY_S: i64 = 24 * 3600;
 
 /// When a message expires, in seconds since the epoch, if messages expire after `ttl_days` days.
 pub(crate) fn expiry(message: &Message, ttl_days: Option<u32>) -> Option<i64> {

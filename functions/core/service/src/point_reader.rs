@@ -9,7 +9,7 @@ use std::collections::btree_map::Entry;
 
 use meter_domain::metric::{MetricName, Point, PointKey};
 use meter_domain::segments::{MessageSegment, SEGMENT_SECONDS};
-use meter_domain::time::Timestamp;
+use meter_domain::time::{DAY_S, Timestamp};
 use meter_store::{MessageStore, Order, PointPage, PointQuery, SegmentQuery, StoreError};
 
 /// Segments that one page reads, about. An interval is always read to its end, because its segments
@@ -22,8 +22,6 @@ const DAY_READ_COST: usize = 20;
 
 /// Segments of one read. A segment is about 1 KB, a DynamoDB page at most 1 MB.
 const SEGMENTS_PER_READ: usize = 500;
-
-const DAY_SECONDS: i64 = 24 * 3600;
 
 /// Statistics of the reads of a page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,7 +65,7 @@ pub(crate) async fn read_with_stats<S: MessageStore>(
     let mut read = 0;
     for day in store.days(&query.device_id).await? {
         let midnight = Timestamp::start_of_day(day);
-        if midnight >= to || midnight.plus_seconds(DAY_SECONDS) <= from {
+        if midnight >= to || midnight.plus_seconds(DAY_S) <= from {
             continue;
         }
         if read >= SEGMENT_BUDGET {
@@ -147,8 +145,7 @@ impl Interval {
                 && query.metric.as_ref().is_none_or(|metric| *metric == point.key.metric)
                 && query.after.as_ref().is_none_or(|after| point.key > *after)
         };
-        for point in segment.samples.iter().map(|sample| Point::of(segment, sample)).filter(wanted)
-        {
+        for point in segment.points().filter(wanted) {
             match self.points.entry(point.key.clone()) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(point);

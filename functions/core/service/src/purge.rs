@@ -14,7 +14,7 @@ use meter_domain::archive::{self, ArchivedMessage, BATCH_PREFIX, Location, redac
 use meter_domain::id::DeviceId;
 use meter_domain::message::MAX_AHEAD_S;
 use meter_domain::segments::{self, MessageSegment};
-use meter_domain::time::Timestamp;
+use meter_domain::time::{DAY_S, Timestamp};
 use meter_store::{
     Archive, ArchiveListing, MessageStore, Order, SegmentQuery, StoreError, Stores, WriteError,
     retry,
@@ -34,8 +34,6 @@ const OBJECTS_PER_ROUND: usize = if cfg!(test) { 5 } else { 2_000 };
 
 /// Objects that are read concurrently.
 const READ_CONCURRENCY: usize = 16;
-
-const DAY_S: i64 = 24 * 3600;
 
 /// Removes messages of a device from `from` on, oldest first. Returns where the next round starts,
 /// if there is more. Messages that arrive during the purge and are older than `from` are kept.

@@ -14,7 +14,7 @@ use meter_domain::aggregate::Summary;
 use meter_domain::id::DeviceId;
 use meter_domain::metric::{MetricName, Point};
 use meter_domain::state::{DevicePolicy, DeviceState, Hour, hour_of, start_of_hour};
-use meter_domain::time::Timestamp;
+use meter_domain::time::{DAY_S, Timestamp};
 use meter_store::{
     HourRollup, MessageStore, PointQuery, RollupBucket, RollupStore, StoreError, Stores,
 };
@@ -33,8 +33,6 @@ const POINTS_PER_READ: usize = 10_000;
 
 /// Rollups of one hour that are written concurrently.
 const WRITE_CONCURRENCY: usize = 8;
-
-const DAY_S: i64 = 24 * 3_600;
 
 /// The result of one run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,13 +1,11 @@
 //! Compares the result of a replay with the result of ingestion.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use meter_domain::archive::Layout;
 use meter_domain::id::DeviceId;
 use meter_domain::message::ReceivedMessage;
-use meter_domain::metric::{MetricName, Point};
-use meter_domain::state::DevicePolicy;
+use meter_domain::metric::Point;
+use meter_domain::state::{DevicePolicy, LatestPoints};
 use meter_domain::time::Timestamp;
 use meter_service::ingestion::{Delivery, Ingestion, IngestionConfig};
 use meter_service::point_reader;
@@ -45,7 +43,7 @@ fn reading(device: usize, s: i64, value: i64) -> Delivery {
 #[derive(Debug, PartialEq)]
 struct Stored {
     points: Vec<Point>,
-    latest: BTreeMap<MetricName, Point>,
+    latest: LatestPoints,
     messages: Vec<String>,
 }
 

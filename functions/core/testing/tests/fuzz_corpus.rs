@@ -1,7 +1,8 @@
-//! What the fuzz targets check, on every test run and without a fuzzer: each file of the corpus, which holds
-//! what fuzzing has found, and mutations of those files.
+//! Runs the checks of the fuzz targets without a fuzzer, over each file of the corpus and over
+//! mutations of those files.
 //!
-//! The mutations are the same ones on every run; `PROPTEST_CASES` sets how many, and `make fuzz` searches further.
+//! The mutations are the same on every run. `PROPTEST_CASES` sets their number, and `make fuzz`
+//! searches further.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
@@ -21,12 +22,12 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{RngSeed, TestRunner};
 
-/// A test of a target's corpus and one of its mutations.
+/// Tests of the corpus of a fuzz target and of its mutations.
 macro_rules! target {
     ($layer:literal, $target:ident) => {
         mod $target {
             #[test]
-            fn holds_for_each_file_of_the_corpus() {
+            fn corpus_satisfies_the_invariants() {
                 for (path, input) in crate::corpus($layer, stringify!($target)) {
                     eprintln!("{}", path.display()); // shown only on failure
                     crate::$target::run(&input);
@@ -34,7 +35,7 @@ macro_rules! target {
             }
 
             #[test]
-            fn holds_for_mutations_of_the_corpus() {
+            fn mutated_corpus_satisfies_the_invariants() {
                 crate::mutate($layer, stringify!($target), crate::$target::run);
             }
         }
@@ -48,7 +49,7 @@ mod targets {
     target!("domain", time);
 }
 
-/// Of each target's corpus, at least: what takes a second.
+/// Minimum number of mutations for each target; they take about a second.
 const MUTATIONS: u32 = 4_096;
 
 fn corpus(layer: &str, target: &str) -> Vec<(PathBuf, Vec<u8>)> {
@@ -97,17 +98,17 @@ impl fmt::Debug for Input {
 
 #[derive(Debug, Clone)]
 enum Mutation {
-    /// Change bits of a byte.
+    /// Invert bits of a byte.
     Flip(Index, u8),
-    /// Put in a byte that means something to a parser.
+    /// Insert a byte with a meaning in JSON, times or URIs.
     Insert(Index, u8),
-    /// Keep what is before.
+    /// Remove everything from a position.
     Truncate(Index),
-    /// Leave out what is between.
+    /// Remove a range.
     Cut(Index, Index),
-    /// Say twice what is between.
+    /// Repeat a range.
     Repeat(Index, Index),
-    /// Go on as another file does.
+    /// Continue with a part of another file.
     Splice(Index, Index, Index),
 }
 

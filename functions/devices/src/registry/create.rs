@@ -23,7 +23,7 @@ pub(crate) async fn create<S: Stores>(
         // A device that sent messages before its registration has a state.
         let mut state = optimistic_update::read_state(stores.states(), id).await?;
         // The purge of an unregistered device leaves no tombstone.
-        let is_purged = state.cleanup.is_some_and(|cleanup| cleanup.purge);
+        let is_purged = state.cleanup.is_some_and(|cleanup| cleanup.purge.is_requested());
         state.register(now, &policy);
         state.device_type.clone_from(&device.device_type);
         let created = match is_purged {

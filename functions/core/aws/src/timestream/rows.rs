@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use aws_sdk_timestreamquery::types::{ColumnInfo, Row};
-use meter_domain::aggregate::{Aggregate, CompensatedSum, Summary, TimedValue, Window, WindowKey};
-use meter_domain::metric::{MetricName, Point, PointKey};
+use meter_domain::aggregate::{Aggregate, CompensatedSum, Summary, Window, WindowKey};
+use meter_domain::metric::{MetricName, Point, PointKey, TimedValue};
 use meter_domain::time::Timestamp;
 use meter_store::{PointPage, PointQuery, StoreError};
 

@@ -1,9 +1,9 @@
-//! Messages. What can be read is archived in either layout, found there, readable again from there, and
-//! cut into parts that hold every sample once. What cannot be read comes back from quarantine byte for
-//! byte.
+//! Invariants of messages: a valid message is packed in each layout, found and parsed again, and
+//! split into segments that contain each sample once; the bytes of an invalid message are returned
+//! from quarantine unchanged.
 //!
-//! An input is a batch: records separated by RS (0x1E, which no JSON text holds), each a topic, a line
-//! break, and the payload.
+//! An input is a batch of records separated by RS (0x1E, which JSON text cannot contain). A record
+//! is a topic, a line break and a payload.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,49 +17,49 @@ use meter_domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A batch long enough for several devices, hours and repeats; more would only be slower.
+/// Enough records for several devices, hours and repeats.
 const MAX_RECORDS: usize = 16;
 /// 2026-03-01T12:00:00Z.
 const FIRST_RECEIVED_S: i64 = 1_772_366_400;
-/// A batch spans hours, so that it fills more than one object.
-const BETWEEN_S: i64 = 1_500;
+/// Seconds between two records, so that a batch spans several hours and objects.
+const RECORD_INTERVAL_S: i64 = 1_500;
 
 pub(crate) fn run(input: &[u8]) {
-    let mut readable = BTreeMap::new();
-    let mut unreadable = BTreeMap::new();
+    let mut valid = BTreeMap::new();
+    let mut invalid = BTreeMap::new();
     let records = input.split(|byte| *byte == 0x1E).take(MAX_RECORDS);
     for (index, record) in (0_i64..).zip(records) {
-        let received = received(record, FIRST_RECEIVED_S + index * BETWEEN_S);
+        let received = received(record, FIRST_RECEIVED_S + index * RECORD_INTERVAL_S);
         match message::parse(&received) {
             Ok(message) => {
-                is_as_the_protocol_says(&message);
-                readable.entry(message.message_id).or_insert(message);
+                assert_valid(&message);
+                valid.entry(message.message_id).or_insert(message);
             }
             Err(reason) => {
                 assert!(!reason.to_string().is_empty());
                 let message_id = MessageId::of(&received.topic, &received.payload);
-                unreadable.entry(message_id).or_insert((received, reason));
+                invalid.entry(message_id).or_insert((received, reason));
             }
         }
     }
 
-    let messages: Vec<_> = readable.values().collect();
+    let messages: Vec<_> = valid.values().collect();
     for layout in [Layout::Batch, Layout::Message] {
         let objects = archive::pack(layout, &messages);
-        holds_each_once(&objects, readable.keys());
-        for (location, bytes, message_id) in places(&objects) {
-            is_found(&readable[&message_id], location, bytes);
-            is_cut_whole(&readable[&message_id], location);
+        assert_each_packed_once(&objects, valid.keys());
+        for (location, bytes, message_id) in locations(&objects) {
+            assert_found(&valid[&message_id], location, bytes);
+            assert_split_completely(&valid[&message_id], location);
         }
     }
 
     let entries: Vec<_> =
-        unreadable.iter().map(|(message_id, (r, reason))| (*message_id, r, reason)).collect();
+        invalid.iter().map(|(message_id, (r, reason))| (*message_id, r, reason)).collect();
     let objects = archive::pack_quarantine(&entries);
-    holds_each_once(&objects, unreadable.keys());
-    for (location, bytes, message_id) in places(&objects) {
+    assert_each_packed_once(&objects, invalid.keys());
+    for (location, bytes, message_id) in locations(&objects) {
         let found = archive::find_quarantined(bytes, location, message_id);
-        assert_eq!(found.ok().as_ref(), Some(&unreadable[&message_id].0.payload));
+        assert_eq!(found.ok().as_ref(), Some(&invalid[&message_id].0.payload));
     }
 }
 
@@ -73,10 +73,14 @@ fn received(record: &[u8], received_at_s: i64) -> ReceivedMessage {
     }
 }
 
-fn is_as_the_protocol_says(message: &Message) {
+fn assert_valid(message: &Message) {
     let topic = message::parse_topic(&message.received.topic);
     assert_eq!(topic, Ok((message.device_id.clone(), message.category)));
-    assert_eq!(message::parse(&message.received).as_ref(), Ok(message), "another time it differs");
+    assert_eq!(
+        message::parse(&message.received).as_ref(),
+        Ok(message),
+        "the parser is not deterministic"
+    );
     let latest = message.received.received_at.plus_seconds(MAX_AHEAD_S);
     assert!(message.ts <= latest);
     if let Body::Telemetry(measurements) = &message.body {
@@ -84,11 +88,11 @@ fn is_as_the_protocol_says(message: &Message) {
         assert!(measurements.iter().all(|m| m.value.is_finite() && m.time <= latest));
         let points: BTreeSet<_> =
             measurements.iter().map(|m| (&m.metric, m.time, m.sample_index)).collect();
-        assert_eq!(points.len(), measurements.len(), "two samples claim one point");
+        assert_eq!(points.len(), measurements.len(), "two samples have the same identity");
     }
 }
 
-fn holds_each_once<'a>(
+fn assert_each_packed_once<'a>(
     objects: &[ArchiveObject],
     message_ids: impl Iterator<Item = &'a MessageId>,
 ) {
@@ -97,11 +101,11 @@ fn holds_each_once<'a>(
     held.sort_unstable();
     assert!(held.iter().eq(message_ids));
     let keys: BTreeSet<_> = objects.iter().map(|object| &object.key).collect();
-    assert_eq!(keys.len(), objects.len(), "an object overwrites another");
+    assert_eq!(keys.len(), objects.len(), "two objects have the same key");
 }
 
-/// Each message's place, and the bytes that a reader fetches from there.
-fn places(objects: &[ArchiveObject]) -> impl Iterator<Item = (&Location, &[u8], MessageId)> {
+/// The location of each message and the bytes that a reader fetches from it.
+fn locations(objects: &[ArchiveObject]) -> impl Iterator<Item = (&Location, &[u8], MessageId)> {
     objects.iter().flat_map(|object| {
         object.entries.iter().map(|(message_id, location)| {
             assert_eq!(location.object, object.key);
@@ -114,7 +118,7 @@ fn places(objects: &[ArchiveObject]) -> impl Iterator<Item = (&Location, &[u8], 
     })
 }
 
-fn is_found(message: &Message, location: &Location, bytes: &[u8]) {
+fn assert_found(message: &Message, location: &Location, bytes: &[u8]) {
     #[derive(Deserialize)]
     struct Line {
         device_id: String,
@@ -136,13 +140,14 @@ fn is_found(message: &Message, location: &Location, bytes: &[u8]) {
         payload: line.payload.get().to_owned().into(),
         received_at: line.received_at,
     });
-    // The identity is of the bytes received; only blanks around and inside the JSON may differ.
+    // The message id covers the received bytes; only whitespace around and between JSON tokens may
+    // differ.
     let again = again.map(|again| Message {
         message_id: message.message_id,
         received: message.received.clone(),
         ..again
     });
-    assert_eq!(again.as_ref(), Ok(message), "the archive says something else");
+    assert_eq!(again.as_ref(), Ok(message), "the archived message differs");
     if location.member.is_none() {
         let name = location.object.strip_prefix(&format!("{}/", message.device_id));
         let name = name.and_then(archive::parse_file_name);
@@ -150,35 +155,37 @@ fn is_found(message: &Message, location: &Location, bytes: &[u8]) {
     }
 }
 
-fn is_cut_whole(message: &Message, location: &Location) {
-    let parts = segments::split(message, location.clone(), None, |_| true);
+fn assert_split_completely(message: &Message, location: &Location) {
+    let segments = segments::split(message, location.clone(), None, |_| true);
     assert!(
-        parts[0].index_entry.is_some() && parts[1..].iter().all(|part| part.index_entry.is_none())
+        segments[0].index_entry.is_some()
+            && segments[1..].iter().all(|segment| segment.index_entry.is_none())
     );
-    for part in &parts {
-        let interval = part.ts.floor(SEGMENT_SECONDS);
-        assert!(part.samples.iter().all(|s| s.time.floor(SEGMENT_SECONDS) == interval));
+    for segment in &segments {
+        let interval = segment.ts.floor(SEGMENT_SECONDS);
+        assert!(segment.samples.iter().all(|s| s.time.floor(SEGMENT_SECONDS) == interval));
     }
-    let intervals: BTreeSet<_> = parts.iter().map(|part| part.ts.floor(SEGMENT_SECONDS)).collect();
-    assert_eq!(intervals.len(), parts.len(), "a part overwrites another");
+    let intervals: BTreeSet<_> =
+        segments.iter().map(|segment| segment.ts.floor(SEGMENT_SECONDS)).collect();
+    assert_eq!(intervals.len(), segments.len(), "two segments have the same interval");
 
     type Point<'a> = (&'a MetricName, Timestamp, u16, u64, &'a Option<String>);
-    let samples = parts.iter().flat_map(|part| &part.samples);
-    let mut cut: Vec<Point<'_>> =
+    let samples = segments.iter().flat_map(|segment| &segment.samples);
+    let mut split: Vec<Point<'_>> =
         samples.map(|s| (&s.metric, s.time, s.sample_index, s.value.to_bits(), &s.unit)).collect();
-    let mut said: Vec<Point<'_>> = match &message.body {
+    let mut sent: Vec<Point<'_>> = match &message.body {
         Body::Telemetry(measurements) => measurements
             .iter()
             .map(|m| (&m.metric, m.time, m.sample_index, m.value.to_bits(), &m.unit))
             .collect(),
         _ => Vec::new(),
     };
-    cut.sort_unstable();
-    said.sort_unstable();
-    assert_eq!(cut, said);
+    split.sort_unstable();
+    sent.sort_unstable();
+    assert_eq!(split, sent);
 
-    // What a decision made again leaves out replaces what the first one stored.
-    let emptied = segments::split(message, location.clone(), None, |_| false);
-    assert!(emptied.iter().map(|part| part.ts).eq(parts.iter().map(|part| part.ts)));
-    assert!(emptied.iter().all(|part| part.samples.is_empty()));
+    // A repeated split with another filter replaces every segment of the first.
+    let empty = segments::split(message, location.clone(), None, |_| false);
+    assert!(empty.iter().map(|segment| segment.ts).eq(segments.iter().map(|segment| segment.ts)));
+    assert!(empty.iter().all(|segment| segment.samples.is_empty()));
 }

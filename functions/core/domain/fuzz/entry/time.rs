@@ -1,5 +1,5 @@
-//! Times and file names. What reads as a time is written in every form such that it reads as that time
-//! again, and a file name is the only name of its message.
+//! Invariants of times and file names: a parsed time parses as the same time from each of its
+//! written forms, and each message has exactly one file name.
 
 use meter_domain::archive::{file_name, parse_file_name};
 use meter_domain::time::Timestamp;
@@ -11,15 +11,19 @@ pub(crate) fn run(input: &[u8]) {
     match (&strict, &lenient) {
         (Ok(_), _) => assert_eq!(strict, lenient),
         (Err(_), Ok(time)) => {
-            assert_eq!(Timestamp::parse(&format!("{text}Z")).as_ref(), Ok(time), "not in UTC");
+            assert_eq!(
+                Timestamp::parse(&format!("{text}Z")).as_ref(),
+                Ok(time),
+                "a missing offset means UTC"
+            );
         }
         (Err(_), Err(_)) => {}
     }
     if let Ok(time) = lenient {
-        is_written_as_it_is_read(time);
+        assert_round_trip(time);
     }
     if let Ok(time) = Timestamp::from_file_stem(&text) {
-        is_written_as_it_is_read(time);
+        assert_round_trip(time);
         assert_eq!(time.file_stem(), text, "two names for one time");
     }
     if let Some((category, time, message_id)) = parse_file_name(&text) {
@@ -27,10 +31,10 @@ pub(crate) fn run(input: &[u8]) {
     }
 }
 
-fn is_written_as_it_is_read(time: Timestamp) {
+fn assert_round_trip(time: Timestamp) {
     assert_eq!(Timestamp::parse(&time.to_string()), Ok(time));
     assert_eq!(Timestamp::parse(&time.key()), Ok(time));
-    assert_eq!(time.key().len(), "2026-03-01T12:00:00.000000000Z".len(), "keys sort as text");
+    assert_eq!(time.key().len(), "2026-03-01T12:00:00.000000000Z".len(), "keys have a fixed width");
     assert_eq!(Timestamp::from_file_stem(&time.file_stem()), Ok(time));
     assert_eq!(Timestamp::from_nanos(time.as_nanos()), Ok(time));
     assert!(Timestamp::start_of_day(time.day()) <= time);

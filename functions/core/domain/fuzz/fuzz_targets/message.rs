@@ -1,4 +1,4 @@
-//! What devices send.
+//! Fuzz target for messages.
 #![no_main]
 
 #[path = "../entry/message.rs"]

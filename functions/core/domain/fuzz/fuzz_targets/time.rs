@@ -1,4 +1,4 @@
-//! Times, and the file names that hold them.
+//! Fuzz target for times and file names.
 #![no_main]
 
 #[path = "../entry/time.rs"]

@@ -1,48 +1,48 @@
-//! Making windows of summaries that come in the order of time.
+//! Assembly of windows from summaries in the order of time.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::summary::{finite, interpolate, is_bridged, trapezoid};
-use super::{Aggregate, CompensatedSum, Summary, TimedValue, Window, WindowKey, WindowSize};
-use crate::metric::MetricName;
+use super::{Aggregate, CompensatedSum, Summary, Window, WindowKey, WindowSize};
+use crate::metric::{MetricName, TimedValue};
 use crate::time::Timestamp;
 
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 
-/// Which windows are asked for.
+/// Range, window size and aggregate of a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WindowSpec {
-    /// Points from here on count.
+    /// Start of the range, inclusive.
     pub start: Timestamp,
-    /// Points up to but without this count.
+    /// End of the range, exclusive.
     pub stop: Timestamp,
-    /// How wide windows are.
+    /// Window size.
     pub every: WindowSize,
-    /// What is made of each.
+    /// Aggregate.
     pub aggregate: Aggregate,
-    /// The longest gap that an integral bridges, in seconds.
+    /// Longest gap that an integral bridges, in seconds.
     pub max_gap_s: u32,
 }
 
 impl WindowSpec {
-    /// What must be read to answer: an integral also needs the points beside the range, since the lines
-    /// to them run into it.
+    /// The range of points that the query requires. An integral also requires the points around the
+    /// range, because lines to them reach into it.
     pub fn read_range(&self) -> (Timestamp, Timestamp) {
         let beside =
             if self.aggregate == Aggregate::Integral { i64::from(self.max_gap_s) } else { 0 };
-        // A gap may be as long as the limit, so the point at its end is needed, too.
+        // A gap may be exactly as long as the limit, and the point at its end is required.
         let after = if beside > 0 { self.stop.plus_seconds(beside).next() } else { self.stop };
         (self.start.plus_seconds(-beside), after)
     }
 }
 
-/// Holds the windows that are not complete yet, and hands out those that are.
+/// Collects the windows that are not complete and returns those that are.
 #[derive(Debug)]
 pub struct Assembler {
     spec: WindowSpec,
     open: BTreeMap<WindowKey, PartialWindow>,
-    /// The latest reading of each metric, for an integral.
+    /// Latest point of each metric and its unit, for an integral.
     previous: BTreeMap<MetricName, (TimedValue, Option<String>)>,
 }
 
@@ -54,13 +54,13 @@ struct PartialWindow {
 }
 
 impl Assembler {
-    /// One without windows.
+    /// An assembler without windows.
     pub fn new(spec: WindowSpec) -> Self {
         Self { spec, open: BTreeMap::new(), previous: BTreeMap::new() }
     }
 
-    /// Takes the summary of points that lie in one window, and all of them in the range or none.
-    /// Summaries of a metric come in the order of time.
+    /// Adds a summary of points that are in one window, and all inside or all outside of the range.
+    /// Summaries of a metric are added in the order of time.
     pub fn add(&mut self, metric: &MetricName, summary: &Summary, unit: Option<&str>) {
         let is_integral = self.spec.aggregate == Aggregate::Integral;
         if is_integral {
@@ -74,19 +74,19 @@ impl Assembler {
         if !(self.spec.start..self.spec.stop).contains(&summary.first.time) {
             return;
         }
-        let draft = self.partial_window(metric, summary.first.time);
-        draft.unit = unit.map(str::to_owned);
+        let window = self.partial_window(metric, summary.first.time);
+        window.unit = unit.map(str::to_owned);
         if is_integral {
-            draft.area.add_sum(summary.area);
+            window.area.add_sum(summary.area);
         }
-        match &mut draft.summary {
-            // Bridges are drawn above, across windows or not.
+        match &mut window.summary {
+            // `add_area_between` has already added the area of the gap.
             Some(held) => held.join(summary, 0),
-            None => draft.summary = Some(summary.clone()),
+            None => window.summary = Some(summary.clone()),
         }
     }
 
-    /// Adds the area under the line between two points to the windows that it lies over.
+    /// Adds the area below the line between two points to each window that it crosses.
     fn add_area_between(
         &mut self,
         metric: &MetricName,
@@ -104,10 +104,10 @@ impl Assembler {
         let mut left = at(from.time.max(start));
         while left.time < end {
             let right = at(every.window_end(every.window_start(left.time)).min(end));
-            let draft = self.partial_window(metric, left.time);
-            draft.area.add(trapezoid(&left, &right));
-            if draft.unit.is_none() {
-                draft.unit = unit.map(str::to_owned);
+            let window = self.partial_window(metric, left.time);
+            window.area.add(trapezoid(&left, &right));
+            if window.unit.is_none() {
+                window.unit = unit.map(str::to_owned);
             }
             left = right;
         }
@@ -121,8 +121,8 @@ impl Assembler {
         }
     }
 
-    /// The windows that nothing that comes after `read` can change any more, in order. `read` is up to
-    /// where everything was taken.
+    /// Removes and returns the windows that no point after `read` can change, in order. All points
+    /// up to `read` have been added.
     pub fn take_complete(&mut self, read: Timestamp) -> Vec<Window> {
         let settled = self.complete_until(read);
         let rest =
@@ -134,37 +134,37 @@ impl Assembler {
                 }
             };
         let done = std::mem::replace(&mut self.open, rest);
-        done.into_iter().map(|(key, draft)| self.finish(key, draft)).collect()
+        done.into_iter().map(|(key, window)| self.finish(key, window)).collect()
     }
 
-    /// Up to where windows are complete when everything up to `read` was taken.
+    /// The time before which windows are complete when all points up to `read` have been added.
     pub fn complete_until(&self, read: Timestamp) -> Timestamp {
         let (_, needed) = self.spec.read_range();
         if read >= needed {
             return Timestamp::max();
         }
         match self.spec.aggregate {
-            // A point that comes later may be joined with one that is so much earlier.
+            // A later point can be joined to one that is up to the maximum gap earlier.
             Aggregate::Integral => read.plus_seconds(-i64::from(self.spec.max_gap_s)),
             _ => read,
         }
     }
 
-    fn finish(&self, key: WindowKey, draft: PartialWindow) -> Window {
-        let PartialWindow { summary, area, unit } = draft;
-        let of_area = |area: CompensatedSum| area.value() / SECONDS_PER_HOUR;
+    fn finish(&self, key: WindowKey, window: PartialWindow) -> Window {
+        let PartialWindow { summary, area, unit } = window;
+        let in_hours = |area: CompensatedSum| area.value() / SECONDS_PER_HOUR;
         match (summary, self.spec.aggregate) {
             (Some(summary), aggregate) if aggregate != Aggregate::Integral => {
                 Window::of(key, &summary, unit.as_deref(), aggregate)
             }
             // Only an integral has windows without points.
-            _ => Window::with_value(key, of_area(area), unit.as_deref(), Aggregate::Integral),
+            _ => Window::with_value(key, in_hours(area), unit.as_deref(), Aggregate::Integral),
         }
     }
 }
 
 impl Window {
-    /// What the points of a window come to. For an integral: without what lies between them and those of other
+    /// The result for the points of a window. An integral does not include gaps to points of other
     /// windows.
     #[allow(clippy::cast_precision_loss, reason = "a count beyond 2^53 is not to be had")]
     pub fn of(key: WindowKey, summary: &Summary, unit: Option<&str>, aggregate: Aggregate) -> Self {

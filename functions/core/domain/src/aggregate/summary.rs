@@ -1,14 +1,15 @@
-//! What is known of some points of one metric, enough for every aggregate.
+//! Summary of points of one metric, sufficient for every aggregate.
 
+use crate::metric::TimedValue;
 use crate::time::Timestamp;
 
-/// A sum with its rounding error (Neumaier's variant of Kahan's summation): the result is the same,
-/// but for the last digit, in whatever groups and order the values are added.
+/// A sum with its rounding error (Neumaier's variant of Kahan summation). The result is the same,
+/// except for the last digit, for every grouping and order of the values.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct CompensatedSum {
-    /// The sum as doubles give it.
+    /// The sum in `f64` arithmetic.
     pub high: f64,
-    /// What that lost.
+    /// The accumulated rounding error.
     pub low: f64,
 }
 
@@ -30,58 +31,49 @@ impl CompensatedSum {
         self.low += other.low;
     }
 
-    /// The sum. One beyond the range of a double is the end of that range.
+    /// The sum, limited to the range of `f64`.
     pub fn value(self) -> f64 {
         if self.high.is_infinite() { finite(self.high) } else { finite(self.high + self.low) }
     }
 }
 
-/// A value at an instant.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TimedValue {
-    /// When.
-    pub time: Timestamp,
-    /// How much.
-    pub value: f64,
-}
-
-/// What some points of one metric come to, added in the order of their times.
+/// Summary of points of one metric in the order of time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// How many; at least 1.
+    /// Number of points; at least 1.
     pub count: u64,
-    /// Of the values.
+    /// Sum of the values.
     pub sum: CompensatedSum,
-    /// The least value.
+    /// Least value.
     pub min: f64,
-    /// The greatest value.
+    /// Greatest value.
     pub max: f64,
     /// The earliest point.
     pub first: TimedValue,
     /// The latest point.
     pub last: TimedValue,
-    /// The integral over time from the first to the last point, in the metric's unit times seconds,
-    /// without gaps that are too long.
+    /// Integral over time from the first to the last point, in the unit of the metric times
+    /// seconds, without the gaps that are not bridged.
     pub area: CompensatedSum,
 }
 
 impl Summary {
-    /// Of one point.
+    /// Summary of one point.
     pub fn of(time: Timestamp, value: f64) -> Self {
-        let reading = TimedValue { time, value };
+        let point = TimedValue { time, value };
         Self {
             count: 1,
             sum: CompensatedSum { high: value, low: 0.0 },
             min: value,
             max: value,
-            first: reading,
-            last: reading,
+            first: point,
+            last: point,
             area: CompensatedSum::default(),
         }
     }
 
-    /// Joins a summary of later points. What lies between the two is bridged, if it is no longer than
-    /// `max_gap_s` seconds.
+    /// Joins a summary of later points. The gap between the two is bridged if it is at most
+    /// `max_gap_s` seconds long.
     pub fn join(&mut self, later: &Self, max_gap_s: u32) {
         self.count += later.count;
         self.sum.add_sum(later.sum);
@@ -95,17 +87,17 @@ impl Summary {
     }
 }
 
-/// Whether two points that follow each other are near enough to be joined by a line.
+/// Whether the gap between two consecutive points is bridged.
 pub(super) fn is_bridged(from: &TimedValue, to: &TimedValue, max_gap_s: u32) -> bool {
     from.time.plus_seconds(i64::from(max_gap_s)) >= to.time
 }
 
-/// The area under the line between two points, in the unit of the values times seconds.
+/// Area below the line between two points, in the unit of the values times seconds.
 pub(super) fn trapezoid(from: &TimedValue, to: &TimedValue) -> f64 {
     finite((from.value / 2.0 + to.value / 2.0) * seconds_between(from.time, to.time))
 }
 
-/// The value at `at`, between two points, on the line between them.
+/// The value at `at` on the line between two points.
 pub(super) fn interpolate(from: &TimedValue, to: &TimedValue, at: Timestamp) -> TimedValue {
     let whole = seconds_between(from.time, to.time);
     let part = if whole > 0.0 { seconds_between(from.time, at) / whole } else { 0.0 };
@@ -117,7 +109,7 @@ fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_nanos() - from.as_nanos()) as f64 / 1e9
 }
 
-/// The value, or the end of the range of doubles that it is beyond.
+/// Limits a value to the finite range of `f64`.
 pub(super) fn finite(value: f64) -> f64 {
     if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) }
 }

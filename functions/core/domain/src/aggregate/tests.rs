@@ -15,7 +15,7 @@ fn spec(aggregate: Aggregate, start_ms: i64, stop_ms: i64, every_s: u32) -> Wind
     WindowSpec { start: t(start_ms), stop: t(stop_ms), every, aggregate, max_gap_s: 300 }
 }
 
-/// Every window of points (milliseconds, value) of one metric, taken one by one.
+/// All windows of one metric from points (milliseconds, value) that are added one by one.
 fn windows(spec: WindowSpec, points: &[(i64, f64)]) -> Vec<(i64, f64)> {
     let mut assembler = Assembler::new(spec);
     for (at, value) in points {
@@ -29,7 +29,7 @@ fn shown(windows: Vec<Window>) -> Vec<(i64, f64)> {
 }
 
 #[test]
-fn a_window_is_what_its_points_say_and_empty_ones_are_left_out() {
+fn windows_aggregate_their_points_and_empty_windows_are_omitted() {
     let points = [(500, 1.0), (61_000, 4.0), (62_000, 2.0), (63_000, 9.0), (240_000, 7.0)];
     for (aggregate, expected) in [
         (Aggregate::Mean, 5.0),
@@ -48,20 +48,20 @@ fn a_window_is_what_its_points_say_and_empty_ones_are_left_out() {
 }
 
 #[test]
-fn only_points_in_the_range_count_and_the_window_keeps_its_place() {
+fn points_outside_the_range_are_ignored_without_moving_the_window() {
     let points = [(10_000, 1.0), (30_000, 2.0), (59_999, 4.0), (60_000, 8.0)];
     let answer = windows(spec(Aggregate::Sum, 30_000, 60_000, 60), &points);
     assert_eq!(answer, [(0, 6.0)]);
 }
 
 #[test]
-fn windows_before_1970_lie_at_multiples_too() {
+fn windows_before_1970_are_aligned_to_the_epoch() {
     let answer = windows(spec(Aggregate::Count, -90_000, 0, 60), &[(-1, 1.0), (-61_000, 1.0)]);
     assert_eq!(answer, [(-120_000, 1.0), (-60_000, 1.0)]);
 }
 
 #[test]
-fn a_constant_power_for_an_hour_is_its_energy_also_where_windows_cut_it() {
+fn constant_power_integrates_to_its_energy_across_windows() {
     let points: Vec<_> = (0..=3_600).map(|s| (s * 1_000, 1_000.0)).collect();
     let hour = windows(spec(Aggregate::Integral, 0, 3_600_000, 3_600), &points);
     assert_eq!(hour, [(0, 1_000.0)]);
@@ -71,8 +71,9 @@ fn a_constant_power_for_an_hour_is_its_energy_also_where_windows_cut_it() {
 }
 
 #[test]
-fn the_energy_of_a_ramp_is_known_in_closed_form_for_any_cut() {
-    // P(t) = t W over 0 to 600 s: E(a, b) = (b² − a²) / 2 J. A line is what the trapezoid rule integrates exactly.
+fn integral_of_a_ramp_equals_the_closed_form() {
+    // P(t) = t W over 0 to 600 s: E(a, b) = (b² − a²) / 2 J. The trapezoidal rule is exact for a
+    // line.
     let points: Vec<_> = (0..=600).step_by(30).map(|s| (s * 1_000, s as f64)).collect();
     for (start, stop, every) in [(0, 600, 60), (45, 555, 100), (7, 593, 1), (100, 101, 3_600)] {
         let answer =
@@ -89,7 +90,7 @@ fn the_energy_of_a_ramp_is_known_in_closed_form_for_any_cut() {
 }
 
 #[test]
-fn a_gap_that_is_too_long_is_not_bridged_and_one_that_is_not_fills_windows_without_points() {
+fn integral_bridges_gaps_up_to_the_maximum_only() {
     let bridged = windows(spec(Aggregate::Integral, 0, 600_000, 60), &[(0, 60.0), (300_000, 60.0)]);
     assert_eq!(bridged.len(), 6, "the last one has a point and no area");
     assert_eq!(bridged.iter().map(|(_, v)| v).sum::<f64>(), 5.0);
@@ -98,7 +99,7 @@ fn a_gap_that_is_too_long_is_not_bridged_and_one_that_is_not_fills_windows_witho
 }
 
 #[test]
-fn a_window_is_handed_out_when_nothing_can_change_it_and_once() {
+fn complete_window_is_returned_once() {
     let mut assembler = Assembler::new(spec(Aggregate::Mean, 0, 600_000, 60));
     assembler.add(&name("a"), &Summary::of(t(1_000), 1.0), None);
     assert_eq!(assembler.take_complete(t(59_999)).len(), 0);
@@ -111,7 +112,7 @@ fn a_window_is_handed_out_when_nothing_can_change_it_and_once() {
 }
 
 #[test]
-fn units_follow_from_the_points() {
+fn result_unit_is_derived_from_the_point_unit() {
     assert_eq!(Aggregate::Integral.unit(Some("W")).as_deref(), Some("W.h"));
     assert_eq!(Aggregate::Integral.unit(None).as_deref(), Some("h"));
     assert_eq!(Aggregate::Count.unit(Some("W")), None);
@@ -119,7 +120,7 @@ fn units_follow_from_the_points() {
 }
 
 #[test]
-fn a_width_is_a_whole_number_of_seconds_in_a_range() {
+fn window_size_is_a_whole_number_of_seconds_in_range() {
     for (text, seconds) in [
         ("1s", 1),
         ("5m", 300),
@@ -137,7 +138,7 @@ fn a_width_is_a_whole_number_of_seconds_in_a_range() {
 }
 
 #[test]
-fn a_sum_loses_nothing_to_the_order_of_its_values() {
+fn compensated_sum_is_exact_and_limited_to_f64() {
     let mut sum = CompensatedSum::default();
     for value in [1e16, 1.0, 1.0, -1e16] {
         sum.add(value);
@@ -150,16 +151,16 @@ fn a_sum_loses_nothing_to_the_order_of_its_values() {
 }
 
 proptest! {
-    /// Points taken one by one, and joined in groups of a minute and an hour as rollups do.
+    /// Adds points one by one, and grouped by minute as rollups are.
     #[test]
-    fn windows_are_the_same_of_points_and_of_groups_of_them(
+    fn windows_from_points_equal_windows_from_rollups(
         steps in prop::collection::vec((1i64..700_000, -1e6f64..1e6), 1..200),
         every_minutes in 1u32..130,
         range in (0i64..3_000_000, 1i64..100_000_000),
     ) {
         let mut at = 0;
         let points: Vec<_> = steps.iter().map(|(step, value)| { at += step; (at, *value) }).collect();
-        // Groups lie inside or outside of the range as a whole.
+        // Each group is inside or outside of the range as a whole.
         let start = range.0 / 60_000 * 60_000;
         let stop = start + (range.1 / 60_000 + 1) * 60_000;
         for aggregate in Aggregate::ALL {

@@ -1,4 +1,4 @@
-//! Reading messages back out of objects.
+//! Reading of messages from archive objects.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -16,21 +16,25 @@ use crate::id::{DeviceId, MessageId};
 use crate::message::{Message, ParseError, ReceivedMessage, parse};
 use crate::time::Timestamp;
 
-/// Why a message could not be taken out of its object.
+/// Why a message could not be read from its object.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// The bytes are no gzip member, or end early.
-    #[error("the object cannot be unpacked")]
+    /// The bytes are not a complete gzip member.
+    #[error("the archive object is not valid gzip")]
     Gzip(#[from] std::io::Error),
-    /// Nothing is in it: what was there is removed, see [`blank`].
-    #[error("the object holds nothing any more")]
+    /// The member is empty after a redaction; see [`super::redaction`].
+    #[error("the archive object was redacted")]
     Redacted,
-    /// The message is not in it, or its line is damaged.
-    #[error("the object does not hold message {0}")]
+    /// The message is not in the member, or its line is invalid.
+    #[error("the archive object does not contain message {0}")]
     Missing(MessageId),
 }
 
-/// The NDJSON lines in the bytes at a location, each without its line break.
+/// The NDJSON lines at a location, without line breaks.
+///
+/// # Errors
+///
+/// The bytes are not a gzip member.
 pub fn lines(bytes: &[u8], location: &Location) -> Result<Vec<Bytes>, UnpackError> {
     let text = match location.member {
         None => bytes.to_vec(),
@@ -48,7 +52,11 @@ pub fn lines(bytes: &[u8], location: &Location) -> Result<Vec<Bytes>, UnpackErro
         .collect())
 }
 
-/// The line of one message in the bytes at its location.
+/// The line of a message in the bytes at its location.
+///
+/// # Errors
+///
+/// The bytes are not a gzip member, are redacted, or do not contain the message.
 pub fn find_line(
     bytes: &[u8],
     location: &Location,
@@ -72,7 +80,11 @@ pub fn find_line(
         .ok_or(UnpackError::Missing(message_id))
 }
 
-/// The bytes of what could not be read, from the bytes at its location.
+/// The payload of a quarantined message in the bytes at its location.
+///
+/// # Errors
+///
+/// The bytes are not a gzip member, are redacted, or do not contain the message.
 pub fn find_quarantined(
     bytes: &[u8],
     location: &Location,
@@ -86,26 +98,30 @@ pub fn find_quarantined(
     Ok(payload.into())
 }
 
-/// A message of an object.
+/// A message in an object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArchivedMessage {
-    /// As it was when it was ingested, but for line breaks of its payload.
+    /// The message as it was ingested, except for line breaks in its payload.
     pub message: Message,
-    /// Where it is.
+    /// Location of the message.
     pub location: Location,
 }
 
-/// What is in an object.
+/// The messages of an object.
 #[derive(Debug, Default, PartialEq)]
 pub struct ObjectContents {
-    /// In the object's order; one that is there twice comes twice.
+    /// Messages in the order of the object; repeated messages are repeated here.
     pub messages: Vec<ArchivedMessage>,
-    /// Lines that are no message, with the reason for the first of them.
+    /// Number of lines that could not be parsed, and the reason for the first of them.
     pub invalid_lines: Option<(usize, String)>,
 }
 
-/// The messages of an object, of one device or of all. A line that is none, or is none any more by the rules of this
-/// version, holds no other up.
+/// Reads the messages of an object, of one device or of all. Invalid lines, also those that only
+/// this version of the parser rejects, are counted and skipped.
+///
+/// # Errors
+///
+/// The object is not a sequence of gzip members.
 pub fn read_object(
     key: &str,
     object: &[u8],
@@ -132,7 +148,8 @@ pub fn read_object(
     Ok(contents)
 }
 
-/// Whether a line is of the device, without reading all of it. One that does not say line it is counts as everybody's.
+/// Whether a line belongs to the device, without parsing the message. A line without a device id
+/// belongs to every device, so that it is counted as invalid.
 fn belongs_to(id: &DeviceId, line: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct LineDevice<'a> {
@@ -143,7 +160,7 @@ fn belongs_to(id: &DeviceId, line: &[u8]) -> bool {
         .map_or(true, |line| line.device_id == id.as_str())
 }
 
-/// A gzip member: its offset and length, and what is in it.
+/// Offset and length of a gzip member, and its decompressed content.
 type GzipMember = (Option<(u64, u64)>, Vec<u8>);
 
 fn read_gzip_members(object: &[u8]) -> Result<Vec<GzipMember>, UnpackError> {
@@ -162,8 +179,8 @@ fn read_gzip_members(object: &[u8]) -> Result<Vec<GzipMember>, UnpackError> {
     Ok(members)
 }
 
-/// The message of a line. Its identity is what it was ingested under: the payload is not that byte for byte
-/// any more, where it had line breaks.
+/// Parses a line. The message id is taken from the line: if the payload had line breaks, its bytes
+/// have changed since the id was computed.
 fn parse_line(line: &[u8]) -> Result<Message, String> {
     #[derive(Deserialize)]
     struct Line {
@@ -195,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_packed_comes_back_with_its_place_and_its_identity() {
+    fn packed_messages_are_read_with_location_and_id() {
         let messages = [
             message("a", "{\"temperature\": 1.50}"),
             message("b", "{\r\n \"temperature\": 2}\n"),
@@ -224,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_out_is_not_there_and_the_others_are_where_they_were() {
+    fn redacted_message_is_absent_and_others_keep_their_location() {
         let (a, b) = (message("a", "{\"temperature\": 1}"), message("b", "{\"temperature\": 2}"));
         let object = pack(Layout::Batch, &[&a, &b]).remove(0);
         let place =
@@ -237,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_holds_no_other_up_and_a_damaged_object_is_an_error() {
+    fn invalid_line_is_skipped_and_invalid_object_is_an_error() {
         let m = message("a", "{\"temperature\": 1}");
         let object = pack(Layout::Message, &[&m]).remove(0);
         let text = [&b"{}\n"[..], &object.body, b"{\n"].concat();

@@ -1,8 +1,9 @@
-//! Taking a member out of an object without moving the others, whose places are in the index.
+//! Redaction: removal of a gzip member from an object without moving the other members, whose
+//! offsets are in the index.
 //!
-//! In its stead comes a gzip member that is empty and exactly as long: its deflate stream is made of empty blocks
-//! (RFC 1951, 3.2.3 to 3.2.6). A comment in the header would be simpler, but some readers know none (DuckDB 2.0
-//! refuses the whole object).
+//! The member is replaced by an empty gzip member of the same length, whose deflate stream consists
+//! of empty blocks (RFC 1951, sections 3.2.3 to 3.2.6). A comment in the gzip header would be
+//! simpler, but some readers do not support it (DuckDB 2.0 rejects the whole object).
 
 use std::io::Read;
 
@@ -10,14 +11,14 @@ use flate2::read::MultiGzDecoder;
 
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
-/// Checksum and length of nothing.
+/// CRC and length of empty content.
 const GZIP_TRAILER: [u8; 8] = [0; 8];
 
-/// An empty stored block that others follow.
+/// An empty stored block that is not the last.
 const EMPTY_STORED_BLOCK: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 
-/// What a stream ends with: some empty blocks, the last one marked as such, by their length in bytes. All but that of
-/// six bytes are blocks with fixed codes, of ten bits each; in that one a stored block comes last.
+/// Ends of a deflate stream, by length in bytes: empty blocks, of which the last has the final bit.
+/// They are blocks with fixed codes of ten bits each; the end of six bytes has a stored block last.
 const STREAM_ENDS: [&[u8]; 5] = [
     &[0x03, 0],
     &[0x02, 0x0c, 0],
@@ -26,11 +27,12 @@ const STREAM_ENDS: [&[u8]; 5] = [
     &[0x02, 0x04, 0, 0, 0xff, 0xff],
 ];
 
-/// The shortest member that is empty.
+/// Length of the shortest empty member.
 const MIN_MEMBER_BYTES: usize = GZIP_HEADER.len() + STREAM_ENDS[0].len() + GZIP_TRAILER.len();
 
-/// The object without what is in a member (offset and length in bytes): as long as before, with every other byte
-/// as it was. None when nothing was in there any more, or when the object has no such place.
+/// The object without the content of a member (offset and length in bytes): of the same length, and
+/// with every other byte unchanged. `None` if the member is already empty or the object has no such
+/// member.
 pub fn redact_member(object: &[u8], (offset, length): (u64, u64)) -> Option<Vec<u8>> {
     let start = usize::try_from(offset).ok()?;
     let end = start.checked_add(usize::try_from(length).ok()?)?;
@@ -38,20 +40,20 @@ pub fn redact_member(object: &[u8], (offset, length): (u64, u64)) -> Option<Vec<
     if is_redacted(member) {
         return None;
     }
-    let blank = empty_member(member.len())?;
+    let empty = empty_member(member.len())?;
     let mut object = object.to_vec();
-    object.get_mut(start..end)?.copy_from_slice(&blank);
+    object.get_mut(start..end)?.copy_from_slice(&empty);
     Some(object)
 }
 
-/// Whether nothing is in any of the members.
+/// Whether every member is empty.
 pub fn is_redacted(object: &[u8]) -> bool {
     matches!(MultiGzDecoder::new(object).read(&mut [0]), Ok(0))
 }
 
-/// So many bytes that are one gzip member and decode to nothing; none when they are too few for that.
+/// An empty gzip member of `length` bytes; `None` if the length is too short.
 fn empty_member(length: usize) -> Option<Vec<u8>> {
-    // Each end is a byte longer than the one before, and five bytes shorter than the first with a block.
+    // Each end is one byte longer than the previous one, and a stored block has five bytes.
     let more = length.checked_sub(MIN_MEMBER_BYTES)?;
     let mut bytes = Vec::with_capacity(length);
     bytes.extend(GZIP_HEADER);
@@ -84,7 +86,7 @@ mod tests {
         text
     }
 
-    /// Bytes that do not shrink.
+    /// Incompressible bytes.
     fn noise(length: usize) -> Vec<u8> {
         let bytes = (0..length).scan(7_u64, |x, _| {
             *x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -94,19 +96,19 @@ mod tests {
     }
 
     #[test]
-    fn any_length_from_that_of_an_empty_member_on_can_be_blank() {
+    fn empty_member_exists_for_each_length_above_the_minimum() {
         assert_eq!(MIN_MEMBER_BYTES, member(b"").len());
         let lengths = (MIN_MEMBER_BYTES..200).chain([60_000, 65_535, 65_536, 300_007]);
         for length in lengths {
-            let blank = empty_member(length).unwrap();
-            assert_eq!(blank.len(), length);
-            assert!(read(&blank).is_empty() && is_redacted(&blank), "{length}");
+            let empty = empty_member(length).unwrap();
+            assert_eq!(empty.len(), length);
+            assert!(read(&empty).is_empty() && is_redacted(&empty), "{length}");
         }
         assert_eq!(empty_member(MIN_MEMBER_BYTES - 1), None);
     }
 
     #[test]
-    fn gzip_itself_reads_an_object_from_which_a_member_was_taken() {
+    fn gzip_reads_an_object_with_a_redacted_member() {
         let (a, b, c) = (member(b"one\n"), member(&noise(200_000)), member(b"three\n"));
         let object = [&a[..], &b, &c].concat();
         let place = (a.len() as u64, b.len() as u64);
@@ -124,11 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_blank_or_elsewhere_is_left_alone() {
+    fn redacted_or_invalid_member_is_not_changed() {
         let object = member(b"text");
         let whole = (0, object.len() as u64);
-        let blank = redact_member(&object, whole).unwrap();
-        assert_eq!(redact_member(&blank, whole), None, "twice is once");
+        let empty = redact_member(&object, whole).unwrap();
+        assert_eq!(redact_member(&empty, whole), None, "twice is once");
         for place in [(1, whole.1), (u64::MAX, 2), (whole.1 + 1, 0)] {
             assert_eq!(redact_member(&object, place), None, "{place:?}");
         }
@@ -136,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_other_members_stay_where_they_are_byte_for_byte(
+        fn redaction_does_not_change_other_members(
             texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 1..6),
             gone in any::<prop::sample::Index>(),
         ) {

@@ -1,4 +1,4 @@
-//! A command as devices read it (docs/protocol.md).
+//! The payload of a command (docs/protocol.md, "Commands").
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
@@ -7,8 +7,8 @@ use sha2::Sha256;
 
 use super::Command;
 
-/// The payload of a command, signed when the device has a key. A function of what is stored and of
-/// nothing else, so that a device that gets it twice gets the same twice.
+/// The payload of a command, signed if the device has a key. It depends only on stored values, so
+/// each publish of a command sends the same bytes.
 pub fn payload(command: &Command, key: Option<&str>) -> Bytes {
     let mut document = json!({
         "v": 2,
@@ -24,10 +24,11 @@ pub fn payload(command: &Command, key: Option<&str>) -> Bytes {
     Bytes::from(document.to_string())
 }
 
-/// HMAC-SHA256, in lower-case hex, over the canonical form (RFC 8785) of a command without its `sig`.
+/// HMAC-SHA256 in lower-case hexadecimal over the canonical form (RFC 8785) of a command without
+/// `sig`.
 pub fn signature(key: &str, document: &Value) -> String {
     let canonical = serde_json_canonicalizer::to_vec(document).unwrap_or_default();
-    // HMAC takes keys of any length.
+    // HMAC accepts keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
     mac.update(&canonical);
     hex::encode(mac.finalize().into_bytes())

@@ -1,14 +1,14 @@
-//! Values that follow from others: power from voltage and current (docs/protocol.md).
+//! Derived values: power from voltage and current (docs/protocol.md, "Derived values").
 //!
-//! Of samples of one message, instant and sample_index. They are stored like measured ones; what the device says
-//! itself under one of these names stands.
+//! A value is derived from samples of the same message, time and sample index, and stored like a
+//! measured one. A value that the device sends under the same name replaces the derived one.
 
 use std::collections::BTreeMap;
 
 use crate::metric::{MetricName, Sample};
 use crate::time::Timestamp;
 
-/// What is read, with the units in which a sample of it counts; a device that says none means the first.
+/// Source metrics with the units that are accepted; a missing unit means the first.
 const SOURCES: [(&str, &[&str]); 5] = [
     ("voltage_dc", &["V"]),
     ("current_dc", &["A"]),
@@ -17,10 +17,10 @@ const SOURCES: [(&str, &[&str]); 5] = [
     ("pf", &["", "1"]),
 ];
 
-/// Values of [`SOURCES`] at one instant.
+/// Values of [`SOURCES`] at one time and sample index.
 type SourceValues = [Option<f64>; SOURCES.len()];
 
-/// Adds what follows from the measurements.
+/// Appends the derived values to the samples of a message.
 pub(super) fn add_derived(measurements: &mut Vec<Sample>) {
     let mut instants: BTreeMap<(Timestamp, u16), SourceValues> = BTreeMap::new();
     for m in measurements.iter() {
@@ -45,8 +45,8 @@ pub(super) fn add_derived(measurements: &mut Vec<Sample>) {
     }
 }
 
-/// Name, unit and value of each power that the samples of an instant give. A vehicle that measures both
-/// systems draws the sum of both; then it needs both.
+/// Name, unit and value of each power at one time and sample index. A device that measures a DC and
+/// an AC system draws the sum of both powers, which requires both.
 fn derive_powers(samples: SourceValues) -> Vec<(&'static str, &'static str, f64)> {
     let [voltage_dc, current_dc, voltage_ac, current_ac, pf] = samples;
     let dc = voltage_dc.zip(current_dc).map(|(voltage, current)| voltage * current);
@@ -57,7 +57,8 @@ fn derive_powers(samples: SourceValues) -> Vec<(&'static str, &'static str, f64)
         (None, _) => ac,
         (Some(dc), Some(_)) => ac.map(|ac| dc + ac),
     };
-    // S² - P² is below 0 for a power factor beyond 1, which is out of range and has no reactive power.
+    // For a power factor beyond 1, S² - P² is negative and the result is not finite, so there is no
+    // reactive power.
     let reactive = apparent.zip(ac).map(|(s, p)| (s * s - p * p).sqrt());
     [
         active.map(|value| ("active_power", "W", value)),
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_direct_current_has_an_active_power_which_is_negative_while_it_brakes() {
+    fn dc_power_is_negative_during_regeneration() {
         let brakes = derived(vec![
             sample("current_dc", 1, 0, -200.0, Some("A")),
             sample("voltage_dc", 1, 0, 3_000.0, None),
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alternating_current_has_all_three_and_without_a_power_factor_only_the_apparent_one() {
+    fn ac_power_without_power_factor_is_apparent_power_only() {
         let (v, i) =
             (sample("voltage_ac", 1, 0, 100.0, None), sample("current_ac", 1, 0, 5.0, None));
         let all = derived(vec![v.clone(), i.clone(), sample("pf", 1, 0, 0.6, None)]);
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn only_samples_of_one_instant_and_ordinal_belong_together() {
+    fn power_combines_samples_of_one_time_and_index() {
         let all = derived(vec![
             sample("voltage_dc", 1, 0, 1.0, None),
             sample("voltage_dc", 1, 1, 2.0, None),
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn another_unit_a_value_beyond_all_and_what_the_device_says_itself_derive_nothing() {
+    fn unsupported_unit_infinite_result_and_sent_power_derive_nothing() {
         let v = |value| sample("voltage_dc", 1, 0, value, None);
         assert_eq!(derived(vec![v(1.0), sample("current_dc", 1, 0, 1.0, Some("mA"))]), []);
         assert_eq!(derived(vec![v(1e200), sample("current_dc", 1, 0, 1e200, None)]), []);

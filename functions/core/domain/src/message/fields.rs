@@ -1,4 +1,4 @@
-//! Reading fields of a JSON object such that every failure names the field.
+//! Access to the fields of a JSON object; every error contains the path of the field.
 
 use std::ops::RangeInclusive;
 
@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 use super::ParseError;
 use crate::time::Timestamp;
 
-/// An object and its path in the message.
+/// A JSON object and its path in the message.
 pub(super) struct Fields<'a> {
     object: &'a Map<String, Value>,
     path: String,
 }
 
-/// The longest free text (a detail, a unit, a connection id), in bytes. The rest of a longer one is
-/// somebody's attempt to fill the state row.
+/// Maximum length of a text field in bytes. Bounds the size of the device state, which contains
+/// texts such as `detail` and `conn_id`.
 const MAX_TEXT_BYTES: usize = 1_024;
 
 impl<'a> Fields<'a> {
@@ -35,7 +35,7 @@ impl<'a> Fields<'a> {
         ParseError::invalid_field(format!("{}{name}", self.path), reason)
     }
 
-    /// A field that is there and not null.
+    /// The field, if it is present and not null.
     pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())
     }
@@ -53,14 +53,14 @@ impl<'a> Fields<'a> {
     }
 
     fn as_text(&self, name: &str, value: &'a Value) -> Result<&'a str, ParseError> {
-        let text = value.as_str().ok_or_else(|| self.invalid(name, "must be text"))?;
+        let text = value.as_str().ok_or_else(|| self.invalid(name, "must be a string"))?;
         if text.len() > MAX_TEXT_BYTES {
             return Err(self.invalid(name, format!("is longer than {MAX_TEXT_BYTES} bytes")));
         }
         Ok(text)
     }
 
-    /// One of a set of words, read by `parse`.
+    /// One of the words that `parse` accepts; `words` lists them for the error.
     pub(super) fn one_of<T>(
         &self,
         name: &str,
@@ -71,7 +71,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn timestamp(&self, name: &str) -> Result<Timestamp, ParseError> {
-        Timestamp::parse(self.text(name)?).map_err(|bad| self.invalid(name, bad.to_string()))
+        Timestamp::parse(self.text(name)?).map_err(|error| self.invalid(name, error.to_string()))
     }
 
     pub(super) fn integer(
@@ -87,7 +87,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A finite number. JSON has no others, but 1e999 would be one.
+    /// A finite number.
     pub(super) fn number(&self, name: &str) -> Result<f64, ParseError> {
         self.required(name)?
             .as_f64()

@@ -1,7 +1,7 @@
-//! Messages: what was received, what it says, or why it cannot be read.
+//! Messages and their parser.
 //!
-//! [`parse`] is the only way in. It never panics, never loses bytes (the caller keeps the
-//! [`ReceivedMessage`]), and says which field is wrong.
+//! [`parse`] is the only way to create a [`Message`]. It never panics, its errors name the invalid
+//! field, and the caller keeps the [`ReceivedMessage`] with the original bytes.
 
 mod derive;
 mod fields;
@@ -19,47 +19,47 @@ use uuid::Uuid;
 use self::fields::Fields;
 use crate::command::{AckResult, OtaState};
 use crate::id::{DeviceId, MessageId};
-use crate::metric::{MetricName, Sample};
-use crate::time::Timestamp;
+use crate::metric::{MetricName, Precedence, Sample};
+use crate::time::{DAY_S, Timestamp};
 
-/// The largest payload that IoT Core takes, in bytes.
+/// Maximum size of a payload in bytes, as in IoT Core.
 pub const MAX_PAYLOAD_BYTES: usize = 128 * 1024;
 
-/// The most measurements in one message.
+/// Maximum number of samples in a message, without derived values.
 pub const MAX_MEASUREMENTS: usize = 200;
 
-/// The longest unit, in bytes.
+/// Maximum length of a unit in bytes.
 pub const MAX_UNIT_BYTES: usize = 32;
 
-/// How far ahead of receipt a time may lie, in seconds.
-pub const MAX_AHEAD_S: i64 = 24 * 3600;
+/// Maximum time ahead of receipt, in seconds.
+pub const MAX_AHEAD_S: i64 = DAY_S;
 
-/// A message as the broker handed it over.
+/// A message as the broker delivered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedMessage {
-    /// The full topic.
+    /// Full topic.
     pub topic: String,
-    /// The bytes, whatever they are.
+    /// Payload; any bytes.
     pub payload: Bytes,
-    /// The broker's clock, to the millisecond.
+    /// Receipt time at the broker, in milliseconds.
     pub received_at: Timestamp,
 }
 
-/// What a message is about; also the folder of its file name.
+/// Kind of a message, derived from its topic; also a part of its file name in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
-    /// Measurements.
+    /// Samples of metrics.
     Telemetry,
-    /// A heartbeat.
+    /// Heartbeat of a device.
     Hello,
     /// Online or offline.
     Status,
-    /// The answer to a command.
+    /// Acknowledgement of a command.
     CommandAck,
     /// Progress of a firmware upgrade.
     OtaStatus,
-    /// What IoT Core itself says of a client's connection.
+    /// Connection event of IoT Core.
     Lifecycle,
 }
 
@@ -74,7 +74,7 @@ impl Category {
         Self::Lifecycle,
     ];
 
-    /// The word in `msg_type` and in file names.
+    /// Name in `msg_type` and in file names.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Telemetry => "telemetry",
@@ -86,12 +86,12 @@ impl Category {
         }
     }
 
-    /// Reads the word.
+    /// Parses the name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|category| category.as_str() == text)
     }
 
-    /// What follows the device id in the topic; none for what no device publishes.
+    /// The topic levels after the device id; `None` for a category that devices do not publish.
     pub fn topic_suffix(self) -> Option<&'static str> {
         match self {
             Self::Telemetry => Some("telemetry"),
@@ -110,122 +110,129 @@ impl fmt::Display for Category {
     }
 }
 
-/// A message that could be read.
+/// A valid message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// Its identity.
+    /// Id of the message.
     pub message_id: MessageId,
-    /// From the topic, which is the authority.
+    /// Device id from the topic.
     pub device_id: DeviceId,
-    /// From the topic.
+    /// Category from the topic.
     pub category: Category,
-    /// When the device made it; for version 1 without a time, when it was received.
+    /// Envelope time; for version 1 without a time, the receipt time.
     pub ts: Timestamp,
-    /// The device's count of its messages; none in version 1 and in `status`.
+    /// Sequence number; `None` in version 1 and optionally in `status`.
     pub seq: Option<u32>,
-    /// Which power-on, as text: a number and a string of the same digits are one.
+    /// Name of the boot session as text: `3` and `"3"` are the same.
     pub boot: Option<String>,
-    /// What it says.
+    /// Content of the message.
     pub body: Body,
-    /// What was received.
+    /// The message as received.
     pub received: ReceivedMessage,
 }
 
-/// What a message says.
+impl Message {
+    /// Precedence of the points of the message.
+    pub fn precedence(&self) -> Precedence {
+        Precedence { ts: self.ts, message_id: self.message_id }
+    }
+}
+
+/// Content of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
-    /// 0 (version 1 only) to [`MAX_MEASUREMENTS`] samples in the order of the message, then what follows
-    /// from them (active, apparent and reactive power).
+    /// Up to [`MAX_MEASUREMENTS`] samples (0 only in version 1) in the order of the message, then
+    /// the derived values.
     Telemetry(Vec<Sample>),
-    /// A heartbeat.
+    /// Heartbeat.
     Hello(Hello),
-    /// Online or offline, and which connection says so.
+    /// Start or end of a connection, reported by the device or its last will.
     Status {
-        /// Whether it came or went.
+        /// Whether the device is online.
         online: bool,
-        /// The connection, when the device names it.
+        /// Name of the connection, if the device sends one.
         conn_id: Option<String>,
     },
-    /// IoT Core saw a connection of the client begin or end.
+    /// Start or end of a connection, reported by IoT Core.
     Lifecycle {
-        /// Whether it began.
+        /// Whether the connection started.
         connected: bool,
-        /// Grows from connection to connection of the client; see `versionNumber` in IoT Core's events.
+        /// `versionNumber` of the event, which increases with each connection of the client.
         version: u64,
     },
-    /// The answer to a command.
+    /// Acknowledgement of a command.
     CommandAck {
-        /// Which command.
+        /// Id of the command.
         cmd_id: Uuid,
-        /// How it went.
+        /// Result of the command.
         result: AckResult,
-        /// For a person.
+        /// Text of the device.
         detail: Option<String>,
     },
     /// Progress of a firmware upgrade.
     OtaStatus {
-        /// Of which command.
+        /// Id of the `start_ota` command.
         cmd_id: Uuid,
-        /// How far.
+        /// State of the upgrade.
         ota_state: OtaState,
-        /// 0 to 100.
+        /// Percentage of the state, 0 to 100.
         progress_pct: Option<f64>,
-        /// Where to.
+        /// Target version.
         fw_version_target: Option<String>,
-        /// For a person.
+        /// Text of the device.
         detail: Option<String>,
     },
 }
 
-/// What a heartbeat tells.
+/// Content of a hello message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The firmware that runs, a semantic version.
+    /// Version of the running firmware, a semantic version.
     pub fw_version: String,
     /// Seconds since power-on.
     pub uptime_s: f64,
-    /// How many brokers it is connected to.
+    /// Number of brokers to which the device is connected.
     pub broker_connections: u64,
-    /// How full its send buffer is, 0 to 100.
+    /// Usage of the send buffer in percent, 0 to 100.
     pub buf_usage_pct: f64,
-    /// Inside the case, °C.
+    /// Internal temperature in °C.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temp_internal: Option<f64>,
 }
 
-/// Why a message cannot be read: it goes to quarantine with this text.
+/// The reason for which a message is quarantined (docs/protocol.md, "Quarantined messages").
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// The topic is none of the protocol's.
+    /// The topic is not part of the protocol.
     #[error("topic: is not iot/{{device_id}}/telemetry, hello, status, command/ack or ota/status")]
     UnknownTopic,
-    /// The topic's device id is outside its alphabet.
+    /// The device id in the topic is invalid.
     #[error("topic: the device id {0}")]
     InvalidDeviceId(#[from] crate::id::InvalidDeviceId),
-    /// Larger than IoT Core would have let through.
-    #[error("payload: {0} bytes, more than {MAX_PAYLOAD_BYTES}")]
+    /// The payload is larger than IoT Core allows.
+    #[error("payload: is {0} bytes, more than {MAX_PAYLOAD_BYTES}")]
     TooLarge(usize),
-    /// Not JSON; the reason names line and column.
+    /// The payload is not JSON; the reason contains line and column.
     #[error("payload: is not JSON: {0}")]
     NotJson(String),
-    /// JSON, but no object.
+    /// The payload is JSON, but not an object.
     #[error("payload: is not a JSON object")]
     NotAnObject,
-    /// Not what an IoT rule hands over, so there is no telling what it was.
+    /// The queue contained something other than the output of the IoT rule.
     #[error("delivery: {0}")]
     MalformedDelivery(String),
-    /// Readable, but from a device that is not in the registry, where that is required.
+    /// The message is valid, but the device is not registered, which the configuration requires.
     #[error("device_id: is not registered")]
     UnregisteredDevice,
-    /// A valid message that a store can never hold, with the error of the store.
+    /// The message is valid, but a store can never hold it; contains the error of the store.
     #[error("cannot be stored: {0}")]
     NotStorable(String),
-    /// A field that is wrong or missing.
+    /// A field is invalid or missing.
     #[error("{field}: {reason}")]
     InvalidField {
-        /// The path of the field (`measurements[3].val`).
+        /// Path of the field (`measurements[3].val`).
         field: String,
-        /// What is wrong with it.
+        /// The requirement that the field violates.
         reason: String,
     },
 }
@@ -236,7 +243,11 @@ impl ParseError {
     }
 }
 
-/// Splits a topic into the device and the category.
+/// Parses a topic into device id and category.
+///
+/// # Errors
+///
+/// The topic is unknown, or the device id is invalid.
 pub fn parse_topic(topic: &str) -> Result<(DeviceId, Category), ParseError> {
     if let Some(client_id) = lifecycle::client_id(topic) {
         return Ok((DeviceId::parse(client_id)?, Category::Lifecycle));
@@ -248,7 +259,11 @@ pub fn parse_topic(topic: &str) -> Result<(DeviceId, Category), ParseError> {
     Ok((DeviceId::parse(device)?, category))
 }
 
-/// Reads a message, or says why it cannot be read.
+/// Parses a message.
+///
+/// # Errors
+///
+/// The first requirement of docs/protocol.md that the message violates.
 pub fn parse(received: &ReceivedMessage) -> Result<Message, ParseError> {
     let (device_id, category) = parse_topic(&received.topic)?;
     if received.payload.len() > MAX_PAYLOAD_BYTES {
@@ -273,16 +288,17 @@ pub fn parse(received: &ReceivedMessage) -> Result<Message, ParseError> {
     Ok(message)
 }
 
-/// The topic is the authority; a payload that says otherwise is stored under neither name.
+/// The device id of the topic is authenticated by the broker; a message with another one is
+/// rejected.
 fn check_device_id(fields: &Fields<'_>, device_id: &DeviceId) -> Result<(), ParseError> {
     if fields.text("device_id")? == device_id.as_str() {
         Ok(())
     } else {
-        Err(fields.invalid("device_id", "is not the topic's"))
+        Err(fields.invalid("device_id", "does not match the topic"))
     }
 }
 
-/// A clock may be late by any amount, but not ahead by more than a day.
+/// A device clock may be late by any amount, but at most a day ahead.
 fn check_not_ahead(
     fields: &Fields<'_>,
     name: &str,
@@ -295,7 +311,7 @@ fn check_not_ahead(
     Ok(())
 }
 
-/// The unit of a measurement: a short text.
+/// The unit of a sample.
 fn unit(fields: &Fields<'_>) -> Result<Option<String>, ParseError> {
     let unit = fields.optional_text("unit")?;
     if unit.as_ref().is_some_and(|unit| unit.len() > MAX_UNIT_BYTES) {
@@ -304,7 +320,7 @@ fn unit(fields: &Fields<'_>) -> Result<Option<String>, ParseError> {
     Ok(unit)
 }
 
-/// Numbers the samples of one metric and time in the order of the message.
+/// Sets the index of each sample among those of the same metric and time.
 fn assign_sample_indexes(measurements: &mut [Sample]) {
     let mut counts: HashMap<(MetricName, Timestamp), u16> = HashMap::new();
     for m in measurements {

@@ -15,7 +15,7 @@ fn received(topic: &str, payload: impl Into<Bytes>) -> ReceivedMessage {
     }
 }
 
-fn read(topic: &str, payload: serde_json::Value) -> Result<Message, String> {
+fn parse_json(topic: &str, payload: serde_json::Value) -> Result<Message, String> {
     parse(&received(topic, payload.to_string())).map_err(|e| e.to_string())
 }
 
@@ -24,7 +24,7 @@ fn telemetry(measurements: serde_json::Value) -> serde_json::Value {
            "msg_type": "telemetry", "measurements": measurements})
 }
 
-/// The valid telemetry with one field of the envelope replaced, or removed by null.
+/// A valid telemetry message with one envelope field replaced; null counts as missing.
 fn with(field: &str, value: serde_json::Value) -> serde_json::Value {
     let mut message = telemetry(json!([{"type": "pf", "val": 0.5}]));
     message[field] = value;
@@ -32,8 +32,8 @@ fn with(field: &str, value: serde_json::Value) -> serde_json::Value {
 }
 
 #[test]
-fn telemetry_of_version_2_is_read_in_the_order_of_the_message() {
-    let message = read(
+fn version_2_telemetry_keeps_the_order_of_samples() {
+    let message = parse_json(
         "iot/m1/telemetry",
         telemetry(json!([
             {"type": "voltage_dc", "val": 1500, "unit": "V"},
@@ -56,10 +56,10 @@ fn telemetry_of_version_2_is_read_in_the_order_of_the_message() {
 }
 
 #[test]
-fn the_topic_is_the_authority() {
+fn message_must_match_its_topic() {
     assert_eq!(
-        read("iot/m2/telemetry", telemetry(json!([{"type": "pf", "val": 1}]))).unwrap_err(),
-        "device_id: is not the topic's"
+        parse_json("iot/m2/telemetry", telemetry(json!([{"type": "pf", "val": 1}]))).unwrap_err(),
+        "device_id: does not match the topic"
     );
     for topic in [
         "",
@@ -78,7 +78,7 @@ fn the_topic_is_the_authority() {
 }
 
 #[test]
-fn what_is_no_json_object_says_so() {
+fn payload_that_is_not_a_json_object_is_rejected() {
     let not_json: [&[u8]; 5] = [b"", b"{", b"\xff\xfe", b"{\"v\":1e999}", b"nonsense"];
     for payload in not_json {
         let error = parse(&received("iot/m1/telemetry", payload.to_vec())).unwrap_err();
@@ -97,12 +97,12 @@ fn what_is_no_json_object_says_so() {
 }
 
 #[test]
-fn each_wrong_field_of_the_envelope_is_named() {
+fn error_names_the_invalid_field() {
     let cases = [
         ("v", json!(3), "v: must be 1 or 2"),
         ("v", json!("2"), "v: must be 1 or 2"),
         ("device_id", json!(null), "device_id: is missing"),
-        ("device_id", json!(1), "device_id: must be text"),
+        ("device_id", json!(1), "device_id: must be a string"),
         ("ts", json!(null), "ts: is missing"),
         (
             "ts",
@@ -119,76 +119,72 @@ fn each_wrong_field_of_the_envelope_is_named() {
         ("seq", json!(-1), "seq: must be an integer from 0 to 4294967295"),
         ("seq", json!(4_294_967_296_u64), "seq: must be an integer from 0 to 4294967295"),
         ("seq", json!(1.5), "seq: must be an integer from 0 to 4294967295"),
-        ("boot", json!(true), "boot: must be an integer or a text of 1 to 64 bytes"),
+        ("boot", json!(true), "boot: must be an integer or a string of 1 to 64 bytes"),
         ("msg_type", json!(null), "msg_type: is missing"),
         ("msg_type", json!("hello"), "msg_type: must be telemetry on this topic"),
-        ("measurements", json!(null), "measurements: is missing"),
-        ("measurements", json!({}), "measurements: must be an array"),
-        ("measurements", json!([]), "measurements: must have 1 to 200 entries, not 0"),
-        ("measurements", json!([1]), "measurements[0]: must be an object"),
-        ("measurements", json!([{"val": 1}]), "measurements[0].type: is missing"),
+    ];
+    for (field, value, expected) in cases {
+        assert_eq!(parse_json("iot/m1/telemetry", with(field, value)).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn error_names_the_invalid_sample() {
+    let cases = [
+        (json!(null), "measurements: is missing"),
+        (json!({}), "measurements: must be an array"),
+        (json!([]), "measurements: must have 1 to 200 entries, not 0"),
+        (json!([1]), "measurements[0]: must be an object"),
+        (json!([{"val": 1}]), "measurements[0].type: is missing"),
         (
-            "measurements",
             json!([{"type": "a b", "val": 1}]),
             "measurements[0].type: must be 1 to 64 of A-Z a-z 0-9 _ . -",
         ),
+        (json!([{"type": "pf", "val": 1}, {"type": "pf"}]), "measurements[1].val: is missing"),
+        (json!([{"type": "pf", "val": true}]), "measurements[0].val: must be a finite number"),
+        (json!([{"type": "pf", "val": "1"}]), "measurements[0].val: must be a finite number"),
+        (json!([{"type": "pf", "val": 1, "ts": 5}]), "measurements[0].ts: must be a string"),
         (
-            "measurements",
-            json!([{"type": "pf", "val": 1}, {"type": "pf"}]),
-            "measurements[1].val: is missing",
-        ),
-        (
-            "measurements",
-            json!([{"type": "pf", "val": true}]),
-            "measurements[0].val: must be a finite number",
-        ),
-        (
-            "measurements",
-            json!([{"type": "pf", "val": "1"}]),
-            "measurements[0].val: must be a finite number",
-        ),
-        (
-            "measurements",
-            json!([{"type": "pf", "val": 1, "ts": 5}]),
-            "measurements[0].ts: must be text",
-        ),
-        (
-            "measurements",
             json!([{"type": "pf", "val": 1, "unit": "x".repeat(33)}]),
             "measurements[0].unit: is longer than 32 bytes",
         ),
         (
-            "measurements",
             json!([{"type": "pf", "val": 1, "ts": "2026-03-02T12:00:01Z"}]),
             "measurements[0].ts: is more than 24 h ahead of the time of receipt",
         ),
     ];
-    for (field, value, expected) in cases {
-        assert_eq!(read("iot/m1/telemetry", with(field, value)).unwrap_err(), expected);
+    for (value, expected) in cases {
+        assert_eq!(
+            parse_json("iot/m1/telemetry", with("measurements", value)).unwrap_err(),
+            expected
+        );
     }
     let many: Vec<_> = (0..201).map(|_| json!({"type": "pf", "val": 1})).collect();
-    let error = read("iot/m1/telemetry", with("measurements", json!(many))).unwrap_err();
+    let error = parse_json("iot/m1/telemetry", with("measurements", json!(many))).unwrap_err();
     assert_eq!(error, "measurements: must have 1 to 200 entries, not 201");
 }
 
 #[test]
-fn unknown_fields_and_times_long_past_are_welcome() {
-    assert!(read("iot/m1/telemetry", with("future", json!({"a": [1]}))).is_ok());
-    assert!(read("iot/m1/telemetry", with("ts", json!("1970-01-01T00:00:00Z"))).is_ok());
+fn unknown_fields_and_old_times_are_accepted() {
+    assert!(parse_json("iot/m1/telemetry", with("future", json!({"a": [1]}))).is_ok());
+    assert!(parse_json("iot/m1/telemetry", with("ts", json!("1970-01-01T00:00:00Z"))).is_ok());
 }
 
 #[test]
-fn a_last_will_needs_no_number_and_no_type() {
+fn last_will_is_accepted_without_seq_and_msg_type() {
     let will = json!({"v": 2, "device_id": "m1", "ts": "2026-03-01T12:00:00Z", "status": "offline", "conn_id": "c1"});
-    let message = read("iot/m1/status", will).unwrap();
+    let message = parse_json("iot/m1/status", will).unwrap();
     assert_eq!(message.body, Body::Status { online: false, conn_id: Some("c1".to_owned()) });
     assert_eq!(message.seq, None);
     let bad = json!({"v": 2, "device_id": "m1", "ts": "2026-03-01T12:00:00Z", "status": "away"});
-    assert_eq!(read("iot/m1/status", bad).unwrap_err(), "status: must be one of online, offline");
+    assert_eq!(
+        parse_json("iot/m1/status", bad).unwrap_err(),
+        "status: must be one of online, offline"
+    );
 }
 
 #[test]
-fn hello_acks_and_ota_states_are_checked_field_by_field() {
+fn fields_of_hello_ack_and_ota_status_are_validated() {
     let envelope = |kind: &str, rest: serde_json::Value| {
         let mut message = json!({"v": 2, "device_id": "m1", "ts": "2026-03-01T12:00:00Z", "seq": 1, "msg_type": kind});
         for (name, value) in rest.as_object().unwrap() {
@@ -199,11 +195,11 @@ fn hello_acks_and_ota_states_are_checked_field_by_field() {
     let id = "0198c5a0-0000-7000-8000-000000000001";
     let good_hello =
         json!({"fw_version": "1.2.3", "uptime_s": 5, "broker_connections": 1, "buf_usage_pct": 0});
-    assert!(read("iot/m1/hello", envelope("hello", good_hello.clone())).is_ok());
+    assert!(parse_json("iot/m1/hello", envelope("hello", good_hello.clone())).is_ok());
     let bad_hello = |name: &str, value| {
         let mut hello = good_hello.clone();
         hello[name] = value;
-        read("iot/m1/hello", envelope("hello", hello)).unwrap_err()
+        parse_json("iot/m1/hello", envelope("hello", hello)).unwrap_err()
     };
     assert!(
         bad_hello("fw_version", json!("one")).starts_with("fw_version: must be a semantic version")
@@ -213,7 +209,7 @@ fn hello_acks_and_ota_states_are_checked_field_by_field() {
     assert_eq!(bad_hello("temp_internal", json!("hot")), "temp_internal: must be a finite number");
 
     let ack = |cmd_id: &str, result: &str| {
-        read(
+        parse_json(
             "iot/m1/command/ack",
             envelope("command_ack", json!({"cmd_id": cmd_id, "result": result})),
         )
@@ -226,7 +222,7 @@ fn hello_acks_and_ota_states_are_checked_field_by_field() {
     );
     let ota = |state: &str, pct: f64| {
         let body = json!({"cmd_id": id, "ota_state": state, "progress_pct": pct});
-        read("iot/m1/ota/status", envelope("ota_status", body))
+        parse_json("iot/m1/ota/status", envelope("ota_status", body))
     };
     assert!(ota("verifying", 50.0).is_ok());
     assert!(ota("completed", 50.0).unwrap_err().starts_with("ota_state: must be one of"));
@@ -234,18 +230,18 @@ fn hello_acks_and_ota_states_are_checked_field_by_field() {
 }
 
 #[test]
-fn iot_cores_own_events_are_read_by_their_version() {
+fn lifecycle_event_is_parsed_and_validated() {
     let event = |topic: &str, client_id: &str, kind: &str| {
         let event = json!({"clientId": client_id, "timestamp": 1_772_366_400_000_u64, "eventType": kind,
             "sessionIdentifier": "s", "principalIdentifier": "p", "versionNumber": 7});
-        read(topic, event)
+        parse_json(topic, event)
     };
     let message = event("$aws/events/presence/disconnected/m1", "m1", "disconnected").unwrap();
     assert_eq!(message.body, Body::Lifecycle { connected: false, version: 7 });
     assert_eq!((message.category.as_str(), message.ts), ("lifecycle", at("2026-03-01T12:00:00Z")));
     assert_eq!(
         event("$aws/events/presence/connected/m2", "m1", "connected").unwrap_err(),
-        "clientId: is not the topic's"
+        "clientId: does not match the topic"
     );
     assert_eq!(
         event("$aws/events/presence/connected/m1", "m1", "gone").unwrap_err(),
@@ -254,8 +250,8 @@ fn iot_cores_own_events_are_read_by_their_version() {
 }
 
 #[test]
-fn version_1_is_a_flat_object_of_readings() {
-    let message = read(
+fn version_1_numeric_fields_are_samples() {
+    let message = parse_json(
         "iot/m1/telemetry",
         json!({"timestamp": "2026-03-01T11:59:59", "device_id": "m1", "temperature": 23.5,
                "humidity": 40, "seq": 9, "unit": "celsius", "note": "x"}),
@@ -268,25 +264,27 @@ fn version_1_is_a_flat_object_of_readings() {
     assert_eq!(seen, [("humidity", 40.0, ts), ("temperature", 23.5, ts)]);
     assert_eq!(message.seq, None);
 
-    let none =
-        read("iot/m1/telemetry", json!({"timestamp": "2026-03-01T11:59:59Z", "device_id": "m1"}));
+    let none = parse_json(
+        "iot/m1/telemetry",
+        json!({"timestamp": "2026-03-01T11:59:59Z", "device_id": "m1"}),
+    );
     assert_eq!(none.unwrap().body, Body::Telemetry(vec![]));
     assert_eq!(
-        read("iot/m1/telemetry", json!({"timestamp": 5, "temperature": 1})).unwrap_err(),
-        "timestamp: must be text"
+        parse_json("iot/m1/telemetry", json!({"timestamp": 5, "temperature": 1})).unwrap_err(),
+        "timestamp: must be a string"
     );
     assert_eq!(
-        read("iot/m1/telemetry", json!({"device_id": "m2", "temperature": 1})).unwrap_err(),
-        "device_id: is not the topic's"
+        parse_json("iot/m1/telemetry", json!({"device_id": "m2", "temperature": 1})).unwrap_err(),
+        "device_id: does not match the topic"
     );
     assert_eq!(
-        read("iot/m1/hello", json!({"device_id": "m1"})).unwrap_err(),
+        parse_json("iot/m1/hello", json!({"device_id": "m1"})).unwrap_err(),
         "v: must be 2 on this topic: version 1 has telemetry only"
     );
 }
 
 #[test]
-fn two_equal_readings_without_a_time_are_two_messages_and_one_with_a_time_is_one() {
+fn message_id_includes_receipt_time_only_without_device_time() {
     let mut first = received("iot/m1/telemetry", r#"{"temperature": 1}"#);
     let again = parse(&first).unwrap();
     assert_eq!(parse(&first).unwrap().message_id, again.message_id);
@@ -302,13 +300,13 @@ fn two_equal_readings_without_a_time_are_two_messages_and_one_with_a_time_is_one
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_parser_panic(payload in prop::collection::vec(any::<u8>(), 0..200), topic in "\\PC{0,30}") {
+    fn parser_does_not_panic_on_any_bytes(payload in prop::collection::vec(any::<u8>(), 0..200), topic in "\\PC{0,30}") {
         let _ = parse(&received(&topic, payload.clone()));
         let _ = parse(&received("iot/m1/telemetry", payload));
     }
 
     #[test]
-    fn no_json_makes_the_parser_panic(field in "v|ts|seq|boot|msg_type|measurements|device_id|timestamp",
+    fn parser_does_not_panic_on_any_json(field in "v|ts|seq|boot|msg_type|measurements|device_id|timestamp",
                                       value in prop_oneof![Just(json!(null)), any::<i64>().prop_map(|n| json!(n)),
                                                            any::<f64>().prop_map(|n| json!(n)), ".*".prop_map(|s| json!(s)),
                                                            Just(json!([[{"ts": {}}]])), Just(json!({"type": []}))]) {
@@ -317,7 +315,7 @@ proptest! {
                 Some(suffix) => format!("iot/m1/{suffix}"),
                 None => "$aws/events/presence/connected/m1".to_owned(),
             };
-            let _ = read(&topic, with(&field, value.clone()));
+            let _ = parse_json(&topic, with(&field, value.clone()));
         }
     }
 }

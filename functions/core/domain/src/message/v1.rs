@@ -1,4 +1,4 @@
-//! Version 1: a flat object of readings (docs/protocol.md).
+//! Version 1: a flat object of numbers (docs/protocol.md).
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use crate::id::{DeviceId, MessageId};
 use crate::metric::{MetricName, Sample};
 use crate::time::Timestamp;
 
-/// Numbers under these names are no readings.
+/// Numeric fields that are not samples.
 const RESERVED: [&str; 6] = ["v", "seq", "msg_type", "ts", "timestamp", "device_id"];
 
 pub(super) fn parse(
@@ -21,13 +21,13 @@ pub(super) fn parse(
     if category != Category::Telemetry {
         return Err(fields.invalid("v", "must be 2 on this topic: version 1 has telemetry only"));
     }
-    // The first firmwares said their name in the topic alone.
+    // Early firmware sends the device id only in the topic.
     if fields.get("device_id").is_some() {
         super::check_device_id(&fields, &device_id)?;
     }
     let (ts, message_id) = if fields.get("timestamp").is_some() {
         let ts = Timestamp::parse_or_utc(fields.text("timestamp")?)
-            .map_err(|bad| fields.invalid("timestamp", bad.to_string()))?;
+            .map_err(|error| fields.invalid("timestamp", error.to_string()))?;
         super::check_not_ahead(&fields, "timestamp", ts, received.received_at)?;
         (ts, MessageId::of(&received.topic, &received.payload))
     } else {
@@ -36,13 +36,13 @@ pub(super) fn parse(
     };
 
     let unit = super::unit(&fields)?;
-    let readings = object
+    let numbers = object
         .iter()
         .filter(|(name, value)| value.is_number() && !RESERVED.contains(&name.as_str()));
     let mut measurements = Vec::new();
-    for (name, _) in readings {
-        let metric = MetricName::parse(name).map_err(|bad| {
-            fields.invalid(&name.chars().take(64).collect::<String>(), bad.to_string())
+    for (name, _) in numbers {
+        let metric = MetricName::parse(name).map_err(|error| {
+            fields.invalid(&name.chars().take(64).collect::<String>(), error.to_string())
         })?;
         measurements.push(Sample {
             metric,
@@ -53,7 +53,8 @@ pub(super) fn parse(
         });
     }
     if measurements.len() > MAX_MEASUREMENTS {
-        let reason = format!("{} numeric fields, more than {MAX_MEASUREMENTS}", measurements.len());
+        let reason =
+            format!("has {} numeric fields, more than {MAX_MEASUREMENTS}", measurements.len());
         return Err(ParseError::invalid_field("payload", reason));
     }
     Ok(Message {

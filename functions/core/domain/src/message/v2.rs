@@ -1,4 +1,4 @@
-//! The envelope of version 2 (docs/protocol.md).
+//! Version 2: an envelope and a content for each category (docs/protocol.md).
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -21,8 +21,8 @@ pub(super) fn parse(
     let ts = fields.timestamp("ts")?;
     super::check_not_ahead(&fields, "ts", ts, received.received_at)?;
 
-    // A last will is written when the device connects: it can know neither the number of the message
-    // nor, in older firmware, name its own type.
+    // A device registers its last will when it connects, before the sequence number is assigned.
+    // Older firmware omits `msg_type` as well.
     let optional_in_status = |name| category == Category::Status && fields.get(name).is_none();
     if !optional_in_status("msg_type") && fields.text("msg_type")? != category.as_str() {
         return Err(fields.invalid("msg_type", format!("must be {category} on this topic")));
@@ -30,40 +30,11 @@ pub(super) fn parse(
     let seq = if optional_in_status("seq") {
         None
     } else {
-        // The range makes the conversion whole.
+        // The range guarantees the conversion.
         u32::try_from(fields.integer("seq", 0..=u64::from(u32::MAX))?).ok()
     };
 
-    let body = match category {
-        // It has an envelope of its own.
-        Category::Lifecycle => return Err(ParseError::UnknownTopic),
-        Category::Telemetry => Body::Telemetry(measurements(&fields, ts, received.received_at)?),
-        Category::Hello => Body::Hello(hello(&fields)?),
-        Category::Status => Body::Status {
-            online: fields.one_of("status", online, "online, offline")?,
-            conn_id: fields.optional_text("conn_id")?,
-        },
-        Category::CommandAck => Body::CommandAck {
-            cmd_id: cmd_id(&fields)?,
-            result: fields.one_of(
-                "result",
-                AckResult::parse,
-                "accepted, rejected, error, unsupported",
-            )?,
-            detail: fields.optional_text("detail")?,
-        },
-        Category::OtaStatus => Body::OtaStatus {
-            cmd_id: cmd_id(&fields)?,
-            ota_state: fields.one_of(
-                "ota_state",
-                OtaState::parse,
-                "downloading, verifying, applying, success, failed",
-            )?,
-            progress_pct: fields.optional_number_in("progress_pct", 0.0..=100.0)?,
-            fw_version_target: fields.optional_text("fw_version_target")?,
-            detail: fields.optional_text("detail")?,
-        },
-    };
+    let body = body(&fields, category, ts, received.received_at)?;
     Ok(Message {
         message_id: MessageId::of(&received.topic, &received.payload),
         device_id,
@@ -73,6 +44,45 @@ pub(super) fn parse(
         boot: boot(&fields)?,
         body,
         received: received.clone(),
+    })
+}
+
+/// The content of a message with the envelope time `ts`.
+fn body(
+    fields: &Fields<'_>,
+    category: Category,
+    ts: Timestamp,
+    received_at: Timestamp,
+) -> Result<Body, ParseError> {
+    Ok(match category {
+        // The caller parses lifecycle events separately.
+        Category::Lifecycle => return Err(ParseError::UnknownTopic),
+        Category::Telemetry => Body::Telemetry(measurements(fields, ts, received_at)?),
+        Category::Hello => Body::Hello(hello(fields)?),
+        Category::Status => Body::Status {
+            online: fields.one_of("status", online, "online, offline")?,
+            conn_id: fields.optional_text("conn_id")?,
+        },
+        Category::CommandAck => Body::CommandAck {
+            cmd_id: cmd_id(fields)?,
+            result: fields.one_of(
+                "result",
+                AckResult::parse,
+                "accepted, rejected, error, unsupported",
+            )?,
+            detail: fields.optional_text("detail")?,
+        },
+        Category::OtaStatus => Body::OtaStatus {
+            cmd_id: cmd_id(fields)?,
+            ota_state: fields.one_of(
+                "ota_state",
+                OtaState::parse,
+                "downloading, verifying, applying, success, failed",
+            )?,
+            progress_pct: fields.optional_number_in("progress_pct", 0.0..=100.0)?,
+            fw_version_target: fields.optional_text("fw_version_target")?,
+            detail: fields.optional_text("detail")?,
+        },
     })
 }
 
@@ -89,7 +99,7 @@ fn boot(fields: &Fields<'_>) -> Result<Option<String>, ParseError> {
         None => Ok(None),
         Some(Value::String(text)) if (1..=64).contains(&text.len()) => Ok(Some(text.clone())),
         Some(Value::Number(n)) if n.is_u64() || n.is_i64() => Ok(Some(n.to_string())),
-        Some(_) => Err(fields.invalid("boot", "must be an integer or a text of 1 to 64 bytes")),
+        Some(_) => Err(fields.invalid("boot", "must be an integer or a string of 1 to 64 bytes")),
     }
 }
 
@@ -115,7 +125,7 @@ fn hello(fields: &Fields<'_>) -> Result<Hello, ParseError> {
     })
 }
 
-/// One bad measurement makes the message unreadable: half a message is nobody's truth.
+/// One invalid sample makes the whole message invalid.
 fn measurements(
     fields: &Fields<'_>,
     envelope_ts: Timestamp,
@@ -133,7 +143,7 @@ fn measurements(
     for (index, value) in list.iter().enumerate() {
         let entry = Fields::element("measurements", index, value)?;
         let metric = MetricName::parse(entry.text("type")?)
-            .map_err(|bad| entry.invalid("type", bad.to_string()))?;
+            .map_err(|error| entry.invalid("type", error.to_string()))?;
         let ts = if entry.get("ts").is_some() { entry.timestamp("ts")? } else { envelope_ts };
         super::check_not_ahead(&entry, "ts", ts, received_at)?;
         measurements.push(Sample {

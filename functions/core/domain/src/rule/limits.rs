@@ -1,8 +1,8 @@
-//! Where a value has to lie for an alert to begin, and where for it to end.
+//! Limits for the start and the end of an alert.
 
 use serde::{Deserialize, Serialize};
 
-/// How a value is compared.
+/// Comparison of a value with limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operator {
     /// Greater than the threshold.
@@ -17,10 +17,10 @@ pub enum Operator {
     /// At most the threshold.
     #[serde(rename = "<=")]
     AtMost,
-    /// Below the low end of a range, or above the high one.
+    /// Below the low end of a range or above the high end.
     #[serde(rename = "outside")]
     Outside,
-    /// In a range, ends included.
+    /// Within a range, both ends included.
     #[serde(rename = "inside")]
     Inside,
 }
@@ -30,7 +30,7 @@ impl Operator {
     pub const ALL: [Self; 6] =
         [Self::Greater, Self::AtLeast, Self::Less, Self::AtMost, Self::Outside, Self::Inside];
 
-    /// The API's word.
+    /// Name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Greater => ">",
@@ -42,36 +42,36 @@ impl Operator {
         }
     }
 
-    /// Reads the API's word.
+    /// Parses the name in the API.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|operator| operator.as_str() == text)
     }
 
-    /// Whether it compares with a range, and not with one threshold.
+    /// Whether the operator compares with a range instead of one threshold.
     pub const fn is_range(self) -> bool {
         matches!(self, Self::Outside | Self::Inside)
     }
 }
 
-/// Where an alert begins and, with hysteresis, where it ends. All numbers are finite.
+/// Limits at which an alert starts and, with hysteresis, at which it ends. All numbers are finite.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     operator: Operator,
-    /// The threshold; of a range the low end.
+    /// The threshold, or the low end of the range.
     low: f64,
-    /// The threshold; of a range the high end.
+    /// The threshold, or the high end of the range.
     high: f64,
     clear_low: f64,
     clear_high: f64,
 }
 
-/// Limits that contradict themselves: the field, and what it must be.
+/// Limits that contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct InvalidLimits {
-    /// Which field.
+    /// The invalid field.
     pub field: &'static str,
-    /// What it must be.
+    /// The requirement that the field violates.
     pub reason: &'static str,
 }
 
@@ -80,8 +80,11 @@ const fn invalid(field: &'static str, reason: &'static str) -> InvalidLimits {
 }
 
 impl Limits {
-    /// A value compared with one threshold. The alert ends when the comparison with `clear` fails; it may not lie
-    /// beyond the threshold.
+    /// Limits with one threshold. The alert ends when the comparison with `clear` fails.
+    ///
+    /// # Errors
+    ///
+    /// The operator requires a range, or `clear` is on the far side of the threshold.
     pub fn threshold(
         operator: Operator,
         threshold: f64,
@@ -96,18 +99,19 @@ impl Limits {
                 return Err(invalid("clear", "must not be less than threshold"));
             }
             Operator::Outside | Operator::Inside => {
-                return Err(invalid(
-                    "operator",
-                    "compares with low and high, not with a threshold",
-                ));
+                return Err(invalid("operator", "requires low and high instead of threshold"));
             }
             _ => {}
         }
         Ok(Self { operator, low: threshold, high: threshold, clear_low: clear, clear_high: clear })
     }
 
-    /// A value compared with a range. The alert ends when the comparison with the range `clear` fails, which for
-    /// `outside` lies in the range and for `inside` around it.
+    /// Limits with a range. The alert ends when the comparison with the range `clear` fails.
+    ///
+    /// # Errors
+    ///
+    /// The operator requires a threshold, an end is out of order, or `clear` is not inside of the
+    /// range (`outside`) or around it (`inside`).
     pub fn range(
         operator: Operator,
         (low, high): (f64, f64),
@@ -122,19 +126,19 @@ impl Limits {
         }
         match operator {
             Operator::Outside if clear_low < low || clear_high > high => {
-                Err(invalid("clear", "must lie in the range from low to high"))
+                Err(invalid("clear", "must be within the range from low to high"))
             }
             Operator::Inside if clear_low > low || clear_high < high => {
-                Err(invalid("clear", "must hold the range from low to high"))
+                Err(invalid("clear", "must include the range from low to high"))
             }
             Operator::Outside | Operator::Inside => {
                 Ok(Self { operator, low, high, clear_low, clear_high })
             }
-            _ => Err(invalid("operator", "compares with a threshold, not with low and high")),
+            _ => Err(invalid("operator", "requires threshold instead of low and high")),
         }
     }
 
-    /// How it compares.
+    /// The operator.
     pub const fn operator(&self) -> Operator {
         self.operator
     }
@@ -144,18 +148,18 @@ impl Limits {
         (self.low, self.high)
     }
 
-    /// The same of what ends an alert; none where that is the same.
+    /// The bounds at which an alert ends; `None` if they equal [`Self::bounds`].
     pub fn clear_bounds(&self) -> Option<(f64, f64)> {
         let ends = (self.clear_low, self.clear_high);
         (ends != self.bounds()).then_some(ends)
     }
 
-    /// Whether a value begins an alert.
+    /// Whether a value starts an alert.
     pub fn raises(&self, value: f64) -> bool {
         compare(self.operator, value, self.low, self.high)
     }
 
-    /// Whether a value ends one.
+    /// Whether a value ends an alert.
     pub fn clears(&self, value: f64) -> bool {
         !compare(self.operator, value, self.clear_low, self.clear_high)
     }
@@ -179,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ends_belong_to_the_range_and_a_threshold_to_at_least_and_at_most() {
+    fn bounds_are_inclusive_for_at_least_at_most_and_inside() {
         for (operator, below, at, above) in [
             (Operator::Greater, false, false, true),
             (Operator::AtLeast, false, true, true),
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_ends_only_beyond_the_level_of_clearance() {
+    fn value_within_the_hysteresis_does_not_clear() {
         let limits = Limits::threshold(Operator::Greater, 90.0, Some(85.0)).unwrap();
         assert_eq!([91.0, 90.0, 85.1, 85.0].map(|v| limits.clears(v)), [false, false, false, true]);
         let limits = Limits::range(Operator::Outside, (10.0, 20.0), Some((12.0, 18.0))).unwrap();
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_contradict_themselves_name_the_field() {
+    fn contradictory_limits_name_the_field() {
         let threshold = |operator, clear| Limits::threshold(operator, 5.0, Some(clear));
         assert_eq!(threshold(Operator::Greater, 6.0).unwrap_err().field, "clear");
         assert_eq!(threshold(Operator::AtMost, 4.0).unwrap_err().field, "clear");
@@ -220,7 +224,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_begins_and_ends_an_alert(
+        fn no_value_both_raises_and_clears(
             operator in 0_usize..6, a in -9_i8..9, b in -9_i8..9, c in -9_i8..9, d in -9_i8..9, value in -9_i8..9,
         ) {
             let operator = Operator::ALL[operator];

@@ -1,28 +1,28 @@
-//! The samples of one metric of one device, in order.
+//! The samples of one metric of one device, in the order of device time.
 //!
-//! Messages come late, twice and in any order; verdicts need the order of the device's clock. A line remembers up to
-//! where it was read (the frontier) and, where the operator allows for disorder, holds back what is so new that
-//! something older may be on its way.
+//! Messages arrive late, repeatedly and in any order, but rules judge samples in the order of
+//! device time. A [`ReorderBuffer`] stores the frontier (the last sample that was judged) and holds
+//! newer samples back for a configured time, within which earlier ones may arrive.
 
 use serde::{Deserialize, Serialize};
 
 use crate::metric::{Point, Precedence};
 use crate::time::Timestamp;
 
-/// Samples that are held back at most. More, and the oldest are read before their time: they are kept in the state of
-/// the device, which is read and written with each of its batches.
+/// Maximum number of samples that are held back. Beyond it the oldest are released early: the
+/// buffer is part of the device state, which is read and written with each batch.
 const MAX_BUFFERED: usize = 64;
 
-/// A sample of the line's metric.
+/// A sample that is held back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BufferedSample {
-    /// When it was taken, by the device's clock.
+    /// Device time of the sample.
     pub at: Timestamp,
     /// See [`PointKey::sample_index`](crate::metric::PointKey::sample_index).
     pub sample_index: u16,
-    /// Finite.
+    /// The value; finite.
     pub value: f64,
-    /// Of two samples of the same instant and sample_index the greater precedence counts.
+    /// Of two samples with the same time and index, the one with the greater precedence is kept.
     pub precedence: Precedence,
 }
 
@@ -32,48 +32,49 @@ impl BufferedSample {
     }
 }
 
-/// A sample in its turn.
+/// A sample that is released in order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OrderedSample {
-    /// When it was taken.
+    /// Device time of the sample.
     pub at: Timestamp,
-    /// What it says.
+    /// The value; finite.
     pub value: f64,
-    /// The change a second from the last sample that was taken before it; none for the first.
+    /// Change per second since the last sample with an earlier time; `None` for the first sample.
     pub rate: Option<f64>,
 }
 
-/// How far a metric of a device is read.
+/// Frontier and held samples of one metric of a device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReorderBuffer {
-    /// The last sample that was read: the frontier, and its value.
+    /// The frontier: time, index and value of the last released sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last: Option<(Timestamp, u16, f64)>,
-    /// The last one that was taken before it.
+    /// Time and value of the last sample that was released with a time before the frontier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<(Timestamp, f64)>,
-    /// Samples beyond the frontier that wait for older ones, in order.
+    /// Samples beyond the frontier that wait for earlier ones, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     held: Vec<BufferedSample>,
-    /// When a sample was received last, by the broker's clock.
+    /// Receipt time of the latest sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_at: Option<Timestamp>,
 }
 
 impl ReorderBuffer {
-    /// A line of which everything up to this point was read already, and was received by then.
+    /// An empty buffer whose frontier is an existing point, with the receipt time of that point.
     pub fn starting_after(newest: Option<&Point>, received_at: Option<Timestamp>) -> Self {
         let last = newest.map(|point| (point.key.time, point.key.sample_index, point.value));
         Self { last, received_at, ..Self::default() }
     }
 
-    /// When the sample was taken up to which it was read.
+    /// Device time of the frontier.
     pub fn frontier(&self) -> Option<Timestamp> {
         self.last.map(|(at, ..)| at)
     }
 
-    /// Takes in samples in any order. Answers those whose turn it is, in order: all that are `reorder_s` seconds older
-    /// than the newest; and how many came too late for a turn, be it because they are repeats.
+    /// Adds samples in any order. Returns the samples that are due, in order, and the number of
+    /// late samples, repeats included. A sample is due when the newest one is at least `reorder_s`
+    /// seconds newer.
     pub fn admit(
         &mut self,
         samples: impl IntoIterator<Item = BufferedSample>,
@@ -101,18 +102,18 @@ impl ReorderBuffer {
         (self.release(due.max(excess)), late)
     }
 
-    /// Gives up waiting: everything that is held back has its turn.
+    /// Releases all samples that are held back.
     pub fn flush(&mut self) -> Vec<OrderedSample> {
         self.release(self.held.len())
     }
 
-    /// Whether something is held back.
+    /// Whether samples are held back.
     pub fn is_waiting(&self) -> bool {
         !self.held.is_empty()
     }
 
     fn release(&mut self, count: usize) -> Vec<OrderedSample> {
-        let mut readings = Vec::with_capacity(count);
+        let mut released = Vec::with_capacity(count);
         for BufferedSample { at, sample_index, value, .. } in self.held.drain(..count) {
             if let Some((last, _, value)) = self.last
                 && last < at
@@ -124,9 +125,9 @@ impl ReorderBuffer {
                 let seconds = (at.as_nanos() - before.as_nanos()) as f64 / 1e9;
                 (value - from) / seconds
             });
-            readings.push(OrderedSample { at, value, rate: rate.filter(|rate| rate.is_finite()) });
+            released.push(OrderedSample { at, value, rate: rate.filter(|rate| rate.is_finite()) });
         }
-        readings
+        released
     }
 }
 
@@ -147,21 +148,21 @@ mod tests {
         BufferedSample { at: at(second), sample_index: 0, value, precedence }
     }
 
-    fn values(readings: &[OrderedSample]) -> Vec<f64> {
-        readings.iter().map(|reading| reading.value).collect()
+    fn values(released: &[OrderedSample]) -> Vec<f64> {
+        released.iter().map(|sample| sample.value).collect()
     }
 
     #[test]
-    fn a_batch_is_read_in_order_and_what_comes_after_its_turn_is_late() {
-        let mut line = ReorderBuffer::default();
-        let (read, late) = line.admit([sample(3, 3.0), sample(1, 1.0), sample(2, 2.0)], 0);
+    fn samples_are_released_in_order_and_late_ones_are_counted() {
+        let mut buffer = ReorderBuffer::default();
+        let (read, late) = buffer.admit([sample(3, 3.0), sample(1, 1.0), sample(2, 2.0)], 0);
         assert_eq!((values(&read), late), (vec![1.0, 2.0, 3.0], 0));
-        let (read, late) = line.admit([sample(3, 3.0), sample(2, 9.0), sample(4, 4.0)], 0);
+        let (read, late) = buffer.admit([sample(3, 3.0), sample(2, 9.0), sample(4, 4.0)], 0);
         assert_eq!((values(&read), late), (vec![4.0], 2));
     }
 
     #[test]
-    fn of_two_samples_of_one_instant_the_greater_claim_is_read() {
+    fn of_two_samples_at_one_time_the_greater_precedence_is_released() {
         let other = BufferedSample {
             precedence: Precedence { ts: at(9), ..sample(1, 7.0).precedence },
             ..sample(1, 7.0)
@@ -172,17 +173,17 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_from_the_last_sample_taken_before() {
-        let mut line = ReorderBuffer::default();
+    fn rate_is_relative_to_the_last_sample_with_an_earlier_time() {
+        let mut buffer = ReorderBuffer::default();
         let second = |s, sample_index, value| BufferedSample { sample_index, ..sample(s, value) };
         let samples =
             [second(0, 0, 10.0), second(2, 0, 14.0), second(2, 1, 20.0), second(3, 0, 19.0)];
-        let rates: Vec<_> = line.admit(samples, 0).0.iter().map(|reading| reading.rate).collect();
+        let rates: Vec<_> = buffer.admit(samples, 0).0.iter().map(|sample| sample.rate).collect();
         assert_eq!(rates, [None, Some(2.0), Some(5.0), Some(-1.0)]);
     }
 
     #[test]
-    fn what_was_known_before_the_line_is_behind_its_frontier() {
+    fn samples_before_the_initial_point_are_late() {
         let newest = Point {
             key: crate::metric::PointKey {
                 time: at(5),
@@ -199,31 +200,31 @@ mod tests {
     }
 
     proptest! {
-        /// However the samples are shuffled and repeated, as long as none comes more than the allowance after a newer
-        /// one, they are read in order, each once.
+        /// Samples that arrive at most the allowance after a newer one are released in order and
+        /// once, in any shuffle and with any repeats.
         #[test]
-        fn disorder_within_the_allowance_makes_no_difference(
+        fn disorder_within_the_window_is_restored(
             count in 1_i64..50, reorder in 0_i64..10, jumps in prop::collection::vec(0_i64..10, 50),
             repeats in prop::collection::vec(any::<bool>(), 50), sizes in prop::collection::vec(1_usize..9, 1..9),
         ) {
-            // Sorted by a time that lies by less than the allowance after its own: a bounded disorder.
+            // Each sample is delayed by less than the allowance, which bounds the disorder.
             let mut order: Vec<_> = (0..count).map(|s| (s + jumps[s as usize] % (reorder + 1), s)).collect();
             order.sort_unstable();
             let mut arrivals: Vec<_> = order.into_iter().map(|(_, s)| sample(s, s as f64)).collect();
             for i in 0..arrivals.len() {
                 if repeats[i] { arrivals.push(arrivals[i].clone()); }
             }
-            let mut line = ReorderBuffer::default();
+            let mut buffer = ReorderBuffer::default();
             let mut read = Vec::new();
             let (mut rest, mut sizes) = (arrivals.as_slice(), sizes.into_iter().cycle());
             while !rest.is_empty() {
                 let (batch, more) = rest.split_at(sizes.next().unwrap().min(rest.len()));
-                read.extend(line.admit(batch.to_vec(), reorder as u32).0);
+                read.extend(buffer.admit(batch.to_vec(), reorder as u32).0);
                 rest = more;
             }
-            read.extend(line.flush());
+            read.extend(buffer.flush());
             prop_assert_eq!(values(&read), (0..count).map(|s| s as f64).collect::<Vec<_>>());
-            prop_assert!(!line.is_waiting());
+            prop_assert!(!buffer.is_waiting());
         }
     }
 }

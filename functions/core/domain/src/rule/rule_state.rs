@@ -1,4 +1,4 @@
-//! How far one rule is with one device: the machine that a series of judgements drives.
+//! The progress of one rule on one device, as a state machine over judged samples.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -7,81 +7,83 @@ use crate::alert::Severity;
 use crate::id::{DeviceId, event_id};
 use crate::time::Timestamp;
 
-/// What a value is to a rule. Never both; neither is within the hysteresis.
+/// Judgement of a value by a rule. Never both; neither within the hysteresis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConditionResult {
-    /// It is what the rule is about.
+    /// The value meets the condition of the rule.
     pub raises: bool,
-    /// It ends an alert.
+    /// The value ends an alert.
     pub clears: bool,
 }
 
-/// How long a rule waits, in seconds of the device's clock.
+/// Duration and hold-down of a rule, in seconds of device time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleTiming {
-    /// From the first value that raises, without one that does not, to the alert.
+    /// Seconds for which the condition must hold before an alert opens.
     pub for_s: u32,
-    /// For so long after its end an alert is reopened in place of another.
+    /// Seconds after the end of an alert in which a new cause reopens it.
     pub hold_down_s: u32,
 }
 
-/// What a result changed.
+/// A change of the alert of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlertTransition {
-    /// An alert begins; its cause began at this time.
+    /// A new alert opens; its cause started at this time.
     Opened(Timestamp),
-    /// The last alert goes on.
+    /// The last alert is reopened.
     Reopened,
-    /// The alert ends.
+    /// The open alert is resolved.
     Resolved,
 }
 
-/// How far a rule is with a device.
+/// The progress of a rule on a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleState {
-    /// Of the rule, when it was judged last.
+    /// Version of the rule at its last evaluation.
     pub version: u64,
-    /// Every value since this one raised, and there is no alert yet.
+    /// Time of the first sample of an unbroken series that meets the condition, while no alert is
+    /// open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_since: Option<Timestamp>,
-    /// The last alert, open or not; the one after it is another.
+    /// The last alert, open or resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<ActiveAlert>,
 }
 
-/// An alert of a rule on a device. What it was raised as stays, whatever becomes of the rule.
+/// An alert of a rule on a device. Later changes of the rule do not change it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveAlert {
-    /// When its cause began, by the device's clock; for silence, when the last word was received.
+    /// Start of the cause in device time; for `no_data`, the last receipt of a sample.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// End of the alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_at: Option<Timestamp>,
-    /// What people were told of its beginning, since they are to be told of its end likewise; set by who tells them.
+    /// Content of the notification about the opening; `None` if none was sent. The resolve
+    /// notification repeats it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notified: Option<NotifiedAlert>,
 }
 
-/// What people were told of an alert.
+/// The parts of an opening notification that the resolve notification repeats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotifiedAlert {
-    /// Of which type.
+    /// Type of the alert.
     pub alert_type: String,
-    /// How bad.
+    /// Severity of the alert.
     pub severity: Severity,
-    /// The rule's name then.
+    /// Name of the rule at the opening.
     pub rule_name: String,
 }
 
 impl ActiveAlert {
-    /// The alert's id, derived from the cause: the rule, the device, and when it began.
+    /// Id of the alert, derived from rule, device and start of the cause.
     pub fn alert_id(&self, rule_id: Uuid, device_id: &DeviceId) -> Uuid {
         event_id(self.started_at, &rule_id.to_string(), device_id.as_str())
     }
 }
 
 impl RuleState {
-    /// That of a rule on a device that it has nothing to say of.
+    /// The state of a rule that has not judged a sample that meets its condition.
     pub fn new(version: u64) -> Self {
         Self { version, ..Self::default() }
     }
@@ -91,8 +93,8 @@ impl RuleState {
         self.alert.as_ref().filter(|alert| alert.resolved_at.is_none())
     }
 
-    /// Takes in what the value at `at` is to the rule; times never go back. Where `can_open_alert` says no, an alert that is
-    /// to begin waits for the next value.
+    /// Advances the state by the judgement of the sample at `at`; times never decrease. If
+    /// `can_open_alert` returns false, a due alert waits for the next sample.
     pub fn step(
         &mut self,
         result: ConditionResult,
@@ -114,7 +116,7 @@ impl RuleState {
         self.raise(since, at, timing.hold_down_s, can_open_alert)
     }
 
-    /// There is an alert from `at` on, for a cause that began at `began`.
+    /// Opens or reopens an alert at `at` whose cause started at `started_at`.
     pub fn raise(
         &mut self,
         started_at: Timestamp,
@@ -137,7 +139,7 @@ impl RuleState {
         Some(AlertTransition::Opened(started_at))
     }
 
-    /// The open alert ends at `at`.
+    /// Resolves the open alert at `at`.
     pub fn resolve(&mut self, at: Timestamp) -> Option<AlertTransition> {
         let alert = self.alert.as_mut().filter(|alert| alert.resolved_at.is_none())?;
         alert.resolved_at = Some(at);
@@ -145,7 +147,8 @@ impl RuleState {
         Some(AlertTransition::Resolved)
     }
 
-    /// Whether a new rule_state would do as well, at a value at `at` or later.
+    /// Whether the state equals a new one for all samples at or after `at`, so that it can be
+    /// dropped.
     pub fn is_idle(&self, at: Timestamp, hold_down_s: u32) -> bool {
         let is_over = |alert: &ActiveAlert| {
             alert.resolved_at.is_some_and(|end| end.plus_seconds(i64::from(hold_down_s)) <= at)

@@ -1,4 +1,4 @@
-//! All rules, such that those for a sample are found at once.
+//! All enabled rules, indexed by scope and metric.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,18 +14,18 @@ type ByMetric = HashMap<MetricName, Vec<Arc<Rule>>>;
 /// The rules that are enabled.
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {
-    /// Counts the changes of any rule: of two sets the one with the greater number is the newer one.
+    /// Number of rule changes; the set with the greater generation is newer.
     pub generation: u64,
     for_all_devices: ByMetric,
     by_device_type: HashMap<String, ByMetric>,
     by_device: HashMap<DeviceId, ByMetric>,
     by_id: HashMap<Uuid, Arc<Rule>>,
-    /// Whether one of them is about data that does not come.
+    /// Whether a rule of the set has the condition [`Condition::NoData`].
     pub has_no_data_rules: bool,
 }
 
 impl RuleSet {
-    /// The set of these rules, as they are after so many changes.
+    /// Builds the set; disabled rules are left out.
     pub fn new(rules: impl IntoIterator<Item = Rule>, generation: u64) -> Self {
         let mut set = Self { generation, ..Self::default() };
         for rule in rules.into_iter().filter(|rule| rule.enabled) {
@@ -42,12 +42,12 @@ impl RuleSet {
         set
     }
 
-    /// Whether there is none.
+    /// Whether the set has no rule.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
-    /// Those for a device.
+    /// The rules that apply to a device.
     pub fn applicable_to(
         &self,
         device_id: &DeviceId,
@@ -59,7 +59,7 @@ impl RuleSet {
     }
 }
 
-/// The rules for one device.
+/// The rules that apply to one device.
 #[derive(Debug, Clone, Copy)]
 pub struct ApplicableRules<'a> {
     set: &'a RuleSet,
@@ -67,23 +67,23 @@ pub struct ApplicableRules<'a> {
 }
 
 impl<'a> ApplicableRules<'a> {
-    /// Those on a metric.
+    /// The rules on a metric.
     pub fn for_metric(&self, metric: &MetricName) -> impl Iterator<Item = &'a Rule> + use<'a> {
         let scopes = self.scopes.map(|scope| scope.and_then(|by_metric| by_metric.get(metric)));
         scopes.into_iter().flatten().flatten().map(Arc::as_ref)
     }
 
-    /// Whether there is one on a metric.
+    /// Whether a rule applies to a metric.
     pub fn has_rules_for(&self, metric: &MetricName) -> bool {
         self.scopes.iter().flatten().any(|by_metric| by_metric.contains_key(metric))
     }
 
-    /// Whether there is none at all.
+    /// Whether no rule applies.
     pub fn is_empty(&self) -> bool {
         self.scopes.iter().flatten().all(|by_metric| by_metric.is_empty())
     }
 
-    /// The metrics of these on which there is one.
+    /// The subset of `metrics` to which a rule applies.
     pub fn metrics_with_rules<'m>(
         &self,
         metrics: impl Iterator<Item = &'m MetricName>,
@@ -91,7 +91,7 @@ impl<'a> ApplicableRules<'a> {
         metrics.filter(|metric| self.has_rules_for(metric)).collect()
     }
 
-    /// One of them by its id.
+    /// The rule with this id, if it applies.
     pub fn find(&self, rule_id: Uuid) -> Option<&'a Rule> {
         let rule = self.set.by_id.get(&rule_id)?;
         self.for_metric(&rule.metric).find(|applicable| applicable.rule_id == rule_id)

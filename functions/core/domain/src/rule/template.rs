@@ -1,4 +1,4 @@
-//! What an alert of a rule says: a text with a few placeholders.
+//! Templates for the texts of alerts.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::{Condition, Rule};
 use crate::id::DeviceId;
 use crate::time::Timestamp;
 
-/// A text in which `{name}` stands for something of the alert; `{{` and `}}` are braces.
+/// A text with placeholders such as `{value}`; `{{` and `}}` stand for braces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MessageTemplate {
@@ -22,29 +22,29 @@ enum Piece {
     Value(Placeholder),
 }
 
-/// What a placeholder stands for.
+/// The values that a template can contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placeholder {
-    /// The rule's name.
+    /// Name of the rule.
     Rule,
-    /// The device.
+    /// Id of the device.
     Device,
-    /// The metric.
+    /// Name of the metric.
     Metric,
-    /// The value with which the alert began; of a rate of change, the rate.
+    /// The value that opened the alert; for a rate of change, the rate.
     Value,
-    /// What it was compared with.
+    /// Operator and limits of the condition.
     Limit,
-    /// When the cause began.
+    /// Start of the cause.
     Since,
-    /// For how many seconds it had to hold.
+    /// Duration of the rule in seconds.
     For,
-    /// The severity.
+    /// Severity of the rule.
     Severity,
 }
 
 impl Placeholder {
-    /// Every placeholder, and its name.
+    /// Every placeholder with its name.
     pub const ALL: [(&'static str, Self); 8] = [
         ("rule", Self::Rule),
         ("device_id", Self::Device),
@@ -57,14 +57,14 @@ impl Placeholder {
     ];
 }
 
-/// Why a text is no template.
+/// Why a text is not a valid template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTemplate {
-    /// A placeholder that nobody knows.
-    #[error("has the unknown placeholder {{{0}}}; known are {known}", known = known_placeholders())]
+    /// The placeholder does not exist.
+    #[error("contains the unknown placeholder {{{0}}}; valid placeholders are {known}", known = known_placeholders())]
     UnknownPlaceholder(String),
-    /// A brace that belongs to no placeholder.
-    #[error("has a brace that belongs to no placeholder; write {{{{ or }}}} for a brace")]
+    /// A brace does not belong to a placeholder.
+    #[error("contains an unmatched brace; write {{{{ or }}}} for a literal brace")]
     UnmatchedBrace,
 }
 
@@ -73,7 +73,11 @@ fn known_placeholders() -> String {
 }
 
 impl MessageTemplate {
-    /// Reads a template.
+    /// Parses a template.
+    ///
+    /// # Errors
+    ///
+    /// A placeholder is unknown, or a brace is not part of a placeholder.
     pub fn parse(text: &str) -> Result<Self, InvalidTemplate> {
         let mut pieces = Vec::new();
         let mut plain = String::new();
@@ -105,17 +109,17 @@ impl MessageTemplate {
         Ok(Self { text: text.to_owned(), pieces })
     }
 
-    /// As it was written.
+    /// The template as it was parsed.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether it has a placeholder.
+    /// Whether the template contains a placeholder.
     pub fn contains(&self, placeholder: Placeholder) -> bool {
         self.pieces.contains(&Piece::Value(placeholder))
     }
 
-    /// The text of an alert.
+    /// Replaces the placeholders by values.
     pub fn render(&self, values: &TemplateValues<'_>) -> String {
         let mut filled = String::new();
         for piece in &self.pieces {
@@ -142,23 +146,23 @@ impl From<MessageTemplate> for String {
     }
 }
 
-/// What there is to say.
+/// The values of an alert for its text.
 #[derive(Debug, Clone, Copy)]
 pub struct TemplateValues<'a> {
-    /// The rule.
+    /// The rule of the alert.
     pub rule: &'a Rule,
-    /// The device.
+    /// The device of the alert.
     pub device_id: &'a DeviceId,
-    /// When the cause began.
+    /// Start of the cause.
     pub since: Timestamp,
-    /// With which value the alert began.
+    /// The value that opened the alert; `None` for `no_data`.
     pub value: Option<f64>,
 }
 
 impl TemplateValues<'_> {
     fn write(&self, placeholder: Placeholder, to: &mut String) {
         let rule = self.rule;
-        // Writing to a text cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = match placeholder {
             Placeholder::Rule => write!(to, "{}", rule.name),
             Placeholder::Device => write!(to, "{}", self.device_id),
@@ -175,11 +179,11 @@ impl TemplateValues<'_> {
     }
 }
 
-/// What a condition compares with, in words.
+/// Operator and limits of a condition.
 fn describe_limit(condition: &Condition) -> String {
     let Some(limits) = condition.limits() else { return "any value".to_owned() };
     let (low, high) = limits.bounds();
-    let unit = if matches!(condition, Condition::RateOfChange(_)) { " a second" } else { "" };
+    let unit = if matches!(condition, Condition::RateOfChange(_)) { " per second" } else { "" };
     match limits.operator() {
         operator if operator.is_range() => {
             format!("{} {low} to {high}{unit}", operator.as_str())
@@ -188,18 +192,18 @@ fn describe_limit(condition: &Condition) -> String {
     }
 }
 
-/// What the platform says when the rule says nothing.
+/// Text of an alert whose rule has no template.
 pub(super) fn default_message(values: &TemplateValues<'_>) -> String {
     let TemplateValues { rule, device_id, since, value } = values;
     let (name, metric) = (&rule.name, &rule.metric);
     let Some(value) = value else {
         let for_s = rule.for_s;
         return format!(
-            "{name}: nothing was received of {metric} of {device_id} for {for_s} s, since {since}"
+            "{name}: no {metric} was received from {device_id} for {for_s} s, since {since}"
         );
     };
     let (rate, limit) = match rule.condition {
-        Condition::RateOfChange(_) => ("changes by ", format!("{value} a second")),
+        Condition::RateOfChange(_) => ("changes by ", format!("{value} per second")),
         _ => ("is ", value.to_string()),
     };
     let condition = self::describe_limit(&rule.condition);

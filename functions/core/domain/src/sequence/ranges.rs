@@ -1,11 +1,12 @@
-//! A set of numbers as inclusive ranges which knows since when each gap is open.
+//! A set of numbers as inclusive ranges, with the time since which each gap is open.
 
 use serde::{Deserialize, Serialize};
 
-/// SeenRanges that are kept. Beyond it the lowest gap is forgotten: its numbers count as seen.
+/// Maximum number of ranges. Beyond it the lowest gap is dropped: its numbers count as seen.
 const MAX_RANGES: usize = 64;
 
-/// Numbers seen, and when the gap in front of them was noticed, in seconds since the epoch (of receipt).
+/// A range of seen numbers and the receipt time, in seconds since the epoch, since which the gap
+/// below it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(i64, i64, i64)", into = "(i64, i64, i64)")]
 struct SeenRange {
@@ -26,7 +27,7 @@ impl From<SeenRange> for (i64, i64, i64) {
     }
 }
 
-/// Numbers that are missing.
+/// A range of missing numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gap {
     pub(super) start: i64,
@@ -34,7 +35,7 @@ pub(super) struct Gap {
     pub(super) since: i64,
 }
 
-/// Never empty; ascending, and never touching.
+/// Ranges in ascending order; never empty, and never adjacent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<SeenRange>", into = "Vec<SeenRange>")]
 pub(super) struct SeenRanges(Vec<SeenRange>);
@@ -47,7 +48,7 @@ impl TryFrom<Vec<SeenRange>> for SeenRanges {
         if ascending && ranges.iter().all(|r| r.start <= r.end) && !ranges.is_empty() {
             Ok(Self(ranges))
         } else {
-            Err("ranges are not ascending")
+            Err("ranges must be ascending and not empty")
         }
     }
 }
@@ -72,9 +73,9 @@ impl SeenRanges {
         self.0.get(index).is_some_and(|range| range.start <= number)
     }
 
-    /// Adds a number received at second `at`; whether it was new.
+    /// Adds a number that was received at second `at`. Returns whether it is new.
     pub(super) fn insert(&mut self, number: i64, at: i64) -> bool {
-        // The first range that does not end before the number, or touches it from below.
+        // The first range that ends at or after the predecessor of the number.
         let index = self.0.partition_point(|range| range.end < number - 1);
         match self.0.get_mut(index) {
             Some(range) if range.start <= number && number <= range.end => return false,
@@ -86,8 +87,8 @@ impl SeenRanges {
             }
             Some(range) if range.start == number + 1 => range.start = number,
             Some(next) => {
-                // It splits the gap in front of `next`, whose halves are as old as the whole; below
-                // everything seen there was no gap until now.
+                // The number splits the gap below `next`; both parts keep its age. Below the lowest
+                // range there was no gap before.
                 let gap_since = if index == 0 {
                     std::mem::replace(&mut next.gap_since, at)
                 } else {
@@ -100,7 +101,7 @@ impl SeenRanges {
         true
     }
 
-    /// Keeps the set bounded; whether a gap had to go.
+    /// Drops the lowest gap if there are too many ranges. Returns whether a gap was dropped.
     pub(super) fn drop_lowest_gap_over_limit(&mut self) -> bool {
         let too_many = self.0.len() > MAX_RANGES;
         if too_many {

@@ -12,36 +12,36 @@ fn second(s: i64) -> Timestamp {
     Timestamp::from_millis(s * 1_000).unwrap()
 }
 
-/// Notes (number, second of the device's clock) pairs without a boot.
-fn note_all(sequence: &mut Sequence, numbers: &[(u32, i64)]) -> Vec<SequenceOutcome> {
+/// Records pairs of a number and a device time in seconds, without a session name.
+fn record_all(sequence: &mut Sequence, numbers: &[(u32, i64)]) -> Vec<SequenceOutcome> {
     numbers.iter().map(|(seq, s)| sequence.record(*seq, None, second(*s), second(*s))).collect()
 }
 
 #[test]
-fn a_gap_opens_and_closes() {
+fn late_numbers_close_a_gap() {
     let mut sequence = Sequence::default();
-    note_all(&mut sequence, &[(10, 10), (11, 11), (15, 15)]);
+    record_all(&mut sequence, &[(10, 10), (11, 11), (15, 15)]);
     assert_eq!(missing(&sequence), [(12, 14)]);
-    let verdicts = note_all(&mut sequence, &[(13, 13), (13, 13)]);
-    assert_eq!(verdicts, [SequenceOutcome::Late, SequenceOutcome::Duplicate]);
+    let outcomes = record_all(&mut sequence, &[(13, 13), (13, 13)]);
+    assert_eq!(outcomes, [SequenceOutcome::Late, SequenceOutcome::Duplicate]);
     assert_eq!(missing(&sequence), [(12, 12), (14, 14)]);
-    note_all(&mut sequence, &[(14, 14), (12, 12)]);
+    record_all(&mut sequence, &[(14, 14), (12, 12)]);
     assert!(sequence.missing_ranges().is_empty());
     assert_eq!((sequence.late, sequence.repeats, sequence.restarts), (3, 1, 0));
 }
 
 #[test]
-fn the_wrap_at_2_to_the_32_is_no_gap() {
+fn wrap_at_32_bits_is_not_a_gap() {
     let mut sequence = Sequence::default();
-    note_all(&mut sequence, &[(u32::MAX - 1, 1), (1, 4)]);
+    record_all(&mut sequence, &[(u32::MAX - 1, 1), (1, 4)]);
     assert_eq!(missing(&sequence), [(u32::MAX, 0)]);
-    note_all(&mut sequence, &[(u32::MAX, 2), (0, 3), (2, 5)]);
+    record_all(&mut sequence, &[(u32::MAX, 2), (0, 3), (2, 5)]);
     assert!(sequence.missing_ranges().is_empty());
     assert_eq!(sequence.restarts, 0);
 }
 
 #[test]
-fn a_new_boot_is_a_restart_and_stragglers_of_the_old_one_count_there() {
+fn new_boot_is_a_restart_and_late_messages_belong_to_their_boot() {
     let mut sequence = Sequence::default();
     for (seq, boot) in [(0, "a"), (2, "a"), (0, "b"), (1, "b")] {
         sequence.record(seq, Some(boot), second(0), second(0));
@@ -53,9 +53,9 @@ fn a_new_boot_is_a_restart_and_stragglers_of_the_old_one_count_there() {
 }
 
 #[test]
-fn without_boot_a_number_counted_again_later_is_a_restart_and_the_same_message_again_is_not() {
+fn without_boot_a_later_repeat_is_a_restart_and_a_redelivery_is_not() {
     let mut sequence = Sequence::default();
-    note_all(&mut sequence, &[(0, 100), (1, 101), (2, 102)]);
+    record_all(&mut sequence, &[(0, 100), (1, 101), (2, 102)]);
     assert_eq!(sequence.record(1, None, second(101), second(0)), SequenceOutcome::Duplicate);
     assert_eq!(
         sequence.record(0, None, second(200), second(0)),
@@ -66,9 +66,9 @@ fn without_boot_a_number_counted_again_later_is_a_restart_and_the_same_message_a
 }
 
 #[test]
-fn without_boot_a_number_far_behind_is_a_restart_even_when_the_clock_stands_at_1970() {
+fn without_boot_a_number_far_behind_is_a_restart_at_any_clock() {
     let mut sequence = Sequence::default();
-    note_all(&mut sequence, &[(5_000, 1_700_000_000)]);
+    record_all(&mut sequence, &[(5_000, 1_700_000_000)]);
     assert_eq!(
         sequence.record(0, None, second(3), second(0)),
         SequenceOutcome::NewSession { restart: true }
@@ -81,17 +81,17 @@ fn without_boot_a_number_far_behind_is_a_restart_even_when_the_clock_stands_at_1
 }
 
 #[test]
-fn a_number_of_four_billion_in_between_leaves_the_others_in_their_session() {
+fn outlier_does_not_split_a_session() {
     let mut sequence = Sequence::default();
-    note_all(&mut sequence, &[(5, 5), (4_000_000_000, 6), (6, 7), (7, 8)]);
+    record_all(&mut sequence, &[(5, 5), (4_000_000_000, 6), (6, 7), (7, 8)]);
     assert!(sequence.missing_ranges().is_empty(), "{:?}", sequence.missing_ranges());
     assert_eq!(sequence.restarts, 1);
 }
 
 #[test]
-fn a_gap_is_overdue_when_it_was_open_for_the_grace_and_its_halves_are_as_old_as_the_whole() {
+fn split_gap_is_overdue_at_the_age_of_the_whole_gap() {
     let mut sequence = Sequence::default();
-    note_all(&mut sequence, &[(1, 0), (5, 100), (3, 130), (9, 140)]);
+    record_all(&mut sequence, &[(1, 0), (5, 100), (3, 130), (9, 140)]);
     let overdue = |now| {
         let ranges = sequence.overdue(second(now), 60);
         ranges.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -105,9 +105,9 @@ fn a_gap_is_overdue_when_it_was_open_for_the_grace_and_its_halves_are_as_old_as_
 }
 
 #[test]
-fn it_is_stored_and_read_back() {
+fn serialized_sequence_is_equal_and_validated() {
     let mut sequence = Sequence::default();
-    note_all(&mut sequence, &[(1, 1), (9, 2)]);
+    record_all(&mut sequence, &[(1, 1), (9, 2)]);
     let text = serde_json::to_string(&sequence).unwrap();
     assert_eq!(serde_json::from_str::<Sequence>(&text).unwrap(), sequence);
     let damaged = text.replace("[9,9,2]", "[0,0,2]");
@@ -116,7 +116,7 @@ fn it_is_stored_and_read_back() {
 
 proptest! {
     #[test]
-    fn in_any_order_what_is_missing_is_what_never_came(
+    fn missing_ranges_are_the_numbers_that_never_arrived(
         start in any::<u32>(),
         offsets in prop::collection::vec(0_u32..100, 1..150),
     ) {
@@ -128,18 +128,18 @@ proptest! {
         let (least, greatest) = (*seen.first().unwrap(), *seen.last().unwrap());
         let expected: Vec<u32> =
             (least..greatest).filter(|n| !seen.contains(n)).map(|n| start.wrapping_add(n)).collect();
-        let mut never_came = Vec::new();
+        let mut actual = Vec::new();
         for (from, to) in missing(&sequence) {
             let length = to.wrapping_sub(from);
-            never_came.extend((0..=length).map(|n| from.wrapping_add(n)));
+            actual.extend((0..=length).map(|n| from.wrapping_add(n)));
         }
-        prop_assert_eq!(never_came, expected);
+        prop_assert_eq!(actual, expected);
         prop_assert_eq!(sequence.repeats, (offsets.len() - seen.len()) as u64);
         prop_assert_eq!(sequence.restarts, 0);
     }
 
     #[test]
-    fn a_device_without_boot_that_restarts_in_order_is_counted_exactly(
+    fn ordered_restarts_without_boot_are_counted_exactly(
         runs in prop::collection::vec(1_u32..50, 1..8),
     ) {
         let mut sequence = Sequence::default();
@@ -155,18 +155,18 @@ proptest! {
     }
 
     #[test]
-    fn whatever_comes_the_memory_is_bounded_and_every_note_is_counted(
-        notes in prop::collection::vec((any::<u32>(), prop::option::of("[ab]"), any::<i32>()), 0..300),
+    fn sequence_is_bounded_and_counts_every_number(
+        numbers in prop::collection::vec((any::<u32>(), prop::option::of("[ab]"), any::<i32>()), 0..300),
     ) {
         let mut sequence = Sequence::default();
-        let mut counted = 0;
-        for (seq, boot, s) in &notes {
+        let mut duplicates = 0;
+        for (seq, boot, s) in &numbers {
             let outcome = sequence.record(*seq, boot.as_deref(), second(i64::from(*s)), second(0));
-            counted += u64::from(matches!(outcome, SequenceOutcome::Duplicate));
+            duplicates += u64::from(matches!(outcome, SequenceOutcome::Duplicate));
         }
         prop_assert!(sequence.sessions.len() <= MAX_SESSIONS);
         prop_assert!(sequence.missing_ranges().len() <= 4 * 63);
-        prop_assert_eq!(sequence.repeats, counted);
+        prop_assert_eq!(sequence.repeats, duplicates);
         let text = serde_json::to_string(&sequence).unwrap();
         prop_assert_eq!(serde_json::from_str::<Sequence>(&text).unwrap(), sequence);
     }

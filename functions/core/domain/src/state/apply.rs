@@ -1,22 +1,16 @@
-//! What messages, and words over REST, make of a state.
+//! Application of messages and REST requests to a device state.
 
-use uuid::Uuid;
-
-use super::presence::ConnectionChange;
-use super::{Connection, DevicePolicy, DeviceState, Effect, OfflineAlert, Upgrade};
-use crate::alert::{Alert, DEVICE_OFFLINE};
-use crate::command::{Ota, OtaState};
-use crate::id::Shard;
+use super::{Connection, DevicePolicy, DeviceState, Effect};
+use crate::command::Ota;
 use crate::message::{Body, Hello, Message};
-use crate::metric::Sample;
-use crate::metric::{Point, PointKey, Precedence};
+use crate::metric::{Point, Sample};
 use crate::time::Timestamp;
 
-/// Over how many seconds the hours of a fleet that end at one time are rolled up.
+/// Seconds over which the rollups of hours that end at the same time are spread in a fleet.
 const ROLLUP_STAGGER_S: i64 = 1_200;
 
 impl DeviceState {
-    /// Takes in messages in the order of their receipt.
+    /// Applies messages in the order of receipt.
     pub fn apply(&mut self, messages: &[&Message], policy: &DevicePolicy) {
         for message in messages {
             self.apply_message(message, policy);
@@ -28,26 +22,26 @@ impl DeviceState {
         }
     }
 
-    /// Takes in the samples of messages from the archive, in the order of their receipt, at `now`: what was measured, and
-    /// nothing of what else they said, since all of that has had its effect.
+    /// Applies the samples of archived messages in the order of receipt, at `now`. Other effects of
+    /// the messages are not repeated.
     pub fn replay<'a>(
         &mut self,
         messages: impl IntoIterator<Item = &'a Message>,
         now: Timestamp,
         policy: &DevicePolicy,
     ) {
-        let refused = self.samples_rejected;
+        let samples_rejected = self.samples_rejected;
         for message in messages {
             if let Body::Telemetry(measurements) = &message.body {
                 self.apply_samples(message, measurements, now, policy);
             }
         }
-        // It was counted when the message came.
-        self.samples_rejected = refused;
+        // These samples were counted when the message was first applied.
+        self.samples_rejected = samples_rejected;
         self.schedule_check(now, policy);
     }
 
-    /// Any sign of life at `at`, the time of receipt.
+    /// Records activity of the device at `at`, the receipt time.
     pub fn record_activity(&mut self, at: Timestamp, policy: &DevicePolicy) {
         if let Some(change) = self.presence.record_activity(at) {
             self.apply_connection_change(change, policy);
@@ -55,7 +49,7 @@ impl DeviceState {
         self.schedule_check(at, policy);
     }
 
-    /// What an operator says of the connection, over REST.
+    /// Sets the connection status and the firmware version as requested over REST.
     pub fn override_connection(
         &mut self,
         connection: Connection,
@@ -101,8 +95,6 @@ impl DeviceState {
             }
             Body::Hello(hello) => self.apply_hello(hello, at),
             Body::Status { .. } | Body::Lifecycle { .. } => {}
-            // The first answer stands anyway: a device that repeats itself must not fill the state.
-            Body::CommandAck { cmd_id, .. } if self.has_queued_ack(*cmd_id) => {}
             Body::CommandAck { cmd_id, result, detail } => {
                 self.enqueue_effect(Effect::RecordCommandAck {
                     cmd_id: *cmd_id,
@@ -131,38 +123,17 @@ impl DeviceState {
         at: Timestamp,
         policy: &DevicePolicy,
     ) {
-        for m in measurements {
-            self.apply_sample(message, m, policy.max_metrics);
+        for sample in measurements {
+            let point = Point::new(sample, message.precedence());
+            if !self.latest.record(point, policy.max_metrics) {
+                self.samples_rejected += 1;
+            }
         }
         if let Some(gap_s) = policy.rollup_gap_s {
             let version = self.version + 1;
             let times = measurements.iter().map(|m| m.time);
-            let spread = Shard::of(self.device_id.as_str().as_bytes()).stagger(ROLLUP_STAGGER_S);
+            let spread = self.device_id.shard().stagger(ROLLUP_STAGGER_S);
             self.pending_rollups.mark(times, at, version, (gap_s, spread));
-        }
-    }
-
-    fn apply_sample(&mut self, message: &Message, m: &Sample, max_metrics: usize) {
-        if !self.has_metric(&m.metric) && m.metric.known().is_none() {
-            let unknown = self.latest.keys().filter(|metric| metric.known().is_none()).count();
-            if unknown >= max_metrics {
-                self.samples_rejected += 1;
-                return;
-            }
-        }
-        let point = Point {
-            key: PointKey { time: m.time, metric: m.metric.clone(), sample_index: m.sample_index },
-            value: m.value,
-            unit: m.unit.clone(),
-            precedence: Precedence { ts: message.ts, message_id: message.message_id },
-        };
-        let rank = |p: &Point| (p.key.time, p.key.sample_index, p.precedence);
-        match self.latest.get_mut(&m.metric) {
-            Some(held) if rank(held) >= rank(&point) => {}
-            Some(held) => *held = point,
-            None => {
-                self.latest.insert(m.metric.clone(), point);
-            }
         }
     }
 
@@ -173,114 +144,5 @@ impl DeviceState {
         self.hello = Some((at, hello.clone()));
         self.fw_version = Some(hello.fw_version.clone());
         self.complete_upgrade(&hello.fw_version, at);
-    }
-
-    /// An upgrade that succeeded is complete when a heartbeat tells of its target.
-    fn complete_upgrade(&mut self, fw_version: &str, at: Timestamp) {
-        let complete = |upgrade: &Upgrade| {
-            upgrade.succeeded_at.is_some() && upgrade.target.as_deref() == Some(fw_version)
-        };
-        if let Some(done) = self.upgrade.take_if(|upgrade| complete(upgrade)) {
-            let ota = Ota {
-                state: OtaState::Completed,
-                progress_pct: Some(100.0),
-                fw_version_target: done.target,
-                detail: None,
-                updated_at: at,
-            };
-            self.enqueue_ota_progress(done.cmd_id, ota);
-        }
-    }
-
-    fn apply_ota(&mut self, cmd_id: Uuid, ota: Ota) {
-        let upgrade = match &mut self.upgrade {
-            Some(upgrade) if upgrade.cmd_id == cmd_id => upgrade,
-            // Ids of commands sort by time: what an older upgrade still says is not the current one.
-            Some(upgrade) if upgrade.cmd_id > cmd_id => {
-                return self.enqueue_ota_progress(cmd_id, ota);
-            }
-            other => other.insert(Upgrade { cmd_id, target: None, succeeded_at: None }),
-        };
-        if ota.fw_version_target.is_some() {
-            upgrade.target.clone_from(&ota.fw_version_target);
-        }
-        if ota.state == OtaState::Success {
-            let at = ota.updated_at;
-            upgrade.succeeded_at = Some(upgrade.succeeded_at.map_or(at, |first| first.min(at)));
-        }
-        self.enqueue_ota_progress(cmd_id, ota);
-        self.complete_upgrade_from_last_hello();
-    }
-
-    /// A queue keeps no order: the heartbeat that completes an upgrade may have been handled before.
-    fn complete_upgrade_from_last_hello(&mut self) {
-        let succeeded_at = self.upgrade.as_ref().and_then(|upgrade| upgrade.succeeded_at);
-        if let (Some(at), Some((heard_at, hello))) = (succeeded_at, self.hello.clone())
-            && heard_at >= at
-        {
-            self.complete_upgrade(&hello.fw_version, heard_at);
-        }
-    }
-
-    /// Whether the upgrade under way is this command's and the device has not said where to.
-    pub fn lacks_target(&self, cmd_id: Uuid) -> bool {
-        let lacks = |upgrade: &Upgrade| upgrade.cmd_id == cmd_id && upgrade.target.is_none();
-        self.upgrade.as_ref().is_some_and(lacks)
-    }
-
-    /// Where an upgrade is to lead by its command, for a device that does not say so.
-    pub fn set_upgrade_target(
-        &mut self,
-        cmd_id: Uuid,
-        target: &str,
-        now: Timestamp,
-        policy: &DevicePolicy,
-    ) {
-        if !self.lacks_target(cmd_id) {
-            return;
-        }
-        if let Some(upgrade) = &mut self.upgrade {
-            upgrade.target = Some(target.to_owned());
-        }
-        self.complete_upgrade_from_last_hello();
-        self.schedule_check(now, policy);
-    }
-
-    /// What follows from a change of presence.
-    pub(super) fn apply_connection_change(
-        &mut self,
-        change: ConnectionChange,
-        policy: &DevicePolicy,
-    ) {
-        match change {
-            ConnectionChange::WentOffline(at) => self.went_offline(at, policy),
-            ConnectionChange::CameOnline(at) => {
-                if let Some(alert_id) = self.presence.resolve_alert(at) {
-                    self.enqueue_alert_revision(alert_id, Some(at), None);
-                    let message = format!("{} is back since {at}", self.device_id);
-                    let end = (at, policy.hold_down_s);
-                    self.notify_resolved((alert_id, DEVICE_OFFLINE), end, message, policy);
-                }
-                self.enqueue_effect(Effect::RepublishCommands { at });
-            }
-        }
-    }
-
-    fn went_offline(&mut self, at: Timestamp, policy: &DevicePolicy) {
-        if !self.registered {
-            return;
-        }
-        let was_over = self.presence.alert.is_some_and(|alert| alert.resolved_at.is_some());
-        let alert = Alert::device_offline(&self.device_id, at);
-        if let Some(alert_id) = self.presence.reopen_alert(at, policy.hold_down_s) {
-            self.enqueue_alert_revision(alert_id, None, None);
-            if was_over && !self.cancel_resolved_notification(alert_id) {
-                self.notify_device_alert(&Alert { alert_id, ..alert }, at, policy);
-            }
-            return;
-        }
-        self.presence.alert = Some(OfflineAlert { alert_id: alert.alert_id, resolved_at: None });
-        self.notify_device_alert(&alert, at, policy);
-        self.enqueue_effect(Effect::OpenAlert { alert });
     }
 }

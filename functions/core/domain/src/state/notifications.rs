@@ -1,26 +1,18 @@
-//! What people are to be told, as effects that wait in the outbox.
+//! Notifications as effects in the outbox (docs/adr/0019).
 //!
-//! The end of an alert is told when its hold-down is over: until then it may be reopened, and then nobody is told
-//! either. So whoever is told hears of openings and ends in turn, however a device flaps.
+//! A resolve notification waits for the hold-down of its alert. If the alert is reopened before,
+//! neither the resolve nor the new opening is sent. Opened and resolved notifications therefore
+//! alternate, even for a flapping device.
 
 use uuid::Uuid;
 
-use super::{DevicePolicy, DeviceState, Effect, NotificationPolicy};
+use super::{DevicePolicy, DeviceState, NotificationPolicy};
 use crate::alert::{Alert, Severity};
 use crate::notification::{Notification, NotificationEvent};
 use crate::time::Timestamp;
 
-/// Notices that wait at most; the topic may be away for hours, and a state ends at 400 KB.
-const MAX_QUEUED_NOTIFICATIONS: usize = 40;
-
-/// How long a notification that cannot be sent waits for the next try, in seconds.
-const NOTIFICATION_RETRY_S: i64 = 60;
-
-/// How long a notification is tried, in seconds: later than that it is no news.
-const NOTIFICATION_MAX_AGE_S: i64 = 24 * 3600;
-
 impl DeviceState {
-    /// An alert that the platform itself raises began at `at`.
+    /// Enqueues the notification about an alert of the platform that opened at `at`.
     pub(super) fn notify_device_alert(
         &mut self,
         alert: &Alert,
@@ -32,7 +24,8 @@ impl DeviceState {
         }
     }
 
-    /// Such an alert ended at `at`; it is told of `later` seconds later, if it is not reopened until then.
+    /// Enqueues the notification about an alert of the platform that was resolved at `at`, delayed
+    /// by the hold-down.
     pub(super) fn notify_resolved(
         &mut self,
         (alert_id, alert_type): (Uuid, &str),
@@ -51,60 +44,6 @@ impl DeviceState {
                 message,
             };
             self.enqueue_notification(notification, at.plus_seconds(i64::from(later)));
-        }
-    }
-
-    /// People are told something, from `not_before` on.
-    pub(super) fn enqueue_notification(
-        &mut self,
-        notification: Notification,
-        not_before: Timestamp,
-    ) {
-        let is_notice = |effect: &Effect| matches!(effect, Effect::Notify { .. });
-        if self.outbox.iter().filter(|effect| is_notice(effect)).count() >= MAX_QUEUED_NOTIFICATIONS
-        {
-            let oldest = self.outbox.iter().position(is_notice);
-            let lost = oldest.map(|oldest| self.outbox.remove(oldest));
-            tracing::error!(?lost, "too many notifications wait; the oldest is never sent");
-        }
-        self.enqueue_effect(Effect::Notify { notification, not_before, since: None });
-    }
-
-    /// Nobody is told of an end that was none. False: they know of it already.
-    pub(super) fn cancel_resolved_notification(&mut self, id: Uuid) -> bool {
-        let waiting = self.outbox.len();
-        self.outbox.retain(|effect| {
-            !matches!(effect, Effect::Notify { notification, .. }
-                if notification.alert_id == id && notification.event == NotificationEvent::Resolved)
-        });
-        self.outbox.len() < waiting
-    }
-}
-
-impl Effect {
-    /// When it may be carried out; none: at once.
-    pub fn not_before(&self) -> Option<Timestamp> {
-        match self {
-            Self::Notify { not_before, .. } => Some(*not_before),
-            _ => None,
-        }
-    }
-
-    /// The same for another try, of what could not be done at `now`; none: it is given up.
-    #[must_use]
-    pub fn reschedule(&self, now: Timestamp) -> Option<Self> {
-        match self {
-            Self::Notify { since: Some(since), .. }
-                if since.plus_seconds(NOTIFICATION_MAX_AGE_S) <= now =>
-            {
-                None
-            }
-            Self::Notify { notification, since, .. } => Some(Self::Notify {
-                notification: notification.clone(),
-                not_before: now.plus_seconds(NOTIFICATION_RETRY_S),
-                since: since.or(Some(now)),
-            }),
-            other => Some(other.clone()),
         }
     }
 }

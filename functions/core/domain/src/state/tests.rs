@@ -1,84 +1,16 @@
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::fixtures::*;
 use super::*;
-use crate::command::{CommandStatus, OtaState};
+use crate::command::CommandStatus;
 use crate::message::{Message, ReceivedMessage, parse};
-
-const POLICY: DevicePolicy = DevicePolicy {
-    max_metrics: 64,
-    offline_after_s: 60,
-    hold_down_s: 300,
-    gap_grace_s: 60,
-    rollup_gap_s: None,
-    rule_hold_down_s: 300,
-    reorder_s: 0,
-    notify: NotificationPolicy::Disabled,
-};
-
-const CMD: &str = "0198c5a0-0000-7000-8000-000000000001";
-
-fn second(s: i64) -> Timestamp {
-    Timestamp::from_millis(s * 1_000).unwrap()
-}
-
-/// A message received at second `s`; what the type needs is filled in.
-fn message(s: i64, suffix: &str, fields: Value) -> Message {
-    let kind = suffix.replace('/', "_");
-    let mut payload =
-        json!({"v": 2, "device_id": "m", "ts": second(s), "msg_type": kind, "seq": s, "boot": 1});
-    for (name, value) in fields.as_object().unwrap() {
-        payload[name] = value.clone();
-    }
-    parse(&ReceivedMessage {
-        topic: format!("iot/m/{suffix}"),
-        payload: payload.to_string().into(),
-        received_at: second(s),
-    })
-    .unwrap()
-}
-
-fn status(s: i64, status: &str, conn_id: Option<&str>) -> Message {
-    message(s, "status", json!({"status": status, "conn_id": conn_id}))
-}
-
-fn telemetry(s: i64, metric: &str, value: f64) -> Message {
-    message(s, "telemetry", json!({"measurements": [{"type": metric, "val": value}]}))
-}
-
-fn hello(s: i64, fw: &str) -> Message {
-    message(
-        s,
-        "hello",
-        json!({"fw_version": fw, "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0}),
-    )
-}
-
-fn ota(s: i64, state: &str) -> Message {
-    message(
-        s,
-        "ota/status",
-        json!({"cmd_id": CMD, "ota_state": state, "fw_version_target": "2.0.0"}),
-    )
-}
-
-fn registered() -> DeviceState {
-    let mut state = DeviceState::new(DeviceId::parse("m").unwrap());
-    state.registered = true;
-    state
-}
-
-fn after(messages: &[Message]) -> DeviceState {
-    let mut state = registered();
-    state.apply(&messages.iter().collect::<Vec<_>>(), &POLICY);
-    state
-}
 
 fn connection(messages: &[Message]) -> Connection {
     after(messages).presence.connection
 }
 
 #[test]
-fn a_device_that_speaks_is_online_and_its_goodbye_takes_it_offline() {
+fn message_sets_online_and_offline_status_sets_offline() {
     assert_eq!(connection(&[telemetry(1, "pf", 1.0)]), Connection::Online);
     assert_eq!(
         connection(&[status(1, "online", None), status(2, "offline", None)]),
@@ -87,24 +19,26 @@ fn a_device_that_speaks_is_online_and_its_goodbye_takes_it_offline() {
 }
 
 #[test]
-fn any_later_message_revives_and_an_earlier_one_that_comes_late_does_not() {
-    let gone = status(5, "offline", None);
-    assert_eq!(connection(&[gone.clone(), telemetry(6, "pf", 1.0)]), Connection::Online);
-    assert_eq!(connection(&[gone.clone(), telemetry(4, "pf", 1.0)]), Connection::Offline);
-    assert_eq!(connection(&[gone, status(4, "online", None)]), Connection::Offline);
+fn only_a_message_received_after_going_offline_sets_online() {
+    let offline = status(5, "offline", None);
+    assert_eq!(connection(&[offline.clone(), telemetry(6, "pf", 1.0)]), Connection::Online);
+    assert_eq!(connection(&[offline.clone(), telemetry(4, "pf", 1.0)]), Connection::Offline);
+    assert_eq!(connection(&[offline, status(4, "online", None)]), Connection::Offline);
 }
 
 #[test]
-fn a_device_that_spoke_after_it_went_is_there_whichever_is_handled_first() {
-    let (there, gone) = (telemetry(1, "pf", 1.0), status(5, "offline", None));
+fn order_of_processing_does_not_change_the_connection() {
+    let (online, offline) = (telemetry(1, "pf", 1.0), status(5, "offline", None));
     let back = telemetry(6, "pf", 1.0);
-    for messages in [[&there, &gone, &back], [&there, &back, &gone], [&back, &there, &gone]] {
+    for messages in
+        [[&online, &offline, &back], [&online, &back, &offline], [&back, &online, &offline]]
+    {
         assert_eq!(connection(&messages.map(Clone::clone)), Connection::Online);
     }
 }
 
 #[test]
-fn the_will_of_another_connection_is_ignored() {
+fn last_will_of_another_connection_is_ignored() {
     let online = status(1, "online", Some("new"));
     assert_eq!(
         connection(&[online.clone(), status(2, "offline", Some("old"))]),
@@ -117,64 +51,52 @@ fn the_will_of_another_connection_is_ignored() {
     assert_eq!(connection(&[online, status(2, "offline", None)]), Connection::Offline);
 }
 
-/// An effect on an alert: none, it was raised; else it was revised, and this is when it was resolved.
-type AlertEffect = (Uuid, Option<Option<Timestamp>>);
-
-fn alert_effects(state: &DeviceState) -> Vec<AlertEffect> {
-    let of = |effect: &Effect| match effect {
-        Effect::OpenAlert { alert } => Some((alert.alert_id, None)),
-        Effect::ReviseAlert { alert_id, revision } => Some((*alert_id, Some(revision.resolved_at))),
-        _ => None,
-    };
-    state.outbox.iter().filter_map(of).collect()
-}
-
-/// The state as it is when the effects of each message were carried out before the next.
+/// The final state and all alert effects when effects are executed after each message.
 fn after_one_by_one(messages: &[Message]) -> (DeviceState, Vec<AlertEffect>) {
     let mut state = registered();
     let mut effects = Vec::new();
     for message in messages {
         state.apply(&[message], &POLICY);
         effects.extend(alert_effects(&state));
-        state.outbox.clear();
+        state.outbox = Outbox::default();
         state.version += 1;
     }
     (state, effects)
 }
 
 #[test]
-fn going_offline_raises_one_alert_and_coming_back_resolves_it() {
+fn going_offline_opens_one_alert_and_coming_online_resolves_it() {
     let (state, effects) = after_one_by_one(&[
         status(1, "online", None),
         status(2, "offline", None),
         status(3, "offline", None),
         telemetry(4, "pf", 1.0),
     ]);
-    let [(raised, None), (resolved, Some(at))] = effects[..] else { panic!("{effects:?}") };
-    assert_eq!((raised, at), (resolved, Some(second(4))));
+    let [(opened, None), (resolved, Some(at))] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!((opened, at), (resolved, Some(second(4))));
     assert_eq!(state.presence.alert.unwrap().resolved_at, Some(second(4)));
-    // Decided again from the same messages, it is the same alert.
-    assert_eq!(alert_effects(&after(&[status(2, "offline", None)])), [(raised, None)]);
+    // The same messages yield the same alert.
+    assert_eq!(alert_effects(&after(&[status(2, "offline", None)])), [(opened, None)]);
 }
 
 #[test]
-fn a_device_that_flaps_reopens_its_alert_until_it_held_for_the_hold_down() {
+fn flapping_device_reopens_its_alert_within_the_hold_down() {
     let flap = |from: i64| {
         (0..20).flat_map(move |n| {
             [status(from + 6 * n, "offline", None), status(from + 6 * n + 3, "online", None)]
         })
     };
     let (_, effects) = after_one_by_one(&flap(0).collect::<Vec<_>>());
-    let raised = effects.iter().filter(|(_, revised)| revised.is_none()).count();
-    assert_eq!(raised, 1, "one alert, not twenty");
+    let opened = effects.iter().filter(|(_, revised)| revised.is_none()).count();
+    assert_eq!(opened, 1, "within the hold-down");
     assert_eq!(effects.last().unwrap().1, Some(Some(second(117))));
     let (_, effects) = after_one_by_one(&flap(0).chain(flap(117 + 300)).collect::<Vec<_>>());
-    let raised: Vec<_> = effects.iter().filter(|(_, revised)| revised.is_none()).collect();
-    assert_eq!(raised.len(), 2, "another one after it held");
+    let opened: Vec<_> = effects.iter().filter(|(_, revised)| revised.is_none()).collect();
+    assert_eq!(opened.len(), 2, "after the hold-down");
 }
 
 #[test]
-fn in_one_batch_only_the_last_word_on_an_alert_leaves() {
+fn batch_enqueues_only_the_last_revision_of_an_alert() {
     let state = after(&[
         status(1, "offline", None),
         status(2, "online", None),
@@ -197,7 +119,7 @@ fn lifecycle(s: i64, kind: &str, version: u64) -> Message {
 }
 
 #[test]
-fn lifecycle_events_count_by_their_version_in_any_order_and_twice() {
+fn lifecycle_events_apply_by_version_in_any_order() {
     let events = [
         lifecycle(1, "connected", 1),
         lifecycle(2, "disconnected", 1),
@@ -215,16 +137,16 @@ fn lifecycle_events_count_by_their_version_in_any_order_and_twice() {
         }
         assert_eq!(state.presence.connection, Connection::Online, "{order:?}");
     }
-    // The end of the old connection is received after the new one began.
+    // The end of the first connection is received after the start of the second.
     let late_end = lifecycle(4, "disconnected", 1);
     assert_eq!(connection(&[c1.clone(), c2, late_end]), Connection::Online);
-    // After an hour away IoT Core counts from 0 again.
+    // After an hour IoT Core restarts the version number at 0.
     let anew = lifecycle(4_000, "connected", 0);
     assert_eq!(connection(&[c1, d1, anew]), Connection::Online);
 }
 
 #[test]
-fn silence_takes_a_device_offline_when_its_window_ends_and_not_while_ingest_is_behind() {
+fn silent_device_goes_offline_unless_ingest_is_behind() {
     let mut state = after(&[telemetry(0, "pf", 1.0)]);
     assert_eq!(state.next_check, Some(second(60)));
     state.check(second(60), false, &POLICY);
@@ -233,15 +155,15 @@ fn silence_takes_a_device_offline_when_its_window_ends_and_not_while_ingest_is_b
     state.check(second(120), true, &POLICY);
     assert_eq!(state.presence.connection, Connection::Offline);
     assert_eq!(alert_effects(&state).len(), 1);
-    // Its effects must leave even if whoever decided dies.
+    // The watchdog executes the effects if the process that decided them crashes.
     assert_eq!(state.next_check, Some(second(180)));
-    state.outbox.clear();
+    state.outbox = Outbox::default();
     state.check(second(180), true, &POLICY);
-    assert_eq!(state.next_check, None, "nothing more can become of it");
+    assert_eq!(state.next_check, None, "no check is required");
 }
 
 #[test]
-fn a_device_that_reports_rarely_may_be_silent_for_three_of_its_intervals() {
+fn offline_timeout_is_three_report_intervals() {
     let mut state = after(&[telemetry(0, "pf", 1.0)]);
     state.report_interval_s = Some(100);
     state.check(second(299), true, &POLICY);
@@ -254,95 +176,22 @@ fn a_device_that_reports_rarely_may_be_silent_for_three_of_its_intervals() {
 }
 
 #[test]
-fn the_deadline_moves_when_it_is_close_and_not_with_each_message() {
+fn deadline_moves_only_when_it_is_close() {
     let mut state = registered();
     let mut moves = 0;
     for s in (0..600).step_by(10) {
         let before = state.next_check;
         let fields = json!({"seq": s / 10, "measurements": [{"type": "pf", "val": 1}]});
         state.apply(&[&message(s, "telemetry", fields)], &POLICY);
-        state.outbox.clear();
+        state.outbox = Outbox::default();
         moves += usize::from(state.next_check != before);
-        assert!(state.next_check > Some(second(s)), "never one that is past");
+        assert!(state.next_check > Some(second(s)), "the deadline is in the future");
     }
     assert!(moves <= 12, "{moves} moves in 60 messages");
 }
 
 #[test]
-fn numbers_that_stay_missing_raise_one_alert_that_ends_when_they_come() {
-    let numbered = |s: i64, seq: i64| {
-        message(s, "telemetry", json!({"seq": seq, "measurements": [{"type": "pf", "val": seq}]}))
-    };
-    let mut state = after(&[numbered(0, 1), numbered(1, 5), numbered(2, 9)]);
-    state.outbox.clear();
-    state.check(second(61), true, &POLICY);
-    let [Effect::OpenAlert { alert }] = &state.outbox[..] else { panic!("{:?}", state.outbox) };
-    assert_eq!(alert.alert_type, "sequence_gap");
-    assert_eq!(alert.message, "messages have not arrived; missing sequence numbers: 2 to 4");
-    state.outbox.clear();
-    state.presence.connection = Connection::Unknown;
-    state.check(second(62), true, &POLICY);
-    let [Effect::ReviseAlert { revision, .. }] = &state.outbox[..] else {
-        panic!("{:?}", state.outbox)
-    };
-    let text = "messages have not arrived; missing sequence numbers: 2 to 4, 6 to 8";
-    assert_eq!(revision.message.as_deref(), Some(text));
-    state.outbox.clear();
-    let late: Vec<_> = [3, 8, 2, 7, 4, 6].iter().map(|seq| numbered(90, *seq)).collect();
-    state.apply(&late.iter().collect::<Vec<_>>(), &POLICY);
-    let [(_, Some(resolved))] = alert_effects(&state)[..] else { panic!("{:?}", state.outbox) };
-    assert_eq!((resolved, state.gap_alert.clone()), (Some(second(90)), None));
-}
-
-#[test]
-fn a_gap_is_found_however_often_the_device_speaks() {
-    for interval in [1, 5, 10, 20, 29, 31, 45] {
-        let mut state = registered();
-        let mut seq = 0;
-        let mut raised = 0;
-        for s in 0..600_i64 {
-            if s % interval == 0 {
-                seq += if s / interval == 3 { 2 } else { 1 };
-                let fields = json!({"seq": seq, "measurements": [{"type": "pf", "val": 1}]});
-                state.apply(&[&message(s, "telemetry", fields)], &POLICY);
-            }
-            // The watchdog, once a minute, at no minute's start.
-            if s % 60 == 7 && state.next_check.is_some_and(|due| due <= second(s)) {
-                state.check(second(s), true, &POLICY);
-            }
-            raised += alert_effects(&state).iter().filter(|(_, revised)| revised.is_none()).count();
-            state.outbox.clear();
-        }
-        assert_eq!(raised, 1, "every {interval} s");
-    }
-}
-
-#[test]
-fn a_message_that_was_received_before_the_alert_does_not_end_it() {
-    let numbered = |s: i64, seq: i64| {
-        message(s, "telemetry", json!({"seq": seq, "measurements": [{"type": "pf", "val": seq}]}))
-    };
-    let mut state = after(&[numbered(10, 4), numbered(11, 6), numbered(12, 10)]);
-    state.check(second(100), true, &POLICY);
-    state.outbox.clear();
-    state.apply(&[&numbered(0, 5)], &POLICY);
-    let [(_, Some(resolved))] = alert_effects(&state)[..] else { panic!("{:?}", state.outbox) };
-    assert_eq!((resolved, state.gap_alert.is_some()), (None, true), "9 is missing still");
-}
-
-#[test]
-fn nothing_is_missing_while_ingest_is_behind() {
-    let numbered = |s: i64, seq: i64| {
-        message(s, "telemetry", json!({"seq": seq, "measurements": [{"type": "pf", "val": seq}]}))
-    };
-    let mut state = after(&[numbered(0, 1), numbered(1, 5)]);
-    state.outbox.clear();
-    state.check(second(100), false, &POLICY);
-    assert_eq!((alert_effects(&state), state.next_check), (vec![], Some(second(120))));
-}
-
-#[test]
-fn what_was_received_before_a_verdict_of_silence_and_handled_after_it_revives() {
+fn message_received_before_offline_detection_sets_online() {
     let mut state = after(&[telemetry(0, "pf", 1.0)]);
     state.check(second(60), true, &POLICY);
     assert_eq!(state.presence.connection, Connection::Offline);
@@ -352,60 +201,16 @@ fn what_was_received_before_a_verdict_of_silence_and_handled_after_it_revives() 
 }
 
 #[test]
-fn an_alert_ends_when_its_device_is_there_whatever_somebody_said_in_between() {
+fn activity_resolves_the_offline_alert_after_an_override() {
     let mut state = after(&[status(1, "offline", None)]);
     state.override_connection(Connection::Unknown, None, second(2), &POLICY);
-    state.outbox.clear();
+    state.outbox = Outbox::default();
     state.record_activity(second(3), &POLICY);
     assert_eq!(alert_effects(&state).len(), 1);
 }
 
 #[test]
-fn an_upgrade_is_complete_also_when_its_heartbeat_is_handled_first() {
-    let mut state = after(&[ota(1, "applying")]);
-    state.apply(&[&hello(5, "2.0.0")], &POLICY);
-    state.apply(&[&ota(4, "success")], &POLICY);
-    let completed = |e: &Effect| matches!(e, Effect::AdvanceOta { ota, .. } if ota.state == OtaState::Completed);
-    assert!(state.outbox.iter().any(completed), "{:?}", state.outbox);
-}
-
-#[test]
-fn a_thousand_answers_to_one_command_are_one_effect() {
-    let answers: Vec<_> = (0..1_000)
-        .map(|s| {
-            let detail = format!("{s}");
-            message(
-                s,
-                "command/ack",
-                json!({"cmd_id": CMD, "result": "accepted", "detail": detail}),
-            )
-        })
-        .chain((1_000..2_000).map(|s| ota(s, if s == 1_500 { "verifying" } else { "downloading" })))
-        .collect();
-    let state = after(&answers);
-    assert_eq!(state.outbox.len(), 3, "they and the word that it came: {:?}", state.outbox);
-    let verifying = |e: &Effect| matches!(e, Effect::AdvanceOta { ota, .. } if ota.state == OtaState::Verifying);
-    assert!(state.outbox.iter().any(verifying));
-}
-
-#[test]
-fn a_gap_that_is_given_up_stays_for_a_person_to_close() {
-    let booted = |s: i64, seq: i64, boot: i64| {
-        let fields = json!({"seq": seq, "boot": boot, "measurements": [{"type": "pf", "val": 1}]});
-        message(s, "telemetry", fields)
-    };
-    let mut state = after(&[booted(0, 1, 0), booted(1, 5, 0)]);
-    state.presence.connection = Connection::Unknown;
-    state.check(second(61), true, &POLICY);
-    assert!(state.gap_alert.is_some());
-    state.outbox.clear();
-    let reboots: Vec<_> = (1..=4).map(|boot| booted(70 + boot, 0, boot)).collect();
-    state.apply(&reboots.iter().collect::<Vec<_>>(), &POLICY);
-    assert_eq!((alert_effects(&state), state.gap_alert.clone()), (vec![], None));
-}
-
-#[test]
-fn a_device_that_is_not_registered_leaves_no_effects() {
+fn unregistered_device_enqueues_no_effects() {
     let mut state = DeviceState::new(DeviceId::parse("m").unwrap());
     let ack = message(1, "command/ack", json!({"cmd_id": CMD, "result": "accepted"}));
     state.apply(&[&ack, &status(2, "offline", None)], &POLICY);
@@ -414,7 +219,7 @@ fn a_device_that_is_not_registered_leaves_no_effects() {
 }
 
 #[test]
-fn an_answer_leaves_through_the_outbox_once() {
+fn duplicate_acknowledgement_is_enqueued_once() {
     let ack =
         message(2, "command/ack", json!({"cmd_id": CMD, "result": "rejected", "detail": "busy"}));
     let state = after(&[ack.clone(), ack]);
@@ -428,20 +233,7 @@ fn an_answer_leaves_through_the_outbox_once() {
 }
 
 #[test]
-fn an_upgrade_is_complete_when_a_hello_from_the_target_follows_success() {
-    let completed = |state: &DeviceState| {
-        state.outbox.iter().any(
-            |e| matches!(e, Effect::AdvanceOta { ota, .. } if ota.state == OtaState::Completed),
-        )
-    };
-    assert!(completed(&after(&[ota(1, "success"), hello(2, "2.0.0")])));
-    assert!(!completed(&after(&[ota(1, "success"), hello(2, "1.0.0")])));
-    assert!(!completed(&after(&[ota(1, "applying"), hello(2, "2.0.0")])));
-    assert_eq!(after(&[hello(2, "2.0.0"), hello(1, "1.0.0")]).fw_version.as_deref(), Some("2.0.0"));
-}
-
-#[test]
-fn the_latest_point_is_the_newest_by_its_own_time_in_any_order() {
+fn latest_point_is_the_newest_by_device_time() {
     let (a, b) = (telemetry(1, "pf", 0.1), telemetry(2, "pf", 0.2));
     for order in [[a.clone(), b.clone()], [b, a]] {
         let state = after(&order);
@@ -450,7 +242,7 @@ fn the_latest_point_is_the_newest_by_its_own_time_in_any_order() {
 }
 
 #[test]
-fn a_device_has_so_many_free_metrics_and_any_number_that_are_known_by_name() {
+fn metric_limit_does_not_count_known_metrics() {
     let mut state = registered();
     let messages = [
         telemetry(1, "a", 1.0),
@@ -465,7 +257,7 @@ fn a_device_has_so_many_free_metrics_and_any_number_that_are_known_by_name() {
 }
 
 #[test]
-fn a_word_over_rest_counts_as_a_signal() {
+fn connection_override_applies_like_a_signal() {
     let mut state = registered();
     state.override_connection(Connection::Offline, Some("1.2.3".to_owned()), second(5), &POLICY);
     assert_eq!(state.presence.connection, Connection::Offline);
@@ -477,79 +269,10 @@ fn a_word_over_rest_counts_as_a_signal() {
 }
 
 #[test]
-fn a_state_is_small_and_reads_back_as_it_was() {
+fn serialized_state_is_equal_and_small() {
     let state =
         after(&[status(1, "online", Some("c")), hello(2, "1.0.0"), telemetry(3, "pf", 1.0)]);
     let text = serde_json::to_string(&state).unwrap();
     assert!(text.len() < 1_000, "{} bytes", text.len());
     assert_eq!(serde_json::from_str::<DeviceState>(&text).unwrap(), state);
-}
-
-#[test]
-fn a_sweep_stays_due_however_much_the_device_says_meanwhile() {
-    let mut state = registered();
-    state.mark_deleted(second(0), true, &POLICY);
-    assert_eq!(state.next_check, Some(second(60)));
-    for s in 1..600 {
-        state.apply(&[&telemetry(s, "pf", 1.0)], &POLICY);
-        assert!(state.next_check <= Some(second(60)), "{s}: {:?}", state.next_check);
-    }
-    state.complete_cleanup(second(0), true);
-    assert_eq!((state.next_check, state.cleanup), (None, None));
-}
-
-#[test]
-fn a_purge_forgets_what_was_said_before_it_and_not_what_is_said_during_it() {
-    let mut state = registered();
-    state.apply(&[&telemetry(1, "pf", 1.0), &hello(2, "1.0.0")], &POLICY);
-    state.mark_deleted(second(3), true, &POLICY);
-    let version = state.version;
-    state.record_purged_before(second(3), Timestamp::min());
-    assert!(state.latest.is_empty() && state.fw_version.is_none() && state.hello.is_none());
-    assert_eq!((state.version, state.presence.connection), (version, Connection::Unknown));
-    state.apply(&[&telemetry(4, "pf", 2.0)], &POLICY);
-    state.record_purged_before(second(3), second(100));
-    state.record_purged_before(second(3), second(50));
-    assert_eq!(state.cleanup.unwrap().purged_before, Some(second(100)));
-    assert_eq!(state.latest.len(), 1);
-}
-
-#[test]
-fn a_device_that_is_registered_again_is_neither_purged_nor_taken_for_swept() {
-    let mut state = registered();
-    state.mark_deleted(second(0), true, &POLICY);
-    state.register(second(1), &POLICY);
-    state.apply(&[&telemetry(2, "pf", 1.0)], &POLICY);
-    let before = state.clone();
-    state.record_purged_before(second(0), second(100));
-    state.complete_cleanup(second(0), true);
-    state.request_purge(second(5), &POLICY);
-    assert_eq!(state, before);
-    assert!(state.next_check.is_some());
-}
-
-#[test]
-fn a_purge_that_is_asked_for_during_a_sweep_is_not_taken_for_done() {
-    let mut state = registered();
-    state.mark_deleted(second(0), false, &POLICY);
-    state.request_purge(second(5), &POLICY);
-    state.complete_cleanup(second(0), false);
-    let cleanup = state.cleanup.unwrap();
-    assert!(cleanup.purge && cleanup.since == second(0) && state.next_check.is_some());
-    state.complete_cleanup(second(0), true);
-    assert_eq!(state.cleanup, None);
-}
-
-#[test]
-fn who_is_late_with_the_sweep_of_a_former_delete_does_not_end_that_of_the_next() {
-    let mut state = registered();
-    state.mark_deleted(second(0), true, &POLICY);
-    state.register(second(10), &POLICY);
-    state.set_report_interval(Some(600), second(11), &POLICY);
-    state.mark_deleted(second(20), true, &POLICY);
-    assert_eq!(state.report_interval_s, None, "the next registration has its own configuration");
-    let before = state.clone();
-    state.record_purged_before(second(0), second(15));
-    state.complete_cleanup(second(0), true);
-    assert_eq!(state, before);
 }

@@ -280,8 +280,9 @@ async fn metrics(memory: &MemoryStores, device: &str) -> (Vec<String>, Vec<Strin
     };
     let points = point_reader::read(memory, &query).await.unwrap().points;
     let stored: BTreeSet<_> = points.iter().map(|p| p.key.metric.to_string()).collect();
-    let known = memory.state(&id(device)).unwrap().latest.into_keys();
-    (known.map(|metric| metric.to_string()).collect(), stored.into_iter().collect())
+    let state = memory.state(&id(device)).unwrap();
+    let known = state.latest.keys().map(ToString::to_string).collect();
+    (known, stored.into_iter().collect())
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ async fn interrupted_effects_are_executed() {
     register(&memory, "m", json!({})).await;
     let alert = Alert::device_offline(&id("m"), second(5));
     let leave = |state: &mut DeviceState| {
-        state.outbox.push(Effect::OpenAlert { alert: alert.clone() });
+        state.outbox.enqueue(Effect::OpenAlert { alert: alert.clone() });
         state.record_activity(second(5), &POLICY);
     };
     optimistic_update::update_state(&memory, &id("m"), leave).await.unwrap();

@@ -4,14 +4,12 @@ use jiff::civil::Date;
 use meter_domain::archive::file_name;
 use meter_domain::id::DeviceId;
 use meter_domain::segments::{IndexEntry, MessageSegment, SegmentPosition};
-use meter_domain::time::Timestamp;
+use meter_domain::time::{DAY_S, Timestamp};
 use meter_http::range::TimeRange;
 use meter_store::{MAX_ITEMS_EXAMINED, MessageStore, Order, SegmentQuery, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::prefix::Prefix;
-
-const DAY_S: i64 = 24 * 3600;
 
 /// The least number of items that a read takes from the budget: a device with one message a day
 /// must not cause a thousand reads.

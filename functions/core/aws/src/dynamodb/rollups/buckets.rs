@@ -6,7 +6,8 @@
 //! first and last value, the area and its rounding error; and the times of the first and the last
 //! point in nanoseconds after the start of the bucket.
 
-use meter_domain::aggregate::{CompensatedSum, Summary, TimedValue};
+use meter_domain::aggregate::{CompensatedSum, Summary};
+use meter_domain::metric::TimedValue;
 use meter_domain::time::Timestamp;
 use meter_store::{RollupBucket, RollupLevel};
 

@@ -1,11 +1,13 @@
-use proptest::prelude::*;
+mod model;
+
 use serde_json::json;
 
 use super::*;
-use crate::alert::Severity;
+use crate::alert::{Alert, Severity};
 use crate::id::{DeviceId, new_id};
 use crate::message::{ReceivedMessage, parse};
 use crate::rule::{Limits, MessageTemplate, Operator, Scope};
+use crate::state::{Effect, NotificationPolicy};
 
 fn second(s: i64) -> Timestamp {
     Timestamp::from_millis(s * 1_000).unwrap()
@@ -15,7 +17,7 @@ fn metric(name: &str) -> MetricName {
     MetricName::parse(name).unwrap()
 }
 
-/// A rule on `x` that is raised above 10 and cleared at 5.
+/// A rule on `x` that raises above 10 and clears at 5.
 fn above_ten(for_s: u32) -> Rule {
     let limits = Limits::threshold(Operator::Greater, 10.0, Some(5.0)).unwrap();
     rule(Condition::Threshold(limits), for_s)
@@ -39,7 +41,7 @@ fn rule(condition: Condition, for_s: u32) -> Rule {
     }
 }
 
-/// What is said in one message that is received at second `received`: values of `x` at seconds.
+/// A message received at second `received` with values of `x` at seconds.
 fn message(received: i64, samples: &[(i64, f64)]) -> Message {
     let measurements: Vec<_> =
         samples.iter().map(|(s, v)| json!({"type": "x", "ts": second(*s), "val": v})).collect();
@@ -50,7 +52,7 @@ fn message(received: i64, samples: &[(i64, f64)]) -> Message {
     parse(&ReceivedMessage { topic, payload: payload.to_string().into(), received_at }).unwrap()
 }
 
-/// A device, the rules, and what people and the alert store were asked to do so far.
+/// A device, its rules, and the effects that were executed so far.
 struct System {
     state: DeviceState,
     set: RuleSet,
@@ -61,13 +63,13 @@ struct System {
 impl System {
     fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
         let mut state = DeviceState::new(DeviceId::parse("m").unwrap());
-        let choices = DevicePolicy {
+        let policy = DevicePolicy {
             notify: NotificationPolicy::RulesOnly,
             rule_hold_down_s: 60,
             ..DevicePolicy::default()
         };
-        state.register(second(0), &choices);
-        Self { state, set: RuleSet::new(rules, 1), policy: choices, effects: Vec::new() }
+        state.register(second(0), &policy);
+        Self { state, set: RuleSet::new(rules, 1), policy, effects: Vec::new() }
     }
 
     fn take(&mut self, messages: &[Message]) {
@@ -75,35 +77,34 @@ impl System {
         let known = self.state.latest.clone();
         self.state.apply(&messages, &self.policy);
         self.state.evaluate(&messages, &known, &self.set, &self.policy);
-        // As it is read back from the store.
+        // The state after a round trip through the store.
         let json = serde_json::to_string(&self.state).unwrap();
         let stored: DeviceState = serde_json::from_str(&json).unwrap();
         assert_eq!(stored.evaluation, self.state.evaluation);
-        self.settle(messages.last().map_or(second(0), |last| last.received.received_at));
+        self.execute_effects(messages.last().map_or(second(0), |last| last.received.received_at));
     }
 
-    fn say(&mut self, received: i64, samples: &[(i64, f64)]) {
+    fn receive(&mut self, received: i64, samples: &[(i64, f64)]) {
         self.take(&[message(received, samples)]);
     }
 
-    fn watch(&mut self, now: i64) {
+    fn check(&mut self, now: i64) {
         self.state.check_rules(second(now), true, &self.set, &self.policy);
         self.state.check(second(now), false, &self.policy);
-        self.settle(second(now));
+        self.execute_effects(second(now));
     }
 
-    fn settle(&mut self, now: Timestamp) {
-        let (due, later) = std::mem::take(&mut self.state.outbox)
-            .into_iter()
-            .partition(|effect| effect.not_before().is_none_or(|at| at <= now));
-        self.state.outbox = later;
-        self.effects.extend::<Vec<_>>(due);
+    fn execute_effects(&mut self, now: Timestamp) {
+        let is_due = |effect: &&Effect| effect.not_before().is_none_or(|at| at <= now);
+        let due: Vec<_> = self.state.outbox.iter().filter(is_due).cloned().collect();
+        self.state.outbox.replace(&due, &[]);
+        self.effects.extend(due);
         self.state.version += 1;
     }
 
-    /// What became of alerts: `+` and when the cause began, `-` and when it ended, `~` for one that goes on.
+    /// Alert effects: `+` with the start of the cause, `-` with the end, `~` for a reopening.
     fn alerts(&self) -> Vec<String> {
-        let told = |effect: &Effect| match effect {
+        let alert_effect = |effect: &Effect| match effect {
             Effect::OpenAlert { alert } => Some(format!("+{}", alert.created_at.as_seconds())),
             Effect::ReviseAlert { revision, .. } => Some(match revision.resolved_at {
                 Some(at) => format!("-{}", at.as_seconds()),
@@ -111,7 +112,7 @@ impl System {
             }),
             _ => None,
         };
-        self.effects.iter().filter_map(told).collect()
+        self.effects.iter().filter_map(alert_effect).collect()
     }
 
     /// The first alert as it was opened.
@@ -136,13 +137,13 @@ impl System {
 }
 
 #[test]
-fn a_value_beyond_the_threshold_opens_one_alert_and_the_level_of_clearance_ends_it() {
+fn threshold_opens_one_alert_and_clear_level_resolves_it() {
     let mut system = System::new([above_ten(0)]);
-    system.say(1, &[(1, 9.0)]);
-    system.say(2, &[(2, 11.0)]);
-    system.say(3, &[(3, 12.0), (4, 7.0)]);
+    system.receive(1, &[(1, 9.0)]);
+    system.receive(2, &[(2, 11.0)]);
+    system.receive(3, &[(3, 12.0), (4, 7.0)]);
     assert_eq!(system.alerts(), ["+2"]);
-    system.say(5, &[(5, 5.0)]);
+    system.receive(5, &[(5, 5.0)]);
     assert_eq!(system.alerts(), ["+2", "-5"]);
     let alert = system.opened();
     assert_eq!(alert.message, "hot: x of m is 11 (> 10), since 1970-01-01T00:00:02Z");
@@ -150,19 +151,19 @@ fn a_value_beyond_the_threshold_opens_one_alert_and_the_level_of_clearance_ends_
 }
 
 #[test]
-fn a_condition_must_hold_at_every_sample_for_as_long_as_the_rule_says() {
+fn condition_must_hold_at_every_sample_for_the_duration() {
     let mut system = System::new([above_ten(10)]);
-    system.say(1, &[(1, 11.0), (6, 11.0)]);
-    system.say(8, &[(8, 10.0), (9, 11.0)]);
-    system.say(11, &[(11, 11.0), (18, 11.0)]);
+    system.receive(1, &[(1, 11.0), (6, 11.0)]);
+    system.receive(8, &[(8, 10.0), (9, 11.0)]);
+    system.receive(11, &[(11, 11.0), (18, 11.0)]);
     assert!(system.alerts().is_empty());
-    system.say(19, &[(19, 11.0)]);
-    system.say(40, &[(40, 11.0)]);
+    system.receive(19, &[(19, 11.0)]);
+    system.receive(40, &[(40, 11.0)]);
     assert_eq!(system.alerts(), ["+9"]);
 }
 
 #[test]
-fn what_came_before_is_judged_once_and_what_comes_late_changes_no_verdict() {
+fn late_and_repeated_samples_change_no_verdict() {
     let mut system = System::new([above_ten(0)]);
     let high = message(10, &[(10, 11.0)]);
     system.take(&[message(12, &[(12, 4.0)]), high.clone()]);
@@ -173,63 +174,63 @@ fn what_came_before_is_judged_once_and_what_comes_late_changes_no_verdict() {
 }
 
 #[test]
-fn what_is_older_than_what_was_known_before_there_was_a_rule_is_late() {
+fn samples_older_than_the_latest_point_at_rule_creation_are_late() {
     let mut system = System::new([]);
-    system.say(10, &[(10, 1.0)]);
+    system.receive(10, &[(10, 1.0)]);
     system.set = RuleSet::new([above_ten(0)], 2);
-    system.say(11, &[(9, 50.0)]);
+    system.receive(11, &[(9, 50.0)]);
     assert!(system.alerts().is_empty());
 }
 
 #[test]
-fn an_alert_goes_on_within_the_hold_down_and_people_hear_of_its_end_only_after_it() {
+fn reopened_alert_sends_no_resolve_notification() {
     let mut system = System::new([above_ten(0)]);
-    system.say(1, &[(1, 11.0)]);
-    system.say(2, &[(2, 1.0)]);
-    system.say(30, &[(30, 11.0)]);
+    system.receive(1, &[(1, 11.0)]);
+    system.receive(2, &[(2, 1.0)]);
+    system.receive(30, &[(30, 11.0)]);
     assert_eq!(system.alerts(), ["+1", "-2", "~"]);
     assert_eq!(system.notifications(), [("opened", 1)]);
-    system.say(40, &[(40, 1.0)]);
-    system.watch(99);
+    system.receive(40, &[(40, 1.0)]);
+    system.check(99);
     assert_eq!(system.notifications(), [("opened", 1)]);
     assert_eq!(system.state.next_check, Some(second(120)));
-    system.watch(120);
+    system.check(120);
     assert_eq!(system.notifications(), [("opened", 1), ("resolved", 40)]);
-    system.say(130, &[(130, 11.0)]);
+    system.receive(130, &[(130, 11.0)]);
     assert_eq!(system.alerts(), ["+1", "-2", "~", "-40", "+130"]);
     assert_eq!(system.notifications().last(), Some(&("opened", 130)));
 }
 
 #[test]
-fn who_heard_of_an_end_hears_that_it_was_none() {
+fn reopening_after_resolve_notification_notifies_again() {
     let mut system = System::new([above_ten(0)]);
-    system.say(1, &[(1, 11.0)]);
-    system.say(2, &[(2, 1.0)]);
-    // The device was silent for longer than its own clock says.
-    system.watch(70);
-    system.say(80, &[(30, 11.0)]);
+    system.receive(1, &[(1, 11.0)]);
+    system.receive(2, &[(2, 1.0)]);
+    // More time passed at the broker than on the clock of the device.
+    system.check(70);
+    system.receive(80, &[(30, 11.0)]);
     assert_eq!(system.alerts(), ["+1", "-2", "~"]);
     assert_eq!(system.notifications(), [("opened", 1), ("resolved", 2), ("opened", 30)]);
 }
 
 #[test]
-fn a_rule_that_goes_ends_its_alert_and_one_that_changes_begins_anew() {
+fn disabled_rule_resolves_its_alert_and_changed_rule_restarts() {
     let rule = above_ten(10);
     let mut system = System::new([rule.clone()]);
-    system.say(1, &[(1, 11.0)]);
+    system.receive(1, &[(1, 11.0)]);
     system.set = RuleSet::new([Rule { version: 2, ..rule.clone() }], 2);
-    system.say(11, &[(11, 11.0)]);
+    system.receive(11, &[(11, 11.0)]);
     assert!(system.alerts().is_empty(), "the changed rule has seen one value");
-    system.say(21, &[(21, 11.0)]);
+    system.receive(21, &[(21, 11.0)]);
     assert_eq!(system.alerts(), ["+11"]);
     system.set = RuleSet::new([Rule { version: 3, enabled: false, ..rule }], 3);
-    system.say(22, &[(22, 11.0)]);
+    system.receive(22, &[(22, 11.0)]);
     assert_eq!(system.alerts(), ["+11", "-22"]);
     assert!(system.state.evaluation.is_empty());
 }
 
 #[test]
-fn a_rule_is_for_the_devices_of_its_scope() {
+fn rule_applies_to_registered_devices_in_its_scope() {
     for (scope, alerts) in [
         (Scope::All, 1),
         (Scope::DeviceId(DeviceId::parse("m").unwrap()), 1),
@@ -239,63 +240,63 @@ fn a_rule_is_for_the_devices_of_its_scope() {
     ] {
         let mut system = System::new([Rule { scope: scope.clone(), ..above_ten(0) }]);
         system.state.device_type = Some("meter".to_owned());
-        system.say(1, &[(1, 11.0)]);
+        system.receive(1, &[(1, 11.0)]);
         assert_eq!(system.alerts().len(), alerts, "{scope:?}");
     }
-    let mut stranger = System::new([above_ten(0)]);
-    stranger.state.registered = false;
-    stranger.say(1, &[(1, 11.0)]);
-    assert!(stranger.alerts().is_empty() && stranger.state.evaluation.is_empty());
+    let mut unregistered = System::new([above_ten(0)]);
+    unregistered.state.registered = false;
+    unregistered.receive(1, &[(1, 11.0)]);
+    assert!(unregistered.alerts().is_empty() && unregistered.state.evaluation.is_empty());
 }
 
 #[test]
-fn the_rate_of_change_is_a_second_between_samples_across_messages() {
+fn rate_of_change_spans_messages() {
     let limits = Limits::threshold(Operator::Less, -2.0, None).unwrap();
     let mut system = System::new([rule(Condition::RateOfChange(limits), 0)]);
-    system.say(1, &[(10, 100.0)]);
-    system.say(2, &[(20, 85.0)]);
+    system.receive(1, &[(10, 100.0)]);
+    system.receive(2, &[(20, 85.0)]);
     assert!(system.alerts().is_empty());
-    system.say(3, &[(22, 80.0)]);
+    system.receive(3, &[(22, 80.0)]);
     assert_eq!(system.alerts(), ["+22"]);
 }
 
 #[test]
-fn data_that_does_not_come_opens_an_alert_and_data_that_comes_ends_it() {
+fn missing_data_opens_an_alert_and_a_sample_resolves_it() {
     let mut system = System::new([rule(Condition::NoData, 100)]);
-    // A metric that never came is missed by nobody.
-    system.watch(1_000);
+    // A metric that was never received does not open an alert.
+    system.check(1_000);
     assert!(system.alerts().is_empty());
-    system.say(1_000, &[(5, 1.0)]);
-    system.watch(1_099);
+    system.receive(1_000, &[(5, 1.0)]);
+    system.check(1_099);
     assert!(system.alerts().is_empty());
     assert_eq!(
         system.state.next_check,
         Some(second(1_140)),
         "to the minute, and late rather than early"
     );
-    system.watch(1_140);
-    system.watch(1_200);
+    system.check(1_140);
+    system.check(1_200);
     assert_eq!(system.alerts(), ["+1000"]);
-    // Received before, handled only now.
-    system.say(1_000, &[(6, 1.0)]);
+    // Received before the alert opened, and applied after it.
+    system.receive(1_000, &[(6, 1.0)]);
     assert_eq!(system.alerts(), ["+1000"]);
-    system.say(1_230, &[(7, 1.0)]);
+    system.receive(1_230, &[(7, 1.0)]);
     assert_eq!(system.alerts(), ["+1000", "-1230"]);
 }
 
 #[test]
-fn while_ingest_is_behind_nobody_knows_what_did_not_come() {
+fn no_data_alert_does_not_open_while_ingest_is_behind() {
     let mut system = System::new([rule(Condition::NoData, 100)]);
-    system.say(1, &[(1, 1.0)]);
+    system.receive(1, &[(1, 1.0)]);
     system.state.check_rules(second(500), false, &system.set, &system.policy);
     system.state.check(second(500), false, &system.policy);
     assert!(system.state.outbox.is_empty() && system.state.next_check.is_some());
 }
 
 #[test]
-fn a_metric_that_came_before_there_was_a_rule_is_missed_from_then_on() {
+fn no_data_counts_from_the_first_evaluation_of_the_rule() {
     let mut system = System::new([]);
-    system.say(1, &[(1, 1.0)]);
+    system.receive(1, &[(1, 1.0)]);
     system.set = RuleSet::new([rule(Condition::NoData, 100)], 1);
     let payload = json!({"v": 2, "device_id": "m", "ts": second(50), "status": "online"});
     let received_at = second(50);
@@ -305,25 +306,25 @@ fn a_metric_that_came_before_there_was_a_rule_is_missed_from_then_on() {
         received_at,
     };
     system.take(&[parse(&status).unwrap()]);
-    system.watch(149);
+    system.check(149);
     assert!(system.alerts().is_empty());
-    system.watch(150);
+    system.check(150);
     assert_eq!(system.alerts(), ["+50"]);
 }
 
 #[test]
-fn samples_that_wait_for_older_ones_are_judged_when_none_came() {
+fn held_samples_are_judged_after_the_reorder_window() {
     let mut system = System::new([above_ten(0)]);
     system.policy.reorder_s = 30;
-    system.say(100, &[(10, 11.0)]);
+    system.receive(100, &[(10, 11.0)]);
     assert!(system.alerts().is_empty());
     assert_eq!(system.state.next_check, Some(second(180)));
-    system.watch(180);
+    system.check(180);
     assert_eq!(system.alerts(), ["+10"]);
 }
 
 #[test]
-fn a_state_does_not_grow_with_what_hundreds_of_rules_have_to_say() {
+fn state_size_is_bounded_for_hundreds_of_rules() {
     let mut system = System::new((0..400).map(|_| above_ten(0)));
     system.policy.rule_hold_down_s = 0;
     let mut largest = 0;
@@ -333,7 +334,7 @@ fn a_state_does_not_grow_with_what_hundreds_of_rules_have_to_say() {
         let message = message(n * 200, &samples);
         let known = system.state.latest.clone();
         system.state.apply(&[&message], &system.policy);
-        // The outbox is not settled in between: the stores are away.
+        // No effect is executed in between, as during an outage of the stores.
         system.state.evaluate(&[&message], &known, &system.set, &system.policy);
         largest = largest.max(serde_json::to_string(&system.state).unwrap().len());
     }
@@ -341,170 +342,11 @@ fn a_state_does_not_grow_with_what_hundreds_of_rules_have_to_say() {
 }
 
 #[test]
-fn a_message_of_the_rule_s_own_has_values_in_place_of_names() {
+fn alert_text_of_a_rule_replaces_placeholders() {
     let template = "{severity}: {metric} {value} {limit} on {device_id} since {since}, {{{rule}}}";
     let message = Some(MessageTemplate::parse(template).unwrap());
     let mut system = System::new([Rule { message, ..above_ten(0) }]);
-    system.say(2, &[(2, 11.5)]);
+    system.receive(2, &[(2, 11.5)]);
     let alert = system.opened();
     assert_eq!(alert.message, "critical: x 11.5 > 10 on m since 1970-01-01T00:00:02Z, {hot}");
-}
-
-/// The definition of docs/alerts.md in the plainest words, over all samples ever judged: no memory but the series, each
-/// question answered by looking back.
-mod reference {
-    use super::*;
-
-    /// One turn: as [`System::alerts`] writes it.
-    pub(super) fn turns(rule: &Rule, judged: &[(i64, f64)], hold_down_s: i64) -> Vec<String> {
-        let raises = |value: f64| value > 10.0;
-        let clears = |value: f64| value <= 5.0;
-        let for_s = i64::from(rule.for_s);
-        let mut turns = Vec::new();
-        // Index of the sample at which the alert ended last, or after which nothing was.
-        let (mut open, mut begin, mut ended): (bool, usize, Option<i64>) = (false, 0, None);
-        for now in 0..judged.len() {
-            let (at, value) = judged[now];
-            if open {
-                if clears(value) {
-                    turns.push(format!("-{at}"));
-                    (open, begin, ended) = (false, now + 1, Some(at));
-                }
-                continue;
-            }
-            // How far back every sample raises.
-            let held = judged[begin..=now].iter().rev().take_while(|(_, v)| raises(*v)).last();
-            let Some((since, _)) = held else { continue };
-            if at - since < for_s {
-                continue;
-            }
-            open = true;
-            match ended {
-                Some(ended) if at < ended + hold_down_s => turns.push("~".to_owned()),
-                _ => turns.push(format!("+{since}")),
-            }
-        }
-        turns
-    }
-
-    /// What is judged, and in which order, when the batches come one after another: each sample once, in order of time,
-    /// unless something newer was judged before; what is less than `reorder_s` older than the newest waits.
-    pub(super) fn judged(batches: &[Vec<(i64, f64)>], reorder_s: i64) -> Vec<(i64, f64)> {
-        let mut judged: Vec<(i64, f64)> = Vec::new();
-        let mut waiting: BTreeMap<i64, f64> = BTreeMap::new();
-        for batch in batches {
-            for (at, value) in batch {
-                if judged.last().is_none_or(|(last, _)| last < at) {
-                    waiting.insert(*at, *value);
-                }
-            }
-            let newest = waiting.keys().max().copied();
-            let turn = waiting.iter().map(|(at, value)| (*at, *value));
-            judged.extend(turn.filter(|(at, _)| Some(at + reorder_s) <= newest));
-            waiting.retain(|at, _| Some(*at + reorder_s) > newest);
-        }
-        judged
-    }
-}
-
-/// A series: at each second a value, some left out.
-fn series() -> impl Strategy<Value = Vec<(i64, f64)>> {
-    let value = prop::sample::select(vec![1.0, 5.0, 7.0, 10.0, 11.0, 12.0]);
-    prop::collection::vec((1_i64..6, value), 1..60).prop_map(|steps| {
-        let mut at = 0;
-        steps
-            .into_iter()
-            .map(|(step, value)| {
-                at += step;
-                (at, value)
-            })
-            .collect()
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    /// However a series is cut into messages and batches, repeated and shuffled: what becomes of alerts is what the
-    /// plain reading of the definition says.
-    #[test]
-    fn alerts_are_those_of_the_definition(
-        series in series(), for_s in 0_u32..15, hold_down_s in 0_u32..30, reorder_s in 0_u32..12,
-        cuts in prop::collection::vec((1_usize..6, 1_usize..4), 1..30),
-        jumps in prop::collection::vec(0_i64..20, 60),
-        repeats in prop::collection::vec(0_usize..60, 0..20),
-    ) {
-        // Disorder, some of it beyond what is allowed for.
-        let mut arrivals: Vec<_> = series.iter().enumerate().map(|(i, s)| (s.0 + jumps[i], *s)).collect();
-        for i in repeats.into_iter().filter(|i| *i < series.len()) {
-            arrivals.push((series[i].0 + 20, series[i]));
-        }
-        arrivals.sort_by_key(|(arrives, _)| *arrives);
-        let mut rest: Vec<_> = arrivals.into_iter().map(|(_, sample)| sample).collect();
-        let rule = above_ten(for_s);
-        let mut system = System::new([rule.clone()]);
-        system.policy.reorder_s = reorder_s;
-        system.policy.rule_hold_down_s = hold_down_s;
-        let mut batches: Vec<Vec<(i64, f64)>> = Vec::new();
-        let mut cuts = cuts.into_iter().cycle();
-        let mut received = 0;
-        while !rest.is_empty() {
-            let (size, messages) = cuts.next().unwrap();
-            let mut batch = Vec::new();
-            for _ in 0..messages {
-                let samples: Vec<_> = rest.drain(..size.min(rest.len())).collect();
-                received += 1;
-                if !samples.is_empty() { batch.push(message(received, &samples)); }
-            }
-            system.take(&batch);
-            batches.push(batch.iter().flat_map(|m| match &m.body {
-                Body::Telemetry(measurements) => measurements.iter().map(|m| (m.time.as_seconds(), m.value)).collect(),
-                _ => Vec::new(),
-            }).collect());
-        }
-        let judged = reference::judged(&batches, i64::from(reorder_s));
-        let expected = reference::turns(&rule, &judged, i64::from(hold_down_s));
-        // Of changes of one alert in one batch only the last one is carried out.
-        prop_assert_eq!(last_words(&system.effects), last_words_of(&expected));
-        // Of each alert people hear of a beginning and an end in turn.
-        let mut last_heard = BTreeMap::new();
-        for effect in &system.effects {
-            if let Effect::Notify { notification, .. } = effect {
-                let before = last_heard.insert(notification.alert_id, notification.event);
-                prop_assert_ne!(before.unwrap_or(NotificationEvent::Resolved), notification.event);
-            }
-        }
-    }
-}
-
-/// What each alert came to: when its cause began, and when it ended, if it did.
-fn last_words(effects: &[Effect]) -> Vec<(i64, Option<i64>)> {
-    let mut alerts: Vec<(Uuid, i64, Option<i64>)> = Vec::new();
-    for effect in effects {
-        match effect {
-            Effect::OpenAlert { alert } => {
-                alerts.push((alert.alert_id, alert.created_at.as_seconds(), None));
-            }
-            Effect::ReviseAlert { alert_id, revision } => {
-                let alert = alerts.iter_mut().find(|(id, ..)| id == alert_id).unwrap();
-                alert.2 = revision.resolved_at.map(Timestamp::as_seconds);
-            }
-            _ => {}
-        }
-    }
-    alerts.into_iter().map(|(_, began, ended)| (began, ended)).collect()
-}
-
-fn last_words_of(turns: &[String]) -> Vec<(i64, Option<i64>)> {
-    let mut alerts: Vec<(i64, Option<i64>)> = Vec::new();
-    for turn in turns {
-        let (kind, at) = turn.split_at(1);
-        match (kind, alerts.last_mut()) {
-            ("+", _) => alerts.push((at.parse().unwrap(), None)),
-            ("-", Some(last)) => last.1 = Some(at.parse().unwrap()),
-            (_, Some(last)) => last.1 = None,
-            (_, None) => panic!("{turns:?}"),
-        }
-    }
-    alerts
 }

@@ -1,7 +1,9 @@
 use futures::future::join_all;
 use meter_domain::alert::AlertRevision;
 use meter_domain::device::{Device, DeviceStatus};
-use meter_domain::state::{Connection, DeviceCleanup, DevicePolicy, DeviceState, Effect};
+use meter_domain::state::{
+    Connection, DeviceCleanup, DevicePolicy, DeviceState, Effect, PurgeStage,
+};
 use meter_store::{
     CreateDeviceError, DeviceFilter, DeviceStore, FleetCounts, StateStore, StateWrite, WriteError,
 };
@@ -53,10 +55,8 @@ async fn a_registered_device_reads_back_and_its_state_is_written_as_given(ports:
         registered: true,
         samples_rejected: 7,
         cleanup: Some(DeviceCleanup {
-            purge: true,
             since: second(1),
-            purged_before: Some(second(2)),
-            searched_before: None,
+            purge: PurgeStage::RemovingMessages { purged_before: second(2) },
         }),
         next_check: Some(second(60)),
         ..DeviceState::new(id("m"))
@@ -149,7 +149,7 @@ async fn a_buried_device_is_gone_but_for_its_tombstone_and_its_state_is_written_
     let device = register_device(ports, "m").await;
     let mut busy = state(ports, "m").await;
     let revision = AlertRevision { state_version: 1, resolved_at: Some(second(1)), message: None };
-    busy.outbox.push(Effect::ReviseAlert { alert_id: Uuid::nil(), revision });
+    busy.outbox.enqueue(Effect::ReviseAlert { alert_id: Uuid::nil(), revision });
     let write = StateWrite { connection_before: busy.presence.connection, state: busy };
     ports.states().save_many(&[write]).await.pop().unwrap().unwrap();
     assert!(!ports.devices().has_tombstone(&id("m")).await.unwrap());
@@ -164,7 +164,7 @@ async fn a_buried_device_is_gone_but_for_its_tombstone_and_its_state_is_written_
         let filter = DeviceFilter { id_prefix, ..DeviceFilter::default() };
         assert_eq!(collect_pages!(10, |request| ports.devices().list(&filter, &request)), []);
     }
-    assert_eq!(expected.outbox, []);
+    assert!(expected.outbox.is_empty());
     assert_eq!(state(ports, "m").await, DeviceState { version: 3, ..expected });
     let update = ports.devices().update(&device, &device).await;
     assert!(matches!(update, Err(WriteError::Conflict)), "{update:?}");
