@@ -124,7 +124,7 @@ def cost_table() -> str:
     lines.append("| messages a month (million) | " + " | ".join(_millions(Fleet(*row)) for row in TABLE_FLEETS) + " |")
     for name in columns[0]:
         lines.append(f"| {name} | " + " | ".join(_dollars(column[name]) for column in columns) + " |")
-    lines.append("| **together** | " + " | ".join(f"**{_dollars(sum(c.values()))}**" for c in columns) + " |")
+    lines.append("| **total** | " + " | ".join(f"**{_dollars(sum(c.values()))}**" for c in columns) + " |")
     return "\n".join(lines)
 
 
@@ -165,7 +165,7 @@ def main() -> None:
     for name, amount in costs.items():
         print(f"{name:<24}{_dollars(amount):>12} $")
     total = sum(costs.values())
-    print(f"{'together':<24}{_dollars(total):>12} $   {total / fleet.messages * MILLION:.2f} $ a million messages")
+    print(f"{'total':<24}{_dollars(total):>12} $   {total / fleet.messages * MILLION:.2f} $ a million messages")
 
 
 if __name__ == "__main__":
