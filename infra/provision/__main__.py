@@ -43,7 +43,7 @@ def _parse() -> argparse.Namespace:
         command.add_argument("--out", type=Path, default=Path("identities"), help="where a device's folder is")
         command.add_argument("--local", type=Path, metavar="FOLDER", help="the authority of a local broker")
         command.add_argument("--local-port", type=int, default=8883, help="the port of the local broker")
-        command.add_argument("--stack", default="iot-meter", help="name of the CloudFormation stack")
+        command.add_argument("--stack", default="iot-meter", help="the CloudFormation stack")
         command.add_argument("--api", metavar="URL", help="REST API of the stack; also updates the registry")
         if name == "rotate":
             command.add_argument("--keep", action="store_true", help="do not revoke the old certificates")
