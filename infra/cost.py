@@ -1,16 +1,16 @@
-"""What IoT Meter costs a month on AWS: `python infra/cost.py --devices 10000 --interval 10`, or the table of docs/cost.md
-with `--table`.
+"""Estimates the monthly cost of a fleet: `python infra/cost.py --devices 10000 --interval 10`.
 
-A model, not a bill: what each message does is counted from the code (batches, one state write a device and batch, one
-item a message), and multiplied by list prices. It leaves out free tiers, data transfer to clients, and taxes.
+The model counts the operations for each message as the code performs them (batches, one state write
+per device and batch, one item per message) and multiplies them by list prices. Free tiers, data
+transfer to clients and taxes are not included. `--table` prints the table of docs/cost.md.
 """
 
 import argparse
 import math
 from dataclasses import dataclass
 
-# List prices of us-east-1 in US dollars, from AWS's price pages as of 2025 (aws.amazon.com/<service>/pricing; DynamoDB's are those
-# since November 2024). AWS changes them: compare before you rely on a sum.
+# List prices of us-east-1 in US dollars, from the price pages of AWS as of 2025
+# (aws.amazon.com/<service>/pricing; DynamoDB since November 2024).
 PRICES_AS_OF = "2025"
 MILLION = 1e6
 UNIT_PRICES = {
@@ -34,20 +34,20 @@ UNIT_PRICES = {
     "xray trace": 5.00 / MILLION,
 }
 
-SECONDS_PER_MONTH = 30 * 24 * 3600  # a month
-# Lambda's event source polls with this many connections until there is more to do, each for up to 20 s.
+SECONDS_PER_MONTH = 30 * 24 * 3600
+# An idle event source of Lambda polls with this many connections, each for up to 20 s.
 QUEUE_POLLERS = 5
-# What the functions write into their logs: a line of metrics a batch, with Lambda's three.
+# Per batch: one line of metrics by the function and three lines by Lambda.
 LOG_BYTES_PER_BATCH = 2_500
 ALARM_COUNT = 19
 METRIC_COUNT = 25
-# Lambda traces the first invocation of a second and a twentieth of the others.
+# Lambda samples the first invocation of each second and 5 % of the others.
 TRACE_SAMPLING_RATE = 0.05
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Devices that send a message of so many samples every interval, and people who ask."""
+    """Devices that publish a message per interval, and requests to the REST API."""
 
     devices: int
     interval_s: float
@@ -58,7 +58,7 @@ class Fleet:
     requests_per_day: int = 10_000
     retention_days: int = 365
     basic_ingest: bool = False
-    # Assumed, not measured on AWS: what a batch of ingest takes, and each message in it.
+    # Assumptions, not measured on AWS: duration of an ingest batch, and of each message in it.
     batch_ms: float = 50.0
     batch_ms_per_message: float = 1.0
     memory_gb: float = 0.5
@@ -69,16 +69,16 @@ class Fleet:
 
     @property
     def batches(self) -> float:
-        """One a second and poller, or 500 messages, whichever is more."""
+        """The greater of one batch per second and poller, and one per 500 messages."""
         rate = self.messages / SECONDS_PER_MONTH
         return SECONDS_PER_MONTH * max(min(rate, QUEUE_POLLERS), rate / 500)
 
 
 def monthly_cost(fleet: Fleet) -> dict[str, float]:
-    """Dollars a month, by what they are for. Storage is that of a fleet that has run as long as data is kept."""
+    """Returns dollars per month by item. Storage is that of a fleet older than the retention."""
     messages, batches = fleet.messages, fleet.batches
     item_gb = messages / 30 * fleet.retention_days * fleet.item_kb / 1e6
-    # Ten to one: samples are text that repeats itself. A batch of one hour is one object.
+    # Compression is assumed as ten to one. A batch within one hour of receipt is one object.
     archive_gb = messages / 30 * fleet.retention_days * fleet.message_bytes / 10 / 1e9
     hours = fleet.devices * 30 * 24
     rolled_up = hours * fleet.metrics
@@ -90,7 +90,8 @@ def monthly_cost(fleet: Fleet) -> dict[str, float]:
         "IoT Core, connections": fleet.devices * SECONDS_PER_MONTH / 60 * prices["iot connection minute"],
         "IoT Core, messages": 0 if fleet.basic_ingest else messages * message_units * prices["iot message (5 KB)"],
         "IoT Core, rules": messages * message_units * (prices["iot rule"] + prices["iot action"]),
-        # Sent alone; received and deleted in tens at most. Connections that wait ask again every 20 s.
+        # Messages are sent singly, and received and deleted by ten at most. Idle pollers poll every
+        # 20 s.
         "SQS": prices["sqs request (64 KB)"]
         * (messages + 2 * max(messages / 10, batches) + QUEUE_POLLERS * SECONDS_PER_MONTH / 20),
         "Lambda": (batches + SECONDS_PER_MONTH / 60 + requests) * prices["lambda request"]
@@ -98,7 +99,7 @@ def monthly_cost(fleet: Fleet) -> dict[str, float]:
         * prices["lambda GB-s arm64"],
         "DynamoDB, messages": messages * fleet.item_kb * prices["dynamodb write unit"],
         "DynamoDB, state": messages * (prices["dynamodb write unit"] + prices["dynamodb read unit"]),
-        # Two items of two units a metric and hour, and the hour's messages read once.
+        # Two items of two units for each metric and hour; the messages of the hour are read once.
         "DynamoDB, rollups": rolled_up * 4 * prices["dynamodb write unit"]
         + messages * fleet.item_kb / 4 * prices["dynamodb read unit"],
         "DynamoDB, watchdog": (SECONDS_PER_MONTH / 60 * 32 + hours * 60) * prices["dynamodb read unit"],
@@ -117,14 +118,14 @@ TABLE_FLEETS = [(10, 10), (100, 10), (1_000, 10), (10_000, 10), (10_000, 60), (1
 
 
 def cost_table() -> str:
-    """Markdown, a column a fleet."""
+    """Returns the costs of `TABLE_FLEETS` as a Markdown table."""
     columns = [monthly_cost(Fleet(devices, interval)) for devices, interval in TABLE_FLEETS]
     heads = [f"{devices:,} × {interval} s" for devices, interval in TABLE_FLEETS]
     lines = ["| | " + " | ".join(heads) + " |", "|---" + "|---:" * len(heads) + "|"]
     lines.append("| messages a month (million) | " + " | ".join(_millions(Fleet(*row)) for row in TABLE_FLEETS) + " |")
     for name in columns[0]:
         lines.append(f"| {name} | " + " | ".join(_dollars(column[name]) for column in columns) + " |")
-    lines.append("| **together** | " + " | ".join(f"**{_dollars(sum(c.values()))}**" for c in columns) + " |")
+    lines.append("| **total** | " + " | ".join(f"**{_dollars(sum(c.values()))}**" for c in columns) + " |")
     return "\n".join(lines)
 
 
@@ -140,11 +141,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", action="store_true", help="the table of docs/cost.md")
     parser.add_argument("--devices", type=int, default=1_000)
-    parser.add_argument("--interval", type=float, default=10, metavar="SECONDS", help="between two messages of a device")
-    parser.add_argument("--metrics", type=int, default=Fleet.metrics, help="different ones a device")
+    parser.add_argument("--interval", type=float, default=10, metavar="SECONDS", help="seconds between two messages of a device")
+    parser.add_argument("--metrics", type=int, default=Fleet.metrics, help="metrics of a device")
     parser.add_argument("--message-bytes", type=int, default=Fleet.message_bytes)
     parser.add_argument("--retention-days", type=int, default=Fleet.retention_days, help="MessageTtlDays")
-    parser.add_argument("--requests", type=int, default=Fleet.requests_per_day, help="to the REST API, a day")
+    parser.add_argument("--requests", type=int, default=Fleet.requests_per_day, help="requests to the REST API per day")
     parser.add_argument("--basic-ingest", action="store_true", help="devices publish to $aws/rules/…")
     arguments = parser.parse_args()
     if arguments.table:
@@ -161,11 +162,11 @@ def main() -> None:
         basic_ingest=arguments.basic_ingest,
     )
     costs = monthly_cost(fleet)
-    print(f"{_millions(fleet)} million messages a month; list prices of us-east-1 as of {PRICES_AS_OF}\n")
+    print(f"{_millions(fleet)} million messages per month; list prices of us-east-1 as of {PRICES_AS_OF}\n")
     for name, amount in costs.items():
         print(f"{name:<24}{_dollars(amount):>12} $")
     total = sum(costs.values())
-    print(f"{'together':<24}{_dollars(total):>12} $   {total / fleet.messages * MILLION:.2f} $ a million messages")
+    print(f"{'total':<24}{_dollars(total):>12} $   {total / fleet.messages * MILLION:.2f} $ per million messages")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Who the devices are: certificates, and what they allow.
+"""Manages certificates of devices, and generates the access list of the local broker.
 
-`python -m provision add|rotate|revoke DEVICE` does it on AWS (thing, certificate, policy, registry), with `--local` for the
-broker of `make run SECURE=1`, which has a CA of its own. What a device may do is said once, in
-../devices/template.yaml; `policy` reads it from there.
+`python -m provision add|rotate|revoke DEVICE` works on AWS (thing, certificate, policy, registry) or,
+with `--local`, with the certificate authority of `make run SECURE=1`. The permissions of a device are
+defined in ../devices/template.yaml only; the module `policy` reads them from there.
 """

@@ -1,6 +1,6 @@
-"""The certificate authority of the local broker: its own certificate, the broker's, the devices', and what is revoked.
+"""The certificate authority of the local broker, with its certificate revocation list.
 
-On AWS this is AWS IoT's; nothing of here is used there.
+On AWS, AWS IoT issues the certificates.
 """
 
 import datetime
@@ -20,7 +20,7 @@ _CA_KEY_FILE = "ca.key"
 
 
 class CertificateAuthority:
-    """Lives in a folder; made there if there is none."""
+    """A certificate authority in a folder, created if it does not exist."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -47,16 +47,16 @@ class CertificateAuthority:
         return _pem(self._certificate)
 
     def device(self, device_id: str) -> tuple[str, str]:
-        """A certificate for a device, and its key."""
+        """Issues a client certificate; returns it with its private key."""
         return self._issue(device_id, ExtendedKeyUsageOID.CLIENT_AUTH, [])
 
     def broker(self) -> tuple[str, str]:
-        """A certificate for the broker on this machine, and its key."""
+        """Issues the server certificate for loopback; returns it with its private key."""
         here = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         return self._issue("broker", ExtendedKeyUsageOID.SERVER_AUTH, [here, x509.DNSName("localhost")])
 
     def revoke(self, certificate: str) -> None:
-        """From the broker's next look at the list on, the certificate opens nothing."""
+        """Adds the certificate to the revocation list, which the broker reads at start and on SIGHUP."""
         number = x509.load_pem_x509_certificate(certificate.encode()).serial_number
         listed = x509.load_pem_x509_crl((self.folder / CRL_FILE).read_bytes())
         numbers = [entry.serial_number for entry in listed]
@@ -88,7 +88,7 @@ def _x509_name(common_name: str) -> x509.Name:
 
 
 def _now() -> datetime.datetime:
-    # A minute back, for clocks that are behind.
+    # A minute in the past, for clients with a slow clock.
     return datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=1)
 
 

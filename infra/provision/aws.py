@@ -1,4 +1,4 @@
-"""A device on AWS: its thing, its certificate with the device policy, and its row in the registry, as one life."""
+"""Devices on AWS: thing, certificate with the device policy, and registry entry."""
 
 import json
 import urllib.error
@@ -14,19 +14,19 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from .identity import Identity
 
 MQTT_PORT = 8883
-# Of Amazon Trust Services, who sign the servers of AWS IoT (`iot:Data-ATS`).
+# The root of Amazon Trust Services, which signs the endpoints of AWS IoT (`iot:Data-ATS`).
 ROOT_CA_SUBJECT = "CN=Amazon Root CA 1,O=Amazon,C=US"
 
 
 @dataclass(frozen=True)
 class Registry:
-    """The REST API of a stack, and a token with the scope meter/write."""
+    """The registry of a stack, over its REST API with a token of the scope meter/write."""
 
     url: str
     token: str
 
     def register(self, device_id: str) -> None:
-        """One that is there already is active again."""
+        """Registers a device, or activates it if it is registered."""
         body = {"device_id": device_id, "device_name": device_id}
         if self._call("POST", "/api/devices", body, 201, 409) == 409:
             self._call("PUT", f"/api/devices/{device_id}", {"status": "active"}, 200)
@@ -47,12 +47,12 @@ class Registry:
         except urllib.error.HTTPError as refused:
             status = refused.code
         if status not in expected:
-            raise SystemExit(f"{method} {path} was answered {status}: is METER_TOKEN one with the scope meter/write?")
+            raise SystemExit(f"{method} {path} returned status {status}. Does METER_TOKEN have the scope meter/write?")
         return status
 
 
 class IotThings:
-    """The things of a stack's devices."""
+    """The IoT things of a stack."""
 
     def __init__(self, stack: str):
         self._iot = boto3.client("iot")
@@ -60,12 +60,12 @@ class IotThings:
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
 
     def add(self, device_id: str, folder: Path) -> Identity:
-        """A thing with one more certificate. What fails half way leaves no certificate behind that works."""
+        """Creates a certificate for a thing. A failure leaves no active certificate."""
         self._iot.create_thing(thingName=device_id)
         made = self._iot.create_keys_and_certificate(setAsActive=False)
         arn, number = made["certificateArn"], made["certificateId"]
         try:
-            # Before it works: a certificate whose key nobody has would be one nobody misses.
+            # Files are written before activation: an active certificate always has its key.
             host = self._iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
             key = made["keyPair"]["PrivateKey"]
             identity = Identity(device_id, root_ca(), made["certificatePem"], key, host, MQTT_PORT)
@@ -79,7 +79,7 @@ class IotThings:
         return identity
 
     def certificates(self, device_id: str) -> list[str]:
-        """ARNs of a device's certificates."""
+        """The ARNs of the certificates of a device."""
         try:
             pages = self._iot.get_paginator("list_thing_principals").paginate(thingName=device_id)
             return [arn for page in pages for arn in page["principals"] if ":cert/" in arn]
@@ -87,7 +87,7 @@ class IotThings:
             return []
 
     def revoke(self, device_id: str, certificates: list[str]) -> None:
-        """Certificates open nothing any more: connections that use them end, and new ones are refused."""
+        """Deletes certificates. AWS IoT closes their connections and refuses new ones."""
         for arn in certificates:
             self._delete_certificate(device_id, arn)
 
@@ -106,9 +106,9 @@ class IotThings:
 
 
 def root_ca() -> str:
-    """Amazon's root certificate, out of those that the SDK brings."""
+    """The root certificate of Amazon, from the certificates that botocore contains."""
     bundle = Path(botocore.__file__).with_name("cacert.pem").read_bytes()
     for certificate in x509.load_pem_x509_certificates(bundle):
         if certificate.subject.rfc4514_string() == ROOT_CA_SUBJECT:
             return certificate.public_bytes(Encoding.PEM).decode()
-    raise SystemExit(f"the AWS SDK brings no {ROOT_CA_SUBJECT}: get it from https://www.amazontrust.com/repository/")
+    raise SystemExit(f"botocore does not contain {ROOT_CA_SUBJECT}. Download it from https://www.amazontrust.com/repository/.")

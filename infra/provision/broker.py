@@ -1,4 +1,4 @@
-"""The local broker with the rules of AWS IoT: Mosquitto's listeners, over an authority's folder."""
+"""The configuration of the local broker, which applies the permissions of the IoT policy."""
 
 import base64
 import hashlib
@@ -9,14 +9,14 @@ from .authority import CRL_FILE, CertificateAuthority
 from .identity import CA_FILE, write_secret
 from .policy import device_permissions, mosquitto_acl
 
-# The stand-in of IoT Core's rules sees and says everything, on a listener of its own.
+# The user of the IoT Core emulator, which may use all topics, on a listener of its own.
 IOT_CORE = "iot-core"
 IOT_CORE_PASSWORD = "iot-core.password"
 _ITERATIONS = 10_000
 
 
 def write_broker_config(authority: CertificateAuthority, devices_port: int, iot_core_port: int) -> str:
-    """Writes what the listeners need into the authority's folder; the lines of mosquitto.conf that use it."""
+    """Writes the files of the listeners; returns the lines of mosquitto.conf that use them."""
     folder = authority.folder
     certificate, key = authority.broker()
     (folder / "broker.pem").write_text(certificate)
@@ -34,7 +34,7 @@ allow_anonymous false
 password_file {folder / "passwords"}
 acl_file {folder / "iot-core.acl"}
 
-# A certificate's name is the user and the client id, as a thing's name is on AWS.
+# The common name of the certificate is the user name and client id, as the thing name is on AWS.
 listener {devices_port} 127.0.0.1
 allow_anonymous false
 cafile {folder / CA_FILE}
@@ -50,7 +50,7 @@ acl_file {folder / "devices.acl"}
 
 
 def _hash_password(password: str) -> str:
-    """As mosquitto_passwd writes it: PBKDF2 with SHA-512."""
+    """Hashes a password in the format of mosquitto_passwd: PBKDF2 with SHA-512."""
     salt = secrets.token_bytes(12)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
     return f"$7${_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

@@ -1,4 +1,4 @@
-"""A device's folder: what it connects with, and how."""
+"""The identity of a device: certificate, key and endpoint, as files in a folder."""
 
 import json
 import os
@@ -18,7 +18,7 @@ class Identity:
     port: int
 
     def write(self, folder: Path) -> Path:
-        """Writes the folder of the device in `folder`; only the owner can read the key."""
+        """Writes the files to `folder`/device id. Only their owner can read the key."""
         place = folder / self.device_id
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_secret(place / KEY_FILE, self.key)
@@ -29,19 +29,19 @@ class Identity:
         return place
 
     def example_commands(self, folder: Path) -> str:
-        """How to say hello with it."""
+        """Returns commands that publish with this identity."""
         place = folder / self.device_id
         files = f"--cafile {place / CA_FILE} --cert {place / CERTIFICATE_FILE} --key {place / KEY_FILE}"
         message = json.dumps({"device_id": self.device_id, "temperature": 23.5, "unit": "celsius"}, separators=(",", ":"))
         return (
             f"$ mosquitto_pub -h {self.host} -p {self.port} -i {self.device_id} {files} "
             f"-q 1 -t iot/{self.device_id}/telemetry -m '{message}'\n"
-            f"$ simulator --broker {self.host}:{self.port} --identities {folder} --device-id {self.device_id}\n"
+            f"$ cargo run --quiet --package simulator -- --broker {self.host}:{self.port} --identities {folder} --device-id {self.device_id}\n"
         )
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Writes what only the owner may read, whatever was there and whoever could read that."""
+    """Replaces a file by one that only its owner can read."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

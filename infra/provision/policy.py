@@ -1,4 +1,4 @@
-"""The device policy of ../devices/template.yaml: what it allows, and the same as an access list of Mosquitto."""
+"""Converts the device policy of ../devices/template.yaml to an access list of Mosquitto."""
 
 import fnmatch
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ BASIC_INGEST_PREFIX = "topic/$aws/rules/"
 
 @dataclass(frozen=True)
 class Permission:
-    """An action on a resource without its ARN's beginning: `iot:Publish` on `topic/iot/${…}/hello`."""
+    """An allowed action on a resource without the prefix of its ARN: `topic/iot/${…}/hello`."""
 
     action: str
     resource: str
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes CloudFormation's short functions for their arguments."""
+    """Replaces the short forms of CloudFormation functions by their arguments."""
 
 
 def _argument(loader, _suffix, node):
@@ -35,22 +35,22 @@ _Loader.add_multi_constructor("!", _argument)
 
 
 def device_permissions(template: Path = TEMPLATE) -> list[Permission]:
-    """Everything that a device may do. A statement that is no plain permission is an error."""
+    """Returns the permissions of a device. Raises ValueError for a statement other than Allow."""
     document = yaml.load(template.read_text(), _Loader)
     permissions = []
     for statement in document["Resources"]["DevicePolicy"]["Properties"]["PolicyDocument"]["Statement"]:
         if statement["Effect"] != "Allow":
-            raise ValueError("only Allow can be told to Mosquitto")
+            raise ValueError("Mosquitto supports Allow statements only")
         for action in _list(statement["Action"]):
             for resource in _list(statement["Resource"]):
-                # arn:partition:iot:region:account:resource, each of the first by a variable with colons in it.
+                # arn:partition:iot:region:account:resource; the variables contain colons.
                 place = resource.split("${AWS::AccountId}:", 1)[1].replace("${!", "${")
                 permissions.append(Permission(action, place))
     return permissions
 
 
 def allows(permissions: list[Permission], thing: str, action: str, resource: str) -> bool:
-    """Whether AWS IoT would let the thing do it."""
+    """Whether AWS IoT allows the action for the thing."""
     return any(
         permission.action == action and fnmatch.fnmatchcase(resource, permission.resource.replace(THING, thing))
         for permission in permissions
@@ -58,10 +58,10 @@ def allows(permissions: list[Permission], thing: str, action: str, resource: str
 
 
 def mosquitto_acl(permissions: list[Permission]) -> str:
-    """The permissions as Mosquitto's `acl_file`, for clients whose user name is their certificate's and so their id.
+    """Returns an `acl_file` of Mosquitto for clients with their device id as user name.
 
-    Mosquitto asks what may be received when it delivers, and not what may be subscribed to; and it has no permission to retain
-    apart from the one to publish. Basic Ingest it has not at all. A permission of any other kind is an error.
+    Mosquitto checks received messages instead of subscriptions, has no separate permission to
+    retain, and has no Basic Ingest. Raises ValueError for permissions that it cannot represent.
     """
     lines = []
     published, received, subscribed, retained = set(), set(), set(), set()
@@ -83,16 +83,16 @@ def mosquitto_acl(permissions: list[Permission]) -> str:
             case ("iot:RetainPublish", "topic"):
                 retained.add(topic)
             case _:
-                raise ValueError(f"Mosquitto has no {permission.action} on {permission.resource}")
+                raise ValueError(f"Mosquitto does not support {permission.action} on {permission.resource}")
     if subscribed != received or not retained <= published:
-        raise ValueError("Mosquitto lets subscribe to what may be received, and retain what may be published")
+        raise ValueError("Mosquitto requires equal topics to subscribe and receive, and may retain what it may publish")
     return "\n".join(lines) + "\n"
 
 
 def _pattern(topic: str) -> str:
     pattern = topic.replace(THING, "%u")
     if "$" in pattern or "*" in pattern or "%u" not in pattern:
-        raise ValueError(f"cannot be told to Mosquitto: {topic}")
+        raise ValueError(f"Mosquitto does not support the topic {topic}")
     return pattern
 
 
