@@ -6,6 +6,8 @@ RUNTIME_PORT ?= 9000
 # SAM's CLI asks for a region even to read a file, and would report its use.
 SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venv/bin/sam
 DEVSTACK := cargo run --quiet --bin devstack --profile $(PROFILE) --
+# Where devstack finds templates and .venv.
+export IOT_METER_CHECKOUT := $(CURDIR)
 # nextest runs tests in parallel and isolates them; cargo's own runner does where it is not installed.
 TEST_RUNNER := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --tests)
 

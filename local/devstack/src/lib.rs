@@ -15,6 +15,7 @@
 
 mod aws;
 mod broker;
+mod checkout;
 mod child;
 mod data_directory;
 mod endpoint;

@@ -9,6 +9,7 @@ use simulator::fleet::default_fleet;
 use tracing::info;
 
 use super::{DevStack, Stage};
+use crate::checkout;
 use crate::child::{Child, Program};
 use crate::functions::{FUNCTIONS, Router};
 use crate::options::{Components, MetricStore, Options};
@@ -249,6 +250,7 @@ fn tools(options: &Options) -> PathBuf {
 
 /// Everything that has to be there before anything is started.
 pub(super) fn check_tools(options: &Options) -> Result<()> {
+    checkout::check(&options.checkout)?;
     let tools = tools(options);
     let ministack = options.endpoint_url.is_none().then_some("ministack");
     for tool in ministack.into_iter().chain(["cargo-lambda"]) {
