@@ -105,6 +105,11 @@ impl DataDirectory {
         self.root.join(SETTINGS_FILE)
     }
 
+    /// The metric store of the last run; `None` before the first.
+    pub(crate) fn last_metric_store(&self) -> Option<String> {
+        read_json(&self.settings()).ok()?.remove("METRIC_STORE")
+    }
+
     /// Keeps a temporary directory, whose logs contain the reason of a failure.
     pub(crate) fn disable_cleanup(&mut self) {
         if let Some(temporary) = &mut self.temporary {
@@ -159,5 +164,13 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         drop(DataDirectory::open(place.path()).unwrap());
         assert!(DataDirectory::open(place.path()).is_ok());
+    }
+
+    #[test]
+    fn last_metric_store_is_read_from_the_settings_of_the_last_run() {
+        let directory = DataDirectory::temporary().unwrap();
+        assert_eq!(directory.last_metric_store(), None);
+        std::fs::write(directory.settings(), r#"{"METRIC_STORE": "timestream"}"#).unwrap();
+        assert_eq!(directory.last_metric_store().as_deref(), Some("timestream"));
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use simulator::fleet::default_fleet;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{DevStack, Stage};
 use crate::checkout;
@@ -74,7 +74,24 @@ impl DevStack {
         self.settings = settings::from_template(&template, &self.outputs)?;
         self.settings.extend(self.local_settings());
         self.settings.extend(self.options.settings.iter().cloned());
+        if let Some(hint) = self.metric_store_hint() {
+            warn!("{hint}");
+        }
         write_json(&self.data_directory.settings(), &self.settings).await
+    }
+
+    /// Points out that metrics of earlier runs are in another store. A change is possible at any
+    /// time, since the archive contains every message.
+    fn metric_store_hint(&self) -> Option<String> {
+        let last = self.data_directory.last_metric_store()?;
+        let current = self.settings.get("METRIC_STORE")?;
+        (last != *current).then(|| {
+            format!(
+                "METRIC_STORE has changed from {last} to {current}: metrics of earlier runs stay in {last}. \
+                 `make replay START=-30d` (iot-meter replay --local --start -30d) copies those of 30 days \
+                 from the archive"
+            )
+        })
     }
 
     /// Restarts the endpoint, which writes objects to disk at once, but tables and queues only when
