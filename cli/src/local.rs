@@ -44,7 +44,7 @@ pub(crate) fn enter_environment(data: &Path) -> Result<()> {
 /// When the file does not exist or contains something else.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, String>> {
     let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}: did `make run` run there?", path.display()))?;
+        .with_context(|| format!("cannot read {}: run `make run` first", path.display()))?;
     serde_json::from_str(&text)
         .with_context(|| format!("{} is not a JSON object of strings", path.display()))
 }

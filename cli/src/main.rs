@@ -9,13 +9,14 @@ mod replay;
 mod report;
 mod target;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _};
 use tracing_subscriber::EnvFilter;
 
-use self::options::{Cli, Command};
+use self::options::{Cli, Command, Operation};
 use self::report::Completion;
 use self::target::Target;
 
@@ -34,20 +35,21 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<Completion> {
-    let output = cli.output;
-    match cli.command {
-        Command::Replay(args) => {
-            let scope = args.scope()?;
-            replay::run(&Target::open(&args.target).await?, &args, &scope, output).await
-        }
-        Command::Redrive { target } => redrive::run(&Target::open(&target).await?, output).await,
-        Command::Recount { target } => recount::run(&Target::open(&target).await?, output).await,
+    let operation = match cli.command {
+        Command::Operation(operation) => operation,
         Command::Completions { shell } => {
             let mut command = Cli::command();
             clap_complete::generate(shell, &mut command, "iot-meter", &mut std::io::stdout());
-            Ok(Completion::Full)
+            return Ok(Completion::Full);
         }
-    }
+    };
+    let target = Target::open(operation.target()).await?;
+    let result = match &operation {
+        Operation::Replay(args) => replay::run(&target, args, cli.output).await,
+        Operation::Redrive(_) => redrive::run(&target, cli.output).await,
+        Operation::Recount(_) => recount::run(&target, cli.output).await,
+    };
+    result.with_context(|| target.hint())
 }
 
 fn init_logging() {
@@ -57,5 +59,6 @@ fn init_logging() {
         .without_time()
         .with_target(false)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
 }

@@ -63,6 +63,19 @@ pub(crate) enum OutputFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Operation(Operation),
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// A command that works on a system.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Operation {
     /// Rebuild metrics and message index from the archive
     ///
     /// Stores what ingest stored, under the same identities: existing data does not change.
@@ -76,22 +89,19 @@ pub(crate) enum Command {
     /// it in the archive bucket. A message is deleted at its source only after the queue has
     /// accepted it.
     #[command(after_help = REDRIVE_EXAMPLES)]
-    Redrive {
-        #[command(flatten)]
-        target: TargetArgs,
-    },
+    Redrive(TargetArgs),
     /// Count devices and alerts again, and correct the counters of the statistics
     #[command(after_help = RECOUNT_EXAMPLES)]
-    Recount {
-        #[command(flatten)]
-        target: TargetArgs,
-    },
-    /// Print a completion script for a shell
-    #[command(after_help = COMPLETIONS_EXAMPLES)]
-    Completions {
-        /// The shell
-        shell: Shell,
-    },
+    Recount(TargetArgs),
+}
+
+impl Operation {
+    pub(crate) fn target(&self) -> &TargetArgs {
+        match self {
+            Self::Replay(args) => &args.target,
+            Self::Redrive(target) | Self::Recount(target) => target,
+        }
+    }
 }
 
 /// The system that a command works on.

@@ -38,8 +38,7 @@ pub(crate) async fn run(target: &Target, output: OutputFormat) -> Result<Complet
     let client = LambdaClient::new(target.config())?;
     let response = client.invoke(&name, &json!({"recount": true})).await;
     spinner.finish_and_clear();
-    let response = response.with_context(|| target.hint())?;
-    let response: RecountResponse = serde_json::from_value(response)
+    let response: RecountResponse = serde_json::from_value(response?)
         .context("the response of the watchdog function is not a recount")?;
     report::print(&response, output)?;
     let is_full = response.recounted.iter().all(|counters| counters.skipped_shards == 0);

@@ -11,7 +11,7 @@ mod undelivered;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Result};
 use futures::try_join;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -65,14 +65,14 @@ pub(crate) async fn run(target: &Target, output: OutputFormat) -> Result<Complet
     let redrive = Redrive::new(target).await?;
     let report = redrive.run().await;
     redrive.progress.finish_and_clear();
-    let report = report.with_context(|| target.hint())?;
+    let report = report?;
     report::print(&report, output)?;
     Ok(Completion::full_if(report.remaining.is_empty()))
 }
 
 impl Redrive {
     async fn new(target: &Target) -> Result<Self> {
-        let outputs = target.outputs().await.with_context(|| target.hint())?;
+        let outputs = target.outputs().await?;
         let output = |name: &str| {
             let value = outputs.get(name).cloned();
             value.with_context(|| format!("the outputs contain no {name}"))
@@ -124,9 +124,4 @@ impl Report for RedriveReport {
         rows.extend(remaining.map(|(name, why)| vec![name.clone(), "0".to_owned(), why.clone()]));
         rows
     }
-}
-
-/// A failed call, with its causes.
-fn call_error<E: std::error::Error + Send + Sync + 'static>(operation: &str, error: E) -> Error {
-    Error::new(error).context(format!("{operation} failed"))
 }

@@ -31,10 +31,10 @@ type AwsReplay = Replay<S3Archive, dynamodb::Messages, ConfiguredMetricStore, dy
 pub(crate) async fn run(
     target: &Target,
     args: &ReplayArgs,
-    scope: &ReplayScope,
     output: OutputFormat,
 ) -> Result<Completion> {
-    let replay = aws_replay(target).await.with_context(|| target.hint())?;
+    let scope = args.scope()?;
+    let replay = aws_replay(target).await?;
     let checkpoint = Checkpoint::new(&replay.archive, args);
     let stored = if args.restart { None } else { checkpoint.read().await? };
     if let Some(ReplayProgress { counts, .. }) = &stored {
@@ -43,7 +43,7 @@ pub(crate) async fn run(
     let mut progress = stored.unwrap_or_default();
     let spinner = report::spinner();
     let completed = tokio::select! {
-        result = run_to_end(&replay, scope, &checkpoint, &mut progress, &spinner) => {
+        result = run_to_end(&replay, &scope, &checkpoint, &mut progress, &spinner) => {
             result.context("the replay stopped; the same command resumes it")?;
             true
         }

@@ -1,11 +1,12 @@
 //! The system that a command works on: where its queues, bucket, settings and functions are.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use aws_config::{BehaviorVersion, SdkConfig};
-use aws_sdk_cloudformation::error::DisplayErrorContext;
+use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 
 use crate::lambda::LambdaClient;
 use crate::local;
@@ -67,7 +68,8 @@ impl Target {
         };
         let client = aws_sdk_cloudformation::Client::new(&self.config);
         let response = client.describe_stacks().stack_name(name).send().await;
-        let response = response.map_err(|error| cloudformation_error("DescribeStacks", error))?;
+        let response =
+            response.map_err(|error| call_error("CloudFormation DescribeStacks", error))?;
         let outputs = response.stacks().iter().flat_map(|stack| stack.outputs());
         let pairs = outputs.map(|o| Some((o.output_key.clone()?, o.output_value.clone()?)));
         Ok(pairs.flatten().collect())
@@ -101,7 +103,7 @@ impl Target {
         let request = client.describe_stack_resource().stack_name(stack);
         let response = request.logical_resource_id(logical_id).send().await;
         let response =
-            response.map_err(|error| cloudformation_error("DescribeStackResource", error))?;
+            response.map_err(|error| call_error("CloudFormation DescribeStackResource", error))?;
         let detail = response.stack_resource_detail.and_then(|d| d.physical_resource_id);
         detail.with_context(|| format!("stack {stack} has no resource {logical_id}"))
     }
@@ -109,7 +111,9 @@ impl Target {
     /// What to check when a call fails.
     pub(crate) fn hint(&self) -> String {
         match &self.location {
-            Location::Local(data) => format!("is `make run` running in {}?", data.display()),
+            Location::Local(data) => {
+                format!("is `make run` running with data directory {}?", data.display())
+            }
             Location::Stack(name) => {
                 format!("stack {name}: check --stack, region and credentials")
             }
@@ -117,11 +121,15 @@ impl Target {
     }
 }
 
-fn cloudformation_error<E>(operation: &str, error: E) -> anyhow::Error
+/// A failed call of an AWS SDK: the message of the service if there was a response, else the causes.
+pub(crate) fn call_error<E>(operation: &str, error: E) -> anyhow::Error
 where
-    E: std::error::Error + Send + Sync + 'static,
+    E: Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
-    anyhow::anyhow!("CloudFormation {operation} failed: {}", DisplayErrorContext(error))
+    match error.message() {
+        Some(message) => anyhow!("{operation} failed: {message}"),
+        None => anyhow::Error::new(error).context(format!("{operation} failed")),
+    }
 }
 
 #[cfg(test)]

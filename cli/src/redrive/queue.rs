@@ -7,7 +7,7 @@ use aws_sdk_sqs::types::{
     SendMessageBatchRequestEntry,
 };
 
-use super::call_error;
+use crate::target::call_error;
 
 const MAX_ENTRIES: usize = 10;
 /// The maximum size of a call. SQS allows 1 MiB since August 2025; some emulators still allow 256

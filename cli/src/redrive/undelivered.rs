@@ -11,7 +11,8 @@ use aws_sdk_s3::types::Object;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 
-use super::{CONCURRENCY, MoveReport, Redrive, call_error, queue};
+use super::{CONCURRENCY, MoveReport, Redrive, queue};
+use crate::target::call_error;
 
 /// The prefix of the objects that the error actions of template.yaml write.
 const PREFIX: &str = "undelivered/";
