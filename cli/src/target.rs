@@ -121,7 +121,8 @@ impl Target {
     }
 }
 
-/// A failed call of an AWS SDK: the message of the service if there was a response, else the causes.
+/// A failed call of an AWS SDK: the message of the service if there was a response, else the
+/// causes.
 pub(crate) fn call_error<E>(operation: &str, error: E) -> anyhow::Error
 where
     E: Error + ProvideErrorMetadata + Send + Sync + 'static,
