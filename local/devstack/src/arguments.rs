@@ -57,6 +57,12 @@ pub(crate) struct WatchNotificationsArgs {
     /// Port of the MQTT broker, for the commands that are printed
     #[arg(long, env = "MQTT_PORT", default_value_t = Ports::default().mqtt)]
     pub(crate) mqtt_port: u16,
+    /// Whether devices connect with TLS, for the commands that are printed
+    #[arg(long, env = "SECURE", value_parser = FalseyValueParser::new())]
+    pub(crate) secure: bool,
+    /// Port of MQTT with TLS, for the commands that are printed
+    #[arg(long, env = "TLS_PORT", default_value_t = 8883)]
+    pub(crate) tls_port: u16,
 }
 
 #[derive(Args)]

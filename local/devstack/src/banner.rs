@@ -1,5 +1,6 @@
 //! The text that `devstack run` prints when the system is ready.
 
+use std::path::Path;
 use std::time::Duration;
 
 use devstack::{DevStack, EXAMPLE_DEVICE, MetricStore, Options};
@@ -46,7 +47,7 @@ Ctrl-C stops everything and keeps the data. `make reset` removes it.
         data = devstack.data().display(),
         logs = devstack.logs().display(),
         preparation = preparation(devstack, options),
-        connection = connection(devstack, options),
+        connection = connection(&devstack.broker(), options.tls_port, devstack.data()),
     )
 }
 
@@ -81,19 +82,33 @@ fn live_data(rest: &str, options: &Options) -> String {
     })
 }
 
-/// The options of mosquitto_pub that connect to the broker.
-fn connection(devstack: &DevStack, options: &Options) -> String {
-    if let Some(port) = options.tls_port {
-        let folder = devstack.data().join("identities").join(EXAMPLE_DEVICE);
+/// The options of mosquitto_pub that connect the example device to the broker (`HOST:PORT`), or to the
+/// TLS port with its certificate in the data directory.
+pub(crate) fn connection(broker: &str, tls_port: Option<u16>, data: &Path) -> String {
+    if let Some(port) = tls_port {
+        let folder = data.join("identities").join(EXAMPLE_DEVICE);
         let folder = folder.display();
         return format!(
             "-p {port} -i {EXAMPLE_DEVICE} --cafile {folder}/ca.pem --cert {folder}/certificate.pem --key {folder}/private.key"
         );
     }
-    let broker = devstack.broker();
     match broker.rsplit_once(':') {
         Some(("127.0.0.1", port)) => format!("-p {port}"),
         Some((host, port)) => format!("-h {host} -p {port}"),
         None => format!("-h {broker}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_options_follow_broker_and_tls_port() {
+        let data = Path::new("/data");
+        assert_eq!(connection("127.0.0.1:1884", None, data), "-p 1884");
+        assert_eq!(connection("mosquitto:1883", None, data), "-h mosquitto -p 1883");
+        let tls = connection("127.0.0.1:1883", Some(8884), data);
+        assert!(tls.starts_with("-p 8884 -i dc-meter-001 --cafile /data/identities/"), "{tls}");
     }
 }

@@ -81,7 +81,7 @@ async fn watch_notifications(data: &Path, args: &WatchNotificationsArgs) -> Resu
         }
         if hint_due && begin.elapsed() >= QUIET_PERIOD {
             hint_due = false;
-            info!("{}", alert_commands(args));
+            info!("{}", alert_commands(data, args));
         }
     };
     notifications.unsubscribe().await;
@@ -89,8 +89,10 @@ async fn watch_notifications(data: &Path, args: &WatchNotificationsArgs) -> Resu
 }
 
 /// The commands that raise an alert and with it a notification.
-fn alert_commands(args: &WatchNotificationsArgs) -> String {
-    let WatchNotificationsArgs { port, mqtt_port, .. } = args;
+fn alert_commands(data: &Path, args: &WatchNotificationsArgs) -> String {
+    let WatchNotificationsArgs { port, mqtt_port, tls_port, .. } = args;
+    let broker = format!("127.0.0.1:{mqtt_port}");
+    let connection = banner::connection(&broker, args.secure.then_some(*tls_port), data);
     format!(
         r#"No notification so far. To raise an alert, create a rule; it takes effect within a minute:
 
@@ -98,7 +100,7 @@ fn alert_commands(args: &WatchNotificationsArgs) -> String {
 
 Then publish a value above the threshold:
 
-  mosquitto_pub -p {mqtt_port} -q 1 -t iot/{EXAMPLE_DEVICE}/telemetry -m '{{"device_id":"{EXAMPLE_DEVICE}","temperature":95,"unit":"celsius"}}'
+  mosquitto_pub {connection} -q 1 -t iot/{EXAMPLE_DEVICE}/telemetry -m '{{"device_id":"{EXAMPLE_DEVICE}","temperature":95,"unit":"celsius"}}'
 "#
     )
 }
