@@ -1,11 +1,13 @@
 # `make` lists what there is. Variables are given after it, as in `make run PORT=8081 DEVICES=50`.
 
 PROFILE ?= dev
-RUNTIME_PORT ?= 9000
 
 # SAM's CLI asks for a region even to read a file, and would report its use.
 SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venv/bin/sam
 DEVSTACK := cargo run --quiet --bin devstack --profile $(PROFILE) --
+IOT_METER := cargo run --quiet --bin iot-meter --profile $(PROFILE) --
+# Where devstack finds templates and .venv.
+export IOT_METER_CHECKOUT := $(CURDIR)
 # nextest runs tests in parallel and isolates them; cargo's own runner does where it is not installed.
 TEST_RUNNER := $(if $(shell command -v cargo-nextest),nextest run,test --lib --bins --tests)
 
@@ -35,23 +37,21 @@ run: setup ## Build and start everything; Ctrl-C stops it and keeps the data
 	@cargo build --workspace --bins --profile $(PROFILE)
 	@$(DEVSTACK) run
 
-recount: ## Count devices and alerts of a running system again, and print what the counts were and are
-	@answer=$$(curl -sSf -d '{"recount": true}' http://127.0.0.1:$(RUNTIME_PORT)/2015-03-31/functions/watchdog/invocations) \
-		&& echo "$$answer" | .venv/bin/python -m json.tool || { echo 'No answer: is `make run` running?' >&2; exit 1; }
+recount: ## Count devices and alerts of the running system again, and correct the counters
+	@$(IOT_METER) recount --local
 
 reset: ## Remove all data of `make run`
 	@$(DEVSTACK) reset
 
-redrive: ## Bring dead letters, and what IoT rules could not deliver, back to ingest (docs/operations.md)
-	@$(DEVSTACK) redrive
+redrive: ## Return dead letters and undelivered messages to the ingest queue (docs/operations.md)
+	@$(IOT_METER) redrive --local
 
-replay: ## Build metrics again from the archive: START=-7d, STOP, DEVICE (docs/archive.md)
-	@test -n "$(START)" || { echo 'Say from when on: make replay START=2026-03-01T00:00:00Z' >&2; exit 2; }
-	@cargo build --workspace --bins --profile $(PROFILE)
-	@$(DEVSTACK) replay --start '$(START)' $(if $(STOP),--stop '$(STOP)') $(if $(DEVICE),--device '$(DEVICE)')
+replay: ## Rebuild metrics from the archive: START=-7d, STOP, DEVICE (docs/archive.md)
+	@test -n "$(START)" || { echo 'START is not set: make replay START=2026-03-01T00:00:00Z' >&2; exit 2; }
+	@$(IOT_METER) replay --local --start '$(START)' $(if $(STOP),--stop '$(STOP)') $(if $(DEVICE),--device '$(DEVICE)')
 
-watch-notifications: ## Print what people are told of alerts while `make run` runs, until Ctrl-C (docs/alerts.md)
-	@$(DEVSTACK) notifications
+watch-notifications: ## Print notifications of alerts while `make run` runs, until Ctrl-C (docs/alerts.md)
+	@$(DEVSTACK) watch-notifications
 
 deploy-local: ## Deploy template.yaml with sam into an endpoint of its own (ENDPOINT_PORT=4566); Ctrl-C removes it
 	@local/setup test

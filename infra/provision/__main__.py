@@ -42,7 +42,7 @@ def _parse() -> argparse.Namespace:
         command.add_argument("device", nargs="+", type=_device_id, help="device id, which is also the name of the thing")
         command.add_argument("--out", type=Path, default=Path("identities"), help="where a device's folder is")
         command.add_argument("--local", type=Path, metavar="FOLDER", help="the authority of a local broker")
-        command.add_argument("--local-port", type=int, default=8883, help="the port of the local broker")
+        command.add_argument("--local-port", type=int, help="the port of the local broker, if not that of its last start")
         command.add_argument("--stack", default="iot-meter", help="the CloudFormation stack")
         command.add_argument("--api", metavar="URL", help="REST API of the stack; also updates the registry")
         if name == "rotate":
@@ -64,6 +64,7 @@ def _device_id(text: str) -> str:
 
 def _run_local(arguments: argparse.Namespace) -> None:
     authority = CertificateAuthority(arguments.local)
+    port = arguments.local_port or broker.devices_port(arguments.local)
     for device in arguments.device:
         present = arguments.out / device / CERTIFICATE_FILE
         if arguments.command == "add" and present.is_file():
@@ -76,7 +77,7 @@ def _run_local(arguments: argparse.Namespace) -> None:
         if arguments.command == "revoke":
             continue
         certificate, key = authority.device(device)
-        identity = Identity(device, authority.ca, certificate, key, "127.0.0.1", arguments.local_port)
+        identity = Identity(device, authority.ca, certificate, key, "127.0.0.1", port)
         _print_identity(identity, arguments.out)
 
 

@@ -12,6 +12,7 @@ from .policy import device_permissions, mosquitto_acl
 # The user of the IoT Core emulator, which may use all topics, on a listener of its own.
 IOT_CORE = "iot-core"
 IOT_CORE_PASSWORD = "iot-core.password"
+_DEVICES_PORT = "devices.port"
 _ITERATIONS = 10_000
 
 
@@ -21,6 +22,7 @@ def write_broker_config(authority: CertificateAuthority, devices_port: int, iot_
     certificate, key = authority.broker()
     (folder / "broker.pem").write_text(certificate)
     write_secret(folder / "broker.key", key)
+    (folder / _DEVICES_PORT).write_text(f"{devices_port}\n")
     (folder / "devices.acl").write_text(mosquitto_acl(device_permissions()))
     (folder / "iot-core.acl").write_text(f"user {IOT_CORE}\ntopic readwrite #\n")
     password = secrets.token_urlsafe(24)
@@ -47,6 +49,12 @@ use_identity_as_username true
 use_username_as_clientid true
 acl_file {folder / "devices.acl"}
 """
+
+
+def devices_port(folder: Path) -> int:
+    """The port where devices connect to the broker of an authority's folder; 8883 before its first start."""
+    path = folder / _DEVICES_PORT
+    return int(path.read_text()) if path.is_file() else 8883
 
 
 def _hash_password(password: str) -> str:

@@ -27,12 +27,12 @@ TIMEOUT_S = 90
 
 issuer: Issuer
 deployed: stack.DeployedStack
+binaries = Path(os.environ.get("CARGO_TARGET_DIR", CHECKOUT / "target")) / "debug"
 
 
 def setUpModule() -> None:
     global issuer, deployed
     folder = Path(unittest.enterModuleContext(tempfile.TemporaryDirectory(prefix="iot-meter-deployed-")))
-    binaries = Path(os.environ.get("CARGO_TARGET_DIR", CHECKOUT / "target")) / "debug"
     issuer = unittest.enterModuleContext(Issuer(folder))
     # The one issuer that the emulator is to believe.
     environment = {"SSL_CERT_FILE": str(issuer.ca)}
@@ -202,6 +202,27 @@ class Devices(unittest.TestCase):
 
     def registry_entry(self, device: str) -> dict:
         return json.loads(send_request("GET", f"/api/devices/{device}", issuer.token(READ, AUDIENCE))[1])
+
+
+class OperatorTool(unittest.TestCase):
+    """`iot-meter` finds queues, bucket, functions and their settings by the name of the stack."""
+
+    def run_tool(self, *arguments: str) -> dict:
+        environment = os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": deployed.endpoint.url}
+        command = [binaries / "iot-meter", *arguments, "--stack", stack.STACK_NAME, "--output", "json"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_recount_invokes_the_watchdog_function(self):
+        counters = [counted["what"] for counted in self.run_tool("recount")["recounted"]]
+        self.assertIn("devices by status", counters)
+
+    def test_redrive_reads_the_outputs_of_the_stack(self):
+        self.assertEqual(self.run_tool("redrive")["remaining"], {})
+
+    def test_replay_reads_the_settings_of_the_ingest_function(self):
+        self.assertEqual(self.run_tool("replay", "--start", "2020-01-01T00:00:00Z", "--stop", "2020-01-02T00:00:00Z")["messages"], 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! What every AWS client and function is told here: a region, and credentials that open nothing.
+//! Region and credentials of the local system. MiniStack accepts any credentials.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
@@ -9,7 +9,7 @@ pub(crate) const REGION: &str = "us-east-1";
 pub(crate) const ACCESS_KEY_ID: &str = "local";
 pub(crate) const SECRET_ACCESS_KEY: &str = "local";
 
-/// The environment of a program that calls the local endpoint.
+/// The environment variables of a program that calls the local endpoint.
 pub(crate) fn environment(endpoint: &str) -> Vec<(String, String)> {
     [
         ("AWS_ENDPOINT_URL", endpoint),
@@ -21,7 +21,7 @@ pub(crate) fn environment(endpoint: &str) -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// The same for a client of ours, of the endpoint on a port.
+/// The configuration of an SDK client of the endpoint on a port.
 pub(crate) fn config(endpoint_port: u16) -> SdkConfig {
     let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "local");
     SdkConfig::builder()

@@ -1,4 +1,4 @@
-//! The MQTT broker: Mosquitto, with a configuration of its own.
+//! The MQTT broker: Mosquitto, with a generated configuration.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,17 +8,17 @@ use anyhow::{Context as _, Result};
 use crate::child::Program;
 use crate::data_directory::DataDirectory;
 
-/// The child's name.
+/// The name of the child.
 pub(crate) const NAME: &str = "mosquitto";
 
 const BASE_CONFIG: &str = include_str!("../../mosquitto.conf");
 
-/// The listener of a broker that asks nobody who he is.
+/// A listener without authentication.
 pub(crate) fn anonymous_listener(port: u16) -> String {
     format!("allow_anonymous true\nlistener {port} 127.0.0.1\n")
 }
 
-/// Writes the configuration, with these listeners, into the data folder.
+/// Writes the configuration with these listeners into the data directory.
 pub(crate) fn program(listeners: &str, data_directory: &DataDirectory) -> Result<Program> {
     let configuration = data_directory.root().join("mosquitto.conf");
     let store = data_directory.broker();
@@ -37,11 +37,11 @@ pub(crate) fn program(listeners: &str, data_directory: &DataDirectory) -> Result
     })
 }
 
-/// Debian keeps daemons in /usr/sbin, which is not in everybody's PATH.
+/// Debian installs daemons in /usr/sbin, which is not in the PATH of every user.
 fn find_in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain([Path::new("/usr/sbin").to_owned(), Path::new("/usr/local/sbin").to_owned()])
-        .map(|data_directory| data_directory.join(program))
+        .map(|folder| folder.join(program))
         .find(|candidate| candidate.is_file())
 }

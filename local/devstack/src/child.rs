@@ -1,8 +1,8 @@
-//! One child process: started in a process group of its own with its output in a log file, started again
-//! when it dies, stopped by SIGTERM.
+//! A supervised child process: runs in its own process group with its output in a log file,
+//! restarts when it exits, and is stopped with SIGTERM.
 //!
-//! Its own group, because a terminal's Ctrl-C reaches the whole foreground group at once, and the order in
-//! which things stop matters.
+//! It has its own group because Ctrl-C in a terminal signals the whole foreground group at once,
+//! and the order in which children stop matters.
 
 mod backoff;
 
@@ -22,20 +22,19 @@ use tokio::time::{Instant, sleep, timeout};
 use self::backoff::Backoff;
 use crate::reaper::Reaper;
 
-/// What to run, and how.
+/// A program and how it is supervised.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     pub(crate) name: String,
     pub(crate) executable: PathBuf,
     pub(crate) arguments: Vec<String>,
-    /// On top of this process's own environment, of which nothing that begins with `AWS_` is passed on:
-    /// somebody's real credentials have no business here.
+    /// Added to the environment of this process, whose `AWS_` variables are not passed on: they may
+    /// be the credentials of a real account.
     pub(crate) environment: Vec<(String, String)>,
-    /// The working directory.
     pub(crate) working_directory: PathBuf,
-    /// How long after SIGTERM it may take to end before it is killed.
+    /// The time between SIGTERM and SIGKILL.
     pub(crate) stop_timeout: Duration,
-    /// Whether it is started again when it dies.
+    /// Whether it is restarted when it exits.
     pub(crate) restart_on_exit: bool,
 }
 
@@ -46,7 +45,7 @@ enum DesiredState {
     Stopped,
 }
 
-/// A supervised process. Dropping it kills it.
+/// A supervised process. Dropping it kills the process.
 pub(crate) struct Child {
     name: String,
     log: PathBuf,
@@ -56,7 +55,7 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts the program; its output goes to `NAME.log` in `logs`, that of the run before is kept as
+    /// Starts the program with its output in `NAME.log` in `logs`; the log of the last run becomes
     /// `NAME.log.1`.
     pub(crate) async fn start(program: Program, logs: &Path, reaper: Reaper) -> Result<Self> {
         if !program.executable.is_file() {
@@ -84,36 +83,36 @@ impl Child {
         &self.log
     }
 
-    /// The process that runs now, if one does.
+    /// The process id, while the process runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         *self.pid.borrow()
     }
 
-    /// Whether supervision has ended: a program that is not restarted has died.
+    /// Whether supervision has ended: a program that is not restarted has exited.
     pub(crate) fn is_finished(&self) -> bool {
         self.supervisor.is_finished()
     }
 
-    /// SIGKILL for the whole group; supervision then does what it does when a child dies.
+    /// Sends SIGKILL to the whole group; supervision reacts as to any other exit.
     pub(crate) fn kill(&self) {
         if let Some(group) = self.pid() {
             signal_group(group, Signal::SIGKILL);
         }
     }
 
-    /// SIGKILL, and no new start until [`Child::resume`].
+    /// Sends SIGKILL and prevents a restart until [`Child::resume`].
     pub(crate) async fn pause(&mut self) {
         self.desired_state.send_replace(DesiredState::Paused);
         self.kill();
-        // An error means that supervision has ended, and then nothing runs either.
+        // An error means that supervision has ended, so nothing runs.
         let _ended = self.pid.wait_for(Option::is_none).await;
     }
 
-    /// Starts a paused child again.
+    /// Restarts a paused child.
     pub(crate) async fn resume(&mut self) -> Result<()> {
         self.desired_state.send_replace(DesiredState::Running);
         self.pid.wait_for(Option::is_some).await.with_context(|| {
-            format!("{} could not be started; its log: {}", self.name, self.log.display())
+            format!("cannot start {}; its log: {}", self.name, self.log.display())
         })?;
         Ok(())
     }
@@ -124,7 +123,7 @@ impl Child {
         while pid.changed().await.is_ok() {}
     }
 
-    /// SIGTERM, then SIGKILL when that takes too long.
+    /// Sends SIGTERM, and SIGKILL after the stop timeout.
     pub(crate) async fn stop(mut self) {
         self.desired_state.send_replace(DesiredState::Stopped);
         let _panicked_or_done = (&mut self.supervisor).await;
@@ -138,7 +137,7 @@ impl Drop for Child {
     }
 }
 
-/// What keeps one child running.
+/// Runs one child and restarts it.
 struct Supervisor {
     program: Program,
     log: PathBuf,
@@ -162,7 +161,7 @@ impl Supervisor {
             let (name, log) = (&self.program.name, self.log.display());
             let status = match ending {
                 Ok(Some(status)) if *self.desired.borrow() == DesiredState::Running => status,
-                Ok(_) => continue, // as ordered
+                Ok(_) => continue, // stopped or paused on request
                 Err(error) => {
                     tracing::error!("{name} cannot be started: {error}");
                     return;
@@ -174,10 +173,10 @@ impl Supervisor {
             }
             let (pause, consecutive_failures) = backoff.next_delay(started.elapsed());
             if consecutive_failures < 3 {
-                tracing::warn!("{name} ended with {status}; it is started again");
+                tracing::warn!("{name} ended with {status}; restarting");
             } else {
                 tracing::warn!(
-                    "{name} ended with {status}, {consecutive_failures} times in a row; see {log}"
+                    "{name} ended with {status}, {consecutive_failures} times in a row; its log: {log}"
                 );
             }
             tokio::select! {
@@ -187,7 +186,7 @@ impl Supervisor {
         }
     }
 
-    /// The order in force; waits while it says to pause.
+    /// The desired state; waits while it is `Paused`.
     async fn desired_state(&mut self) -> DesiredState {
         match self.desired.wait_for(|state| *state != DesiredState::Paused).await {
             Ok(state) => *state,
@@ -195,7 +194,7 @@ impl Supervisor {
         }
     }
 
-    /// Runs the program until it dies (its exit status) or is told to end (`None`).
+    /// Runs the program until it exits (its status) or is stopped on request (`None`).
     async fn run_once(&mut self) -> std::io::Result<Option<ExitStatus>> {
         let mut process = self.spawn()?;
         let Some(group) = process.id() else {
@@ -203,11 +202,11 @@ impl Supervisor {
         };
         self.reaper.register(group);
         self.pid_sender.send_replace(Some(group));
-        let died = tokio::select! {
+        let exited = tokio::select! {
             status = process.wait() => Some(status),
             () = wait_until_not_running(&mut self.desired) => None,
         };
-        let ending = match died {
+        let ending = match exited {
             Some(status) => status.map(Some),
             None => terminate(&mut process, group, &self.program).await.map(|()| None),
         };
@@ -237,7 +236,7 @@ impl Supervisor {
 }
 
 async fn wait_until_not_running(desired: &mut watch::Receiver<DesiredState>) {
-    // An error means that the owner is gone: also a reason to end.
+    // An error means that the `Child` was dropped, which also ends supervision.
     let _owner_is_gone = desired.wait_for(|state| *state != DesiredState::Running).await;
 }
 
@@ -247,7 +246,7 @@ async fn terminate(process: &mut Process, group: u32, program: &Program) -> std:
         let (name, seconds) = (&program.name, program.stop_timeout.as_secs());
         tracing::warn!("{name} did not stop within {seconds} s and is killed");
     }
-    signal_group(group, Signal::SIGKILL); // what is left of the group
+    signal_group(group, Signal::SIGKILL); // remaining processes of the group
     process.wait().await?;
     Ok(())
 }
@@ -256,7 +255,7 @@ fn signal_group(group: u32, signal: Signal) {
     let Ok(group) = i32::try_from(group) else {
         return;
     };
-    // The one error that can happen is that the group has ended already.
+    // The only possible error is that the group has ended already.
     let _already_ended = killpg(Pid::from_raw(group), signal);
 }
 

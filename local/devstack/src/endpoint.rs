@@ -1,4 +1,4 @@
-//! The AWS endpoint: MiniStack, which answers for S3, DynamoDB, SQS and CloudFormation.
+//! The AWS endpoint: MiniStack, which emulates S3, DynamoDB, SQS, SNS and CloudFormation.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::child::Program;
 use crate::data_directory::DataDirectory;
 
-/// The child's name.
+/// The name of the child.
 pub(crate) const NAME: &str = "ministack";
 
-/// SIGTERM makes it write tables and queues to disk; what it has not written when it is killed is lost.
+/// On SIGTERM it writes tables and queues to disk. What is not written when it is killed is lost.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn program(tools: &Path, port: u16, data_directory: &DataDirectory) -> Program {
@@ -17,7 +17,7 @@ pub(crate) fn program(tools: &Path, port: u16, data_directory: &DataDirectory) -
         ("BIND_HOST", "127.0.0.1".to_owned()),
         ("GATEWAY_PORT", port.to_string()),
         ("MINISTACK_HOST", "127.0.0.1".to_owned()),
-        // Each of these would listen on every interface.
+        // Each of these listens on all interfaces.
         ("IOT_MTLS_ENABLED", "0".to_owned()),
         ("SFTP_ENABLED", "0".to_owned()),
         ("PERSIST_STATE", "1".to_owned()),
@@ -32,7 +32,7 @@ pub(crate) fn program(tools: &Path, port: u16, data_directory: &DataDirectory) -
         environment: environment.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         working_directory: data_directory.root().to_owned(),
         stop_timeout: STOP_TIMEOUT,
-        // Started again it would have forgotten the tables: the whole system has to start again.
+        // A restarted endpoint has no tables: the whole system restarts.
         restart_on_exit: false,
     }
 }

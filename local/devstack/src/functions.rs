@@ -1,7 +1,7 @@
-//! The functions, and the routers that stand in for Lambda's runtime API and for API Gateway.
+//! The functions, and the routers that replace the Lambda runtime API and API Gateway.
 //!
-//! `cargo lambda watch` would build and start the functions itself. Here it only routes: prebuilt binaries
-//! start in no time, run in several instances, and are started again when they die, which it does not do.
+//! `cargo lambda watch` can build and start functions. Here it only routes: prebuilt binaries start
+//! faster, run in several instances, and are restarted when they exit.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,21 +9,21 @@ use std::time::Duration;
 
 use crate::child::Program;
 
-/// A function by its binary's name, and the router that gives it work.
+/// A function, by the name of its binary, and its router.
 pub(crate) struct Function {
     pub(crate) name: &'static str,
     pub(crate) router: Router,
-    /// Whether one process is enough, however many the others have.
+    /// Whether it always runs in one process.
     single_instance: bool,
 }
 
-/// Which of the two routers. They are two, so that the port of the REST API takes no invocations, and
-/// a flood of telemetry does not queue up before a request.
+/// A router. There are two, so that the port of the REST API accepts no invocations, and telemetry
+/// does not delay requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Router {
-    /// Routes of the root Cargo.toml, on the REST port.
+    /// The routes of the root Cargo.toml, on the REST port.
     Rest,
-    /// Invocations by name, on the functions' port.
+    /// Invocations by function name, on the functions' port.
     Invocations,
 }
 
@@ -36,7 +36,7 @@ pub(crate) const FUNCTIONS: [Function; 5] = [
 ];
 
 impl Router {
-    /// The child's name.
+    /// The name of the child.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rest => "rest-router",
@@ -44,9 +44,9 @@ impl Router {
         }
     }
 
-    /// It gets no `--timeout`: that would also end the poll of a function that has nothing to do, at which Lambda's
-    /// runtime panics. So a request whose function dies half way waits until its client gives up; for
-    /// ingest and watchdog that is the edge, which knows their timeouts.
+    /// There is no `--timeout`: it would also end the poll of an idle function, and the Lambda
+    /// runtime panics then. So a request whose function crashes waits until its client gives up.
+    /// For ingest and watchdog that is the IoT Core emulator, which applies their timeouts.
     pub(crate) fn program(self, tools: &Path, checkout: &Path, listens: SocketAddr) -> Program {
         let (address, port) = (listens.ip().to_string(), listens.port().to_string());
         let arguments = [
@@ -57,14 +57,14 @@ impl Router {
             &address,
             "--invoke-port",
             &port,
-            // Its default admits every origin, with credentials. The functions answer for CORS.
+            // The default allows every origin, with credentials. The functions handle CORS.
             "--disable-cors",
         ];
         Program {
             name: self.name().to_owned(),
             executable: tools.join("cargo-lambda"),
             arguments: arguments.map(str::to_owned).to_vec(),
-            // It asks cargo for the workspace's metadata, which must not wait for a network.
+            // It runs `cargo metadata`, which must not wait for a network.
             environment: vec![("CARGO_NET_OFFLINE".to_owned(), "true".to_owned())],
             working_directory: checkout.to_owned(),
             stop_timeout: Duration::from_secs(5),
@@ -74,7 +74,7 @@ impl Router {
 }
 
 impl Function {
-    /// One program an instance; `port` is its router's.
+    /// One program per instance; `port` is that of the router.
     pub(crate) fn programs(
         &self,
         binaries: &Path,
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_instance_is_a_child_of_its_own() {
+    fn each_instance_is_a_separate_child() {
         let names: Vec<_> = FUNCTIONS
             .iter()
             .flat_map(|function| function.programs(Path::new("/"), 2, 1, &[], Path::new("/")))
@@ -124,6 +124,6 @@ mod tests {
             .collect();
         assert_eq!(names.len(), 9, "{names:?}");
         assert!(names.contains(&"devices-2".to_owned()));
-        assert!(!names.contains(&"watchdog-2".to_owned()), "one watchdog is enough");
+        assert!(!names.contains(&"watchdog-2".to_owned()));
     }
 }

@@ -1,4 +1,4 @@
-//! The edge, and the devices on the other side of the broker.
+//! The programs that connect to the broker: the IoT Core emulator and the simulator.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,12 +10,13 @@ use crate::endpoint;
 use crate::options::Options;
 use crate::ports::Ports;
 
-/// The edge's name as a child.
+/// The name of the IoT Core emulator as a child.
 pub(crate) const IOT_CORE: &str = "iot-core";
-/// The simulator's name as a child.
+/// The name of the simulator as a child.
 pub(crate) const SIMULATOR: &str = "simulator";
 
-/// `broker` may hold a password, so it is not among the arguments, which everybody sees.
+/// `broker` may contain a password, so it is passed in the environment: every user can read
+/// arguments.
 pub(crate) fn iot_core(
     options: &Options,
     broker: String,
@@ -46,13 +47,13 @@ pub(crate) fn iot_core(
             .chain(aws::environment(aws_endpoint))
             .collect(),
         working_directory: data_directory.root().to_owned(),
-        // It hands over what it holds; what it cannot hand over stays in the broker or the queue.
+        // It forwards the messages in memory; others stay in the broker or the queue.
         stop_timeout: Duration::from_secs(20),
         restart_on_exit: true,
     }
 }
 
-/// With `identities`, a folder, each device connects as itself, with TLS.
+/// With the folder `identities`, each device connects with TLS and its own certificate.
 pub(crate) fn simulator(
     binaries: &Path,
     devices: u32,

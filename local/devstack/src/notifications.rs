@@ -1,4 +1,4 @@
-//! A subscriber of the topic of alerts: a queue of its own, for as long as somebody looks.
+//! A subscription to the topic of alert notifications, with a queue of its own.
 
 use std::path::Path;
 
@@ -7,15 +7,14 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use serde::Deserialize;
 use tracing::warn;
 
-use crate::aws;
-use crate::redrive::read_outputs;
+use crate::{aws, data_directory};
 
-/// The queue's name begins so; the rest is the process's id.
+/// The prefix of the queue's name; the process id follows.
 const QUEUE_PREFIX: &str = "alert-notifications";
 const WAIT_S: i32 = 5;
 const MAX_MESSAGES: i32 = 10;
 
-/// A subscription to the topic of alerts of `devstack run`.
+/// A subscription to the alert topic of `devstack run`.
 #[derive(Debug)]
 pub struct Notifications {
     sqs: aws_sdk_sqs::Client,
@@ -24,7 +23,7 @@ pub struct Notifications {
     subscription: String,
 }
 
-/// A message of SNS in a queue.
+/// The envelope of an SNS message in a queue.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Envelope {
@@ -34,36 +33,36 @@ struct Envelope {
 }
 
 impl Notifications {
-    /// Subscribes to the topic of the system with this data folder and endpoint port.
+    /// Subscribes to the topic of the system with this data directory and endpoint port.
     ///
     /// # Errors
-    /// When it has never run, or does not answer.
+    /// When the data directory contains no outputs, or the endpoint does not respond.
     pub async fn subscribe(data: &Path, endpoint_port: u16) -> Result<Self> {
-        let outputs = read_outputs(&data.join("outputs.json"))
-            .with_context(|| format!("nothing has run in {}", data.display()))?;
-        let topic = outputs.get("AlertTopicArn").context("the outputs have no AlertTopicArn")?;
+        let outputs = data_directory::read_outputs(data)?;
+        let topic = outputs.get("AlertTopicArn").context("the outputs contain no AlertTopicArn")?;
         let config = aws::config(endpoint_port);
         let (sqs, sns) = (aws_sdk_sqs::Client::new(&config), aws_sdk_sns::Client::new(&config));
         let name = format!("{QUEUE_PREFIX}-{}", std::process::id());
         let queue = sqs.create_queue().queue_name(name).send().await?;
-        let queue_url = queue.queue_url.context("SQS gives the queue no URL")?;
+        let queue_url = queue.queue_url.context("SQS returned no queue URL")?;
         let arn = QueueAttributeName::QueueArn;
         let attributes =
             sqs.get_queue_attributes().queue_url(&queue_url).attribute_names(arn.clone());
         let attributes = attributes.send().await?.attributes.unwrap_or_default();
-        let arn = attributes.get(&arn).context("SQS gives the queue no ARN")?;
+        let arn = attributes.get(&arn).context("SQS returned no queue ARN")?;
         let subscribe = sns.subscribe().topic_arn(topic).protocol("sqs").endpoint(arn);
         let subscribed = subscribe.return_subscription_arn(true).send().await?;
-        let subscription = subscribed.subscription_arn.context("SNS gives no subscription")?;
+        let subscription = subscribed.subscription_arn.context("SNS returned no subscription")?;
         Ok(Self { sqs, sns, queue_url, subscription })
     }
 
-    /// What came since, for a person; empty after a few seconds without any.
+    /// Receives notifications as printable text; returns an empty list after a few seconds without
+    /// any.
     ///
     /// # Errors
-    /// When the endpoint does not answer any more.
+    /// When the endpoint does not respond.
     pub async fn next(&self) -> Result<Vec<String>> {
-        let answer = self
+        let response = self
             .sqs
             .receive_message()
             .queue_url(&self.queue_url)
@@ -71,32 +70,28 @@ impl Notifications {
             .wait_time_seconds(WAIT_S)
             .send()
             .await
-            .context("the endpoint does not answer any more")?;
-        let mut notices = Vec::new();
-        for message in answer.messages() {
-            notices.push(format_notification(message.body().unwrap_or_default()));
+            .context("the endpoint does not respond any more")?;
+        let mut texts = Vec::new();
+        for message in response.messages() {
+            texts.push(format_notification(message.body().unwrap_or_default()));
             let receipt = message.receipt_handle().unwrap_or_default();
-            self.sqs
-                .delete_message()
-                .queue_url(&self.queue_url)
-                .receipt_handle(receipt)
-                .send()
-                .await?;
+            let delete = self.sqs.delete_message().queue_url(&self.queue_url);
+            delete.receipt_handle(receipt).send().await?;
         }
-        Ok(notices)
+        Ok(texts)
     }
 
-    /// Ends the subscription and removes the queue.
+    /// Ends the subscription and deletes the queue.
     pub async fn unsubscribe(self) {
         let unsubscribed = self.sns.unsubscribe().subscription_arn(self.subscription).send().await;
         let deleted = self.sqs.delete_queue().queue_url(self.queue_url).send().await;
         if unsubscribed.is_err() || deleted.is_err() {
-            warn!("the subscription may be left behind; `make reset` removes it");
+            warn!("the subscription could not be removed; `make reset` removes it");
         }
     }
 }
 
-/// Subject, and the document as it is.
+/// The subject and the message of an SNS envelope; other text unchanged.
 fn format_notification(body: &str) -> String {
     match serde_json::from_str(body) {
         Ok(Envelope { subject, message }) => format!("{subject}\n{message}"),
@@ -109,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_is_printed_with_its_subject_and_whatever_else_comes_as_it_is() {
+    fn envelope_is_printed_as_subject_and_message() {
         let envelope = r#"{"Type": "Notification", "Subject": "s", "Message": "{\"a\": 1}"}"#;
         assert_eq!(format_notification(envelope), "s\n{\"a\": 1}");
         assert_eq!(format_notification("plain"), "plain");

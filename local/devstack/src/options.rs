@@ -1,65 +1,70 @@
-//! What to start, and where.
+//! What a devstack consists of, and where.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::checkout;
 use crate::ports::Ports;
 
-/// How a stack is started. The default is what a test wants: free ports, a temporary data folder, no
+/// How a devstack is started. The default is for tests: free ports, a temporary data directory, no
 /// simulated devices.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What is started.
+    /// The parts that are started.
     pub components: Components,
-    /// Where it listens; `None` takes free ports.
+    /// The ports; `None` claims free ones.
     pub ports: Option<Ports>,
-    /// The address that the REST API listens on: another than loopback's only inside of a container, whose published
-    /// port decides who reaches it.
+    /// The address that the REST API listens on. Only a container uses another than loopback: its
+    /// published port limits access.
     pub rest_address: IpAddr,
-    /// An AWS endpoint that runs already and is used instead of one of the stack's own; it is left as it is at the end.
+    /// An AWS endpoint that runs already and is used instead of an own one. It keeps running at the
+    /// end.
     pub endpoint_url: Option<String>,
-    /// An MQTT broker that runs already, as `HOST:PORT`, likewise. Not with `tls_port`.
+    /// An MQTT broker that runs already, as `HOST:PORT`, likewise. Cannot be combined with
+    /// `tls_port`.
     pub broker: Option<String>,
-    /// Where devices connect with TLS and certificates of their own, under the rights of the IoT policy; the port of
-    /// MQTT is the edge's alone then. `None`: in the clear, and everybody may everything.
+    /// The port where devices connect with TLS and a certificate each, with the permissions of the
+    /// IoT policy; only the IoT Core emulator can use the plain MQTT port then. `None`: plain
+    /// connections without authentication.
     pub tls_port: Option<u16>,
-    /// Where tables, objects, queued messages and logs are kept; `None` makes a temporary folder that goes
-    /// with the stack.
+    /// The folder of tables, objects, queued messages and logs; `None` uses a temporary folder,
+    /// which is removed with the devstack.
     pub data: Option<PathBuf>,
-    /// The folder with the binaries of the functions, the edge and the simulator.
+    /// The folder of the functions' binaries, the emulators and the simulator.
     pub binaries: PathBuf,
-    /// The checkout: its templates, routes and `.venv`.
+    /// The checkout: templates, routes and `.venv`.
     pub checkout: PathBuf,
-    /// Where measurements are kept.
+    /// The store of metrics.
     pub metric_store: MetricStore,
-    /// How many processes of each function run; one works on one request at a time, as on Lambda.
+    /// Processes of each function. A process handles one request at a time, as on Lambda.
     pub instances: usize,
-    /// How many devices are simulated. Zero: no simulator, and no sample devices in the registry.
+    /// Number of simulated devices. With 0 there is no simulator, and no devices are registered.
     pub devices: u32,
-    /// After how long a message that could not be handled comes again, in whole seconds; `None` is the edge's default.
+    /// Visibility timeout of a message whose processing failed, in whole seconds; `None` is the
+    /// default of the IoT Core emulator.
     pub visibility_timeout: Option<Duration>,
-    /// Settings of the functions that differ from those of template.yaml and of the local system, as the address of a
-    /// proxy in place of a store's.
+    /// Settings of the functions that differ from template.yaml and from the local defaults, for
+    /// example the address of a proxy instead of a store's.
     pub settings: Vec<(String, String)>,
 }
 
-/// Which part of the system a stack is.
+/// The parts of the system that a devstack contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Components {
-    /// The AWS endpoint with the stores in it: enough for the tests of an adapter.
+    /// The AWS endpoint with the stores: enough for the tests of an adapter.
     Endpoint,
-    /// The endpoint, the broker, the functions behind their routers, the edge.
+    /// The endpoint, the broker, the functions behind their routers, the IoT Core emulator.
     System,
 }
 
-/// Where measurements are kept.
+/// The store of metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum MetricStore {
-    /// In the messages table of the AWS endpoint.
+    /// The messages table of the AWS endpoint.
     #[default]
     Dynamodb,
-    /// In the stand-in of Timestream, which is started for it.
+    /// The Timestream emulator, which is started for it.
     Timestream,
 }
 
@@ -74,7 +79,7 @@ impl Default for Options {
             tls_port: None,
             data: None,
             binaries: default_binary_directory(),
-            checkout: checkout(),
+            checkout: checkout::find(),
             metric_store: MetricStore::default(),
             instances: 2,
             devices: 0,
@@ -85,23 +90,18 @@ impl Default for Options {
 }
 
 impl Options {
-    /// A stack that is the AWS endpoint with the stores in it, and nothing else.
+    /// A devstack that consists of the AWS endpoint with the stores only.
     #[must_use]
     pub fn endpoint_only() -> Self {
         Self { components: Components::Endpoint, ..Self::default() }
     }
 }
 
-/// Where cargo puts binaries: beside this one, or one folder up for a test (`target/debug/deps`).
+/// The folder where cargo writes binaries: that of this one, or its parent for a test
+/// (`target/debug/deps`).
 fn default_binary_directory() -> PathBuf {
     let executable = std::env::current_exe().unwrap_or_default();
     let folder = executable.parent().unwrap_or(Path::new("."));
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     folder.to_owned()
-}
-
-fn checkout() -> PathBuf {
-    // This crate is local/devstack.
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_owned()
 }

@@ -1,4 +1,4 @@
-//! Which ports the system listens on, all of them on the loopback interface.
+//! The ports of the system, all on the loopback interface.
 
 use std::fs::{File, TryLockError};
 use std::net::{Ipv4Addr, TcpListener};
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::options::{MetricStore, Options};
 
-/// One port a service.
+/// The port of each service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
     /// The REST API.
@@ -16,11 +16,11 @@ pub struct Ports {
     pub mqtt: u16,
     /// The AWS endpoint.
     pub endpoint: u16,
-    /// The edge's iot-data API.
+    /// The iot-data API of the IoT Core emulator.
     pub iot_data: u16,
-    /// Where ingest and watchdog are invoked, and fetch their work.
+    /// The invocation and runtime API of ingest and watchdog.
     pub functions: u16,
-    /// Timestream, if measurements are kept there.
+    /// The Timestream emulator, if it is the metric store.
     pub timestream: u16,
 }
 
@@ -38,27 +38,28 @@ impl Default for Ports {
 }
 
 impl Ports {
-    /// Each port that a stack listens on, with what it is for and the Makefile's variable for it.
+    /// The ports that a devstack listens on, with their purpose and their variable in the Makefile.
     fn in_use(&self, options: &Options) -> impl Iterator<Item = (u16, &'static str, &'static str)> {
-        let of_timestream = options.metric_store == MetricStore::Timestream;
+        let uses_timestream = options.metric_store == MetricStore::Timestream;
         [
             (true, self.rest, "the REST API", "PORT"),
             (options.broker.is_none(), self.mqtt, "MQTT", "MQTT_PORT"),
             (options.endpoint_url.is_none(), self.endpoint, "the AWS endpoint", "ENDPOINT_PORT"),
             (true, self.iot_data, "iot-data", "IOT_DATA_PORT"),
             (true, self.functions, "the functions' runtime API", "RUNTIME_PORT"),
-            (of_timestream, self.timestream, "Timestream", "TIMESTREAM_PORT"),
+            (uses_timestream, self.timestream, "Timestream", "TIMESTREAM_PORT"),
         ]
         .into_iter()
         .filter_map(|(used, port, purpose, variable)| used.then_some((port, purpose, variable)))
     }
 
-    /// An error names the first port that is taken and how to choose another.
+    /// Checks that no port is in use. The error names the first one and the variable that changes
+    /// it.
     pub(crate) fn check_free(&self, options: &Options) -> Result<()> {
         for (port, purpose, variable) in self.in_use(options) {
             if !is_free(port) {
                 bail!(
-                    "port {port} ({purpose}) is taken: free it, or choose another, as in `make run {variable}={}`",
+                    "port {port} ({purpose}) is in use: free it, or choose another with `make run {variable}={}`",
                     port.saturating_add(1)
                 );
             }
@@ -71,11 +72,11 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// Free ports for a stack of a test. They stay its own while this lives.
+/// Free ports for the devstack of a test, reserved while this value exists.
 ///
-/// Binding port 0 and letting go would be a race between stacks that start at the same time, in one
-/// process or in many. So a block of ports is claimed by a lock on a file, outside the range from which the kernel takes
-/// ports for outgoing connections (32768 and up).
+/// Binding port 0 and closing it is a race between devstacks that start at the same time, in one
+/// process or in several. So a lock on a file claims a block of ports, outside the range that the
+/// kernel uses for outgoing connections (32768 and up).
 pub(crate) struct PortBlock {
     pub(crate) ports: Ports,
     _claim: File,
@@ -115,7 +116,7 @@ impl PortBlock {
                 return Ok(Self { ports, _claim: claim });
             }
         }
-        bail!("no free ports from {} on", Self::FIRST_PORT)
+        bail!("no free block of ports above {}", Self::FIRST_PORT)
     }
 }
 
@@ -124,14 +125,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_that_live_at_the_same_time_share_no_port() {
+    fn concurrent_blocks_share_no_port() {
         let one = PortBlock::claim().unwrap();
         let two = PortBlock::claim().unwrap();
         assert_ne!(one.ports, two.ports);
     }
 
     #[test]
-    fn a_taken_port_is_named_with_the_way_to_choose_another() {
+    fn port_in_use_is_an_error_with_its_variable() {
         let block = PortBlock::claim().unwrap();
         let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, block.ports.mqtt)).unwrap();
         let error = block.ports.check_free(&Options::default()).unwrap_err().to_string();
@@ -140,18 +141,18 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_not_used_may_be_taken() {
+    fn ports_of_external_services_are_not_checked() {
         let block = PortBlock::claim().unwrap();
         let Ports { timestream, mqtt, endpoint, .. } = block.ports;
         let take = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         let _taken = [timestream, mqtt, endpoint].map(take);
-        let somebody_elses = Options {
+        let external = Options {
             broker: Some("broker:1883".to_owned()),
             endpoint_url: Some("http://endpoint:4566".to_owned()),
             ..Options::default()
         };
-        block.ports.check_free(&somebody_elses).unwrap();
-        let all = Options { metric_store: MetricStore::Timestream, ..somebody_elses };
+        block.ports.check_free(&external).unwrap();
+        let all = Options { metric_store: MetricStore::Timestream, ..external };
         let error = block.ports.check_free(&all).unwrap_err().to_string();
         assert!(error.contains("TIMESTREAM_PORT="), "{error}");
     }

@@ -1,9 +1,9 @@
-//! The guard: a small process that ends the children when the supervisor cannot do it any more.
+//! The process reaper: a small process that ends the children when the supervisor is killed.
 //!
-//! A test that is killed, or a supervisor that gets `kill -9`, must leave nothing behind. Linux could tie
-//! a child to its parent (`PR_SET_PDEATHSIG`), but that follows the *thread* that started the child, which
-//! an async runtime may end at any time, and does not reach grandchildren. A pipe that the kernel closes
-//! with its last writer has neither flaw.
+//! A killed test or supervisor (`kill -9`) must leave no process behind. Linux can tie a child to
+//! its parent (`PR_SET_PDEATHSIG`), but this depends on the *thread* that started the child, which
+//! an async runtime may end at any time, and does not include grandchildren. A pipe, which the
+//! kernel closes with its last writer, has neither problem.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -14,7 +14,8 @@ use anyhow::{Context as _, Result};
 
 const SCRIPT: &str = include_str!("reaper.sh");
 
-/// Knows which process groups run. Clones talk to the same guard.
+/// A handle of the reaper process, which has a list of the running process groups. Clones share the
+/// process.
 #[derive(Clone)]
 pub(crate) struct Reaper {
     process: Arc<Mutex<Process>>,
@@ -32,7 +33,8 @@ impl Reaper {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Its own group: a signal to the terminal's or the test runner's group must not reach it.
+            // Its own group: it must not receive signals to the group of the terminal or test
+            // runner.
             .process_group(0)
             .spawn()
             .context("cannot start the reaper (/bin/sh)")?;
@@ -48,13 +50,13 @@ impl Reaper {
         self.send_line(&format!("- {group}\n"));
     }
 
-    /// Everything has ended: the guard goes too.
+    /// Ends the reaper after all children have ended.
     pub(crate) fn stop(&self) {
         self.send_line("done\n");
         if let Ok(mut process) = self.process.lock() {
             process.input = None;
-            // It has nothing left to wait for, so this returns at once; without it a zombie would stay.
-            let _exit_status_is_of_no_interest = process.child.wait();
+            // Returns at once. Without it a zombie would stay.
+            let _exit_status = process.child.wait();
         }
     }
 
@@ -65,10 +67,10 @@ impl Reaper {
         let Some(input) = process.input.as_mut() else {
             return;
         };
-        // A few bytes into an empty pipe: this does not block.
+        // A write of a few bytes to an empty pipe does not block.
         if let Err(error) = input.write_all(line.as_bytes()) {
             tracing::warn!(
-                "the reaper is gone ({error}): if this process is killed, its children stay"
+                "the reaper has ended ({error}): if this process is killed, its children keep running"
             );
             process.input = None;
         }

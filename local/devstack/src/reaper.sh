@@ -1,12 +1,13 @@
 # shellcheck shell=sh
-# Ends what the supervisor has started when the supervisor itself is gone, however it went (kill -9
-# included): the kernel then closes this script's standard input.
+# Ends the children of the supervisor when the supervisor has ended without stopping them (kill -9
+# included): the kernel then closes the standard input of this script.
 #
-# Each line is `+ GROUP` (a process group has started), `- GROUP` (it has ended) or `done` (all has).
+# A line is `+ GROUP` (a process group has started), `- GROUP` (it has ended) or `done` (all have
+# ended).
 groups=
 while read -r event group; do
     case $event in
-        +) groups="$group $groups" ;; # the latest first: what was started last is stopped first
+        +) groups="$group $groups" ;; # stopped in reverse order of their start
         -)
             remaining=
             for each in $groups; do
@@ -18,8 +19,8 @@ while read -r event group; do
     esac
 done
 
-# Whether a group's leader runs. A zombie does not: with its parent gone, it is init that has to take
-# notice, which takes its time in a container.
+# Whether the leader of a group runs. A zombie does not: without its parent, init reaps it, which
+# can take long in a container.
 runs() {
     stat=
     { read -r stat <"/proc/$1/stat"; } 2>/dev/null
@@ -28,10 +29,10 @@ runs() {
     esac
 }
 
-# `kill -s TERM` and not `kill -TERM`: after that, dash takes no `--`.
+# `kill -s TERM`, because dash accepts no `--` after `kill -TERM`.
 for group in $groups; do
     kill -s TERM -- "-$group" 2>/dev/null
-    # Up to ten seconds: the AWS endpoint writes its tables to disk when it is asked to end.
+    # Up to ten seconds: the AWS endpoint writes its tables to disk on SIGTERM.
     tenths=0
     while [ "$tenths" -lt 100 ] && runs "$group"; do
         sleep 0.1

@@ -1,16 +1,15 @@
-//! The functions' settings: those of template.yaml, with the names of the local stores in them.
+//! The settings of the functions: those of template.yaml, with the names of the local stores.
 //!
-//! A setting is said once, in the template's `Globals`. Locally it has the same value, but for what
-//! has to differ.
+//! The template's `Globals` are the only definition of a setting. The local value is the same,
+//! except where [`DevStack`](crate::DevStack) overrides it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use yaml_serde::Value;
 
-/// The stores' outputs, by name.
+/// The outputs of the stores, by name.
 pub(crate) type Outputs = BTreeMap<String, String>;
 
 #[derive(Deserialize)]
@@ -44,7 +43,7 @@ struct Environment {
     variables: BTreeMap<String, Value>,
 }
 
-/// `Globals.Function.Environment.Variables` of the template, parameters at their defaults.
+/// `Globals.Function.Environment.Variables` of the template, with the defaults of its parameters.
 pub(crate) fn from_template(template: &str, outputs: &Outputs) -> Result<BTreeMap<String, String>> {
     let template: Template = yaml_serde::from_str(template).context("template.yaml")?;
     template
@@ -61,20 +60,8 @@ pub(crate) fn from_template(template: &str, outputs: &Outputs) -> Result<BTreeMa
         .collect()
 }
 
-/// The functions' settings from a file: a JSON object of names and values, as `devstack run` writes it, and as Lambda
-/// answers a function's `Environment.Variables`.
-///
-/// # Errors
-/// When there is no such file, or it is no such object.
-pub fn read(path: &Path) -> Result<BTreeMap<String, String>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}: has the system run?", path.display()))?;
-    serde_json::from_str(&text)
-        .with_context(|| format!("{} is no JSON object of texts", path.display()))
-}
-
-/// The largest answer of a function. The router of cargo-lambda 1.9.2 loses some answers of 3 MB and more: the
-/// client waits for ever. Of 50 that were below 1.8 MB it lost none.
+/// The maximum size of a response. The router of cargo-lambda 1.9.2 loses some responses of 3 MB
+/// and more, and the client waits without end. It lost none of 50 responses below 1.8 MB.
 pub(crate) fn max_response_bytes() -> (String, String) {
     ("MAX_RESPONSE_BYTES".to_owned(), "1500000".to_owned())
 }
@@ -89,9 +76,8 @@ fn resolve(
     };
     let argument = scalar(&tagged.value)?;
     if tagged.tag == "Ref" {
-        let parameter = parameters
-            .get(&argument)
-            .with_context(|| format!("there is no parameter {argument}"))?;
+        let parameter =
+            parameters.get(&argument).with_context(|| format!("no parameter {argument}"))?;
         let default = parameter.default.as_ref();
         return scalar(default.with_context(|| format!("parameter {argument} has no default"))?);
     }
@@ -100,7 +86,7 @@ fn resolve(
             .get(output)
             .cloned()
             .with_context(|| format!("infra/stores has no output {output}")),
-        _ => bail!("cannot evaluate {} {argument} here", tagged.tag),
+        _ => bail!("cannot evaluate {} {argument}", tagged.tag),
     }
 }
 
@@ -109,7 +95,7 @@ fn scalar(value: &Value) -> Result<String> {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(yes) => Ok(yes.to_string()),
-        _ => bail!("a text, a number, or a truth value is expected"),
+        _ => bail!("expected a string, a number or a boolean"),
     }
 }
 
@@ -135,7 +121,7 @@ Globals:
     }
 
     #[test]
-    fn a_variable_is_an_output_a_default_or_itself() {
+    fn variable_is_resolved_from_output_default_or_literal() {
         let settings = from_template(TEMPLATE, &outputs()).unwrap();
         let expected = [("AUTH", "jwt"), ("DAYS", "365"), ("TABLE", "stores-Table-1")];
         let settings: Vec<_> =
@@ -144,7 +130,7 @@ Globals:
     }
 
     #[test]
-    fn what_cannot_be_resolved_is_named() {
+    fn unresolvable_variable_is_an_error_with_its_cause() {
         for (before, after, named) in [
             ("Outputs.TableName", "Outputs.Other", "no output Other"),
             ("!Ref Days", "!Ref Weeks", "no parameter Weeks"),
@@ -158,7 +144,7 @@ Globals:
     }
 
     #[test]
-    fn the_projects_own_template_needs_nothing_but_the_stores_outputs() {
+    fn template_of_the_project_is_resolved_with_the_outputs_of_the_stores() {
         let template = include_str!("../../../template.yaml");
         let stores = include_str!("../../../infra/stores/template.yaml");
         #[derive(Deserialize)]

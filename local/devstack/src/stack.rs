@@ -1,4 +1,4 @@
-//! A running system: stopping it, its children by name, and where things are.
+//! A running devstack: stopping it, its children by name, and its addresses.
 
 mod start;
 
@@ -17,7 +17,8 @@ use crate::ports::{PortBlock, Ports};
 use crate::reaper::Reaper;
 use crate::settings::Outputs;
 
-/// A running system. [`DevStack::stop`] ends it in order and keeps its data; dropping it kills it.
+/// A running devstack. [`DevStack::stop`] ends it in order and keeps its data; dropping it kills
+/// the children.
 pub struct DevStack {
     /// In the order of their start.
     children: Vec<(Stage, Child)>,
@@ -27,12 +28,13 @@ pub struct DevStack {
     reaper: Reaper,
     options: Options,
     http: reqwest::Client,
-    // After the children: they use the folder and the ports.
+    // Dropped after the children, which use the folder and the ports.
     data_directory: DataDirectory,
     _port_block: Option<PortBlock>,
 }
 
-/// What stops together. Stopping goes backwards through these, so that each has whom it needs until its end.
+/// Children that stop together. Stages stop in reverse order, so that the services that a child
+/// uses are available until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Stores,
@@ -43,11 +45,11 @@ enum Stage {
 }
 
 impl DevStack {
-    /// Starts what `options` name and returns when it answers.
+    /// Starts the components of `options` and returns when they respond.
     ///
     /// # Errors
-    /// Each says what to do about it: a taken port, a folder in use, a missing tool or binary, a child that
-    /// does not answer (with its log, where it has one).
+    /// A port or data directory in use, a missing tool or binary, or a child that does not respond.
+    /// Each error contains the command that corrects it, or the path of a log.
     pub async fn start(options: Options) -> Result<Self> {
         let (ports, port_block) = match options.ports {
             Some(ports) => (ports, None),
@@ -62,7 +64,7 @@ impl DevStack {
             None => DataDirectory::temporary()?,
         };
         ports.check_free(&options)?;
-        let mut stack = Self {
+        let mut devstack = Self {
             children: Vec::new(),
             outputs: Outputs::new(),
             settings: BTreeMap::new(),
@@ -73,15 +75,16 @@ impl DevStack {
             data_directory,
             _port_block: port_block,
         };
-        if let Err(error) = stack.start_components().await {
-            stack.data_directory.disable_cleanup(); // the error names a log
-            stack.stop().await;
+        if let Err(error) = devstack.start_components().await {
+            devstack.data_directory.disable_cleanup(); // the error contains the path of a log
+            devstack.stop().await;
             return Err(error);
         }
-        Ok(stack)
+        Ok(devstack)
     }
 
-    /// Stops everything, in order: who sends before who receives, the stores last. Their data is on disk afterwards.
+    /// Stops everything in order: senders before receivers, the stores last. Their data is on disk
+    /// afterwards.
     pub async fn stop(mut self) {
         while let Some(stage) = self.children.iter().map(|(stage, _)| *stage).max() {
             let (now, later) =
@@ -93,49 +96,51 @@ impl DevStack {
     }
 }
 
-/// Children, by name: `ministack`, `timestream` (where it keeps the measurements), `mosquitto`, `rest-router`, `invocation-router`, `edge`, `simulator`, and a
-/// function with the number of its instance (`ingest-1`).
+/// Children, by name: `ministack`, `timestream` (if it is the metric store), `mosquitto`,
+/// `rest-router`, `invocation-router`, `iot-core`, `simulator`, and each function with the number
+/// of its instance (`ingest-1`).
 impl DevStack {
     /// The names of the children, in the order of their start.
     pub fn child_names(&self) -> impl Iterator<Item = &str> {
         self.children.iter().map(|(_, child)| child.name())
     }
 
-    /// The process of a child, if it runs now; it changes when the child is started again.
+    /// The process id of a child, while it runs. It changes with a restart.
     ///
     /// # Errors
-    /// When there is no such child.
+    /// When no child has this name.
     pub fn pid(&self, name: &str) -> Result<Option<u32>> {
         Ok(self.child(name)?.pid())
     }
 
-    /// `kill -9`. Supervision starts it again.
+    /// Sends SIGKILL to a child. Supervision restarts it.
     ///
     /// # Errors
-    /// When there is no such child.
+    /// When no child has this name.
     pub fn kill(&self, name: &str) -> Result<()> {
         self.child(name)?.kill();
         Ok(())
     }
 
-    /// `kill -9`, and it stays away until [`DevStack::resume`].
+    /// Sends SIGKILL to a child, which is not restarted until [`DevStack::resume`].
     ///
     /// # Errors
-    /// When there is no such child.
+    /// When no child has this name.
     pub async fn pause(&mut self, name: &str) -> Result<()> {
         self.child_mut(name)?.pause().await;
         Ok(())
     }
 
-    /// Starts a paused child again. Returns when its process runs, which is before it answers.
+    /// Restarts a paused child. Returns when its process runs, which is before it responds.
     ///
     /// # Errors
-    /// When there is no such child, or it cannot be started.
+    /// When no child has this name, or it cannot be started.
     pub async fn resume(&mut self, name: &str) -> Result<()> {
         self.child_mut(name)?.resume().await
     }
 
-    /// Resolves with a name when a child has died that is not started again: the system is of no use then.
+    /// Returns the name of a child that has exited and is not restarted. The system cannot work
+    /// without it.
     pub async fn wait_for_failure(&self) -> &str {
         let ends = self.children.iter().map(|(_, child)| {
             Box::pin(async move {
@@ -148,60 +153,57 @@ impl DevStack {
 
     fn child(&self, name: &str) -> Result<&Child> {
         let mut children = self.children.iter().map(|(_, child)| child);
-        children
-            .find(|child| child.name() == name)
-            .with_context(|| format!("this stack has no child {name}"))
+        children.find(|child| child.name() == name).with_context(|| format!("no child {name}"))
     }
 
     fn child_mut(&mut self, name: &str) -> Result<&mut Child> {
         let mut children = self.children.iter_mut().map(|(_, child)| child);
-        children
-            .find(|child| child.name() == name)
-            .with_context(|| format!("this stack has no child {name}"))
+        children.find(|child| child.name() == name).with_context(|| format!("no child {name}"))
     }
 }
 
-/// Where things are.
+/// Addresses, settings and folders.
 impl DevStack {
-    /// The ports it listens on.
+    /// The ports of this devstack.
     #[must_use]
     pub fn ports(&self) -> Ports {
         self.ports
     }
 
-    /// The base of the REST API, without a slash at its end.
+    /// The base URL of the REST API, without a trailing slash.
     #[must_use]
     pub fn rest_url(&self) -> String {
         endpoint::url(self.ports.rest)
     }
 
-    /// The AWS endpoint.
+    /// The URL of the AWS endpoint.
     #[must_use]
     pub fn endpoint_url(&self) -> String {
         let default_address = || endpoint::url(self.ports.endpoint);
         self.options.endpoint_url.clone().unwrap_or_else(default_address)
     }
 
-    /// The MQTT broker as `HOST:PORT`, in the clear.
+    /// The MQTT broker as `HOST:PORT`, without TLS.
     #[must_use]
     pub fn broker(&self) -> String {
         let default_address = || format!("127.0.0.1:{}", self.ports.mqtt);
         self.options.broker.clone().unwrap_or_else(default_address)
     }
 
-    /// The edge's iot-data API.
+    /// The URL of the iot-data API of the IoT Core emulator.
     #[must_use]
     pub fn iot_data_url(&self) -> String {
         endpoint::url(self.ports.iot_data)
     }
 
-    /// Timestream, which answers there if measurements are kept in it.
+    /// The URL of the Timestream emulator, which runs if it is the metric store.
     #[must_use]
     pub fn timestream_url(&self) -> String {
         endpoint::url(self.ports.timestream)
     }
 
-    /// Where ingest and watchdog are invoked: `POST {}/2015-03-31/functions/NAME/invocations`.
+    /// The base URL of the Lambda API: `POST {}/2015-03-31/functions/NAME/invocations` invokes
+    /// ingest or watchdog.
     #[must_use]
     pub fn functions_url(&self) -> String {
         endpoint::url(self.ports.functions)
@@ -213,19 +215,20 @@ impl DevStack {
         &self.outputs
     }
 
-    /// The environment that the functions have: `DEVICES_TABLE`, `AWS_ENDPOINT_URL` and so on.
+    /// The environment variables of the functions, for example `DEVICES_TABLE` and
+    /// `AWS_ENDPOINT_URL`.
     #[must_use]
     pub fn settings(&self) -> &BTreeMap<String, String> {
         &self.settings
     }
 
-    /// The data folder.
+    /// The data directory.
     #[must_use]
     pub fn data(&self) -> &Path {
         self.data_directory.root()
     }
 
-    /// The folder of the logs, one a child.
+    /// The folder of the logs, one per child.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
         self.data_directory.logs()
@@ -247,12 +250,12 @@ impl Stage {
 impl Drop for DevStack {
     fn drop(&mut self) {
         while let Some(child) = self.children.pop() {
-            drop(child); // who uses another first
+            drop(child); // users of a service before the service
         }
         self.reaper.stop();
         if std::thread::panicking() {
             self.data_directory.disable_cleanup();
-            eprintln!("the logs of this test's stack are in {}", self.logs().display());
+            eprintln!("the logs of the devstack of this test are in {}", self.logs().display());
         }
     }
 }

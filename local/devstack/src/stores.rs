@@ -1,4 +1,5 @@
-//! Bucket, queues and tables, made in the endpoint by CloudFormation from the template that AWS gets.
+//! The stores: bucket, queues, tables and topic, deployed in the endpoint by CloudFormation from
+//! the template that is deployed on AWS.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,20 +15,20 @@ use crate::aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY};
 use crate::settings::Outputs;
 
 const STACK_NAME: &str = "iot-meter-stores";
-/// The bucket's name locally; on AWS CloudFormation makes one up.
+/// The local name of the bucket. On AWS, CloudFormation generates one.
 const BUCKET_NAME: &str = "iot-data";
-/// What helps when a deployment fails for good.
+/// The remedy for a deployment that fails repeatedly.
 const RECOVERY_HINT: &str = "`make reset` removes the local stores, with their data";
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The stores after a deployment.
 pub(crate) struct Deployment {
     pub(crate) outputs: Outputs,
-    /// They were not there before.
+    /// Whether this deployment created them.
     pub(crate) new: bool,
 }
 
-/// Creates the stack, or brings it to what the template says now.
+/// Creates the CloudFormation stack, or updates it to the template.
 pub(crate) async fn deploy(endpoint: &str, template: &Path) -> Result<Deployment> {
     let body = tokio::fs::read_to_string(template)
         .await
@@ -83,7 +84,7 @@ async fn update(client: &Client, body: String) -> Result<()> {
         .await;
     match answer {
         Ok(_) => Ok(()),
-        // CloudFormation calls it an error that there is nothing to do.
+        // CloudFormation returns an error when nothing has changed.
         Err(error) if error.message().is_some_and(|text| text.contains("No updates")) => Ok(()),
         Err(error) => Err(call_error("UpdateStack", error)),
     }
@@ -93,11 +94,11 @@ fn bucket_name() -> Parameter {
     Parameter::builder().parameter_key("BucketName").parameter_value(BUCKET_NAME).build()
 }
 
-/// The stack as it is once nothing is in progress any more.
+/// Waits until the stack is complete.
 async fn wait_until_complete(client: &Client) -> Result<Stack> {
     let deadline = Instant::now() + DEPLOY_TIMEOUT;
     loop {
-        let stack = describe(client).await?.context("the stack of the stores is gone")?;
+        let stack = describe(client).await?.context("stack iot-meter-stores does not exist")?;
         let status = stack.stack_status().map_or("unknown", |status| status.as_str());
         match status {
             "CREATE_COMPLETE" | "UPDATE_COMPLETE" => return Ok(stack),
@@ -105,8 +106,8 @@ async fn wait_until_complete(client: &Client) -> Result<Stack> {
                 sleep(Duration::from_millis(50)).await;
             }
             _ => bail!(
-                "the stores could not be made: {STACK_NAME} is in {status}, {}. {RECOVERY_HINT}",
-                stack.stack_status_reason().unwrap_or("for no given reason")
+                "cannot deploy the stores: stack {STACK_NAME} is in {status}: {}. {RECOVERY_HINT}",
+                stack.stack_status_reason().unwrap_or("no reason given")
             ),
         }
     }
@@ -130,13 +131,13 @@ fn outputs(stack: &Stack) -> Outputs {
         .collect()
 }
 
-/// The service's words when it answered, else the whole chain of causes.
+/// The message of the service if there was a response, else the chain of causes.
 fn call_error<E>(operation: &str, error: E) -> anyhow::Error
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
     match error.message() {
-        Some(message) => anyhow!("CloudFormation refuses {operation}: {message}. {RECOVERY_HINT}"),
+        Some(message) => anyhow!("CloudFormation {operation} failed: {message}. {RECOVERY_HINT}"),
         None => anyhow!("CloudFormation {operation} failed: {}", DisplayErrorContext(error)),
     }
 }

@@ -1,4 +1,4 @@
-//! Timestream: the stand-in, and the database and table that the functions write to.
+//! The Timestream emulator, and the database and table that the functions use.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::child::Program;
 use crate::data_directory::DataDirectory;
 use crate::endpoint::url;
 
-/// The child's name, and its binary's.
+/// The name of the child and of its binary.
 pub(crate) const NAME: &str = "timestream";
 const DATABASE: &str = "iot-meter";
 const TABLE: &str = "telemetry";
@@ -29,7 +29,7 @@ pub(crate) fn program(binaries: &Path, port: u16, data_directory: &DataDirectory
         environment: Vec::new(),
         working_directory: data_directory.root().to_owned(),
         stop_timeout: Duration::from_secs(10),
-        // What it has acknowledged survives its death.
+        // Acknowledged writes are on disk.
         restart_on_exit: true,
     }
 }
@@ -38,7 +38,7 @@ pub(crate) fn health_url(port: u16) -> String {
     format!("{}/ping", url(port))
 }
 
-/// What the functions have to know to use it.
+/// The settings of functions that use it.
 pub(crate) fn settings(port: u16) -> Vec<(String, String)> {
     [
         ("METRIC_STORE", "timestream".to_owned()),
@@ -51,7 +51,7 @@ pub(crate) fn settings(port: u16) -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// Makes database and table, unless they are there. Retention is what Timestream has by default.
+/// Creates database and table, with the default retention of Timestream, unless they exist.
 pub(crate) async fn deploy(http: &reqwest::Client, port: u16) -> Result<()> {
     let database = json!({ "DatabaseName": DATABASE });
     create(http, port, "CreateDatabase", &database).await?;
@@ -63,7 +63,7 @@ pub(crate) async fn deploy(http: &reqwest::Client, port: u16) -> Result<()> {
     create(http, port, "CreateTable", &table).await
 }
 
-/// The protocol as it is on the wire: the SDK would be a long build for two calls.
+/// Calls the API without its SDK, whose build is long for two calls.
 async fn create(http: &reqwest::Client, port: u16, operation: &str, request: &Value) -> Result<()> {
     let answer = http
         .post(url(port))
@@ -78,7 +78,7 @@ async fn create(http: &reqwest::Client, port: u16, operation: &str, request: &Va
     }
     let refusal = answer.text().await?;
     if refusal.contains("ConflictException") {
-        return Ok(()); // it is there
+        return Ok(()); // it exists
     }
-    bail!("Timestream refuses {operation}: {refusal}");
+    bail!("Timestream {operation} failed: {refusal}");
 }

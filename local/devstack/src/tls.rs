@@ -1,5 +1,6 @@
-//! The broker as devices meet it on AWS (`make run SECURE=1`): TLS, a certificate for each device, and the rights that the
-//! IoT policy gives. Certificates and listeners are made by infra/provision, from the policy that AWS gets.
+//! A broker with the security of AWS IoT Core (`make run SECURE=1`): TLS, a certificate for each
+//! device, and the permissions of the IoT policy. infra/provision creates certificates and
+//! listeners from the policy that is deployed on AWS.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use tokio::process::Command;
 use crate::data_directory::DataDirectory;
 use crate::options::Options;
 
-/// Makes what broker, edge and devices need to know each other.
+/// Creates the credentials of broker, IoT Core emulator and devices.
 pub(crate) struct TlsSetup {
-    /// Where devices connect.
+    /// The port where devices connect.
     pub(crate) port: u16,
     python: PathBuf,
     modules: PathBuf,
@@ -21,7 +22,7 @@ pub(crate) struct TlsSetup {
 }
 
 impl TlsSetup {
-    /// None: devices connect in the clear, without saying who they are.
+    /// `None` when devices connect without TLS.
     pub(crate) fn from_options(options: &Options, data_directory: &DataDirectory) -> Option<Self> {
         Some(Self {
             port: options.tls_port?,
@@ -32,12 +33,12 @@ impl TlsSetup {
         })
     }
 
-    /// The listeners' lines of mosquitto.conf: one for devices, and one for the edge alone.
+    /// The listeners of mosquitto.conf: one for devices, and one for the IoT Core emulator only.
     pub(crate) async fn listeners(&self, iot_core_port: u16) -> Result<String> {
         let port = self.port;
         ensure!(
             TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
-            "port {port} (MQTT with TLS) is taken: free it, or choose another, as in `make run SECURE=1 TLS_PORT={}`",
+            "port {port} (MQTT with TLS) is in use: free it, or choose another with `make run SECURE=1 TLS_PORT={}`",
             port.saturating_add(1)
         );
         let (devices, iot_core) = (port.to_string(), iot_core_port.to_string());
@@ -45,7 +46,8 @@ impl TlsSetup {
         self.provision(&arguments).await
     }
 
-    /// The broker for the edge, with the password that it was given: [`TlsSetup::listeners`] makes it anew.
+    /// The address of the broker with the password of the IoT Core emulator, which
+    /// [`TlsSetup::listeners`] generates.
     pub(crate) fn iot_core_broker(&self, iot_core_port: u16) -> Result<String> {
         let path = self.authority.join("iot-core.password");
         let password = std::fs::read_to_string(&path)
@@ -53,7 +55,7 @@ impl TlsSetup {
         Ok(format!("iot-core:{password}@127.0.0.1:{iot_core_port}"))
     }
 
-    /// Certificates for devices that have none yet; the folder that they are in.
+    /// Creates certificates for the devices that have none, and returns their folder.
     pub(crate) async fn identities(&self, devices: &[String]) -> Result<&Path> {
         let out = self.identities.display().to_string();
         let mut arguments = vec!["add", "--out", &out];
@@ -63,7 +65,7 @@ impl TlsSetup {
     }
 
     async fn provision(&self, arguments: &[&str]) -> Result<String> {
-        let done = Command::new(&self.python)
+        let output = Command::new(&self.python)
             .args(["-m", "provision"])
             .args(arguments)
             .arg("--local")
@@ -73,8 +75,8 @@ impl TlsSetup {
             .output()
             .await
             .with_context(|| format!("cannot run {}", self.python.display()))?;
-        let problem = String::from_utf8_lossy(&done.stderr);
-        ensure!(done.status.success(), "infra/provision failed: {problem}");
-        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+        let problem = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "infra/provision failed: {problem}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }

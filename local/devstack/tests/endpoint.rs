@@ -1,7 +1,7 @@
-//! A stack that is the endpoint alone, as the tests of an adapter use it: the same supervision, without
-//! the functions.
+//! A devstack with the endpoint only, as the tests of an adapter use it: the same supervision, no
+//! functions.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -12,30 +12,30 @@ use devstack::{DevStack, Options};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn the_endpoint_has_the_stores_in_it() {
-    let stack = DevStack::start(Options::endpoint_only()).await.unwrap();
-    assert_eq!(stack.outputs()["ArchiveBucketName"], "iot-data");
-    assert!(stack.outputs()["MessagesTableName"].contains("MessagesTable"));
+async fn endpoint_contains_the_stores() {
+    let devstack = DevStack::start(Options::endpoint_only()).await.unwrap();
+    assert_eq!(devstack.outputs()["ArchiveBucketName"], "iot-data");
+    assert!(devstack.outputs()["MessagesTableName"].contains("MessagesTable"));
 }
 
 #[tokio::test]
-async fn the_functions_settings_name_the_stores_and_the_endpoint() {
-    let stack = DevStack::start(Options {
+async fn settings_of_functions_contain_stores_and_endpoint() {
+    let devstack = DevStack::start(Options {
         settings: vec![("OFFLINE_AFTER_S".to_owned(), "1".to_owned())],
         ..Options::endpoint_only()
     })
     .await
     .unwrap();
-    let settings = stack.settings();
-    assert_eq!(settings["STATE_TABLE"], stack.outputs()["StateTableName"]);
-    assert_eq!(settings["AWS_ENDPOINT_URL"], stack.endpoint_url());
-    assert_eq!(settings["API_AUTH"], "none", "unlike in the template");
-    assert_eq!(settings["MAX_RESPONSE_BYTES"], "1500000", "what the local router does not lose");
-    assert_eq!(settings["OFFLINE_AFTER_S"], "1", "as the test says");
+    let settings = devstack.settings();
+    assert_eq!(settings["STATE_TABLE"], devstack.outputs()["StateTableName"]);
+    assert_eq!(settings["AWS_ENDPOINT_URL"], devstack.endpoint_url());
+    assert_eq!(settings["API_AUTH"], "none");
+    assert_eq!(settings["MAX_RESPONSE_BYTES"], "1500000");
+    assert_eq!(settings["OFFLINE_AFTER_S"], "1");
 }
 
 #[tokio::test]
-async fn stacks_of_tests_that_run_at_the_same_time_do_not_meet() {
+async fn concurrent_devstacks_share_no_data() {
     let start = || DevStack::start(Options::endpoint_only());
     let (one, two) = futures::future::try_join(start(), start()).await.unwrap();
     put_device(&one, "meter-1").await;
@@ -43,7 +43,7 @@ async fn stacks_of_tests_that_run_at_the_same_time_do_not_meet() {
 }
 
 #[tokio::test]
-async fn a_second_run_finds_the_data_of_the_first() {
+async fn second_run_reads_data_of_first_run() {
     let data = tempfile::tempdir().unwrap();
     let options = Options { data: Some(data.path().to_owned()), ..Options::endpoint_only() };
 
@@ -52,14 +52,14 @@ async fn a_second_run_finds_the_data_of_the_first() {
     let outputs = first.outputs().clone();
     first.stop().await;
 
-    // On other ports, too.
+    // On other ports.
     let second = DevStack::start(options).await.unwrap();
     assert_eq!(get_device(&second, "meter-1").await.as_deref(), Some("meter-1"));
     assert_eq!(second.outputs()["DevicesTableName"], outputs["DevicesTableName"]);
 }
 
 #[tokio::test]
-async fn an_endpoint_that_died_in_its_first_run_starts_again() {
+async fn endpoint_killed_in_first_run_starts_again() {
     let data = tempfile::tempdir().unwrap();
     let options = Options { data: Some(data.path().to_owned()), ..Options::endpoint_only() };
     let first = DevStack::start(options.clone()).await.unwrap();
@@ -69,17 +69,17 @@ async fn an_endpoint_that_died_in_its_first_run_starts_again() {
 }
 
 #[tokio::test]
-async fn a_folder_in_use_is_refused() {
+async fn data_directory_in_use_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let options = Options { data: Some(data.path().to_owned()), ..Options::endpoint_only() };
     let _first = DevStack::start(options.clone()).await.unwrap();
     let error = DevStack::start(options).await.err().unwrap().to_string();
-    assert!(error.contains("runs already"), "{error}");
-    assert!(devstack::remove_data(data.path()).is_err(), "nor is it removed");
+    assert!(error.contains("already running"), "{error}");
+    assert!(devstack::remove_data(data.path()).is_err());
 }
 
 #[tokio::test]
-async fn removed_data_is_gone() {
+async fn remove_data_removes_the_data_directory() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().join("data");
     let options = Options { data: Some(folder.clone()), ..Options::endpoint_only() };
@@ -89,18 +89,18 @@ async fn removed_data_is_gone() {
 }
 
 #[tokio::test]
-async fn the_death_of_the_endpoint_is_noticed() {
-    let stack = DevStack::start(Options::endpoint_only()).await.unwrap();
-    stack.kill("ministack").unwrap();
-    assert_eq!(stack.wait_for_failure().await, "ministack");
+async fn killed_endpoint_is_reported_as_failure() {
+    let devstack = DevStack::start(Options::endpoint_only()).await.unwrap();
+    devstack.kill("ministack").unwrap();
+    assert_eq!(devstack.wait_for_failure().await, "ministack");
 }
 
 #[test]
-fn a_killed_supervisor_leaves_no_process_behind() {
+fn killed_supervisor_leaves_no_process() {
     let data = tempfile::tempdir().unwrap();
     let mut supervisor = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "holds_a_stack_until_it_is_killed", "--ignored", "--nocapture"])
-        .env("DATA_OF_THE_KILLED", data.path())
+        .args(["--exact", "supervisor_process", "--ignored", "--nocapture"])
+        .env("SUPERVISOR_DATA", data.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -122,30 +122,30 @@ fn a_killed_supervisor_leaves_no_process_behind() {
 }
 
 #[tokio::test]
-#[ignore = "the process that a_killed_supervisor_leaves_no_process_behind kills"]
-async fn holds_a_stack_until_it_is_killed() {
-    let data = std::env::var_os("DATA_OF_THE_KILLED").map(Into::into);
-    let stack = DevStack::start(Options { data, ..Options::endpoint_only() }).await.unwrap();
-    println!("\nministack is {}", stack.pid("ministack").unwrap().unwrap());
-    stack.wait_for_failure().await;
+#[ignore = "the process that killed_supervisor_leaves_no_process kills"]
+async fn supervisor_process() {
+    let data = std::env::var_os("SUPERVISOR_DATA").map(Into::into);
+    let devstack = DevStack::start(Options { data, ..Options::endpoint_only() }).await.unwrap();
+    println!("\nministack is {}", devstack.pid("ministack").unwrap().unwrap());
+    devstack.wait_for_failure().await;
 }
 
-async fn put_device(stack: &DevStack, device_id: &str) {
+async fn put_device(devstack: &DevStack, device_id: &str) {
     let item = json!({"device_id": {"S": device_id}});
-    dynamodb(stack, "PutItem", json!({"Item": item})).await;
+    dynamodb(devstack, "PutItem", json!({"Item": item})).await;
 }
 
-async fn get_device(stack: &DevStack, device_id: &str) -> Option<String> {
+async fn get_device(devstack: &DevStack, device_id: &str) -> Option<String> {
     let key = json!({"device_id": {"S": device_id}});
-    let answer = dynamodb(stack, "GetItem", json!({"Key": key})).await;
+    let answer = dynamodb(devstack, "GetItem", json!({"Key": key})).await;
     answer["Item"]["device_id"]["S"].as_str().map(str::to_owned)
 }
 
-/// DynamoDB's protocol as it is on the wire: the SDK would be a long build for two calls.
-async fn dynamodb(stack: &DevStack, operation: &str, mut request: Value) -> Value {
-    request["TableName"] = json!(stack.outputs()["DevicesTableName"]);
+/// Calls DynamoDB without its SDK, whose build is long for two calls.
+async fn dynamodb(devstack: &DevStack, operation: &str, mut request: Value) -> Value {
+    request["TableName"] = json!(devstack.outputs()["DevicesTableName"]);
     let answer = reqwest::Client::new()
-        .post(stack.endpoint_url())
+        .post(devstack.endpoint_url())
         .header("content-type", "application/x-amz-json-1.0")
         .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
         .header(

@@ -1,7 +1,7 @@
-//! The local router has the routes of the contract: infra/openapi.yaml gives API Gateway its routes, the
-//! root Cargo.toml gives `cargo lambda watch` the same.
+//! The routes of `cargo lambda watch` in the root Cargo.toml are those of API Gateway in
+//! infra/openapi.yaml.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,24 +9,25 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Path and function.
+/// The function of each path.
 type Routes = BTreeMap<String, String>;
 
 #[test]
-fn each_path_of_the_contract_is_routed_to_its_function() {
+fn router_and_openapi_contain_the_same_routes() {
     let (contract, mut router) = (contract(), router());
-    // What has no route: API Gateway calls it `$default`.
-    let anything_else = contract["/$default"].clone();
+    // API Gateway calls the route of all other paths `$default`.
+    let default_function = contract["/$default"].clone();
     for path in ["/", "/{*path}"] {
-        assert_eq!(router.remove(path), Some(anything_else.clone()), "{path}");
+        assert_eq!(router.remove(path), Some(default_function.clone()), "{path}");
     }
     let mut contract = contract;
     contract.remove("/$default");
     assert_eq!(router, contract);
 }
 
-/// The paths of the OpenAPI file, written as the router writes them. All methods of a path must be one function's:
-/// the router could not send a method that nobody lists anywhere.
+/// The paths of the OpenAPI file in the syntax of the router. All methods of a path must belong to
+/// one function: the router selects it by path, so that this function responds 405 to other
+/// methods.
 fn contract() -> Routes {
     let file = include_str!("../../../infra/openapi.yaml");
     let file: Value = yaml_serde::from_str(file).unwrap();

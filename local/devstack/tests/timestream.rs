@@ -1,6 +1,6 @@
-//! A stack with Timestream, as the tests of its adapter use it.
+//! A devstack with the Timestream emulator, as the tests of the adapter use it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 use std::time::{Duration, Instant};
 
@@ -12,19 +12,21 @@ fn with_timestream() -> Options {
 }
 
 #[tokio::test]
-async fn without_being_asked_for_timestream_is_nowhere() {
-    let stack = DevStack::start(Options::endpoint_only()).await.unwrap();
-    assert!(!stack.child_names().any(|name| name == "timestream"));
-    assert_eq!(stack.settings()["METRIC_STORE"], "dynamodb");
-    assert!(!stack.settings().keys().any(|name| name.starts_with("AWS_ENDPOINT_URL_TIMESTREAM")));
+async fn timestream_does_not_run_by_default() {
+    let devstack = DevStack::start(Options::endpoint_only()).await.unwrap();
+    assert!(!devstack.child_names().any(|name| name == "timestream"));
+    assert_eq!(devstack.settings()["METRIC_STORE"], "dynamodb");
+    assert!(
+        !devstack.settings().keys().any(|name| name.starts_with("AWS_ENDPOINT_URL_TIMESTREAM"))
+    );
 }
 
 #[tokio::test]
-async fn the_functions_settings_name_a_table_that_is_there() {
-    let stack = DevStack::start(with_timestream()).await.unwrap();
-    let settings = stack.settings();
+async fn settings_of_functions_contain_an_existing_table() {
+    let devstack = DevStack::start(with_timestream()).await.unwrap();
+    let settings = devstack.settings();
     assert_eq!(settings["METRIC_STORE"], "timestream");
-    assert_eq!(settings["AWS_ENDPOINT_URL_TIMESTREAM_QUERY"], stack.timestream_url());
+    assert_eq!(settings["AWS_ENDPOINT_URL_TIMESTREAM_QUERY"], devstack.timestream_url());
     let url = &settings["AWS_ENDPOINT_URL_TIMESTREAM_WRITE"];
     let table = json!({
         "DatabaseName": settings["TIMESTREAM_DATABASE"],
@@ -32,11 +34,11 @@ async fn the_functions_settings_name_a_table_that_is_there() {
     });
     let answer = call(url, "DescribeTable", &table).await.unwrap();
     let writes = &answer["Table"]["MagneticStoreWriteProperties"]["EnableMagneticStoreWrites"];
-    assert_eq!(writes, true, "late messages are ordinary");
+    assert_eq!(writes, true, "late messages need the magnetic store");
 }
 
 #[tokio::test]
-async fn what_was_written_outlives_a_kill_and_the_stack() {
+async fn written_records_survive_kill_and_restart() {
     let data = tempfile::tempdir().unwrap();
     let options = Options { data: Some(data.path().to_owned()), ..with_timestream() };
     let first = DevStack::start(options.clone()).await.unwrap();
@@ -57,14 +59,14 @@ async fn what_was_written_outlives_a_kill_and_the_stack() {
     assert_eq!(voltage(&second).await, "1512.5");
 }
 
-/// What is stored, once there is an answer.
-async fn voltage(stack: &DevStack) -> String {
+/// The stored value, as soon as the emulator responds.
+async fn voltage(devstack: &DevStack) -> String {
     let query = json!({
         "QueryString": "SELECT measure_value::double FROM \"iot-meter\".\"telemetry\"",
     });
     let begin = Instant::now();
     loop {
-        match call(&stack.timestream_url(), "Query", &query).await {
+        match call(&devstack.timestream_url(), "Query", &query).await {
             Ok(answer) => {
                 return answer["Rows"][0]["Data"][0]["ScalarValue"].as_str().unwrap().to_owned();
             }

@@ -17,7 +17,7 @@ use crate::fleet::{FleetPlan, default_fleet, named_fleet, numbered_fleet};
 /// Simulates electricity meters on trains: telemetry, heartbeats, last wills, commands and firmware
 /// upgrades over MQTT, and what a bad network does to them.
 ///
-/// A duration is a number of seconds (10), or has a unit (500ms, 90s, 5m, 1h).
+/// A duration is a number of seconds (10) or has a unit (500ms, 90s, 5m, 1h).
 #[derive(Debug, Parser)]
 #[command(name = "simulator", version)]
 pub struct Arguments {
@@ -25,48 +25,49 @@ pub struct Arguments {
     #[arg(long, env = "MQTT_BROKER", value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
     pub broker: Broker,
 
-    /// Connect with TLS, each device with what lies in FOLDER/{device id}: ca.pem, certificate.pem, private.key, as
-    /// `provision` writes them
+    /// Connect with TLS and the credentials of each device in FOLDER/{device id}: ca.pem,
+    /// certificate.pem, private.key, as `provision` writes them
     #[arg(long, env = "MQTT_IDENTITIES", value_name = "FOLDER")]
     pub identities: Option<PathBuf>,
 
-    /// How many: dc-meter-001, dc-meter-002, ac-meter-001, then sim-0004 and so on, DC and AC in turn
+    /// Number of devices: sim-dc-001, sim-dc-002, sim-ac-001, then sim-0004 and so on, DC and AC in
+    /// turn
     #[arg(long, env = "DEVICES", value_name = "N", default_value_t = 3)]
     pub devices: usize,
 
-    /// A device with this id instead of the usual ones (repeatable); dc… and ac… measure that
+    /// Device id, instead of the default devices (repeatable); dc… is a DC meter, ac… an AC meter
     #[arg(long = "device-id", value_name = "ID", conflicts_with = "prefix")]
     pub device_ids: Vec<String>,
 
-    /// Name the devices PREFIX-0001 and so on
+    /// Prefix of the device ids: PREFIX-0001 and so on
     #[arg(long)]
     pub prefix: Option<String>,
 
-    /// Between two telemetry messages of a device
+    /// Interval between telemetry messages of a device
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub interval: Duration,
 
-    /// Between two samples in a message
+    /// Interval between samples in a message
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub sampling: Duration,
 
-    /// Between two heartbeats; they are sent when the interval is longer
+    /// Interval between heartbeats, which are sent if --interval is longer
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub hello_interval: Duration,
 
-    /// The share of messages that never leaves, 0 to 1
+    /// Probability that a message is lost, 0 to 1
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
     pub loss: f64,
 
-    /// The share of messages that leaves twice, 0 to 1
+    /// Probability that a message is sent twice, 0 to 1
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
     pub duplication: f64,
 
-    /// The share of messages that later ones overtake, 0 to 1
+    /// Probability that a message is sent after later ones, 0 to 1
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
     pub reordering: f64,
 
-    /// Cut each device's power about this often: no goodbye, then a new boot with seq 0
+    /// Average time between power failures of a device: no DISCONNECT, then a new boot with seq 0
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub restart_every: Option<Duration>,
 
@@ -74,33 +75,33 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
-    /// Stop after this long
+    /// Stop after this time
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
 
-    /// Repeat the rides and the faults of an earlier run; a random one is chosen and printed otherwise
+    /// Seed of the simulation; the same seed repeats rides and faults. Default: random, and printed
     #[arg(long)]
     pub seed: Option<u64>,
 
-    /// The firmware at first
+    /// Initial firmware version
     #[arg(long, value_name = "SEMVER", default_value = "1.0.0")]
     pub fw_version: semver::Version,
 
-    /// Messages that a device keeps while the broker is away
+    /// Messages that a device buffers while it has no connection
     #[arg(long, value_name = "MESSAGES", default_value_t = 1_000)]
     pub buffer: usize,
 
-    /// Connections a second while the fleet comes up
+    /// New connections per second at the start
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub connect_rate: u32,
 }
 
 impl Arguments {
-    /// The fleet that is asked for, with this seed.
+    /// The fleet of these arguments, with this seed.
     ///
     /// # Errors
     ///
-    /// When an id or an interval is not what docs/protocol.md allows.
+    /// When an id or an interval is not valid by docs/protocol.md.
     pub fn plan(&self, seed: u64) -> Result<FleetPlan> {
         let devices = if !self.device_ids.is_empty() {
             named_fleet(&self.device_ids)
@@ -114,12 +115,12 @@ impl Arguments {
             let id = &member.device_id;
             ensure!(
                 ids.insert(id),
-                "{id} is named twice: two clients of one id would displace each other"
+                "{id} is given twice: the broker disconnects the first of two clients with one id"
             );
             let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_:-".contains(&b);
             ensure!(
                 (1..=128).contains(&id.len()) && id.bytes().all(allowed),
-                "{id:?} is no device id: use 1 to 128 of A-Z a-z 0-9 _ : -"
+                "{id:?} is not a device id: use 1 to 128 of A-Z a-z 0-9 _ : -"
             );
         }
         let config = Configuration {
@@ -150,7 +151,7 @@ impl Arguments {
     }
 }
 
-/// The duration as a whole number of units of `unit_ms` within the protocol's range.
+/// The duration as a whole number of units of `unit_ms` within the range of the protocol.
 fn in_range(
     flag: &str,
     duration: Duration,
@@ -161,33 +162,33 @@ fn in_range(
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     ensure!(
         ms.is_multiple_of(unit_ms) && range.contains(&(ms / unit_ms)),
-        "{flag} must be {} to {} {unit}: the device protocol allows no other",
+        "{flag} must be {} to {} {unit} (docs/protocol.md)",
         range.start(),
         range.end()
     );
     Ok(ms / unit_ms)
 }
 
-/// Reads a duration: a number of seconds, or one with a unit.
+/// Parses a duration: a number of seconds, or a number with a unit.
 ///
 /// # Errors
 ///
-/// When it is neither, or not positive; the text says how to write one.
+/// When the text is neither, or the duration is not positive. The error describes the format.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => text.parse::<SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok()),
     };
-    parsed
-        .filter(|duration| *duration > Duration::ZERO)
-        .ok_or_else(|| "write a number of seconds (10), or one with a unit (500ms, 5m)".to_owned())
+    parsed.filter(|duration| *duration > Duration::ZERO).ok_or_else(|| {
+        "a duration is a number of seconds (10) or has a unit (500ms, 5m)".to_owned()
+    })
 }
 
 fn probability(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|p| (0.0..=1.0).contains(p))
-        .ok_or_else(|| "write a probability from 0 to 1".to_owned())
+        .ok_or_else(|| "a probability is a number from 0 to 1".to_owned())
 }
 
 #[cfg(test)]
@@ -202,19 +203,19 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_well_formed() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_protocol() {
+    fn defaults_are_those_of_the_protocol() {
         let plan = plan(&[]).unwrap();
         assert_eq!(plan.config, Configuration::with_broker("127.0.0.1:1883".parse().unwrap()));
         assert_eq!(plan.devices, default_fleet(3));
     }
 
     #[test]
-    fn a_duration_is_seconds_or_has_a_unit() {
+    fn duration_is_parsed_with_and_without_unit() {
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
@@ -225,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_protocol_does_not_allow_is_named() {
+    fn invalid_argument_is_an_error_with_its_name() {
         for (arguments, name) in [
             (&["--interval", "2h"][..], "--interval"),
             (&["--interval", "1500ms"], "--interval"),
             (&["--sampling", "50ms"], "--sampling"),
             (&["--hello-interval", "4"], "--hello-interval"),
             (&["--device-id", "a/b"], "a/b"),
-            (&["--device-id", "x", "--device-id", "x"], "x is named twice"),
+            (&["--device-id", "x", "--device-id", "x"], "x is given twice"),
             (&["--loss", "1.5"], "--loss"),
             (&["--broker", "nowhere"], "--broker"),
         ] {

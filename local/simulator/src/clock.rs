@@ -1,11 +1,11 @@
-//! Time, passed in: nothing below the IO layer reads a clock.
+//! Time as an argument: nothing below the I/O layer reads a clock.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// One instant on both clocks: intervals are measured on the monotonic one, messages carry the
-/// other, so a wall clock that is set back neither stalls a device nor makes it hurry.
+/// One instant on both clocks. Intervals use the monotonic clock and messages contain the wall
+/// clock, so a wall clock that is set does not change intervals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
     /// Monotonic, since the simulator started.
@@ -15,12 +15,12 @@ pub struct ClockReading {
 }
 
 impl ClockReading {
-    /// What the wall clock showed (or will show) at another instant of the monotonic one, to the
-    /// millisecond, which is as precise as a meter's clock is.
+    /// The wall clock at another instant of the monotonic clock, in whole milliseconds, the
+    /// precision of a meter's clock.
     pub fn wall_at(&self, elapsed: Duration) -> Timestamp {
         let ahead = elapsed.as_nanos().cast_signed() - self.elapsed.as_nanos().cast_signed();
         let shown = self.wall.as_nanosecond() + ahead;
-        // Out of the range of dates only after millennia of uptime.
+        // Out of range only after millennia of uptime.
         i64::try_from(shown.div_euclid(1_000_000))
             .ok()
             .and_then(|ms| Timestamp::from_millisecond(ms).ok())
@@ -40,12 +40,12 @@ impl Clock {
         Self { origin: tokio::time::Instant::now() }
     }
 
-    /// Now.
+    /// Reads both clocks.
     pub fn now(&self) -> ClockReading {
         ClockReading { elapsed: self.origin.elapsed(), wall: Timestamp::now() }
     }
 
-    /// The instant at which [`ClockReading::elapsed`] will be this, for a timer.
+    /// The instant of a timer at which [`ClockReading::elapsed`] has this value.
     pub fn instant(&self, elapsed: Duration) -> tokio::time::Instant {
         self.origin + elapsed
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_of_two_seconds_ago_carries_the_wall_clock_of_two_seconds_ago() {
+    fn wall_at_returns_wall_clock_of_earlier_instant() {
         let now = ClockReading {
             elapsed: Duration::from_secs(100),
             wall: "2026-01-01T12:00:00.123456Z".parse().unwrap(),

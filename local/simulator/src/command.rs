@@ -1,5 +1,5 @@
-//! What a device does with a command: reads it, judges it, remembers it. Pure; [`crate::device`]
-//! carries the verdict out.
+//! Commands: parsing, the decision of the device, and the log of acknowledgements. Pure;
+//! [`crate::device`] executes the decision.
 
 use std::collections::VecDeque;
 
@@ -11,32 +11,32 @@ use uuid::Uuid;
 
 use crate::config::Configuration;
 
-/// How a device answers.
+/// The result in an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AckResult {
-    /// It will do it, or has done it.
+    /// The command is or was executed.
     Accepted,
-    /// It will not.
+    /// The command is invalid or cannot be executed now.
     Rejected,
-    /// It does not know the command.
+    /// The command is unknown.
     Unsupported,
 }
 
-/// A command as it arrived.
+/// A received command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {
-    /// What the answer refers to.
+    /// The id that the acknowledgement contains.
     pub cmd_id: Uuid,
-    /// After this a device must not obey any more.
+    /// From this time on the command must not be executed.
     pub expires_at: Option<Timestamp>,
     cmd: String,
-    /// The parameters, or why the rest of the command is no good.
+    /// The parameters, or the reason why the command is invalid.
     params: Result<Map<String, Value>, &'static str>,
 }
 
 impl Command {
-    /// Reads a payload. `None`: there is not even an id to answer to.
+    /// Parses a payload; `None` if it contains no id to acknowledge.
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(payload).ok()?;
         let cmd_id = value.get("cmd_id")?.as_str()?.parse().ok()?;
@@ -62,47 +62,47 @@ impl Command {
         Some(Self { cmd_id, expires_at, cmd, params })
     }
 
-    /// Whether it came too late to be obeyed.
+    /// Whether the command has expired.
     pub fn has_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|expiry| expiry <= now)
     }
 
-    /// The word for what is asked; empty when there is none.
+    /// The name of the command; empty if the payload contains none.
     pub fn name(&self) -> &str {
         &self.cmd
     }
 }
 
-/// What a device says and does about a command.
+/// The decision of a device about a command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    /// What it says.
+    /// The reply.
     pub acknowledgement: Acknowledgement,
-    /// What it does.
+    /// The action of an accepted command.
     pub action: Option<Action>,
 }
 
-/// The acknowledgement, apart from its envelope.
+/// The body of an acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledgement {
-    /// In a word.
+    /// Accepted, rejected or unsupported.
     pub result: AckResult,
-    /// Why, for a person.
+    /// The reason of a refusal.
     pub detail: Option<String>,
 }
 
-/// What follows from a command that was accepted.
+/// The action of an accepted command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Work like this from now on.
+    /// Applies a configuration.
     Configure(Configuration),
-    /// Start another firmware.
+    /// Upgrades the firmware.
     Upgrade(Version),
-    /// Start again.
+    /// Restarts.
     Reboot,
-    /// Forget the configuration and start again.
+    /// Restores the initial configuration and restarts.
     FactoryReset,
-    /// Say hello.
+    /// Sends a heartbeat.
     SendHello,
 }
 
@@ -122,7 +122,7 @@ impl Decision {
     }
 }
 
-/// Decides about a command, given the configuration in force and the upgrade in progress.
+/// Decides about a command, given the current configuration and the upgrade in progress.
 pub fn decide(command: &Command, config: &Configuration, upgrading: Option<&Version>) -> Decision {
     let params = match &command.params {
         Ok(params) => params,
@@ -149,7 +149,7 @@ pub fn decide(command: &Command, config: &Configuration, upgrading: Option<&Vers
     }
 }
 
-/// The version that `start_ota` asks for, once all of its parameters are in order.
+/// The version of `start_ota`, if all of its parameters are valid.
 fn ota_target(params: &Map<String, Value>) -> Result<Version, &'static str> {
     let text = |name| params.get(name).and_then(Value::as_str).unwrap_or_default();
     let version =
@@ -176,7 +176,7 @@ pub struct CommandLog {
 }
 
 impl CommandLog {
-    /// How far back a device remembers.
+    /// The number of acknowledgements that a device keeps.
     pub const CAPACITY: usize = 64;
 
     /// What was answered to this command.
@@ -187,7 +187,7 @@ impl CommandLog {
             .map(|(_, acknowledgement)| acknowledgement)
     }
 
-    /// Remembers an answer, and forgets the oldest when there are too many.
+    /// Records an acknowledgement, and removes the oldest beyond [`CommandLog::CAPACITY`].
     pub fn record(&mut self, cmd_id: Uuid, acknowledgement: Acknowledgement) {
         if self.entries.len() == Self::CAPACITY {
             self.entries.pop_front();
@@ -225,12 +225,12 @@ mod tests {
     fn refused(command: &Command, result: AckResult) -> String {
         let decision = decide(command, &config(), None);
         assert_eq!(decision.acknowledgement.result, result, "{command:?}");
-        assert_eq!(decision.action, None, "a refused command has no effect");
-        decision.acknowledgement.detail.expect("a refusal says why")
+        assert_eq!(decision.action, None);
+        decision.acknowledgement.detail.expect("no detail")
     }
 
     #[test]
-    fn each_command_has_its_deed() {
+    fn each_command_is_accepted_with_its_action() {
         for (cmd, action) in [
             ("reboot", Action::Reboot),
             ("factory_reset", Action::FactoryReset),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_parameter_is_rejected_with_its_name() {
+    fn invalid_parameter_is_rejected_with_its_name() {
         let update = command("update_config", json!({"send_interval_s": 0}));
         assert!(refused(&update, AckResult::Rejected).starts_with("send_interval_s:"));
         let bad: [(&str, Value); 4] = [
@@ -264,20 +264,20 @@ mod tests {
     }
 
     #[test]
-    fn a_command_of_a_newer_platform_is_unsupported() {
+    fn unknown_command_is_unsupported() {
         let detail = refused(&command("self_destruct", json!({})), AckResult::Unsupported);
         assert!(detail.contains("self_destruct"));
     }
 
     #[test]
-    fn one_upgrade_at_a_time() {
+    fn second_upgrade_is_rejected_during_the_first() {
         let decision = decide(&ota(|_| {}), &config(), Some(&Version::new(9, 0, 0)));
         assert_eq!(decision.acknowledgement.result, AckResult::Rejected);
         assert!(decision.acknowledgement.detail.unwrap().contains("9.0.0"));
     }
 
     #[test]
-    fn a_command_expires_at_its_instant() {
+    fn command_expires_at_expires_at() {
         let text = json!({
             "v": 2, "cmd_id": Uuid::nil(), "cmd": "reboot", "expires_at": "2026-01-01T12:00:00Z",
         })
@@ -288,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_that_is_no_date_is_rejected_rather_than_taken_for_none() {
+    fn invalid_expiry_is_rejected() {
         let text = json!({"v": 2, "cmd_id": Uuid::nil(), "cmd": "reboot", "expires_at": "soon"});
         let command = Command::parse(text.to_string().as_bytes()).unwrap();
         assert!(refused(&command, AckResult::Rejected).starts_with("expires_at:"));
     }
 
     #[test]
-    fn the_log_remembers_the_last_ones_only() {
+    fn log_keeps_only_the_latest_acknowledgements() {
         let mut log = CommandLog::default();
         let acknowledgement = Acknowledgement { result: AckResult::Accepted, detail: None };
         for n in 0..=CommandLog::CAPACITY {
@@ -311,12 +311,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_parser_panic(payload: Vec<u8>) {
+        fn parser_never_panics(payload: Vec<u8>) {
             let _ = Command::parse(&payload);
         }
 
         #[test]
-        fn without_an_id_there_is_nothing_to_answer(cmd_id in "[a-z0-9-]{0,30}") {
+        fn command_without_valid_id_is_not_parsed(cmd_id in "[a-z0-9-]{0,30}") {
             let text = json!({"v": 2, "cmd_id": cmd_id, "cmd": "reboot"}).to_string();
             prop_assert_eq!(Command::parse(text.as_bytes()), None);
         }

@@ -1,4 +1,5 @@
-//! What `update_config` can change, and the ranges that a device accepts (docs/protocol.md).
+//! The configuration that `update_config` changes, and the ranges that a device accepts
+//! (docs/protocol.md).
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,18 +8,18 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// Where a broker listens.
+/// The address of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker {
-    /// Name or address.
+    /// Host name or IP address.
     pub host: String,
     /// TCP port.
     pub port: u16,
 }
 
-/// Why a text is no [`Broker`].
+/// The error of parsing a [`Broker`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("write it as HOST:PORT, for example 127.0.0.1:1883")]
+#[error("the format is HOST:PORT, for example 127.0.0.1:1883")]
 pub struct InvalidBroker;
 
 impl FromStr for Broker {
@@ -40,52 +41,52 @@ impl fmt::Display for Broker {
     }
 }
 
-/// The ranges of docs/protocol.md.
+/// Valid sampling cadences, in milliseconds.
 pub const SAMPLING_CADENCE_MS: RangeInclusive<u64> = 100..=60_000;
-/// See [`SAMPLING_CADENCE_MS`].
+/// Valid send intervals, in seconds.
 pub const SEND_INTERVAL_S: RangeInclusive<u64> = 1..=3_600;
-/// See [`SAMPLING_CADENCE_MS`].
+/// Valid heartbeat intervals, in seconds.
 pub const HELLO_INTERVAL_S: RangeInclusive<u64> = 5..=3_600;
-/// How many brokers a device remembers.
+/// Valid numbers of brokers.
 pub const BROKERS: RangeInclusive<usize> = 1..=5;
 
-/// A device's configuration.
+/// The configuration of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
-    /// Between two samples, ms.
+    /// Interval between samples, ms.
     pub sampling_cadence_ms: u64,
-    /// Between two telemetry messages, s.
+    /// Interval between telemetry messages, s.
     pub send_interval_s: u64,
-    /// Between two heartbeats, s.
+    /// Interval between heartbeats, s.
     pub hello_interval_s: u64,
-    /// Tried in this order.
+    /// The brokers, in the order in which they are tried.
     pub brokers: Vec<Broker>,
 }
 
-/// Why a device does not take a configuration; the text goes into the acknowledgement.
+/// The reason why a device rejects a configuration; its text is the detail of the acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigurationError {
-    /// There is nothing to do.
+    /// No parameter is given.
     #[error("no parameter given")]
     Empty,
-    /// Accepting what has no effect would be a lie.
+    /// A parameter is unknown, and so would have no effect.
     #[error("{0}: unknown parameter")]
     Unknown(String),
-    /// A wrong type or a number outside its range.
+    /// A parameter is not an integer in its range.
     #[error("{name}: must be an integer in {}..{}", .range.start(), .range.end())]
     Range {
-        /// The parameter.
+        /// The name of the parameter.
         name: &'static str,
-        /// What it may be.
+        /// The valid range.
         range: RangeInclusive<u64>,
     },
-    /// Not a list of brokers.
+    /// `brokers` is not a list of brokers.
     #[error("brokers: must be 1 to 5 of {{host, port}}")]
     Brokers,
 }
 
 impl Configuration {
-    /// The defaults of docs/protocol.md, for a device that knows this broker.
+    /// The defaults of docs/protocol.md, with one broker.
     pub fn with_broker(broker: Broker) -> Self {
         Self {
             sampling_cadence_ms: 1_000,
@@ -95,7 +96,7 @@ impl Configuration {
         }
     }
 
-    /// This configuration with `params` applied, all of them or none.
+    /// A copy with `params` applied, all of them or none.
     pub fn updated(&self, params: &Map<String, Value>) -> Result<Self, ConfigurationError> {
         if params.is_empty() {
             return Err(ConfigurationError::Empty);
@@ -120,17 +121,17 @@ impl Configuration {
         Ok(next)
     }
 
-    /// Between two samples.
+    /// The interval between samples.
     pub fn sampling_cadence(&self) -> Duration {
         Duration::from_millis(self.sampling_cadence_ms)
     }
 
-    /// Between two telemetry messages.
+    /// The interval between telemetry messages.
     pub fn send_interval(&self) -> Duration {
         Duration::from_secs(self.send_interval_s)
     }
 
-    /// Between two heartbeats; none when telemetry comes often enough to be the heartbeat.
+    /// The interval between heartbeats; `None` if telemetry is sent at least as often.
     pub fn heartbeat(&self) -> Option<Duration> {
         (self.send_interval_s > self.hello_interval_s)
             .then(|| Duration::from_secs(self.hello_interval_s))
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn every_parameter_takes_effect() {
+    fn every_parameter_changes_the_configuration() {
         let next = update(json!({
             "sampling_cadence_ms": 500,
             "send_interval_s": 60,
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ranges_are_those_of_the_protocol_and_their_ends_belong_to_them() {
+    fn parameters_outside_their_range_are_rejected() {
         for (name, low, high) in [
             ("sampling_cadence_ms", 100, 60_000),
             ("send_interval_s", 1, 3_600),
@@ -204,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_know_it_refuses_by_name() {
+    fn unknown_parameter_is_rejected_with_its_name() {
         let refusal = update(json!({"send_interval_s": 5, "colour": "red"})).unwrap_err();
         assert_eq!(refusal.to_string(), "colour: unknown parameter");
         assert_eq!(update(json!({})), Err(ConfigurationError::Empty));
     }
 
     #[test]
-    fn brokers_are_one_to_five_with_host_and_port() {
+    fn brokers_must_be_one_to_five_with_host_and_port() {
         let one = json!({"host": "h", "port": 1});
         for bad in [
             json!([]),
@@ -227,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn telemetry_that_comes_often_enough_is_the_heartbeat() {
+    fn no_heartbeat_when_telemetry_is_as_frequent() {
         assert_eq!(update(json!({"send_interval_s": 30})).unwrap().heartbeat(), None);
         let slow = update(json!({"send_interval_s": 31})).unwrap();
         assert_eq!(slow.heartbeat(), Some(Duration::from_secs(30)));
     }
 
     #[test]
-    fn a_broker_is_a_host_and_a_port() {
+    fn broker_is_parsed_from_host_and_port() {
         assert_eq!("localhost:1883".parse::<Broker>().unwrap().port, 1_883);
         for bad in ["localhost", ":1883", "localhost:", "localhost:0", "localhost:70000"] {
             assert_eq!(bad.parse::<Broker>(), Err(InvalidBroker), "{bad}");

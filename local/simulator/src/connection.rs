@@ -1,4 +1,4 @@
-//! A device on its network: connects, carries its outbox to the broker, hands it its commands.
+//! The connection of a device: connects with backoff, publishes the outbox, and passes commands on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::fleet_context::FleetContext;
 use crate::message::command_topic;
 use crate::session::{Session, SessionEvent, random_id};
 
-/// From a reboot's goodbye to its hello.
+/// The time between the DISCONNECT of a reboot and the next connection.
 const REBOOT_DURATION: Duration = Duration::from_secs(2);
-/// How long a device without power stays away.
+/// The time that a device without power is offline.
 const POWER_OUTAGE_DURATION: Duration = Duration::from_secs(3);
-/// How long a device that leaves waits for acknowledgements.
+/// The time that a stopping device waits for acknowledgements.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two attempts to connect: doubling from the first to the second, and scattered.
+/// The first and the longest delay between attempts to connect; it doubles, with jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
-/// Runs a device until `stop` becomes true or it rests, and answers how many messages it could not
-/// deliver.
+/// Runs a device until `stop` becomes true or the device has sent all of its messages, and returns
+/// the number of undelivered messages.
 pub async fn run(
     device: Device,
     fleet_context: Arc<FleetContext>,
@@ -50,20 +50,20 @@ pub async fn run(
             DisconnectReason::Restarting => REBOOT_DURATION,
             DisconnectReason::PowerCut => POWER_OUTAGE_DURATION,
         };
-        // Stopped while it is away, it comes back at once, delivers what it has, and leaves.
+        // If it is stopped while offline, it connects at once and delivers its outbox.
         let _ = timeout(away, stopped(&mut stop)).await;
         let now = connection.fleet_context.clock.now();
         connection.device.power_on(random_id(), now);
     }
 }
 
-/// Resolves once the simulator is to stop.
+/// Returns when the simulator is to stop.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone: then nobody is left to run for.
+    // An error means that the sender was dropped, which also ends the simulation.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Why a device left its broker.
+/// The reason of a disconnection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DisconnectReason {
     Stopped,
@@ -102,16 +102,16 @@ struct Connection<R> {
     fleet_context: Arc<FleetContext>,
     rng: R,
     state: ConnectionState,
-    /// Which of the device's brokers it tries.
+    /// The index of the broker to connect to.
     broker: usize,
-    /// Attempts in a row.
+    /// Consecutive failed attempts.
     failures: u32,
 }
 
 impl<R: Rng> Connection<R> {
     async fn run_until_disconnect(&mut self, stop: &mut watch::Receiver<bool>) -> DisconnectReason {
         let power_cut = self.next_power_cut();
-        // Once it leaves: why, and how long it may go on delivering.
+        // While it stops: the reason, and the deadline of delivery.
         let mut leaving: Option<(DisconnectReason, Instant)> = None;
         let end = loop {
             if let ConnectionState::Connected(session) = &mut self.state {
@@ -151,13 +151,13 @@ impl<R: Rng> Connection<R> {
 
     fn next_power_cut(&mut self) -> Instant {
         match self.fleet_context.restart_every {
-            // Scattered, or the whole fleet goes dark at once.
+            // With jitter, so that the fleet does not go offline at once.
             Some(period) => Instant::now() + period.mul_f64(self.rng.random_range(0.75..1.25)),
             None => far_future(),
         }
     }
 
-    /// When there is something to do by the clock. A device that leaves measures no more.
+    /// The time of the next timer. A stopping device takes no samples.
     fn next_wake(&self, leaving: bool) -> Instant {
         let tick = if leaving {
             far_future()
@@ -189,7 +189,7 @@ impl<R: Rng> Connection<R> {
         brokers.swap_remove(which)
     }
 
-    /// A device that leaves obeys no more.
+    /// A stopping device executes no commands.
     fn on_event(
         &mut self,
         event: Result<SessionEvent, ConnectionError>,
@@ -224,7 +224,7 @@ impl<R: Rng> Connection<R> {
         self.fleet_context.counters.connected.add(1);
         let now = self.fleet_context.clock.now();
         if let Err(error) = session.announce_online(&self.device, now) {
-            debug!(device = self.device.id(), %error, "a fresh connection took no requests");
+            debug!(device = self.device.id(), %error, "cannot announce the connection");
         }
         self.state = ConnectionState::Connected(session);
         self.device.connected(now);
@@ -232,7 +232,7 @@ impl<R: Rng> Connection<R> {
 
     fn on_disconnected(&mut self, error: &ConnectionError) {
         let broker = self.current_broker();
-        debug!(device = self.device.id(), %broker, %error, "no connection");
+        debug!(device = self.device.id(), %broker, %error, "connection failed");
         self.fleet_context.record_connect_failure(&broker, error);
         if self.abort() {
             self.fleet_context.counters.connections_lost.add(1);
@@ -246,7 +246,7 @@ impl<R: Rng> Connection<R> {
         self.state = ConnectionState::Disconnected { retry_at };
     }
 
-    /// Drops the connection as it is, and answers whether it was up.
+    /// Drops the connection, and returns whether it was established.
     fn abort(&mut self) -> bool {
         let state = std::mem::replace(
             &mut self.state,
@@ -273,7 +273,7 @@ impl<R: Rng> Connection<R> {
     }
 }
 
-/// A year is for ever here, and still an instant that the timer can count.
+/// A year from now: effectively never, and still a valid instant of a timer.
 fn far_future() -> Instant {
     Instant::now() + Duration::from_secs(365 * 86_400)
 }

@@ -1,70 +1,71 @@
-//! What happened, over the whole fleet.
+//! Counters of the whole fleet.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that many devices raise.
+/// A counter that devices share.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Counts `n` more.
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
-        // Nothing is published through a counter, so no ordering is needed.
+        // No other data depends on the value, so relaxed ordering is enough.
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Counts `n` fewer, for what rises and falls.
+    /// Subtracts `n`, for a gauge.
     pub fn sub(&self, n: u64) {
         self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
-    /// How many.
+    /// The current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The counters of a fleet, `status` messages left out: a broker says those for a device, too.
+/// The counters of a fleet. They exclude `status` messages, which a broker also sends as last
+/// wills.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Connections that are up now.
+    /// Current connections.
     pub connected: Counter,
-    /// Messages that devices made: each has its own `seq`.
+    /// Messages that devices created, each with its own `seq`.
     pub created: Counter,
-    /// Put into a send buffer: those made, without the dropped, with the duplicates.
+    /// Messages put into send buffers: those created, without dropped ones, with duplicates.
     pub queued: Counter,
-    /// Handed to a broker for the first time.
+    /// Messages published for the first time.
     pub sent: Counter,
-    /// Handed to a broker again, since the connection was lost before the acknowledgement.
+    /// Messages published again, since the connection was lost before the acknowledgement.
     pub resent: Counter,
-    /// Acknowledged by a broker.
+    /// Messages acknowledged by a broker.
     pub acknowledged: Counter,
-    /// Thrown out of a full send buffer.
+    /// Messages removed from a full send buffer.
     pub overflowed: Counter,
-    /// `--loss`
+    /// Messages dropped by `--loss`.
     pub dropped: Counter,
-    /// `--duplication`
+    /// Messages duplicated by `--duplication`.
     pub duplicated: Counter,
-    /// `--reordering`: held back until a later one had passed.
+    /// Messages sent after later ones by `--reordering`.
     pub reordered: Counter,
     /// Commands accepted.
     pub commands_accepted: Counter,
     /// Commands rejected or unsupported.
     pub commands_rejected: Counter,
-    /// Commands that came again, and were only acknowledged again.
+    /// Commands received again: acknowledged, not executed.
     pub commands_repeated: Counter,
-    /// Commands ignored: expired, or without a readable id.
+    /// Commands ignored: expired, or without a valid id.
     pub commands_ignored: Counter,
     /// Power-ons after the first one.
     pub restarts: Counter,
-    /// Connections lost without a goodbye.
+    /// Connections lost without a DISCONNECT.
     pub connections_lost: Counter,
 }
 
 impl Counters {
-    /// In send buffers or on the way, not acknowledged.
+    /// Messages in send buffers or in flight.
     pub fn unacknowledged(&self) -> u64 {
-        // Three loads at three instants: a device in between may make the difference negative.
+        // The loads are not atomic together, so the difference can be negative.
         self.queued.get().saturating_sub(self.acknowledged.get() + self.overflowed.get())
     }
 }

@@ -1,14 +1,15 @@
-//! A device without its network: what it says, when, and what it does when told something.
+//! A device without its network: a state machine that creates messages and executes commands.
 //!
-//! Everything is a function of the state and the [`ClockReading`] passed in; what is to be published piles
-//! up in the [`Outbox`], and [`crate::connection`] carries it to a broker.
+//! Everything is a function of the state and the [`ClockReading`] argument. Messages go to the
+//! [`Outbox`], from which [`crate::connection`] publishes them.
 
+mod boot_state;
 mod sampler;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sampler::Sampler;
+use boot_state::BootState;
 use semver::Version;
 use tracing::info;
 use uuid::Uuid;
@@ -23,35 +24,35 @@ use crate::ota::{Upgrade, UpgradeOutcome};
 use crate::outbox::Outbox;
 use crate::train::{Meter, TractionSystem};
 
-/// How a device leaves the factory.
+/// The initial state of a device.
 #[derive(Debug, Clone)]
 pub struct Specification {
-    /// Also its MQTT client id.
+    /// The device id, which is also the MQTT client id.
     pub device_id: String,
-    /// What it measures.
+    /// The system that the meter measures.
     pub system: TractionSystem,
-    /// Until an upgrade.
+    /// The firmware version before any upgrade.
     pub fw_version: Version,
-    /// Until `update_config`, and again after `factory_reset`.
+    /// The configuration before `update_config` and after `factory_reset`.
     pub config: Configuration,
-    /// What its network does.
+    /// The faults of its network.
     pub faults: FaultRates,
-    /// Messages in its send buffer.
+    /// The capacity of the send buffer, in messages.
     pub buffer: usize,
-    /// Of its ride and its faults.
+    /// The seed of its ride and its faults.
     pub seed: u64,
-    /// How many telemetry messages it makes before it is done.
+    /// The number of telemetry messages after which it stops.
     pub count: Option<u64>,
 }
 
-/// What a device needs from whoever runs it.
+/// A request of a device to its [`crate::connection`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LifecycleRequest {
-    /// Deliver what is in the outbox, then start again.
+    /// Deliver the outbox, then restart.
     Restart,
     /// Connect to the brokers of the new configuration.
     Reconnect,
-    /// Nothing any more: it has sent as many messages as it was asked for.
+    /// Stop: the device has created [`Specification::count`] messages.
     Stop,
 }
 
@@ -65,30 +66,17 @@ pub struct Device {
     meter: Meter,
     faults: FaultInjector,
     outbox: Outbox,
-    /// Survives a power-on: a real device keeps it in flash, or a command repeated after a reboot
-    /// would be a second reboot.
+    /// Persistent, as in the flash of a real device: otherwise a repeated `reboot` would cause a
+    /// second one.
     log: CommandLog,
     upgrade: Option<Upgrade>,
     boot_state: BootState,
     telemetry_count: u64,
 }
 
-/// What begins anew with each power-on.
-#[derive(Debug)]
-struct BootState {
-    boot: String,
-    since: Duration,
-    next_seq: u32,
-    connections: u64,
-    connected: bool,
-    sampler: Sampler,
-    next_send_at: Duration,
-    last_hello_at: Duration,
-}
-
 impl Device {
-    /// A device that is powered on now, as `boot`. `phase` (0 to 1) is the share of its send
-    /// interval that passes before the first message, so that a fleet does not send in step.
+    /// A device that is powered on now, with the boot id `boot`. `phase` (0 to 1) is the share of
+    /// the send interval before the first message, so that a fleet does not send in step.
     pub fn new(
         spec: Specification,
         boot: String,
@@ -112,18 +100,18 @@ impl Device {
         }
     }
 
-    /// Its name.
+    /// The device id.
     pub fn id(&self) -> &str {
         &self.spec.device_id
     }
 
-    /// The configuration in force.
+    /// The current configuration.
     pub fn config(&self) -> &Configuration {
         &self.config
     }
 
-    /// Where to connect, in this order. The factory's broker comes last: a device that was sent to
-    /// a broker that does not exist must be able to come home.
+    /// The brokers, in the order in which they are tried. The initial ones are last: a device with
+    /// a wrong configuration must be able to connect again.
     pub fn brokers(&self) -> Vec<crate::config::Broker> {
         let mut brokers = self.config.brokers.clone();
         brokers.extend(
@@ -132,39 +120,39 @@ impl Device {
         brokers
     }
 
-    /// What is to be published.
+    /// The messages to publish.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
     }
 
-    /// Power comes back, as `boot`. The outbox and the command log are in flash and stay; an upgrade
-    /// that was under way is reported as failed, since its image is gone.
+    /// Powers the device on again, with the boot id `boot`. Outbox and command log are persistent.
+    /// An upgrade in progress is reported as failed, since its image is lost.
     pub fn power_on(&mut self, boot: String, now: ClockReading) {
         self.counters.restarts.add(1);
         self.boot_state = BootState::new(boot, now, self.config.send_interval());
         self.fail_upgrade("power was lost during the upgrade", now);
     }
 
-    /// A connection is up: the device says hello.
+    /// Handles an established connection: the device sends a heartbeat.
     pub fn connected(&mut self, now: ClockReading) {
         self.boot_state.connections += 1;
         self.boot_state.connected = true;
         self.send_hello(now);
     }
 
-    /// The connection is gone, and these were not acknowledged.
+    /// Handles a lost connection, with the messages that were not acknowledged.
     pub fn disconnected(&mut self, unacknowledged: Vec<Message>) {
         self.boot_state.connected = false;
         self.outbox.requeue(unacknowledged);
     }
 
-    /// A `status` message for the connection `conn_id`: as the last will, and at both ends of a connection.
+    /// A `status` message for the connection `conn_id`, also used as its last will.
     pub fn status(&self, status: Presence, conn_id: &str, now: ClockReading) -> Message {
         let ts = now.wall_at(now.elapsed);
         encode(self.id(), &self.boot_state.boot, None, ts, Body::Status { status, conn_id })
     }
 
-    /// When [`Device::tick`] has something to do next (monotonic).
+    /// The next time to call [`Device::tick`] (monotonic).
     pub fn next_tick(&self) -> Duration {
         let full_at = self.boot_state.sampler.full_at(&self.meter, self.config.sampling_cadence());
         let mut next = self.boot_state.next_send_at.min(full_at);
@@ -177,14 +165,14 @@ impl Device {
         next
     }
 
-    /// Does what is due.
+    /// Creates the messages that are due.
     pub fn tick(&mut self, now: ClockReading) -> Option<LifecycleRequest> {
         self.take_samples(now);
         if now.elapsed >= self.boot_state.next_send_at {
             self.send_telemetry(now);
             self.boot_state.next_send_at += self.config.send_interval();
             if self.boot_state.next_send_at <= now.elapsed {
-                // The process was suspended: go on from here rather than catch up in a burst.
+                // The process was suspended: continue from now instead of sending a burst.
                 self.boot_state.next_send_at = now.elapsed + self.config.send_interval();
             }
         }
@@ -197,10 +185,10 @@ impl Device {
         self.advance_upgrade(now)
     }
 
-    /// Obeys a command, or says why not.
+    /// Executes a command or rejects it, and acknowledges it.
     pub fn command(&mut self, payload: &[u8], now: ClockReading) -> Option<LifecycleRequest> {
         let Some(command) = Command::parse(payload) else {
-            info!(device = self.id(), "ignored a command without a readable cmd_id");
+            info!(device = self.id(), "ignored a command without a valid cmd_id");
             self.counters.commands_ignored.add(1);
             return None;
         };
@@ -222,7 +210,7 @@ impl Device {
             cmd = command.name(),
             result = ?acknowledgement.result,
             detail = acknowledgement.detail.as_deref(),
-            "answered a command"
+            "acknowledged a command"
         );
         let counter = if decision.action.is_some() {
             &self.counters.commands_accepted
@@ -235,7 +223,7 @@ impl Device {
         decision.action.and_then(|action| self.execute(action, command.cmd_id, now))
     }
 
-    /// Sends what would otherwise stay behind: samples taken, messages held back.
+    /// Creates a message of the remaining samples, and releases messages held back for reordering.
     pub fn flush(&mut self, now: ClockReading) {
         self.take_samples(now);
         self.send_telemetry(now);
@@ -338,7 +326,7 @@ impl Device {
         self.send(Body::Hello(hello), now);
     }
 
-    /// When a heartbeat is due. None while disconnected: a heartbeat of the past tells nobody anything.
+    /// The time of the next heartbeat; `None` while disconnected, as a late heartbeat has no use.
     fn heartbeat_at(&self) -> Option<Duration> {
         let interval = self.config.heartbeat().filter(|_| self.boot_state.connected)?;
         Some(self.boot_state.last_hello_at + interval)
@@ -381,21 +369,6 @@ impl Device {
             if self.outbox.push(message).is_some() {
                 self.counters.overflowed.add(1);
             }
-        }
-    }
-}
-
-impl BootState {
-    fn new(boot: String, now: ClockReading, first_send: Duration) -> Self {
-        Self {
-            boot,
-            since: now.elapsed,
-            next_seq: 0,
-            connections: 0,
-            connected: false,
-            sampler: Sampler::new(now),
-            next_send_at: now.elapsed + first_send,
-            last_hello_at: now.elapsed,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a bad network does to messages, on purpose and repeatably.
+//! Simulated network faults, repeatable by their seed.
 
 use std::sync::Arc;
 
@@ -8,21 +8,21 @@ use rand::{RngExt, SeedableRng};
 use crate::counters::Counters;
 use crate::message::Message;
 
-/// How often each fault happens: probabilities a message.
+/// The probability of each fault, per message.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct FaultRates {
-    /// It never leaves, and leaves a gap in `seq`.
+    /// The message is lost, which leaves a gap in `seq`.
     pub loss: f64,
-    /// It leaves twice, with the same bytes.
+    /// The message is sent twice, with the same bytes.
     pub duplication: f64,
-    /// Up to [`MAX_REORDER_DISTANCE`] later ones overtake it.
+    /// The message is sent after up to [`MAX_REORDER_DISTANCE`] later ones.
     pub reordering: f64,
 }
 
-/// How many later messages overtake one that is held back, at most.
+/// The maximum number of later messages that are sent before a delayed one.
 pub const MAX_REORDER_DISTANCE: usize = 3;
 
-/// Stands between a device and its send buffer.
+/// Applies faults to the messages between a device and its send buffer.
 #[derive(Debug)]
 pub struct FaultInjector {
     rates: FaultRates,
@@ -34,18 +34,19 @@ pub struct FaultInjector {
 #[derive(Debug)]
 struct HeldMessage {
     message: Message,
-    /// How many may still pass.
+    /// The number of messages that are still sent before this one.
     remaining_overtakes: usize,
 }
 
 impl FaultInjector {
-    /// The same seed, the same faults.
+    /// An injector; the same seed produces the same faults.
     pub fn new(rates: FaultRates, seed: u64, counters: Arc<Counters>) -> Self {
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         Self { rates, rng, held: Vec::new(), counters }
     }
 
-    /// What leaves when this message is sent: nothing, itself, itself twice, earlier ones after it.
+    /// Returns the messages to send instead of this one: none, one or two copies, and delayed
+    /// earlier ones.
     pub fn apply(&mut self, message: Message) -> Vec<Message> {
         if self.should_inject(self.rates.loss) {
             self.counters.dropped.add(1);
@@ -58,7 +59,8 @@ impl FaultInjector {
         }
         let mut leaving = Vec::with_capacity(copies.len());
         for message in copies {
-            // Somebody has to overtake: with as many held back as may be, this one does.
+            // With the maximum number of delayed messages, this one is sent, so that they are
+            // overtaken.
             if self.held.len() < MAX_REORDER_DISTANCE && self.should_inject(self.rates.reordering) {
                 let remaining_overtakes = self.rng.random_range(1..=MAX_REORDER_DISTANCE);
                 self.held.push(HeldMessage { message, remaining_overtakes });
@@ -70,12 +72,12 @@ impl FaultInjector {
         leaving
     }
 
-    /// Lets go of all that is held back, oldest first: there will be no later message.
+    /// Releases all delayed messages, oldest first, at the end of the simulation.
     pub fn release(&mut self) -> Vec<Message> {
         self.held.drain(..).map(|held| held.message).collect()
     }
 
-    /// Counts one message that passed, and answers those that have now waited long enough.
+    /// Counts one sent message, and returns the delayed messages that are due.
     fn take_overtaken(&mut self) -> Vec<Message> {
         let (due, waiting): (Vec<_>, Vec<_>) =
             self.held.drain(..).partition(|held| held.remaining_overtakes == 1);
@@ -117,13 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn without_faults_everything_passes_as_it_came() {
+    fn messages_pass_unchanged_without_faults() {
         let (out, _) = send(FaultRates::default(), 1, 100);
         assert_eq!(out, (0..100).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_probability_of_one_is_certainty() {
+    fn probability_of_one_affects_every_message() {
         let (out, counters) = send(FaultRates { loss: 1.0, ..Default::default() }, 1, 50);
         assert!(out.is_empty());
         assert_eq!(counters.dropped.get(), 50);
@@ -133,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn reordering_puts_a_later_message_before_an_earlier_one() {
+    fn reordering_sends_later_message_first() {
         let (out, counters) = send(FaultRates { reordering: 0.3, ..Default::default() }, 1, 100);
         assert!(!out.is_sorted());
         assert!(counters.reordered.get() > 0);
     }
 
     #[test]
-    fn even_a_certain_reordering_lets_messages_through() {
+    fn messages_pass_with_reordering_probability_of_one() {
         let counters = Arc::new(Counters::default());
         let rates = FaultRates { reordering: 1.0, ..Default::default() };
         let mut faults = FaultInjector::new(rates, 1, counters);
@@ -151,7 +153,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_neither_dropped_nor_doubled_leaves_once(
+        fn each_message_is_sent_once_unless_dropped_or_duplicated(
             loss in 0.0..=1.0_f64,
             duplication in 0.0..=1.0_f64,
             reordering in 0.0..=1.0_f64,
@@ -172,7 +174,7 @@ mod tests {
         }
 
         #[test]
-        fn the_same_seed_makes_the_same_faults(seed: u64) {
+        fn same_seed_produces_same_faults(seed: u64) {
             let rates = FaultRates { loss: 0.2, duplication: 0.2, reordering: 0.2 };
             prop_assert_eq!(send(rates, seed, 200).0, send(rates, seed, 200).0);
         }

@@ -1,4 +1,4 @@
-//! Many devices in one process: who they are, how they come up, how they are stopped.
+//! A fleet: many devices in one process, their ids, and their start and stop.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -18,41 +18,41 @@ use crate::fleet_context::FleetContext;
 use crate::session::random_id;
 use crate::train::TractionSystem;
 
-/// A fleet before it is switched on.
+/// The plan of a fleet.
 #[derive(Debug, Clone)]
 pub struct FleetPlan {
-    /// The devices, in the order in which they come up.
+    /// The devices, in the order of their start.
     pub devices: Vec<FleetMember>,
-    /// How each leaves the factory.
+    /// The initial configuration of each device.
     pub config: Configuration,
-    /// What each has in it.
+    /// The initial firmware version of each device.
     pub fw_version: semver::Version,
-    /// What the network does to each.
+    /// The network faults of each device.
     pub faults: FaultRates,
-    /// Messages in the send buffer of each.
+    /// The capacity of the send buffer of each device, in messages.
     pub buffer: usize,
-    /// Telemetry messages of each, when it is to end.
+    /// The number of telemetry messages after which each device stops.
     pub count: Option<u64>,
-    /// Of every ride and every fault.
+    /// The seed of all rides and faults.
     pub seed: u64,
-    /// Connections a second while the fleet comes up.
+    /// New connections per second at the start.
     pub connect_rate: u32,
 }
 
 /// One device of a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetMember {
-    /// Its name.
+    /// The device id.
     pub device_id: String,
-    /// What it measures.
+    /// The system that the meter measures.
     pub system: TractionSystem,
 }
 
-/// The devices that the local profile registers; larger fleets begin with them.
+/// The simulated devices that `devstack run` registers. Every default fleet begins with them.
 const DEFAULT_DEVICES: [(&str, TractionSystem); 3] = [
-    ("dc-meter-001", TractionSystem::Dc1500V),
-    ("dc-meter-002", TractionSystem::Dc3000V),
-    ("ac-meter-001", TractionSystem::Ac15kV),
+    ("sim-dc-001", TractionSystem::Dc1500V),
+    ("sim-dc-002", TractionSystem::Dc3000V),
+    ("sim-ac-001", TractionSystem::Ac15kV),
 ];
 
 /// DC and AC in turn.
@@ -63,7 +63,8 @@ const SYSTEMS: [TractionSystem; 4] = [
     TractionSystem::Ac25kV,
 ];
 
-/// `count` devices: the sample devices, then `sim-0004` and so on.
+/// The default fleet of `count` devices: `sim-dc-001`, `sim-dc-002`, `sim-ac-001`, `sim-0004` and
+/// so on.
 pub fn default_fleet(count: usize) -> Vec<FleetMember> {
     let samples = DEFAULT_DEVICES
         .iter()
@@ -72,7 +73,7 @@ pub fn default_fleet(count: usize) -> Vec<FleetMember> {
     samples.take(count).chain(more).collect()
 }
 
-/// `count` devices by the name of `{prefix}-0001` and so on.
+/// A fleet of `count` devices with the ids `{prefix}-0001` and so on.
 pub fn numbered_fleet(prefix: &str, count: usize) -> Vec<FleetMember> {
     let systems = SYSTEMS.iter().cycle();
     (1..=count)
@@ -81,7 +82,8 @@ pub fn numbered_fleet(prefix: &str, count: usize) -> Vec<FleetMember> {
         .collect()
 }
 
-/// Devices with these names; one that begins with `dc` or `ac` measures that.
+/// A fleet of devices with these ids; an id that begins with `dc` or `ac` selects the type of
+/// meter.
 pub fn named_fleet(ids: &[String]) -> Vec<FleetMember> {
     ids.iter()
         .zip(SYSTEMS.iter().cycle())
@@ -96,8 +98,8 @@ pub fn named_fleet(ids: &[String]) -> Vec<FleetMember> {
         .collect()
 }
 
-/// Runs the fleet until `stop` becomes true or every device rests, and answers how many messages could not
-/// be delivered.
+/// Runs the fleet until `stop` becomes true or every device has stopped, and returns the number of
+/// undelivered messages.
 pub async fn run_fleet(
     plan: FleetPlan,
     fleet_context: Arc<FleetContext>,
@@ -107,10 +109,10 @@ pub async fn run_fleet(
     let pause = Duration::from_secs(1) / plan.connect_rate.max(1);
     let began = tokio::time::Instant::now();
     for (n, member) in plan.devices.iter().enumerate() {
-        let turn = began + pause * u32::try_from(n).unwrap_or(u32::MAX);
+        let start_at = began + pause * u32::try_from(n).unwrap_or(u32::MAX);
         let stopped = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => true,
-            () = tokio::time::sleep_until(turn) => false,
+            () = tokio::time::sleep_until(start_at) => false,
         };
         if stopped {
             break;
@@ -136,7 +138,7 @@ fn create_device(
     let mut hash = DefaultHasher::new();
     (plan.seed, &member.device_id).hash(&mut hash);
     let seed = hash.finish();
-    // Another sequence than the device's own, so that connecting does not change the ride.
+    // A sequence separate from the device's, so that connecting does not change the ride.
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(!seed);
     let spec = Specification {
         device_id: member.device_id.clone(),
@@ -163,16 +165,16 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_begins_with_the_sample_devices() {
-        assert_eq!(ids(&default_fleet(2)), ["dc-meter-001", "dc-meter-002"]);
+    fn default_fleet_begins_with_the_registered_devices() {
+        assert_eq!(ids(&default_fleet(2)), ["sim-dc-001", "sim-dc-002"]);
         assert_eq!(
             ids(&default_fleet(5)),
-            ["dc-meter-001", "dc-meter-002", "ac-meter-001", "sim-0004", "sim-0005"]
+            ["sim-dc-001", "sim-dc-002", "sim-ac-001", "sim-0004", "sim-0005"]
         );
     }
 
     #[test]
-    fn dc_and_ac_take_turns() {
+    fn numbered_fleet_alternates_dc_and_ac() {
         let fleet = numbered_fleet("tram", 6);
         assert_eq!(fleet[0].device_id, "tram-0001");
         let dc: Vec<_> = fleet.iter().map(|member| member.system.is_dc()).collect();
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_says_dc_or_ac_is_believed() {
+    fn id_prefix_selects_dc_or_ac() {
         let names = ["x", "dc-1", "ac-1", "é"].map(str::to_owned);
         let dc: Vec<_> = named_fleet(&names).iter().map(|m| m.system.is_dc()).collect();
         assert_eq!(dc, [true, true, false, false]);

@@ -1,4 +1,4 @@
-//! What all devices of a process share.
+//! State that all devices of a process share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,23 +12,23 @@ use crate::config::Broker;
 use crate::counters::Counters;
 use crate::identities::Identities;
 
-/// The clock, the counters and the common fate of a fleet.
+/// The clock, counters and credentials of a fleet.
 #[derive(Debug)]
 pub struct FleetContext {
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// What happened.
+    /// The counters.
     pub counters: Arc<Counters>,
-    /// How long a device runs, about, until its power is cut.
+    /// The average time between power failures of a device.
     pub restart_every: Option<Duration>,
-    /// Who the devices are to the broker.
+    /// The TLS credentials of the devices.
     pub identities: Identities,
-    /// Whether the last attempt to connect, of whichever device, failed.
+    /// Whether the last attempt of any device to connect failed.
     broker_unreachable: AtomicBool,
 }
 
 impl FleetContext {
-    /// Surroundings in which the clock starts now.
+    /// A context whose clock starts now.
     pub fn new(counters: Arc<Counters>, restart_every: Option<Duration>) -> Self {
         Self {
             clock: Clock::start(),
@@ -40,10 +40,10 @@ impl FleetContext {
     }
 
     pub(crate) fn record_connect_failure(&self, broker: &Broker, error: &ConnectionError) {
-        // Thousands of devices lose a broker at once: one of them may say so.
+        // Thousands of devices can lose the broker at once: one of them logs it.
         if !self.broker_unreachable.swap(true, Ordering::Relaxed) {
             warn!(
-                "no connection to the MQTT broker at {broker} ({error}): is it running? Trying again"
+                "cannot connect to the MQTT broker at {broker} ({error}): is it running? Retrying"
             );
         }
     }

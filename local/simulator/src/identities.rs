@@ -1,4 +1,4 @@
-//! Who the devices are to a broker that asks: certificates and keys, a folder a device.
+//! The TLS credentials of devices: certificates and keys, one folder per device.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,13 +7,13 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use rumqttc::Transport;
 
-/// What each device connects with. Without any, connections are plain.
+/// The credentials of each device. Devices without credentials connect without TLS.
 #[derive(Clone, Default)]
 pub struct Identities {
     transports: HashMap<String, Transport>,
 }
 
-/// Names of devices, never their keys.
+/// Prints device ids, never keys.
 impl fmt::Debug for Identities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.transports.keys()).finish()
@@ -25,12 +25,12 @@ impl Identities {
     ///
     /// # Errors
     ///
-    /// When a file cannot be read; the text names it.
+    /// When a file cannot be read; the error contains its path.
     pub fn read<'a>(folder: &Path, devices: impl Iterator<Item = &'a str>) -> Result<Self> {
         let read = |device: &str, name: &str| {
             let path = folder.join(device).join(name);
             std::fs::read(&path).with_context(|| {
-                format!("cannot read {}: `provision` makes it for a device", path.display())
+                format!("cannot read {}: `provision add` creates it", path.display())
             })
         };
         let transports = devices.map(|device| {
@@ -51,14 +51,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_without_its_files_is_named_and_so_is_the_file() {
+    fn missing_file_is_an_error_with_its_path() {
         let folder = tempfile::tempdir().unwrap();
         let error = Identities::read(folder.path(), ["m-1"].into_iter()).unwrap_err().to_string();
         assert!(error.contains("m-1/certificate.pem"), "{error}");
     }
 
     #[test]
-    fn without_identities_connections_are_plain() {
+    fn device_without_credentials_connects_without_tls() {
         assert!(matches!(Identities::default().transport("m-1"), Transport::Tcp));
     }
 }

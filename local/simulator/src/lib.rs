@@ -1,10 +1,10 @@
 //! A fleet of simulated meters on rolling stock, as docs/protocol.md describes them.
 //!
-//! From pure to outside: [`train`] is the physics, [`config`], [`command`], [`ota`], [`message`],
-//! [`faults`] and [`outbox`] are the parts of a [`device`], which is a state machine without a
-//! network. [`link`] is one MQTT connection that counts acknowledgements, [`session`] is one of a device,
-//! [`connection`] places one call after the other, [`fleet`] runs many devices, and [`cli`] and
-//! [`report`] face the person.
+//! [`train`] simulates the physics. [`config`], [`command`], [`ota`], [`message`], [`faults`] and
+//! [`outbox`] are the parts of a [`device`], a state machine without I/O. [`link`] is one MQTT
+//! connection that matches acknowledgements, [`session`] is one connection of a device,
+//! [`connection`] reconnects, and [`fleet`] runs many devices. [`cli`] and [`report`] are the user
+//! interface.
 
 pub mod cli;
 pub mod clock;

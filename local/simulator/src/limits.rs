@@ -1,20 +1,20 @@
-//! What the operating system allows: each connection is an open file.
+//! The limit of open files: each connection is one.
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Files that a process has open beside its connections, generously.
+/// Open files of the process besides connections, with a reserve.
 const RESERVED_FILES: u64 = 64;
 
-/// Raises the limit of open files as far as this many connections need.
+/// Raises the limit of open files to what this number of connections requires.
 ///
 /// # Errors
 ///
-/// When the hard limit is too low; the text says how to raise it.
+/// When the hard limit is too low; the error contains the command that raises it.
 pub fn raise_open_file_limit(connections: usize) -> Result<()> {
     let needed = connections as u64 + RESERVED_FILES;
     let (soft, hard) =
-        getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
+        getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of open files")?;
     if soft >= needed {
         return Ok(());
     }
@@ -23,5 +23,5 @@ pub fn raise_open_file_limit(connections: usize) -> Result<()> {
         "{connections} connections need {needed} open files, but only {hard} are allowed: raise it with \
          `ulimit -n {needed}` as root, or simulate fewer devices"
     );
-    setrlimit(Resource::RLIMIT_NOFILE, needed, hard).context("raising the limit of open files")
+    setrlimit(Resource::RLIMIT_NOFILE, needed, hard).context("cannot raise the limit of open files")
 }

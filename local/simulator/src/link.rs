@@ -1,10 +1,9 @@
-//! One MQTT connection that knows which of its publishes the broker has acknowledged.
+//! One MQTT connection that matches acknowledgements to publishes.
 //!
-//! rumqttc answers a publish with nothing that its acknowledgement could be matched to. But it
-//! handles requests in order and reports the packet id that it gave each one, so the n-th report
-//! belongs to the n-th publish. It also loses unacknowledged publishes of a clean session when it
-//! reconnects by itself; so a [`Link`] is one connection only, and [`Link::unacknowledged`] hands
-//! them back to whoever opens the next.
+//! rumqttc returns no packet id for a publish. But it handles requests in order and reports the
+//! packet id of each one, so the n-th report belongs to the n-th publish. When it reconnects, it
+//! loses the unacknowledged publishes of a clean session. So a [`Link`] is a single connection, and
+//! [`Link::unacknowledged`] returns them for the next one.
 
 use std::collections::VecDeque;
 
@@ -15,44 +14,44 @@ use rumqttc::{
     Publish, QoS,
 };
 
-/// How many publishes may be on the way. rumqttc numbers packets in a circle of `inflight` (100 by
-/// default), so half a circle can never bite its tail.
+/// The maximum number of publishes in flight. rumqttc reuses packet ids after `inflight` (100 by
+/// default) packets, so half of that never reaches an id in use.
 pub const MAX_IN_FLIGHT: usize = 50;
 
-/// The largest packet either way: IoT Core's 128 KB and room for a topic. rumqttc's own limit is
-/// 10 KiB, and it fails the connection over a larger one.
+/// The maximum packet size: the 128 KB of IoT Core and a topic. rumqttc closes the connection at a
+/// larger packet; its default is 10 KiB.
 const MAX_PACKET_BYTES: usize = 160 * 1024;
 
-/// What happens on a connection.
+/// An event of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LinkEvent<T> {
     /// The broker has accepted the connection.
     Connected,
-    /// The broker has taken this publish.
+    /// The broker has acknowledged this publish.
     Acknowledged(T),
-    /// A message on a topic that was subscribed to.
+    /// A message of a subscription.
     Received(Publish),
-    /// The DISCONNECT is on the wire: the connection may be dropped.
+    /// The DISCONNECT is sent: the connection can be dropped.
     Closed,
 }
 
-/// A connection; `T` is what the caller wants back with an acknowledgement.
+/// A connection; `T` is returned with the acknowledgement of a publish.
 pub struct Link<T> {
     client: AsyncClient,
     events: BoxStream<'static, Result<Event, ConnectionError>>,
-    /// In the order of publishing; the packet id is known as soon as rumqttc has sent it.
+    /// In the order of publishing; the packet id is set when rumqttc has sent the packet.
     in_flight: VecDeque<(Option<u16>, T)>,
 }
 
 impl<T> Link<T> {
-    /// Begins to connect; [`LinkEvent::Connected`] tells when that is done.
+    /// Begins to connect; [`LinkEvent::Connected`] follows.
     pub fn open(mut options: MqttOptions) -> Self {
         options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
-        // Room for a whole window, a subscription and a DISCONNECT: `try_` never finds it full.
+        // Room for all publishes in flight, a subscription and a DISCONNECT: `try_` never fails.
         let (client, mut event_loop) = AsyncClient::new(options, MAX_IN_FLIGHT + 2);
         event_loop.network_options.set_tcp_nodelay(true);
-        // A poll that is dropped half way may have taken a request that it has not sent. The stream
-        // keeps the poll, so that dropping `next` is harmless.
+        // A dropped poll may have taken a request without sending it. The stream keeps the poll, so
+        // that `next` is cancel-safe.
         let events = futures::stream::unfold(event_loop, |mut event_loop: EventLoop| async move {
             let event = event_loop.poll().await;
             Some((event, event_loop))
@@ -74,7 +73,7 @@ impl<T> Link<T> {
     ///
     /// # Errors
     ///
-    /// When [`Link::has_room`] says no, or the topic is none.
+    /// When [`Link::has_room`] is false, or the topic is invalid.
     pub fn publish(
         &mut self,
         topic: String,
@@ -87,30 +86,30 @@ impl<T> Link<T> {
         Ok(())
     }
 
-    /// Subscribes with QoS 1. The broker handles packets in order, so a publish that follows finds the
-    /// subscription in place.
+    /// Subscribes with QoS 1. The broker handles packets in order, so the subscription is active
+    /// before any later publish.
     ///
     /// # Errors
     ///
-    /// When the filter is none.
+    /// When the filter is invalid.
     pub fn subscribe(&self, filter: String) -> Result<(), ClientError> {
         self.client.try_subscribe(filter, QoS::AtLeastOnce)
     }
 
-    /// Says goodbye: the broker keeps the last will to itself. [`LinkEvent::Closed`] follows.
+    /// Sends DISCONNECT, so that the broker discards the last will. [`LinkEvent::Closed`] follows.
     ///
     /// # Errors
     ///
-    /// When it has been said already.
+    /// When it was sent already.
     pub fn disconnect(&self) -> Result<(), ClientError> {
         self.client.try_disconnect()
     }
 
-    /// What happens next. Dropping the future loses nothing.
+    /// The next event. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// When there is no connection (any more). The link is of no use then.
+    /// When the connection failed or ended. The link cannot be used any more.
     pub async fn next(&mut self) -> Result<LinkEvent<T>, ConnectionError> {
         loop {
             // The stream never ends.
@@ -141,8 +140,8 @@ impl<T> Link<T> {
         }
     }
 
-    /// Drops the connection without a goodbye and hands back what the broker has not acknowledged,
-    /// in the order of publishing.
+    /// Drops the connection without DISCONNECT and returns the unacknowledged publishes in their
+    /// order.
     pub fn unacknowledged(self) -> Vec<T> {
         self.in_flight.into_iter().map(|(_, tag)| tag).collect()
     }

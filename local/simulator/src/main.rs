@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-/// From one progress line to the next.
+/// The interval of progress lines.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 #[tokio::main]
@@ -27,7 +27,7 @@ async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_env_filter(
-            // rumqttc reports every lost connection of every device at the level of errors.
+            // rumqttc logs every lost connection of every device as an error.
             EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,rumqttc=off".into()),
         )
         .with_writer(std::io::stderr)
@@ -47,8 +47,8 @@ async fn main() -> Result<ExitCode> {
     }
     let fleet_context = Arc::new(fleet_context);
     let (stop, stopped) = watch::channel(false);
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
 
     println!("Simulating {devices} devices on {} with --seed {seed}", arguments.broker);
     let mut fleet = tokio::spawn(run_fleet(plan, Arc::clone(&fleet_context), stopped));
@@ -61,7 +61,7 @@ async fn main() -> Result<ExitCode> {
     let undelivered = loop {
         let stopping = *stop.borrow();
         let signalled = tokio::select! {
-            ended = &mut fleet => break ended.context("running the fleet")?,
+            ended = &mut fleet => break ended.context("the fleet has failed")?,
             _ = ticker.tick() => {
                 println!("{}", progress.line(elapsed(), &counters));
                 continue;
@@ -71,10 +71,12 @@ async fn main() -> Result<ExitCode> {
             _ = terminate.recv() => true,
         };
         if signalled && stopping {
-            // Asked twice: last wills say the rest.
+            // The second signal: the broker publishes the last wills.
             return Ok(ExitCode::from(130));
         }
-        info!("stopping: devices deliver what they have and say goodbye; once more ends at once");
+        info!(
+            "stopping: devices deliver their messages and disconnect; a second Ctrl-C ends at once"
+        );
         stop.send_replace(true);
     };
     print!("{}", summary(devices, seed, elapsed(), &counters, undelivered));

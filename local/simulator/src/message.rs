@@ -1,4 +1,4 @@
-//! Messages as they go over MQTT: topic and envelope version 2 (docs/protocol.md).
+//! MQTT messages: topics and envelope version 2 (docs/protocol.md).
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -8,19 +8,19 @@ use uuid::Uuid;
 use crate::command::AckResult;
 use crate::train::Reading;
 
-/// The most measurements in one telemetry message.
+/// The maximum number of measurements in a telemetry message.
 pub const MAX_SAMPLES: usize = 200;
 
 /// A message that is ready to be published, QoS 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// What it is about.
+    /// The kind, which determines the topic.
     pub kind: Kind,
-    /// The bytes: a repeat has the same.
+    /// The bytes, which a repeated publish does not change.
     pub payload: Bytes,
 }
 
-/// What a message is about.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Measurements.
@@ -29,7 +29,7 @@ pub enum Kind {
     Hello,
     /// Online or offline.
     Status,
-    /// The answer to a command.
+    /// The acknowledgement of a command.
     CommandAck,
     /// Progress of a firmware upgrade.
     OtaStatus,
@@ -47,7 +47,7 @@ impl Kind {
         }
     }
 
-    /// The topic on which a device says it.
+    /// The topic on which a device publishes it.
     pub fn topic(self, device_id: &str) -> String {
         let suffix = match self {
             Self::Telemetry => "telemetry",
@@ -60,12 +60,12 @@ impl Kind {
     }
 }
 
-/// The topic on which a device is told what to do.
+/// The topic of commands to a device.
 pub fn command_topic(device_id: &str) -> String {
     format!("iot/{device_id}/command")
 }
 
-/// What stands around every body.
+/// The envelope of every body.
 #[derive(Debug, Clone, Serialize)]
 pub struct Envelope<'a> {
     v: u8,
@@ -79,13 +79,13 @@ pub struct Envelope<'a> {
     body: Body<'a>,
 }
 
-/// What a message says.
+/// The body of a message.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum Body<'a> {
     /// See [`Kind::Telemetry`].
     Telemetry {
-        /// 1 to [`MAX_SAMPLES`].
+        /// 1 to [`MAX_SAMPLES`] samples.
         measurements: &'a [Sample],
     },
     /// See [`Kind::Hello`].
@@ -94,31 +94,31 @@ pub enum Body<'a> {
     Status {
         /// Online or offline.
         status: Presence,
-        /// Which connection speaks.
+        /// The id of the connection.
         conn_id: &'a str,
     },
     /// See [`Kind::CommandAck`].
     CommandAck {
-        /// To which command.
+        /// The acknowledged command.
         cmd_id: Uuid,
-        /// How it went.
+        /// The result.
         result: AckResult,
-        /// Why, for a person.
+        /// The reason of a refusal.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<&'a str>,
     },
     /// See [`Kind::OtaStatus`].
     OtaStatus {
-        /// Of which command.
+        /// The command of the upgrade.
         cmd_id: Uuid,
-        /// How far.
+        /// The state of the upgrade.
         ota_state: &'static str,
-        /// 0 to 100, of this state.
+        /// The progress within the state, 0 to 100.
         #[serde(skip_serializing_if = "Option::is_none")]
         progress_pct: Option<u8>,
-        /// Where to.
+        /// The version to install.
         fw_version_target: &'a semver::Version,
-        /// Why it failed.
+        /// The reason of a failure.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<&'a str>,
     },
@@ -137,25 +137,25 @@ pub struct Sample {
 /// A heartbeat.
 #[derive(Debug, Clone, Serialize)]
 pub struct Hello<'a> {
-    /// The firmware that runs.
+    /// The running firmware version.
     pub fw_version: &'a semver::Version,
-    /// Since power-on, s.
+    /// Time since power-on, s.
     pub uptime_s: u64,
-    /// How often it has connected to a broker since power-on.
+    /// Number of connections since power-on.
     pub broker_connections: u64,
-    /// How full the send buffer is, 0 to 100.
+    /// Usage of the send buffer, 0 to 100.
     pub buf_usage_pct: u8,
-    /// Inside the case, °C.
+    /// Temperature inside the case, °C.
     pub temp_internal: f64,
 }
 
-/// Whether a device is reachable.
+/// Whether a device is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Presence {
-    /// It has connected.
+    /// Connected.
     Online,
-    /// It has said goodbye, or its last will did.
+    /// Disconnected, published by the device or as its last will.
     Offline,
 }
 
@@ -179,8 +179,8 @@ impl Body<'_> {
     }
 }
 
-/// Puts a body into its envelope. `seq` is `None` in `status` alone: a last will's bytes are fixed
-/// when the device connects, so it cannot be counted.
+/// Encodes a body in its envelope. `seq` is `None` in `status` only: the bytes of a last will are
+/// fixed when the device connects, so it cannot be counted.
 pub fn encode(
     device_id: &str,
     boot: &str,
@@ -190,7 +190,7 @@ pub fn encode(
 ) -> Message {
     let kind = body.kind();
     let envelope = Envelope { v: 2, device_id, ts, seq, boot, msg_type: kind.as_str(), body };
-    // Text keys, integers and finite numbers only: there is nothing that JSON could refuse.
+    // Keys are strings and numbers are finite, so serialization cannot fail.
     let payload = serde_json::to_vec(&envelope).unwrap_or_default();
     Message { kind, payload: Bytes::from(payload) }
 }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn telemetry_is_the_envelope_with_its_measurements() {
+    fn telemetry_is_encoded_with_envelope_and_measurements() {
         let ts = at("2026-01-01T12:00:00.5Z");
         let measurements = [
             Sample::new(ts, Reading { quantity: Quantity::CurrentDc, value: -12.5 }),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn status_names_its_connection_and_is_not_counted() {
+    fn status_contains_conn_id_and_no_seq() {
         let body = Body::Status { status: Presence::Offline, conn_id: "c9" };
         let message = json_of(&encode("x", "a1", None, at("2026-01-01T12:00:00Z"), body));
         assert_eq!(message["status"], "offline");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_without_a_reason_has_no_detail() {
+    fn acknowledgement_without_reason_has_no_detail() {
         let cmd_id = Uuid::from_u128(7);
         let ack = |detail| Body::CommandAck { cmd_id, result: AckResult::Rejected, detail };
         let ts = at("2026-01-01T12:00:00Z");

@@ -1,27 +1,27 @@
-//! A firmware upgrade, played through: no image is fetched, but every state is reported.
+//! A simulated firmware upgrade: no image is downloaded, but every state is reported.
 
 use std::time::Duration;
 
 use semver::Version;
 use uuid::Uuid;
 
-/// What an upgrade reports.
+/// A report of an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtaProgress {
     /// `ota_state` of the message.
     pub state: &'static str,
-    /// Of this state.
+    /// The progress within the state, 0 to 100.
     pub progress_pct: Option<u8>,
-    /// Why it failed.
+    /// The reason of a failure.
     pub detail: Option<String>,
-    /// What the device does next.
+    /// The outcome so far.
     pub outcome: UpgradeOutcome,
 }
 
-/// How an upgrade stands after a report.
+/// The outcome of an upgrade after a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpgradeOutcome {
-    /// There is more to come.
+    /// More reports follow.
     InProgress,
     /// The device restarts with the new version.
     Installed,
@@ -40,7 +40,7 @@ const STATES: [(&str, Option<u8>); 8] = [
     ("success", None),
 ];
 
-/// From one report to the next: slow enough to be watched, fast enough to be waited for.
+/// The interval of reports.
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// An upgrade in progress.
@@ -58,22 +58,22 @@ impl Upgrade {
         Self { cmd_id, target, step: 0, next_at: now }
     }
 
-    /// The command that asked for it.
+    /// The command that started it.
     pub fn cmd_id(&self) -> Uuid {
         self.cmd_id
     }
 
-    /// The version that is to run.
+    /// The version to install.
     pub fn target(&self) -> &Version {
         &self.target
     }
 
-    /// When the next report is due (monotonic).
+    /// The time of the next report (monotonic).
     pub fn next_at(&self) -> Duration {
         self.next_at
     }
 
-    /// The report that is due now, if one is.
+    /// The report, if one is due now.
     pub fn advance(&mut self, now: Duration) -> Option<OtaProgress> {
         if now < self.next_at {
             return None;
@@ -81,7 +81,7 @@ impl Upgrade {
         let (state, progress_pct) = *STATES.get(self.step)?;
         self.step += 1;
         self.next_at = now + REPORT_INTERVAL;
-        // A version by the name of `…-bad` is an image whose digest is wrong: for rehearsals.
+        // A version `…-bad` simulates an image with a wrong digest.
         if state == "applying" && self.target.to_string().ends_with("-bad") {
             return Some(OtaProgress {
                 state: "failed",
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_image_goes_through_every_state_in_order() {
+    fn upgrade_reports_every_state_in_order() {
         let reports = run_upgrade("2.0.0");
         let mut states: Vec<_> = reports.iter().map(|r| r.state).collect();
         states.dedup();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_image_fails_after_verifying_and_says_why() {
+    fn image_with_wrong_digest_fails_after_verifying() {
         let reports = run_upgrade("2.0.0-bad");
         let [.., verifying, failed] = reports.as_slice() else { panic!("too few: {reports:?}") };
         assert_eq!(verifying.state, "verifying");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_reported_before_it_is_due() {
+    fn no_report_before_it_is_due() {
         let mut upgrade = Upgrade::start(Uuid::nil(), Version::new(2, 0, 0), Duration::ZERO);
         assert!(upgrade.advance(Duration::ZERO).is_some());
         assert_eq!(upgrade.advance(Duration::ZERO), None);

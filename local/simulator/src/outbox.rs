@@ -1,4 +1,4 @@
-//! The send buffer of a device: bounded, in order, and kept while the broker is away.
+//! The send buffer of a device: bounded, ordered, and kept while there is no connection.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use crate::message::{Kind, Message};
 pub struct QueuedMessage {
     /// The message.
     pub message: Message,
-    /// Whether a broker may have it already.
+    /// Whether it was published before without an acknowledgement.
     pub sent_before: bool,
 }
 
@@ -21,14 +21,14 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty buffer for this many messages, at least one.
+    /// An empty buffer for `capacity` messages, at least one.
     pub fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), queue: VecDeque::new() }
     }
 
-    /// Adds a message; answers the one that had to go for it, if the buffer was full.
+    /// Adds a message, and returns the message that a full buffer evicts.
     ///
-    /// The oldest telemetry goes first: answers to commands are few, and somebody waits for them.
+    /// That is the oldest telemetry: acknowledgements are few, and the platform waits for them.
     pub fn push(&mut self, message: Message) -> Option<Message> {
         let evicted = if self.queue.len() >= self.capacity {
             let oldest = self.queue.iter().position(|q| q.message.kind == Kind::Telemetry);
@@ -40,30 +40,30 @@ impl Outbox {
         evicted
     }
 
-    /// Takes the oldest message, to hand it to the broker.
+    /// Removes the oldest message, to publish it.
     pub fn pop(&mut self) -> Option<QueuedMessage> {
         self.queue.pop_front()
     }
 
-    /// Takes back what was handed over and not acknowledged, in the order in which it was handed
-    /// over. It may exceed the capacity: it did not come in new.
+    /// Puts unacknowledged messages back in their order. They may exceed the capacity, since they
+    /// are not new.
     pub fn requeue(&mut self, unacknowledged: Vec<Message>) {
         for message in unacknowledged.into_iter().rev() {
             self.queue.push_front(QueuedMessage { message, sent_before: true });
         }
     }
 
-    /// How many wait.
+    /// The number of messages.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether none waits.
+    /// Whether there is no message.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// How full it is, 0 to 100: full only when it is.
+    /// The usage, 0 to 100, rounded down: 100 only if the buffer is full.
     pub fn usage_pct(&self) -> u8 {
         let pct = (self.queue.len() * 100 / self.capacity).min(100);
         u8::try_from(pct).unwrap_or(100)
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_gives_up_its_oldest_telemetry_and_keeps_the_answers() {
+    fn full_buffer_evicts_oldest_telemetry_and_keeps_acknowledgements() {
         let mut outbox = Outbox::new(3);
         outbox.push(message(Kind::CommandAck, 0));
         outbox.push(message(Kind::Telemetry, 1));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_full_only_when_there_is_no_room() {
+    fn usage_is_100_only_when_buffer_is_full() {
         let mut outbox = Outbox::new(3);
         let mut usage = Vec::new();
         for n in 0..4 {
@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn losing_the_connection_at_any_point_keeps_the_order(
+        fn order_is_kept_across_lost_connections(
             total in 1..60_usize,
             losses in proptest::collection::vec((1..20_usize, 0..20_usize), 0..10),
         ) {
@@ -122,11 +122,11 @@ mod tests {
             }
             let mut acknowledged = Vec::new();
             for (hand_over, acks) in losses {
-                let mut on_the_way: Vec<_> =
+                let mut in_flight: Vec<_> =
                     std::iter::from_fn(|| outbox.pop()).take(hand_over).map(|q| q.message).collect();
-                let acked = on_the_way.drain(..acks.min(on_the_way.len()));
+                let acked = in_flight.drain(..acks.min(in_flight.len()));
                 acknowledged.extend(acked);
-                outbox.requeue(on_the_way);
+                outbox.requeue(in_flight);
             }
             acknowledged.extend(std::iter::from_fn(|| outbox.pop()).map(|q| q.message));
             let all: Vec<_> = (0..total).map(|n| message(Kind::Telemetry, n)).collect();

@@ -1,11 +1,11 @@
-//! What a person reads while a fleet runs, and at its end.
+//! The console output of a running fleet, and its summary.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::counters::Counters;
 
-/// ProgressReport lines: a heading now and then, and one line a period.
+/// Progress lines, with a heading at intervals.
 #[derive(Debug)]
 pub struct ProgressReport {
     devices: usize,
@@ -14,11 +14,11 @@ pub struct ProgressReport {
     last_sent: u64,
 }
 
-/// Lines from one heading to the next: about a screenful.
+/// Lines between headings, about a screen.
 const HEADING_INTERVAL: usize = 20;
 
 impl ProgressReport {
-    /// Of a fleet of this size.
+    /// A report for a fleet of `devices` devices.
     pub fn new(devices: usize) -> Self {
         Self { devices, lines: 0, last_at: Duration::ZERO, last_sent: 0 }
     }
@@ -51,7 +51,7 @@ impl ProgressReport {
     }
 }
 
-/// The totals.
+/// The totals of a run.
 pub fn summary(
     devices: usize,
     seed: u64,
@@ -60,23 +60,19 @@ pub fn summary(
     undelivered: usize,
 ) -> String {
     let rows = [
-        ("messages made", counters.created.get(), "status and last wills not counted"),
+        ("messages created", counters.created.get(), "status and last wills not counted"),
         ("dropped on purpose", counters.dropped.get(), "--loss"),
         ("duplicated", counters.duplicated.get(), "--duplication"),
         ("reordered", counters.reordered.get(), "--reordering"),
-        ("sent", counters.sent.get(), "handed to the broker"),
-        ("sent again", counters.resent.get(), "the connection was lost before the acknowledgement"),
+        ("sent", counters.sent.get(), "published for the first time"),
+        ("resent", counters.resent.get(), "the connection was lost before the acknowledgement"),
         ("acknowledged", counters.acknowledged.get(), "by the broker"),
-        ("overflowed", counters.overflowed.get(), "thrown out of a full send buffer"),
+        ("overflowed", counters.overflowed.get(), "removed from a full send buffer"),
         ("not delivered", undelivered as u64, "still in the send buffers"),
-        ("commands obeyed", counters.commands_accepted.get(), ""),
-        ("commands refused", counters.commands_rejected.get(), "rejected or unsupported"),
-        (
-            "commands repeated",
-            counters.commands_repeated.get(),
-            "acknowledged again, not obeyed again",
-        ),
-        ("commands ignored", counters.commands_ignored.get(), "expired or unreadable"),
+        ("commands accepted", counters.commands_accepted.get(), ""),
+        ("commands rejected", counters.commands_rejected.get(), "or unsupported"),
+        ("commands repeated", counters.commands_repeated.get(), "acknowledged again, not executed"),
+        ("commands ignored", counters.commands_ignored.get(), "expired or invalid"),
         ("restarts", counters.restarts.get(), ""),
         ("connections lost", counters.connections_lost.get(), ""),
     ];
@@ -102,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_column_stands_under_its_heading_whatever_the_numbers() {
+    fn columns_are_aligned_for_all_numbers() {
         let counters = Counters::default();
         let mut progress = ProgressReport::new(10_000);
         let text = progress.line(Duration::from_secs(5), &counters);
@@ -113,11 +109,11 @@ mod tests {
         counters.queued.add(123_456_789);
         counters.acknowledged.add(123_450_000);
         let second = progress.line(Duration::from_secs(3_600), &counters);
-        assert_eq!(second.len(), first.len(), "no heading again, and no column out of its place");
+        assert_eq!(second.len(), first.len());
     }
 
     #[test]
-    fn the_rate_is_of_the_time_since_the_last_line() {
+    fn rate_refers_to_time_since_last_line() {
         let counters = Counters::default();
         let mut progress = ProgressReport::new(1);
         counters.sent.add(100);
@@ -128,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_names_what_was_lost_on_purpose_and_what_was_not() {
+    fn summary_contains_dropped_and_undelivered_messages() {
         let counters = Counters::default();
         counters.dropped.add(7);
         let text = summary(3, 42, Duration::from_secs(61), &counters, 2);

@@ -1,4 +1,4 @@
-//! One connection of one device: who calls, what it says first and last, what is on the way.
+//! One connection of a device: its last will, its first and last messages, and messages in flight.
 
 use std::time::Duration;
 
@@ -14,45 +14,45 @@ use crate::device::Device;
 use crate::link::{Link, LinkEvent};
 use crate::message::{Kind, Message, Presence, command_topic};
 
-/// The broker may take one and a half times as long to notice that a device is gone.
+/// The broker detects a lost device after up to one and a half times this interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// How long a device waits for its goodbye to be taken.
+/// The time that a device waits for the end of its disconnection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A new random id, for a power-on or a connection. Never seeded: a simulator that is started again
-/// is another power-on.
+/// A new random id of a power-on or connection. Not seeded: a restart of the simulator is a new
+/// power-on.
 pub fn random_id() -> String {
     let mut id = Uuid::new_v4().simple().to_string();
     id.truncate(12);
     id
 }
 
-/// A connection, and the id by which its `status` messages name it.
+/// A connection, and the id in its `status` messages.
 pub(crate) struct Session {
     link: Link<InFlight>,
     conn_id: String,
 }
 
-/// What is on the way.
+/// A publish in flight.
 enum InFlight {
-    /// Worth nothing once its connection is gone.
+    /// Not repeated on the next connection.
     Status,
-    /// To be sent again.
+    /// Repeated on the next connection.
     Message(Message),
 }
 
-/// What happens on a connection.
+/// An event of a connection.
 pub(crate) enum SessionEvent {
-    /// The broker has accepted it.
+    /// The broker has accepted the connection.
     Connected,
-    /// The broker has taken a message out of the device's outbox.
+    /// The broker has acknowledged a message of the outbox.
     Delivered,
-    /// Somebody tells the device something.
+    /// A message to the device.
     Received(Publish),
 }
 
 impl Session {
-    /// Begins to connect, with the last will that this connection leaves.
+    /// Begins to connect, with a last will.
     pub(crate) fn open(
         device: &Device,
         broker: Broker,
@@ -68,7 +68,7 @@ impl Session {
         Self { link: Link::open(options), conn_id }
     }
 
-    /// What happens next. Dropping the future loses nothing.
+    /// The next event. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<SessionEvent, ConnectionError> {
         loop {
             match self.link.next().await? {
@@ -82,8 +82,8 @@ impl Session {
         }
     }
 
-    /// What a device says first. Subscribed before online: the platform publishes pending commands
-    /// when it sees that.
+    /// Subscribes to commands and then publishes `online`, at which the platform publishes pending
+    /// commands.
     pub(crate) fn announce_online(
         &mut self,
         device: &Device,
@@ -94,14 +94,14 @@ impl Session {
         self.publish(device.id(), online, |_| InFlight::Status)
     }
 
-    /// Hands as much of the outbox to the broker as may be on the way.
+    /// Publishes the outbox, up to the limit of publishes in flight.
     pub(crate) fn publish_outbox(&mut self, device: &mut Device, counters: &Counters) {
         while self.link.has_room()
             && let Some(queued) = device.outbox().pop()
         {
             let message = queued.message.clone();
             if let Err(error) = self.publish(device.id(), message, InFlight::Message) {
-                debug!(device = device.id(), %error, "the connection takes no publish now");
+                debug!(device = device.id(), %error, "cannot publish now");
                 device.outbox().requeue(vec![queued.message]);
                 break;
             }
@@ -109,15 +109,15 @@ impl Session {
         }
     }
 
-    /// Whether the broker has taken all that was handed over.
+    /// Whether the broker has acknowledged every publish.
     pub(crate) fn is_idle(&self) -> bool {
         self.link.is_idle()
     }
 
-    /// Says offline, and closes the connection properly. Where that fails, the last will says it.
+    /// Publishes `offline` and disconnects. If that fails, the broker publishes the last will.
     pub(crate) async fn disconnect(&mut self, device: &Device, now: ClockReading) {
         let offline = device.status(Presence::Offline, &self.conn_id, now);
-        let goodbye = async {
+        let disconnection = async {
             self.publish(device.id(), offline, |_| InFlight::Status).ok()?;
             while !self.link.is_idle() {
                 self.link.next().await.ok()?;
@@ -126,12 +126,12 @@ impl Session {
             while !matches!(self.link.next().await.ok()?, LinkEvent::Closed) {}
             Some(())
         };
-        if timeout(DISCONNECT_TIMEOUT, goodbye).await.ok().flatten().is_none() {
-            debug!(device = device.id(), "left without a goodbye");
+        if timeout(DISCONNECT_TIMEOUT, disconnection).await.ok().flatten().is_none() {
+            debug!(device = device.id(), "closed without a DISCONNECT");
         }
     }
 
-    /// Drops the connection as it is, and hands back what was not delivered.
+    /// Drops the connection, and returns the undelivered messages.
     pub(crate) fn abort(self) -> Vec<Message> {
         let in_flight = self.link.unacknowledged().into_iter();
         in_flight
@@ -148,7 +148,7 @@ impl Session {
         message: Message,
         tag: fn(Message) -> InFlight,
     ) -> Result<(), ClientError> {
-        // Retained, a status tells whoever subscribes later; anything else would be news twice.
+        // A later subscriber needs the status; it would receive any other retained message twice.
         let retain = message.kind == Kind::Status;
         let (topic, payload) = (message.kind.topic(device_id), message.payload.clone());
         self.link.publish(topic, &payload, retain, tag(message))

@@ -1,6 +1,6 @@
-//! A device against a broker that does exactly what the test says.
+//! A device with a broker that each test scripts.
 
-// clippy.toml allows these in tests, but does not see that their helpers are tests, too.
+// clippy.toml allows these in test functions, but not in their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Nothing here takes longer unless it hangs.
+/// Longer than any step takes.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 struct ScriptedBroker {
     listener: TcpListener,
 }
 
-/// The broker's end of one connection.
+/// The broker side of one connection.
 struct ClientConnection {
     stream: TcpStream,
     buffer: BytesMut,
@@ -47,14 +47,14 @@ impl ScriptedBroker {
         self.listener.local_addr().unwrap().to_string().parse().unwrap()
     }
 
-    /// The next connection, accepted.
+    /// Accepts the next connection.
     async fn accept(&self) -> ClientConnection {
         let accepted = tokio::time::timeout(TEST_TIMEOUT, self.listener.accept()).await;
-        let (stream, _) = accepted.expect("nobody called").unwrap();
+        let (stream, _) = accepted.expect("no connection").unwrap();
         let connect = Connect::new("");
         let mut client = ClientConnection { stream, buffer: BytesMut::new(), connect };
         let Some(Packet::Connect(connect)) = client.next().await else {
-            panic!("the first packet is no CONNECT")
+            panic!("the first packet is not CONNECT")
         };
         client.connect = connect;
         client.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false))).await;
@@ -63,7 +63,7 @@ impl ScriptedBroker {
 }
 
 impl ClientConnection {
-    /// The next packet, pings left out; `None` when the connection has been closed.
+    /// The next packet except pings; `None` when the connection is closed.
     async fn next(&mut self) -> Option<Packet> {
         loop {
             match Packet::read(&mut self.buffer, 1 << 20) {
@@ -71,7 +71,7 @@ impl ClientConnection {
                 Ok(packet) => return Some(packet),
                 Err(Error::InsufficientBytes(_)) => {
                     let read = self.stream.read_buf(&mut self.buffer);
-                    let read = tokio::time::timeout(TEST_TIMEOUT, read).await.expect("silence");
+                    let read = tokio::time::timeout(TEST_TIMEOUT, read).await.expect("no packet");
                     if read.unwrap_or(0) == 0 {
                         return None;
                     }
@@ -87,11 +87,11 @@ impl ClientConnection {
         self.stream.write_all(&bytes).await.unwrap();
     }
 
-    /// The next publish, not acknowledged.
+    /// The next publish, without an acknowledgement.
     async fn publish(&mut self) -> Publish {
         match self.next().await {
             Some(Packet::Publish(publish)) => publish,
-            other => panic!("no publish but {other:?}"),
+            other => panic!("not a publish: {other:?}"),
         }
     }
 
@@ -99,8 +99,8 @@ impl ClientConnection {
         self.send(Packet::PubAck(PubAck::new(publish.pkid))).await;
     }
 
-    /// What every connection begins with, acknowledged: the subscription, then `status`, then what
-    /// the buffer held (a slow machine fills it before the device is connected) up to the hello.
+    /// Acknowledges the beginning of a connection: the subscription, `status`, and the publishes up
+    /// to the hello, which include buffered messages on a slow machine.
     async fn accept_session(&mut self) -> Vec<Publish> {
         let Some(Packet::Subscribe(subscribe)) = self.next().await else {
             panic!("no subscription")
@@ -109,19 +109,19 @@ impl ClientConnection {
         assert_eq!(subscribe.filters[0].qos, QoS::AtLeastOnce);
         let granted = vec![rumqttc::SubscribeReasonCode::Success(QoS::AtLeastOnce)];
         self.send(Packet::SubAck(SubAck::new(subscribe.pkid, granted))).await;
-        let mut said = Vec::new();
+        let mut publishes = Vec::new();
         loop {
             let publish = self.publish().await;
             self.acknowledge(&publish).await;
             let is_hello = publish.topic == "iot/dc-meter-001/hello";
-            said.push(publish);
+            publishes.push(publish);
             if is_hello {
-                return said;
+                return publishes;
             }
         }
     }
 
-    /// Acknowledges all that comes until the device closes the connection, and answers it.
+    /// Acknowledges all publishes until the device closes the connection, and returns all packets.
     async fn until_closed(&mut self) -> Vec<Packet> {
         let mut packets = Vec::new();
         while let Some(packet) = self.next().await {
@@ -169,7 +169,7 @@ fn start(broker: Broker, restart_every: Option<Duration>) -> RunningDevice {
 }
 
 #[tokio::test]
-async fn a_device_comes_with_a_last_will_and_leaves_with_a_goodbye() {
+async fn device_connects_with_last_will_and_disconnects_in_order() {
     let broker = ScriptedBroker::open().await;
     let device = start(broker.address(), None);
     let mut client = broker.accept().await;
@@ -178,16 +178,16 @@ async fn a_device_comes_with_a_last_will_and_leaves_with_a_goodbye() {
     assert_eq!((will.topic.as_str(), will.qos), ("iot/dc-meter-001/status", QoS::AtLeastOnce));
     assert!(will.retain);
 
-    let said = client.accept_session().await;
-    assert!(said[0].retain && !said[1].retain);
-    let (will, online) = (value(&will.message), value(&said[0].payload));
+    let first = client.accept_session().await;
+    assert!(first[0].retain && !first[1].retain);
+    let (will, online) = (value(&will.message), value(&first[0].payload));
     assert_eq!((&will["status"], &online["status"]), (&json!("offline"), &json!("online")));
     assert_eq!(will["conn_id"], online["conn_id"]);
 
     device.stop.send(true).unwrap();
     let last = client.until_closed().await;
     let [.., Packet::Publish(offline), Packet::Disconnect] = last.as_slice() else {
-        panic!("no goodbye: {last:?}")
+        panic!("no disconnection: {last:?}")
     };
     assert!(offline.retain);
     assert_eq!(value(&offline.payload)["status"], "offline");
@@ -196,7 +196,7 @@ async fn a_device_comes_with_a_last_will_and_leaves_with_a_goodbye() {
 }
 
 #[tokio::test]
-async fn what_a_lost_connection_had_on_the_way_comes_again_first_and_unchanged() {
+async fn unacknowledged_messages_are_resent_first_and_unchanged() {
     let broker = ScriptedBroker::open().await;
     let device = start(broker.address(), None);
     let mut client = broker.accept().await;
@@ -230,7 +230,7 @@ async fn what_a_lost_connection_had_on_the_way_comes_again_first_and_unchanged()
 }
 
 #[tokio::test]
-async fn a_command_is_answered_and_a_reboot_says_goodbye_first() {
+async fn reboot_is_acknowledged_before_disconnection() {
     let broker = ScriptedBroker::open().await;
     let device = start(broker.address(), None);
     let mut client = broker.accept().await;
@@ -265,7 +265,7 @@ async fn a_command_is_answered_and_a_reboot_says_goodbye_first() {
 }
 
 #[tokio::test]
-async fn a_power_cut_says_nothing() {
+async fn power_failure_closes_connection_without_disconnect() {
     let broker = ScriptedBroker::open().await;
     let device = start(broker.address(), Some(Duration::from_secs(1)));
     let mut client = broker.accept().await;
@@ -274,7 +274,7 @@ async fn a_power_cut_says_nothing() {
     assert!(!packets.contains(&Packet::Disconnect));
     assert!(packets.iter().all(|p| matches!(p, Packet::Publish(p) if !p.retain)), "{packets:?}");
 
-    // Stopped while it has no power, it comes back to deliver what is left.
+    // Stopped without power, it connects again to deliver its outbox.
     device.stop.send(true).unwrap();
     let mut client = broker.accept().await;
     assert_eq!(client.until_closed().await.last(), Some(&Packet::Disconnect));

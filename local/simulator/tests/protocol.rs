@@ -1,6 +1,6 @@
-//! The platform reads what the simulator says.
+//! The parser of the platform accepts the messages of the simulator.
 
-// clippy.toml allows it in tests, but does not see that their helpers are tests, too.
+// clippy.toml allows it in test functions, but not in their helpers.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use simulator::message::{Message, Presence};
 use simulator::train::TractionSystem;
 use uuid::Uuid;
 
-/// All that a device says in ten minutes in which it is told everything.
+/// The messages of a device in ten minutes with every kind of command.
 fn simulate_messages(system: TractionSystem, seed: u64) -> Vec<Message> {
     let spec = Specification {
         device_id: "a:meter_1".to_owned(),
@@ -55,7 +55,7 @@ fn simulate_messages(system: TractionSystem, seed: u64) -> Vec<Message> {
         let text = json!({"v": 2, "cmd_id": cmd_id, "cmd": cmd, "params": params}).to_string();
         device.command(text.as_bytes(), now);
     }
-    let mut said =
+    let mut messages =
         vec![device.status(Presence::Online, "c", now), device.status(Presence::Offline, "c", now)];
     for _ in 0..100 {
         let elapsed = device.next_tick();
@@ -63,8 +63,8 @@ fn simulate_messages(system: TractionSystem, seed: u64) -> Vec<Message> {
         device.tick(now);
     }
     device.flush(now);
-    said.extend(std::iter::from_fn(|| device.outbox().pop()).map(|queued| queued.message));
-    said
+    messages.extend(std::iter::from_fn(|| device.outbox().pop()).map(|queued| queued.message));
+    messages
 }
 
 fn systems() -> impl Strategy<Value = TractionSystem> {
@@ -80,8 +80,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn every_message_of_a_device_can_be_read(system in systems(), seed: u64) {
-        let mut heard = Vec::new();
+    fn platform_parses_every_message_of_a_device(system in systems(), seed: u64) {
+        let mut categories = Vec::new();
         for message in simulate_messages(system, seed) {
             let received = ReceivedMessage {
                 topic: message.kind.topic("a:meter_1"),
@@ -97,12 +97,12 @@ proptest! {
             if let Body::Telemetry(measurements) = &read.body {
                 prop_assert!(measurements.iter().all(|m| m.time <= read.ts));
             }
-            heard.push(read.category);
+            categories.push(read.category);
         }
-        // IoT Core speaks of the others.
+        // IoT Core publishes the others.
         let own = |category: &Category| category.topic_suffix().is_some();
         for category in Category::ALL.into_iter().filter(own) {
-            prop_assert!(heard.contains(&category), "it never said {category}");
+            prop_assert!(categories.contains(&category), "no message of {category}");
         }
     }
 }

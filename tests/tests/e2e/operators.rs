@@ -1,8 +1,11 @@
 //! What operators do to a running system: purging a device, and counting the fleet again.
 
+use std::process::Stdio;
+
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
 use blackbox::system::System;
+use devstack::Options;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -64,18 +67,19 @@ async fn a_purged_device_leaves_nothing_and_takes_nothing_of_the_others_along() 
 }
 
 #[tokio::test]
-async fn the_fleet_is_counted_again_when_somebody_asks() -> Result<()> {
+async fn recount_reports_counters_before_and_after() -> Result<()> {
     let system = System::start().await?;
     for n in 0..3 {
         system.register(&format!("m{n}")).await?;
     }
-    let url = format!(
-        "http://127.0.0.1:{}/2015-03-31/functions/watchdog/invocations",
-        system.stack.ports().functions
-    );
-    let request = reqwest::Client::new().post(url).body(json!({"recount": true}).to_string());
-    let answer = system.execute(request).await?;
-    let answer = answer.json()?;
+    let output = tokio::process::Command::new(Options::default().binaries.join("iot-meter"))
+        .args(["recount", "--output", "json", "--local", "--data"])
+        .arg(system.stack.data())
+        .stderr(Stdio::inherit())
+        .output()
+        .await?;
+    ensure!(output.status.success(), "{output:?}");
+    let answer: Value = serde_json::from_slice(&output.stdout)?;
     let counts = answer["recounted"].as_array().with_context(|| format!("{answer}"))?;
     ensure!(counts.len() == 3, "{answer}");
     ensure!(counts[0]["after"] == json!({"active": 3, "inactive": 0}), "{answer}");

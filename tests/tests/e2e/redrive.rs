@@ -1,5 +1,6 @@
-//! What did not reach ingest comes back by `devstack redrive`, once.
+//! `iot-meter redrive` returns dead letters and undelivered messages to ingest, each once.
 
+use std::collections::BTreeMap;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -28,8 +29,7 @@ struct RedriveFixture<'s> {
 }
 
 #[tokio::test]
-async fn what_did_not_reach_ingest_is_redriven_and_readable_once_however_often_that_is_done()
--> Result<()> {
+async fn redriven_messages_are_stored_once_after_repeated_redrives() -> Result<()> {
     let system = System::start().await?;
     let fixture = RedriveFixture::of(&system);
     let dead_letters: Vec<_> = (0..DEAD_LETTERS).map(|seq| rule_output(&telemetry(seq))).collect();
@@ -41,9 +41,9 @@ async fn what_did_not_reach_ingest_is_redriven_and_readable_once_however_often_t
     tokio::time::sleep(Duration::from_millis(1_100)).await;
 
     let output = fixture.redrive().await?;
-    let said = String::from_utf8(output.stdout)?;
-    ensure!(output.status.success(), "{said}");
-    ensure!(said.contains(" 25 moved") && said.contains(" 2 sent"), "{said}");
+    let report = json_report(&output)?;
+    ensure!(output.status.success(), "{report}");
+    ensure!(report["dead_letters"] == 25 && report["undelivered"] == 2, "{report}");
     let points = fixture.points(DEAD_LETTERS as usize + 2).await?;
     // It has no time of its own, and the time of the redrive is not when it was received.
     let untimed = points.iter().find(|point| point["metric"] == "temperature");
@@ -59,15 +59,15 @@ async fn what_did_not_reach_ingest_is_redriven_and_readable_once_however_often_t
     fixture.wait_until_queue_empty().await?;
     ensure!(fixture.points(DEAD_LETTERS as usize + 2).await? == points, "something is doubled");
 
-    let output = fixture.redrive().await?;
-    let said = String::from_utf8(output.stdout)?;
-    ensure!(said.contains(" 0 moved") && said.contains(" 0 sent"), "{said}");
+    let report = json_report(&fixture.redrive_by_stack_name().await?)?;
+    ensure!(report["dead_letters"] == 0 && report["undelivered"] == 0, "{report}");
 
-    // What no queue can hold stays, and is named.
+    // A message that the queue does not accept stays, and is reported.
     fixture.put_undelivered("empty", "").await?;
     let output = fixture.redrive().await?;
-    let said = String::from_utf8(output.stdout)?;
-    ensure!(!output.status.success() && said.contains("empty.json: empty"), "{said}");
+    let report = json_report(&output)?;
+    let reason = report["remaining"][undelivered_key("empty")].as_str().unwrap_or_default();
+    ensure!(output.status.code() == Some(3) && reason.starts_with("empty"), "{report}");
     fixture.last_modified("empty").await?;
     system.stack.stop().await;
     Ok(())
@@ -116,17 +116,26 @@ impl<'s> RedriveFixture<'s> {
         &self.system.stack.outputs()[name]
     }
 
-    /// What a person does.
+    /// Runs the command for the local system.
     async fn redrive(&self) -> Result<Output> {
-        let stack = &self.system.stack;
-        tokio::process::Command::new(Options::default().binaries.join("devstack"))
-            .args(["redrive", "--outputs"])
-            .arg(stack.data().join("outputs.json"))
-            .envs(stack.settings())
+        let data = self.system.stack.data().display().to_string();
+        self.run(&["--local", "--data", &data], &BTreeMap::new()).await
+    }
+
+    /// Runs the command for a CloudFormation stack, whose outputs the AWS endpoint returns.
+    async fn redrive_by_stack_name(&self) -> Result<Output> {
+        self.run(&["--stack", "iot-meter-stores"], self.system.stack.settings()).await
+    }
+
+    async fn run(&self, target: &[&str], env: &BTreeMap<String, String>) -> Result<Output> {
+        tokio::process::Command::new(Options::default().binaries.join("iot-meter"))
+            .args(["redrive", "--output", "json"])
+            .args(target)
+            .envs(env)
             .stderr(Stdio::inherit())
             .output()
             .await
-            .context("cannot run devstack redrive")
+            .context("cannot run iot-meter redrive")
     }
 
     async fn put_dead_letters(&self, bodies: &[String]) -> Result<()> {
@@ -201,6 +210,11 @@ impl<'s> RedriveFixture<'s> {
             })
             .await
     }
+}
+
+fn json_report(output: &Output) -> Result<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).with_context(|| format!("no JSON: {text:?}"))
 }
 
 fn undelivered_key(name: &str) -> String {

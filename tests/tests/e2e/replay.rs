@@ -1,4 +1,4 @@
-//! The metric store is changed, there and back, and `devstack replay` brings what was measured along.
+//! `iot-meter replay` copies metrics to another metric store, and resumes a run that was killed.
 
 use std::process::{Output, Stdio};
 
@@ -43,30 +43,31 @@ async fn points(system: &System, count: usize) -> Result<Vec<Value>> {
         .await
 }
 
-/// What a person does.
+/// Runs the command for the local system.
 async fn replay(system: &System, arguments: &[&str]) -> Result<Output> {
-    let output = tokio::process::Command::new(Options::default().binaries.join("devstack"))
-        .arg("--data")
+    let output = tokio::process::Command::new(Options::default().binaries.join("iot-meter"))
+        .args(["replay", "--output", "json", "--local", "--data"])
         .arg(system.stack.data())
-        .arg("replay")
         .args(arguments)
         .stderr(Stdio::piped())
         .output()
         .await
-        .context("cannot run devstack replay")?;
+        .context("cannot run iot-meter replay")?;
     Ok(output)
 }
 
-/// What it says when it has come to its end.
-async fn replay_stdout(system: &System, arguments: &[&str]) -> Result<String> {
+/// The counts of messages and points of a replay, which must succeed.
+async fn replayed(system: &System, arguments: &[&str]) -> Result<(u64, u64)> {
     let output = replay(system, arguments).await?;
-    let said = String::from_utf8(output.stdout)?;
-    ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(said)
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let counts: Value = serde_json::from_str(&text)?;
+    let count = |name: &str| counts[name].as_u64().with_context(|| format!("{name}: {text}"));
+    Ok((count("messages")?, count("points")?))
 }
 
 #[tokio::test]
-async fn what_was_measured_moves_to_another_metric_store_and_back() -> Result<()> {
+async fn replay_copies_metrics_to_another_metric_store_and_back() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let system = start(folder.path(), MetricStore::Dynamodb).await?;
     system.register(DEVICE).await?;
@@ -77,13 +78,12 @@ async fn what_was_measured_moves_to_another_metric_store_and_back() -> Result<()
     let system = start(folder.path(), MetricStore::Timestream).await?;
     points(&system, 0).await?;
     let elsewhere = ["--start", "-1d", "--stop", "-1h"];
-    ensure!(replay_stdout(&system, &elsewhere).await?.contains(" 0 messages"));
+    ensure!(replayed(&system, &elsewhere).await? == (0, 0));
     let others = ["--start", "-1d", "--device", "other"];
-    ensure!(replay_stdout(&system, &others).await?.contains(" 0 messages"));
+    ensure!(replayed(&system, &others).await? == (0, 0));
     points(&system, 0).await?;
     for _ in 0..2 {
-        let said = replay_stdout(&system, &["--start", "-1d"]).await?;
-        ensure!(said.contains(" 40 messages and 120 points"), "{said}");
+        ensure!(replayed(&system, &["--start", "-1d"]).await? == (40, 120));
         ensure!(points(&system, 3 * MESSAGES).await? == measured);
     }
     publish(&system, MESSAGES..2 * MESSAGES).await?;
@@ -91,8 +91,7 @@ async fn what_was_measured_moves_to_another_metric_store_and_back() -> Result<()
     system.stack.stop().await;
 
     let system = start(folder.path(), MetricStore::Dynamodb).await?;
-    let said = replay_stdout(&system, &["--start", "-1d", "--device", DEVICE]).await?;
-    ensure!(said.contains(" 80 messages and 240 points"), "{said}");
+    ensure!(replayed(&system, &["--start", "-1d", "--device", DEVICE]).await? == (80, 240));
     ensure!(points(&system, 6 * MESSAGES).await? == measured);
     let files = system.list(&format!("/api/devices/{DEVICE}/raw-data")).await?;
     ensure!(files.len() == 2 * MESSAGES, "{} messages", files.len());
@@ -103,7 +102,7 @@ async fn what_was_measured_moves_to_another_metric_store_and_back() -> Result<()
 }
 
 #[tokio::test]
-async fn a_run_that_ended_on_its_way_is_gone_on_with_and_what_is_wrong_is_named() -> Result<()> {
+async fn replay_resumes_after_kill_and_refuses_invalid_arguments() -> Result<()> {
     let system = System::start().await?;
     system.register(DEVICE).await?;
     publish(&system, 0..3).await?;
@@ -112,23 +111,22 @@ async fn a_run_that_ended_on_its_way_is_gone_on_with_and_what_is_wrong_is_named(
         (&["--start", "yesterday"][..], "--start"),
         (&["--start", "-1d", "--device", "a/b"], "--device"),
         (&["--start", "-1h", "--stop", "-1d"], "--stop"),
-        (&[], "replay"),
+        (&[], "--start"),
     ] {
         let output = replay(&system, arguments).await?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(!output.status.success() && said.contains(named), "{arguments:?}: {said}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(2) && error.contains(named), "{arguments:?}: {error}");
     }
 
-    // Stopped at once, before or after it has noted something; then whole, however that was.
-    let mut child = tokio::process::Command::new(Options::default().binaries.join("replay"))
-        .args(["--start", "-1d"])
-        .envs(system.stack.settings())
+    // Killed before or after its first checkpoint.
+    let mut child = tokio::process::Command::new(Options::default().binaries.join("iot-meter"))
+        .args(["replay", "--start", "-1d", "--local", "--data"])
+        .arg(system.stack.data())
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()?;
     child.kill().await?;
-    let said = replay_stdout(&system, &["--start", "-1d"]).await?;
-    ensure!(said.contains(" 3 messages and 9 points"), "{said}");
+    ensure!(replayed(&system, &["--start", "-1d"]).await? == (3, 9));
     points(&system, 9).await?;
     system.stack.stop().await;
     Ok(())

@@ -17,12 +17,12 @@ async fn a_simulated_device_with_a_certificate_comes_online_and_obeys() -> Resul
     let system = System::start_with(options).await?;
     system
         .eventually("the device is online", || async {
-            let device = system.get("/api/devices/dc-meter-001").await?;
+            let device = system.get("/api/devices/sim-dc-001").await?;
             ensure!(device["connection_status"] == "online", "it is {device}");
             Ok(())
         })
         .await?;
-    let commands = "/api/devices/dc-meter-001/commands";
+    let commands = "/api/devices/sim-dc-001/commands";
     system.post(commands, json!({"cmd": "request_status"})).await?;
     system
         .eventually("its answer", || async {

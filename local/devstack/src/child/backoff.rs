@@ -1,8 +1,8 @@
-//! When to start again what has died.
+//! The delay before a restart.
 
 use std::time::Duration;
 
-/// How long to wait before the next start: nothing to speak of at first, up to ten seconds for a program that keeps dying.
+/// Exponential backoff: 100 ms at first, up to 10 s for a program that keeps failing.
 #[derive(Default)]
 pub(super) struct Backoff {
     consecutive_failures: u32,
@@ -11,7 +11,7 @@ pub(super) struct Backoff {
 impl Backoff {
     const INITIAL_DELAY: Duration = Duration::from_millis(100);
     const MAX_DELAY: Duration = Duration::from_secs(10);
-    /// Who has lived this long did not die of its start.
+    /// After this time an exit does not count as a failed start.
     const STABLE_UPTIME: Duration = Duration::from_secs(10);
 
     pub(super) fn next_delay(&mut self, uptime: Duration) -> (Duration, u32) {
@@ -20,8 +20,8 @@ impl Backoff {
         }
         let doublings = self.consecutive_failures.min(10);
         self.consecutive_failures += 1;
-        let pause = (Self::INITIAL_DELAY * 2_u32.pow(doublings)).min(Self::MAX_DELAY);
-        (pause, self.consecutive_failures)
+        let delay = (Self::INITIAL_DELAY * 2_u32.pow(doublings)).min(Self::MAX_DELAY);
+        (delay, self.consecutive_failures)
     }
 }
 
@@ -30,22 +30,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_keeps_dying_is_started_ever_more_slowly_and_at_least_every_ten_seconds() {
+    fn delay_grows_with_failures_up_to_ten_seconds() {
         let mut backoff = Backoff::default();
-        let pauses: Vec<_> =
+        let delays: Vec<_> =
             (0..9).map(|_| backoff.next_delay(Duration::from_millis(5)).0).collect();
-        assert_eq!(pauses[0], Duration::from_millis(100));
-        assert!(pauses.is_sorted());
-        assert_eq!(pauses[8], Duration::from_secs(10));
+        assert_eq!(delays[0], Duration::from_millis(100));
+        assert!(delays.is_sorted());
+        assert_eq!(delays[8], Duration::from_secs(10));
     }
 
     #[test]
-    fn who_lived_long_is_started_again_without_delay() {
+    fn delay_is_reset_after_stable_uptime() {
         let mut backoff = Backoff::default();
         for _ in 0..5 {
             backoff.next_delay(Duration::from_millis(5));
         }
-        let (pause, in_a_row) = backoff.next_delay(Duration::from_secs(60));
-        assert_eq!((pause, in_a_row), (Duration::from_millis(100), 1));
+        let (delay, failures) = backoff.next_delay(Duration::from_secs(60));
+        assert_eq!((delay, failures), (Duration::from_millis(100), 1));
     }
 }

@@ -25,7 +25,7 @@ fn is_running(pid: u32) -> bool {
 async fn eventually(holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
-        assert!(Instant::now() < deadline, "it never came true");
+        assert!(Instant::now() < deadline, "timed out");
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -38,7 +38,7 @@ async fn log_contains(folder: &TempDir, text: &str) {
 const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 
 #[tokio::test]
-async fn a_child_that_is_killed_is_started_again() {
+async fn killed_child_is_restarted() {
     let (mut child, _folder) = run("exec sleep 600", LONG_TIMEOUT).await;
     let first = child.pid().unwrap();
     child.kill();
@@ -48,7 +48,7 @@ async fn a_child_that_is_killed_is_started_again() {
 }
 
 #[tokio::test]
-async fn a_paused_child_stays_away_until_it_is_resumed() {
+async fn paused_child_runs_again_only_after_resume() {
     let (mut child, _folder) = run("exec sleep 600", LONG_TIMEOUT).await;
     child.pause().await;
     assert_eq!(child.pid(), None);
@@ -57,7 +57,7 @@ async fn a_paused_child_stays_away_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_stopped_child_can_finish_what_it_does() {
+async fn stopped_child_handles_sigterm_before_it_ends() {
     let (child, folder) =
         run("trap 'echo bye; exit' TERM; echo up; sleep 600 & wait", LONG_TIMEOUT).await;
     log_contains(&folder, "up").await;
@@ -68,14 +68,14 @@ async fn a_stopped_child_can_finish_what_it_does() {
 }
 
 #[tokio::test]
-async fn a_child_that_does_not_stop_is_killed_with_all_that_it_has_started() {
+async fn child_that_ignores_sigterm_is_killed_with_its_descendants() {
     let (child, folder) =
         run("trap '' TERM; sleep 600 & echo $! up; wait", Duration::from_millis(50)).await;
     log_contains(&folder, "up").await;
     let log = std::fs::read_to_string(folder.path().join("script.log")).unwrap();
     let grandchild: u32 = log.split(' ').next().unwrap().parse().unwrap();
     child.stop().await;
-    // Nobody waits for the grandchild but init, or whoever stands in for it: it may stay as a zombie.
+    // Only init reaps the grandchild, and a container may have none: it may stay a zombie.
     eventually(|| {
         let state = std::fs::read_to_string(format!("/proc/{grandchild}/stat"));
         state.map_or(true, |state| state.contains(") Z"))
@@ -84,14 +84,14 @@ async fn a_child_that_does_not_stop_is_killed_with_all_that_it_has_started() {
 }
 
 #[tokio::test]
-async fn output_and_environment_are_as_given() {
+async fn output_environment_and_working_directory_are_as_configured() {
     let (child, folder) = run("echo $GREETING from $PWD; exec sleep 600", LONG_TIMEOUT).await;
     log_contains(&folder, &format!("hello from {}", folder.path().display())).await;
     child.stop().await;
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_an_error() {
+async fn missing_executable_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program {
         name: "nothing".to_owned(),

@@ -1,4 +1,4 @@
-//! Starting: each part as soon as what it needs answers.
+//! Starting: each component when the components that it uses respond.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use simulator::fleet::default_fleet;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{DevStack, Stage};
+use crate::checkout;
 use crate::child::{Child, Program};
 use crate::functions::{FUNCTIONS, Router};
 use crate::options::{Components, MetricStore, Options};
@@ -25,7 +26,7 @@ impl DevStack {
                 self.start_endpoint().await?;
             }
             Some(url) => {
-                info!("the AWS endpoint is {url}");
+                info!("using the AWS endpoint {url}");
                 readiness::wait_until_reachable(&url, || readiness::responds(&self.http, &url))
                     .await?;
             }
@@ -56,7 +57,7 @@ impl DevStack {
     }
 
     async fn deploy_stores(&mut self) -> Result<()> {
-        info!("deploying bucket, queues and tables into it (infra/stores)");
+        info!("deploying bucket, queues and tables (infra/stores)");
         let template = self.options.checkout.join("infra/stores/template.yaml");
         let deployed = stores::deploy(&self.endpoint_url(), &template).await?;
         self.outputs = deployed.outputs;
@@ -73,11 +74,29 @@ impl DevStack {
         self.settings = settings::from_template(&template, &self.outputs)?;
         self.settings.extend(self.local_settings());
         self.settings.extend(self.options.settings.iter().cloned());
+        if let Some(hint) = self.metric_store_hint() {
+            warn!("{hint}");
+        }
         write_json(&self.data_directory.settings(), &self.settings).await
     }
 
-    /// The endpoint writes tables and queues to disk only when it is stopped, but objects at once. If it died in
-    /// the first run, there would be a bucket and no memory of having made it, which no deployment could mend.
+    /// Points out that metrics of earlier runs are in another store. A change is possible at any
+    /// time, since the archive contains every message.
+    fn metric_store_hint(&self) -> Option<String> {
+        let last = self.data_directory.last_metric_store()?;
+        let current = self.settings.get("METRIC_STORE")?;
+        (last != *current).then(|| {
+            format!(
+                "METRIC_STORE has changed from {last} to {current}: metrics of earlier runs stay in {last}. \
+                 `make replay START=-30d` (iot-meter replay --local --start -30d) copies those of 30 days \
+                 from the archive"
+            )
+        })
+    }
+
+    /// Restarts the endpoint, which writes objects to disk at once, but tables and queues only when
+    /// it stops. If it crashed in the first run, there would be a bucket that no CloudFormation
+    /// stack contains, and no deployment could succeed.
     async fn persist_endpoint(&mut self) -> Result<()> {
         if let Some((_, endpoint)) = self.children.pop() {
             endpoint.stop().await;
@@ -86,7 +105,7 @@ impl DevStack {
     }
 
     async fn start_timestream(&mut self) -> Result<()> {
-        info!("starting Timestream");
+        info!("starting the Timestream emulator");
         let port = self.ports.timestream;
         let program = timestream::program(&self.options.binaries, port, &self.data_directory);
         let child = self.start_child(program).await?;
@@ -96,13 +115,14 @@ impl DevStack {
         timestream::deploy(&self.http, port).await
     }
 
-    /// Where the local functions differ from the template.
+    /// Settings of the local functions that differ from the template.
     fn local_settings(&self) -> Vec<(String, String)> {
         let mut settings = aws::environment(&self.endpoint_url());
         settings.extend(
             [
                 ("AWS_ENDPOINT_URL_IOT_DATA_PLANE", self.iot_data_url()),
-                // No gateway checks tokens here, and everything listens on loopback alone.
+                ("AWS_ENDPOINT_URL_LAMBDA", self.functions_url()),
+                // No API Gateway checks tokens, and every port is on loopback.
                 ("API_AUTH", "none".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
@@ -116,7 +136,7 @@ impl DevStack {
 
     async fn start_broker(&mut self) -> Result<()> {
         if let Some(broker) = &self.options.broker {
-            info!("the MQTT broker is {broker}");
+            info!("using the MQTT broker {broker}");
             return readiness::wait_until_reachable(broker, || {
                 readiness::accepts_connections(broker)
             })
@@ -173,7 +193,7 @@ impl DevStack {
     }
 
     async fn start_iot_core(&mut self) -> Result<()> {
-        info!("starting the edge between broker, queue and functions");
+        info!("starting the IoT Core emulator");
         let mqtt = match TlsSetup::from_options(&self.options, &self.data_directory) {
             Some(tls) => tls.iot_core_broker(self.ports.mqtt)?,
             None => self.broker(),
@@ -187,7 +207,7 @@ impl DevStack {
             &self.data_directory,
         );
         let child = self.start_child(program).await?;
-        // It listens before it has subscribed, and until then the broker keeps nothing for it.
+        // It listens before it has subscribed; until then the broker queues no messages for it.
         readiness::wait_for_child(&child, || readiness::has_logged(&child, "ready:")).await?;
         self.children.push((Stage::IotCore, child));
         Ok(())
@@ -197,29 +217,23 @@ impl DevStack {
         let devices = self.options.devices;
         info!("registering the sample devices and simulating {devices}");
         seed_data::register(&self.http, &self.rest_url()).await?;
-        let binaries = &self.options.binaries;
-        let program = match TlsSetup::from_options(&self.options, &self.data_directory) {
+        let tls = TlsSetup::from_options(&self.options, &self.data_directory);
+        let (broker, identities) = match &tls {
             Some(tls) => {
                 let fleet = default_fleet(devices.try_into()?);
-                let ids: Vec<_> = fleet.into_iter().map(|device| device.device_id).collect();
-                let identities = tls.identities(&ids).await?;
-                let broker = format!("127.0.0.1:{}", tls.port);
-                mqtt_clients::simulator(
-                    binaries,
-                    devices,
-                    broker,
-                    Some(identities),
-                    &self.data_directory,
-                )
+                let mut ids: Vec<_> = fleet.into_iter().map(|member| member.device_id).collect();
+                ids.push(seed_data::EXAMPLE_DEVICE.to_owned());
+                (format!("127.0.0.1:{}", tls.port), Some(tls.identities(&ids).await?))
             }
-            None => mqtt_clients::simulator(
-                binaries,
-                devices,
-                self.broker(),
-                None,
-                &self.data_directory,
-            ),
+            None => (self.broker(), None),
         };
+        let program = mqtt_clients::simulator(
+            &self.options.binaries,
+            devices,
+            broker,
+            identities,
+            &self.data_directory,
+        );
         let child = self.start_child(program).await?;
         self.children.push((Stage::Simulator, child));
         Ok(())
@@ -237,9 +251,9 @@ impl DevStack {
     }
 }
 
-/// For other programs: the stack reads neither again.
-async fn write_json(path: &Path, texts: &BTreeMap<String, String>) -> Result<()> {
-    let text = serde_json::to_vec_pretty(texts)?;
+/// Writes strings for `iot-meter --local` and the watch of notifications.
+async fn write_json(path: &Path, strings: &BTreeMap<String, String>) -> Result<()> {
+    let text = serde_json::to_vec_pretty(strings)?;
     tokio::fs::write(path, text).await.with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -247,8 +261,9 @@ fn tools(options: &Options) -> PathBuf {
     options.checkout.join(".venv/bin")
 }
 
-/// Everything that has to be there before anything is started.
+/// Checks that the checkout, its tools and the binaries exist, before anything is started.
 pub(super) fn check_tools(options: &Options) -> Result<()> {
+    checkout::check(&options.checkout)?;
     let tools = tools(options);
     let ministack = options.endpoint_url.is_none().then_some("ministack");
     for tool in ministack.into_iter().chain(["cargo-lambda"]) {

@@ -1,4 +1,4 @@
-//! Samples between two messages.
+//! The samples of the next telemetry message.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::clock::ClockReading;
 use crate::message::{MAX_SAMPLES, Sample};
 use crate::train::Meter;
 
-/// What a meter has measured since the last message.
+/// The samples of a meter since the last message.
 ///
-/// Nobody can tell samples taken on time from samples computed when they are sent, and so a device
-/// wakes once a message rather than once a sample.
+/// Samples are computed when the message is sent, with the same result as at their own times, so
+/// that a device needs one timer a message and not one a sample.
 #[derive(Debug)]
 pub(super) struct Sampler {
     samples: Vec<Sample>,
@@ -18,12 +18,12 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// The first sample is due now.
+    /// A sampler whose first sample is due now.
     pub(super) fn new(now: ClockReading) -> Self {
         Self { samples: Vec::new(), last_at: now.elapsed, next_at: now.elapsed }
     }
 
-    /// Takes samples that have become due, until there are none or no more fit into a message.
+    /// Takes the samples that are due, as far as they fit into a message.
     pub(super) fn take(&mut self, meter: &mut Meter, cadence: Duration, now: ClockReading) {
         while self.next_at <= now.elapsed && self.remaining_capacity(meter) > 0 {
             let readings = meter.sample(self.next_at.saturating_sub(self.last_at));
@@ -34,7 +34,7 @@ impl Sampler {
         }
     }
 
-    /// The next sample follows the last one after the new time, but not in the past.
+    /// Sets the time of the next sample to one cadence after the last, but not in the past.
     pub(super) fn change_cadence(&mut self, cadence: Duration, now: ClockReading) {
         self.next_at = (self.last_at + cadence).max(now.elapsed);
     }
@@ -44,14 +44,14 @@ impl Sampler {
         self.remaining_capacity(meter) == 0
     }
 
-    /// When no more samples will fit into a message.
+    /// The time at which no more samples will fit into a message.
     pub(super) fn full_at(&self, meter: &Meter, cadence: Duration) -> Duration {
         let more =
             u32::try_from(self.remaining_capacity(meter).saturating_sub(1)).unwrap_or(u32::MAX);
         self.next_at + cadence * more
     }
 
-    /// Hands over what there is, with the temperature at the end: slow, so once a message is enough.
+    /// Returns the samples, and one of the temperature, which changes slowly.
     pub(super) fn drain(&mut self, meter: &mut Meter, now: ClockReading) -> Vec<Sample> {
         let mut measurements = std::mem::take(&mut self.samples);
         if !measurements.is_empty() {
@@ -61,7 +61,7 @@ impl Sampler {
         measurements
     }
 
-    /// How many more samples fit; the temperature needs a place, too.
+    /// The number of samples that still fit, besides the temperature.
     fn remaining_capacity(&self, meter: &Meter) -> usize {
         (MAX_SAMPLES - 1 - self.samples.len()) / meter.readings_per_sample()
     }

@@ -1,10 +1,12 @@
+mod commands;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::message::{Kind, MAX_SAMPLES};
 
-/// A device under test, its clock, and what it has said so far.
+/// A device under test, with its clock.
 struct DeviceHarness {
     device: Device,
     now: ClockReading,
@@ -31,7 +33,7 @@ impl DeviceHarness {
         Self { device, now, counters }
     }
 
-    /// Connected, its first hello heard.
+    /// A connected device whose first hello is removed.
     fn online(change: impl FnOnce(&mut Specification)) -> Self {
         let mut harness = Self::new(change);
         harness.device.connected(harness.now);
@@ -39,7 +41,7 @@ impl DeviceHarness {
         harness
     }
 
-    /// Lets time pass, waking the device exactly when it asks to be woken.
+    /// Advances the time, with a tick at each [`Device::next_tick`].
     fn advance(&mut self, time: Duration) -> Option<LifecycleRequest> {
         let end = self.now.elapsed + time;
         loop {
@@ -104,7 +106,7 @@ const fn seconds(n: u64) -> Duration {
 }
 
 #[test]
-fn a_message_holds_the_samples_of_its_interval_and_one_temperature() {
+fn message_contains_samples_of_interval_and_one_temperature() {
     let mut harness = DeviceHarness::online(|_| {});
     harness.advance(seconds(20));
     let messages = harness.sent_of_kind(Kind::Telemetry);
@@ -121,7 +123,7 @@ fn a_message_holds_the_samples_of_its_interval_and_one_temperature() {
 }
 
 #[test]
-fn a_message_that_is_full_leaves_before_its_time() {
+fn full_message_is_sent_before_the_interval_ends() {
     let mut harness = DeviceHarness::online(|spec| {
         spec.config.sampling_cadence_ms = 100;
         spec.config.send_interval_s = 60;
@@ -132,11 +134,11 @@ fn a_message_that_is_full_leaves_before_its_time() {
         messages.iter().map(|m| m["measurements"].as_array().unwrap().len()).collect();
     assert!(sizes.len() > 5 && sizes.iter().all(|n| (1..=MAX_SAMPLES).contains(n)), "{sizes:?}");
     let samples: usize = sizes.iter().map(|n| (n - 1) / 2).sum();
-    assert_eq!(samples, 601, "one at power-on, and ten a second for a minute");
+    assert_eq!(samples, 601);
 }
 
 #[test]
-fn a_process_that_was_suspended_sends_all_samples_and_no_burst_of_empty_messages() {
+fn suspended_process_sends_all_samples_without_empty_messages() {
     let mut harness = DeviceHarness::online(|_| {});
     harness.set_elapsed(seconds(600));
     harness.device.tick(harness.now);
@@ -149,7 +151,7 @@ fn a_process_that_was_suspended_sends_all_samples_and_no_burst_of_empty_messages
 }
 
 #[test]
-fn a_sampling_cadence_longer_than_the_interval_sends_no_empty_message() {
+fn cadence_longer_than_interval_sends_no_empty_message() {
     let mut harness = DeviceHarness::online(|spec| {
         spec.config.sampling_cadence_ms = 10_000;
         spec.config.send_interval_s = 1;
@@ -159,7 +161,7 @@ fn a_sampling_cadence_longer_than_the_interval_sends_no_empty_message() {
 }
 
 #[test]
-fn it_says_hello_when_it_connects_and_counts_its_connections() {
+fn hello_at_connection_contains_number_of_connections() {
     let mut harness = DeviceHarness::new(|_| {});
     harness.device.connected(harness.now);
     harness.device.disconnected(Vec::new());
@@ -174,17 +176,17 @@ fn it_says_hello_when_it_connects_and_counts_its_connections() {
 }
 
 #[test]
-fn heartbeats_come_only_when_telemetry_is_rarer() {
+fn heartbeats_are_sent_only_when_telemetry_is_less_frequent() {
     let mut often = DeviceHarness::online(|spec| spec.config.send_interval_s = 30);
     often.advance(seconds(120));
     assert!(often.sent_of_kind(Kind::Hello).is_empty());
     let mut rarely = DeviceHarness::online(|spec| spec.config.send_interval_s = 60);
     rarely.advance(seconds(120));
-    assert_eq!(rarely.sent_of_kind(Kind::Hello).len(), 4, "every 30 s");
+    assert_eq!(rarely.sent_of_kind(Kind::Hello).len(), 4);
 }
 
 #[test]
-fn without_a_connection_it_buffers_telemetry_but_no_heartbeats() {
+fn disconnected_device_buffers_telemetry_but_no_heartbeats() {
     let mut harness = DeviceHarness::online(|spec| {
         spec.config.send_interval_s = 60;
         spec.buffer = 10;
@@ -195,23 +197,23 @@ fn without_a_connection_it_buffers_telemetry_but_no_heartbeats() {
     let sent = harness.sent();
     let kinds: Vec<_> = sent.iter().map(|message| message.kind).collect();
     assert_eq!(kinds, [Kind::Telemetry, Kind::Telemetry, Kind::Hello]);
-    assert_eq!(value(&sent[2])["buf_usage_pct"], 20, "it tells how full the buffer had become");
+    assert_eq!(value(&sent[2])["buf_usage_pct"], 20);
 }
 
 #[test]
-fn what_was_not_acknowledged_goes_first_when_the_connection_is_back() {
+fn unacknowledged_messages_are_sent_first_after_reconnection() {
     let mut harness = DeviceHarness::online(|_| {});
     harness.advance(seconds(20));
-    let on_the_way = harness.sent();
-    harness.device.disconnected(on_the_way.clone());
+    let in_flight = harness.sent();
+    harness.device.disconnected(in_flight.clone());
     harness.advance(seconds(10));
     let again = harness.sent();
-    assert_eq!(again[..2], on_the_way[..], "the same bytes in the same order");
+    assert_eq!(again[..2], in_flight[..]);
     assert_eq!(again.len(), 3);
 }
 
 #[test]
-fn the_sequence_wraps_at_two_to_the_32() {
+fn sequence_wraps_at_two_to_the_32() {
     let mut harness = DeviceHarness::online(|_| {});
     harness.device.boot_state.next_seq = u32::MAX;
     harness.advance(seconds(20));
@@ -220,7 +222,7 @@ fn the_sequence_wraps_at_two_to_the_32() {
 }
 
 #[test]
-fn the_last_will_names_the_boot_and_the_connection() {
+fn last_will_contains_boot_and_conn_id() {
     let harness = DeviceHarness::new(|_| {});
     let will = value(&harness.device.status(Presence::Offline, "conn-1", harness.now));
     assert_eq!(will["boot"], "boot-1");
@@ -229,137 +231,7 @@ fn the_last_will_names_the_boot_and_the_connection() {
 }
 
 #[test]
-fn an_accepted_configuration_takes_effect_at_once() {
-    let mut harness = DeviceHarness::online(|_| {});
-    let params = json!({"send_interval_s": 2, "sampling_cadence_ms": 500});
-    assert_eq!(harness.command(1, "update_config", params), None);
-    assert_eq!(harness.sent_of_kind(Kind::CommandAck)[0]["result"], "accepted");
-    harness.advance(seconds(10));
-    let messages = harness.sent_of_kind(Kind::Telemetry);
-    assert_eq!(messages.len(), 5);
-    assert_eq!(messages[4]["measurements"].as_array().unwrap().len(), 4 * 2 + 1);
-}
-
-#[test]
-fn a_rejected_configuration_changes_nothing() {
-    let mut harness = DeviceHarness::online(|_| {});
-    let before = harness.device.config().clone();
-    harness.command(1, "update_config", json!({"send_interval_s": 5, "hello_interval_s": 1}));
-    let ack = &harness.sent_of_kind(Kind::CommandAck)[0];
-    assert_eq!(ack["result"], "rejected");
-    assert!(ack["detail"].as_str().unwrap().starts_with("hello_interval_s"));
-    assert_eq!(harness.device.config(), &before);
-}
-
-#[test]
-fn new_brokers_are_tried_first_and_the_factory_s_last() {
-    let mut harness = DeviceHarness::online(|_| {});
-    let params = json!({"brokers": [{"host": "b.example", "port": 8883}]});
-    assert_eq!(
-        harness.command(1, "update_config", params.clone()),
-        Some(LifecycleRequest::Reconnect)
-    );
-    let brokers: Vec<_> = harness.device.brokers().iter().map(ToString::to_string).collect();
-    assert_eq!(brokers, ["b.example:8883", "127.0.0.1:1883"]);
-    assert_eq!(harness.command(2, "update_config", params), None, "nothing to move for");
-}
-
-#[test]
-fn request_status_is_acknowledged_and_answered_with_a_hello() {
-    let mut harness = DeviceHarness::online(|_| {});
-    harness.command(1, "request_status", json!({}));
-    assert_eq!(harness.kinds(), [Kind::CommandAck, Kind::Hello]);
-}
-
-#[test]
-fn a_reboot_is_acknowledged_and_begins_a_new_session_at_zero() {
-    let mut harness = DeviceHarness::online(|_| {});
-    assert_eq!(harness.command(1, "reboot", json!({})), Some(LifecycleRequest::Restart));
-    let ack = &harness.sent_of_kind(Kind::CommandAck)[0];
-    assert_eq!((&ack["boot"], &ack["seq"]), (&json!("boot-1"), &json!(1)));
-    harness.power_cycle();
-    let hello = &harness.sent_of_kind(Kind::Hello)[0];
-    assert_eq!((&hello["boot"], &hello["seq"]), (&json!("boot-2"), &json!(0)));
-}
-
-#[test]
-fn a_reboot_that_comes_again_after_the_reboot_is_only_acknowledged_again() {
-    let mut harness = DeviceHarness::online(|_| {});
-    assert_eq!(harness.command(1, "reboot", json!({})), Some(LifecycleRequest::Restart));
-    harness.power_cycle();
-    harness.sent();
-    assert_eq!(harness.command(1, "reboot", json!({})), None);
-    assert_eq!(harness.sent_of_kind(Kind::CommandAck)[0]["result"], "accepted");
-    assert_eq!(
-        (harness.counters.commands_accepted.get(), harness.counters.commands_repeated.get()),
-        (1, 1)
-    );
-}
-
-#[test]
-fn a_factory_reset_forgets_the_configuration() {
-    let mut harness = DeviceHarness::online(|_| {});
-    harness.command(1, "update_config", json!({"send_interval_s": 77}));
-    assert_eq!(harness.command(2, "factory_reset", json!({})), Some(LifecycleRequest::Restart));
-    assert_eq!(harness.device.config().send_interval_s, 10);
-}
-
-#[test]
-fn what_has_expired_or_cannot_be_read_is_not_answered() {
-    let mut harness = DeviceHarness::online(|_| {});
-    let expired = json!({
-        "v": 2, "cmd_id": Uuid::nil(), "cmd": "reboot", "expires_at": "2026-01-01T11:59:59Z",
-    });
-    for payload in [expired.to_string().as_bytes(), b"\xff", b"{}", b""] {
-        assert_eq!(harness.device.command(payload, harness.now), None);
-    }
-    assert!(harness.sent().is_empty());
-    assert_eq!(harness.counters.commands_ignored.get(), 4);
-}
-
-#[test]
-fn an_upgrade_is_reported_to_its_end_and_the_next_hello_has_the_new_version() {
-    let mut harness = DeviceHarness::online(|_| {});
-    harness.start_ota("2.0.0");
-    assert_eq!(harness.advance(seconds(60)), Some(LifecycleRequest::Restart));
-    let mut states: Vec<_> = harness
-        .sent_of_kind(Kind::OtaStatus)
-        .iter()
-        .map(|m| m["ota_state"].as_str().unwrap().to_owned())
-        .collect();
-    states.dedup();
-    assert_eq!(states, ["downloading", "verifying", "applying", "success"]);
-    harness.power_cycle();
-    assert_eq!(harness.sent_of_kind(Kind::Hello)[0]["fw_version"], "2.0.0");
-}
-
-#[test]
-fn a_bad_image_leaves_the_old_version_running() {
-    let mut harness = DeviceHarness::online(|_| {});
-    harness.start_ota("2.0.0-bad");
-    assert_eq!(harness.advance(seconds(60)), None);
-    let last = harness.sent_of_kind(Kind::OtaStatus).pop().unwrap();
-    assert_eq!(last["ota_state"], "failed");
-    assert_eq!(last["fw_version_target"], "2.0.0-bad");
-    harness.command(3, "request_status", json!({}));
-    assert_eq!(harness.sent_of_kind(Kind::Hello)[0]["fw_version"], "1.0.0");
-}
-
-#[test]
-fn an_upgrade_that_loses_power_is_reported_as_failed() {
-    let mut harness = DeviceHarness::online(|_| {});
-    harness.start_ota("2.0.0");
-    harness.advance(seconds(1));
-    harness.sent();
-    harness.power_cycle();
-    let failed = &harness.sent_of_kind(Kind::OtaStatus)[0];
-    assert_eq!(failed["ota_state"], "failed");
-    assert_eq!(failed["boot"], "boot-2");
-    assert_eq!(harness.advance(seconds(60)), None, "it is over");
-}
-
-#[test]
-fn a_device_with_a_count_rests_after_that_many_messages() {
+fn device_stops_after_count_messages() {
     let mut harness = DeviceHarness::online(|spec| spec.count = Some(3));
     assert_eq!(harness.advance(seconds(3_600)), Some(LifecycleRequest::Stop));
     harness.device.flush(harness.now);
@@ -367,7 +239,7 @@ fn a_device_with_a_count_rests_after_that_many_messages() {
 }
 
 #[test]
-fn a_flush_leaves_nothing_behind() {
+fn flush_sends_all_samples_and_delayed_messages() {
     let mut harness = DeviceHarness::new(|spec| spec.faults.reordering = 1.0);
     harness.advance(seconds(25));
     harness.device.flush(harness.now);
@@ -377,7 +249,7 @@ fn a_flush_leaves_nothing_behind() {
     assert_eq!(samples, 26);
 }
 
-/// What may happen to a device.
+/// An event of a device in a property test.
 #[derive(Debug, Clone)]
 enum TestEvent {
     Pass(u64),
@@ -403,7 +275,7 @@ fn test_event() -> impl Strategy<Value = TestEvent> {
 
 proptest! {
     #[test]
-    fn whatever_happens_each_session_counts_from_zero_without_a_gap(
+    fn seq_counts_from_zero_without_gap_in_every_boot(
         happenings in prop::collection::vec(test_event(), 1..40),
     ) {
         let mut harness = DeviceHarness::new(|spec| spec.buffer = 100_000);

@@ -1,4 +1,4 @@
-//! What the meter reads: noisy, rounded values of the quantities that docs/protocol.md names.
+//! The readings of the meter: noisy, rounded values of the quantities of docs/protocol.md.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use super::supply::{PowerDraw, Supply, TractionSystem};
 /// A measured quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantity {
-    /// At the pantograph.
+    /// DC voltage at the pantograph.
     VoltageDc,
-    /// Negative when the train gives back.
+    /// DC current; negative when the train returns energy.
     CurrentDc,
-    /// Root mean square.
+    /// RMS voltage.
     VoltageAc,
-    /// Root mean square.
+    /// RMS current.
     CurrentAc,
-    /// Of the line.
+    /// Line frequency.
     Frequency,
-    /// Negative when the train gives back.
+    /// Power factor; negative when the train returns energy.
     PowerFactor,
     /// Total harmonic distortion of the voltage.
     ThdVoltage,
     /// Total harmonic distortion of the current.
     ThdCurrent,
-    /// Of the converter.
+    /// Temperature of the converter.
     Temperature,
 }
 
@@ -59,7 +59,7 @@ impl Quantity {
         }
     }
 
-    /// Steps in one unit: what the sensor resolves.
+    /// The resolution of the sensor, in steps per unit.
     fn resolution(self) -> f64 {
         match self {
             Self::PowerFactor | Self::Frequency => 1_000.0,
@@ -69,16 +69,16 @@ impl Quantity {
     }
 }
 
-/// One value.
+/// A measured value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reading {
-    /// Of what.
+    /// The quantity.
     pub quantity: Quantity,
-    /// In its unit.
+    /// The value, in the unit of the quantity.
     pub value: f64,
 }
 
-/// A meter, and the train that it rides on.
+/// A meter and its train.
 #[derive(Debug, Clone)]
 pub struct Meter {
     system: TractionSystem,
@@ -86,25 +86,25 @@ pub struct Meter {
     supply: Supply,
     frequency: MeanRevertingNoise,
     distortion: MeanRevertingNoise,
-    /// °C
+    /// Outside temperature, °C.
     ambient: f64,
-    /// Of the converter, °C.
+    /// Temperature of the converter, °C.
     temperature: f64,
     rng: SimRng,
 }
 
-/// A converter under full load ends this much above the air around it, K.
+/// Final temperature of the converter above the outside at full load, K.
 const HEATING: f64 = 38.0;
-/// How slowly it gets there.
+/// The time constant of the temperature of the converter.
 const THERMAL_TIME_CONSTANT_S: f64 = 600.0;
 
 impl Meter {
-    /// A train somewhere in its day: the same seed, the same ride.
+    /// A meter on a train in service; the same seed produces the same ride.
     pub fn new(system: TractionSystem, seed: u64) -> Self {
         let mut rng = SimRng::seed_from_u64(seed);
         let ambient = rng.random_range(-5.0..30.0);
         let mut motion = Motion::new(system.performance(), &mut rng);
-        // Trains of one fleet do not leave their stations together.
+        // The trains of a fleet are not synchronized.
         let head_start = rng.random_range(0..300);
         motion.advance(Duration::from_secs(head_start), &mut rng);
         Self {
@@ -119,17 +119,17 @@ impl Meter {
         }
     }
 
-    /// How the train moves.
+    /// The motion of the train.
     pub fn motion(&self) -> &Motion {
         &self.motion
     }
 
-    /// How many readings [`Meter::sample`] answers.
+    /// The number of readings that [`Meter::sample`] returns.
     pub fn readings_per_sample(&self) -> usize {
         if self.system.is_dc() { 2 } else { 6 }
     }
 
-    /// Lets `dt` pass and reads the electrical quantities.
+    /// Advances the time by `dt` and reads the electrical quantities.
     pub fn sample(&mut self, dt: Duration) -> Vec<Reading> {
         let rng = &mut self.rng;
         self.motion.advance(dt, rng);
@@ -142,7 +142,7 @@ impl Meter {
         if self.system.is_dc() { self.read_dc(draw) } else { self.read_ac(dt, draw, load) }
     }
 
-    /// The temperature inside the case: slow, so once a message is enough.
+    /// Reads the temperature, which changes slowly.
     pub fn temperature(&mut self) -> Reading {
         let value = self.temperature + gaussian(&mut self.rng, 0.1);
         reading(Quantity::Temperature, value)
@@ -170,7 +170,7 @@ impl Meter {
                 (draw.power_factor + gaussian(rng, 0.002)).clamp(-1.0, 1.0),
             ),
             reading(Quantity::ThdVoltage, (1.6 + 2.4 * load + distortion).max(0.1)),
-            // Harmonics hardly change with load, so they are a large share of a small current.
+            // Harmonics depend little on the load, so they are a large share of a small current.
             reading(Quantity::ThdCurrent, (3.5 + 26.0 / (1.0 + 14.0 * load) + distortion).max(0.1)),
         ]
     }
@@ -215,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_reading_is_in_its_plausible_range(
+        fn readings_are_in_their_plausible_range(
             seed: u64,
             which in 0..4_usize,
             cadence_ms in 100..60_000_u64,
@@ -232,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn the_same_seed_is_the_same_ride(seed: u64, which in 0..4_usize) {
+        fn same_seed_produces_same_ride(seed: u64, which in 0..4_usize) {
             let mut a = Meter::new(SYSTEMS[which], seed);
             let mut b = Meter::new(SYSTEMS[which], seed);
             for _ in 0..60 {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dc_train_draws_when_it_accelerates_and_gives_back_when_it_brakes() {
+    fn dc_train_draws_current_accelerating_and_returns_it_braking() {
         for system in [TractionSystem::Dc1500V, TractionSystem::Dc3000V] {
             let mut meter = Meter::new(system, 3);
             let (mut most, mut least) = (f64::MIN, f64::MAX);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ac_train_that_gives_back_has_a_negative_power_factor() {
+    fn ac_power_factor_is_negative_while_energy_is_returned() {
         let mut meter = Meter::new(TractionSystem::Ac15kV, 5);
         let mut braked = 0;
         for _ in 0..3_600 {

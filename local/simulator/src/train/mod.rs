@@ -1,7 +1,7 @@
-//! The train that a meter rides on: motion, supply, and what the meter reads of them.
+//! The train of a meter: motion, power supply, and the readings of the meter.
 //!
-//! Physics rather than random walks, so that the values belong together: power is the product of
-//! what is sent, the line sags under load, and braking gives energy back.
+//! A physical model and not random walks, so that the values are consistent: power is the product
+//! of voltage and current, the line voltage drops under load, and braking returns energy.
 
 mod meter;
 mod motion;

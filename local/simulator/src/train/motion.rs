@@ -1,4 +1,4 @@
-//! How the train moves: it stands, accelerates, coasts and brakes, again and again.
+//! The motion of the train, which stands, accelerates, coasts and brakes in a cycle.
 
 use std::time::Duration;
 
@@ -6,43 +6,43 @@ use rand::RngExt;
 
 use super::noise::SimRng;
 
-/// What the driver does.
+/// A phase of driving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrivingPhase {
     /// In a station, doors open: only the auxiliaries draw power.
     Standing,
-    /// Motoring up to the speed of this leg.
+    /// Accelerating to the target speed of the leg.
     Accelerating,
     /// Rolling without traction.
     Coasting,
-    /// Braking to a stop, with the motors as long as they can.
+    /// Braking to a stop, with the motors as far as possible.
     Braking,
 }
 
-/// What a train can do.
+/// The performance of a train.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Performance {
-    /// t
+    /// Mass, t.
     pub mass: f64,
     /// Tractive and electric braking effort, N.
     pub max_effort: f64,
-    /// At the wheel, W; when braking electrically as much.
+    /// Power at the wheel, for traction and electric braking, W.
     pub max_power: f64,
-    /// m/s
+    /// Maximum speed, m/s.
     pub max_speed: f64,
-    /// Heating, cooling, doors, light: W.
+    /// Power of heating, cooling, doors and light, W.
     pub auxiliaries: f64,
 }
 
-/// Rotating parts must be accelerated too.
+/// Factor of the mass for rotating parts.
 const INERTIA: f64 = 1.08;
-/// From the pantograph to the wheel, and the same way back.
+/// Efficiency from the pantograph to the wheel, and back.
 const EFFICIENCY: f64 = 0.88;
-/// The driver's handle moves over this many seconds, so currents ramp.
+/// The time in which the effort rises, so that currents ramp.
 const RAMP_S: f64 = 4.0;
-/// Below the first the motors cannot brake, above the second they brake fully: m/s.
+/// Speeds below which the motors cannot brake, and above which they brake fully, m/s.
 const BLENDING: (f64, f64) = (1.5, 4.5);
-/// Small enough for Euler's method at these time constants.
+/// A step that is small enough for Euler's method at these time constants.
 const STEP: Duration = Duration::from_millis(250);
 
 /// A train in motion.
@@ -50,19 +50,19 @@ const STEP: Duration = Duration::from_millis(250);
 pub struct Motion {
     performance: Performance,
     phase: DrivingPhase,
-    /// Seconds in this phase.
+    /// Time in this phase, s.
     in_phase: f64,
-    /// When this phase ends at the latest, s; for `Accelerating` and `Braking` speed decides.
+    /// The maximum length of this phase, s; `Accelerating` and `Braking` end by speed.
     phase_length: f64,
-    /// Of this leg, m/s.
+    /// Target speed of this leg, m/s.
     target_speed: f64,
-    /// Of this leg, m/s².
+    /// Deceleration of this leg, m/s².
     deceleration: f64,
-    /// m/s
+    /// Speed, m/s.
     speed: f64,
-    /// m, since the beginning.
+    /// Distance since the beginning, m.
     distance: f64,
-    /// At the pantograph, W; negative when the train gives back.
+    /// Power at the pantograph, W; negative when the train returns energy.
     power: f64,
 }
 
@@ -81,33 +81,33 @@ impl Motion {
         }
     }
 
-    /// What the driver does.
+    /// The current phase.
     pub fn phase(&self) -> DrivingPhase {
         self.phase
     }
 
-    /// m/s
+    /// Speed, m/s.
     pub fn speed(&self) -> f64 {
         self.speed
     }
 
-    /// m, since the beginning.
+    /// Distance since the beginning, m.
     pub fn distance(&self) -> f64 {
         self.distance
     }
 
-    /// What the train takes at the pantograph, W; negative when it gives back.
+    /// Power at the pantograph, W; negative when the train returns energy.
     pub fn power(&self) -> f64 {
         self.power
     }
 
-    /// As a share of what the train can draw: about -1..1.
+    /// Power as a share of the maximum: about -1 to 1.
     pub fn load(&self) -> f64 {
         let most = self.performance.max_power / EFFICIENCY + self.performance.auxiliaries;
         self.power / most
     }
 
-    /// Lets time pass, however much, in steps that the method bears.
+    /// Advances the time by `dt`, in steps.
     pub(crate) fn advance(&mut self, dt: Duration, rng: &mut SimRng) {
         let mut left = dt;
         while left > Duration::ZERO {
@@ -123,18 +123,19 @@ impl Motion {
         let Performance { mass, max_effort, max_power, auxiliaries, .. } = self.performance;
         let inertia = mass * 1_000.0 * INERTIA;
         let resistance = if self.speed > 0.0 { self.resistance() } else { 0.0 };
-        // The motors' effort at the wheel, and the friction brake's beside it.
+        // The efforts of motors and friction brake at the wheel.
         let (motors, friction) = match self.phase {
             DrivingPhase::Standing | DrivingPhase::Coasting => (0.0, 0.0),
             DrivingPhase::Accelerating => {
                 (handle * max_effort.min(max_power / self.speed.max(1.0)), 0.0)
             }
             DrivingPhase::Braking => {
-                let wanted = handle * (inertia * self.deceleration - resistance).max(0.0);
+                let required = handle * (inertia * self.deceleration - resistance).max(0.0);
                 let (none, full) = BLENDING;
                 let blend = ((self.speed - none) / (full - none)).clamp(0.0, 1.0);
-                let electric = wanted.min(blend * max_effort.min(max_power / self.speed.max(1.0)));
-                (-electric, wanted - electric)
+                let electric =
+                    required.min(blend * max_effort.min(max_power / self.speed.max(1.0)));
+                (-electric, required - electric)
             }
         };
         let mechanical = motors * self.speed;
@@ -147,7 +148,7 @@ impl Motion {
         self.update_phase(rng);
     }
 
-    /// Davis' formula: rolling friction, flange friction and air, N.
+    /// Davis formula: rolling friction, flange friction and drag, N.
     fn resistance(&self) -> f64 {
         let mass = self.performance.mass;
         let v = self.speed;
@@ -158,7 +159,7 @@ impl Motion {
         let due = self.in_phase >= self.phase_length;
         let next = match self.phase {
             DrivingPhase::Standing => due.then_some(DrivingPhase::Accelerating),
-            // A heavy train uphill may never reach the target: time ends the phase as well.
+            // A heavy train may not reach the target speed: time also ends the phase.
             DrivingPhase::Accelerating => {
                 (self.speed >= self.target_speed || due).then_some(DrivingPhase::Coasting)
             }
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_train_goes_through_the_four_phases_in_order() {
+    fn phases_follow_each_other_in_order() {
         let mut phases = vec![DrivingPhase::Standing];
         ride(7, 1_200, |train| {
             if phases.last() != Some(&train.phase()) {
@@ -232,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn power_flows_the_way_the_phase_says(seed: u64) {
+        fn power_direction_matches_the_phase(seed: u64) {
             ride(seed, 900, |train| match train.phase() {
                 DrivingPhase::Standing | DrivingPhase::Coasting if train.in_phase > 1.0 => {
                     assert_eq!(train.power(), EMU.auxiliaries);
@@ -248,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn no_train_exceeds_what_it_can_do(seed: u64) {
+        fn load_and_speed_stay_within_performance(seed: u64) {
             ride(seed, 900, |train| {
                 assert!(train.load().abs() <= 1.0 + 1e-9);
                 assert!((0.0..=EMU.max_speed + 1.0).contains(&train.speed()));
@@ -256,7 +257,7 @@ mod tests {
         }
 
         #[test]
-        fn energy_is_not_made_from_nothing(seed: u64) {
+        fn returned_energy_is_less_than_drawn_energy(seed: u64) {
             let mut energy = 0.0;
             ride(seed, 3_600, |train| energy += train.power());
             assert!(energy > 3_600.0 * EMU.auxiliaries);

@@ -5,17 +5,17 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
-/// The generator of everything that is random but must repeat with the same `--seed`.
+/// The generator of all randomness that repeats with the same `--seed`.
 pub(crate) type SimRng = Xoshiro256PlusPlus;
 
-/// A draw with mean 0 and standard deviation `sigma`, never further out than 3 `sigma`: the sum of
-/// three uniform draws, which is as normal as a sensor is, without the tails that no sensor has.
+/// A sample of an approximately normal distribution with mean 0 and standard deviation `sigma`,
+/// within 3 `sigma`: the sum of three uniform samples.
 pub(crate) fn gaussian(rng: &mut SimRng, sigma: f64) -> f64 {
     let sum: f64 = (0..3).map(|_| rng.random::<f64>()).sum();
     (sum - 1.5) * 2.0 * sigma
 }
 
-/// A value that wanders around zero and comes back (an Ornstein–Uhlenbeck process).
+/// An Ornstein–Uhlenbeck process around zero.
 #[derive(Debug, Clone)]
 pub(crate) struct MeanRevertingNoise {
     value: f64,
@@ -28,7 +28,8 @@ impl MeanRevertingNoise {
         Self { value: 0.0, sigma, time_constant }
     }
 
-    /// Lets `dt` pass; the exact discretisation, so that the spread does not depend on `dt`.
+    /// Advances the time by `dt`, with the exact discretization: the variance does not depend on
+    /// `dt`.
     pub(crate) fn advance(&mut self, dt: Duration, rng: &mut SimRng) -> f64 {
         let keep = (-dt.as_secs_f64() / self.time_constant.as_secs_f64()).exp();
         let kick = self.sigma * (1.0 - keep * keep).sqrt();

@@ -1,4 +1,4 @@
-//! The overhead line: what voltage and current belong to a power.
+//! The overhead line: voltage and current for a given power.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::motion::Performance;
 use super::noise::{MeanRevertingNoise, SimRng};
 
-/// What the line is fed with.
+/// A traction power supply system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TractionSystem {
     /// 1.5 kV DC
@@ -19,22 +19,22 @@ pub enum TractionSystem {
     Ac25kV,
 }
 
-/// Numbers of a system; voltages after EN 50163.
+/// Parameters of a system; voltages by EN 50163.
 struct LineParameters {
-    /// At the substation without load, V.
+    /// Voltage at the substation without load, V.
     no_load: f64,
-    /// The highest that a train may lift the line to when it gives back, V.
+    /// Maximum voltage while a train returns energy, V.
     highest: f64,
-    /// At the substation, Ω.
+    /// Resistance at the substation, Ω.
     feeder: f64,
-    /// Of the line, Ω/km.
+    /// Resistance of the line, Ω/km.
     per_km: f64,
-    /// Between substations, km.
+    /// Distance between substations, km.
     spacing: f64,
 }
 
 impl TractionSystem {
-    /// Whether a DC meter belongs here.
+    /// Whether the system is DC.
     pub fn is_dc(self) -> bool {
         matches!(self, Self::Dc1500V | Self::Dc3000V)
     }
@@ -80,22 +80,22 @@ impl fmt::Display for TractionSystem {
     }
 }
 
-/// What the train draws at this instant.
+/// The electrical state of the train at one instant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PowerDraw {
-    /// At the pantograph, V.
+    /// Voltage at the pantograph, V.
     pub voltage: f64,
-    /// A; of a DC train negative when it gives back, of an AC train the root mean square.
+    /// Current, A: negative for DC when energy is returned; RMS for AC.
     pub current: f64,
-    /// 1 for DC; negative when an AC train gives back.
+    /// Power factor: 1 for DC; negative for AC when energy is returned.
     pub power_factor: f64,
 }
 
-/// The line above one train.
+/// The line at one train.
 #[derive(Debug, Clone)]
 pub(crate) struct Supply {
     system: TractionSystem,
-    /// Other trains on the same section move the voltage, too: a share of the nominal one.
+    /// Voltage change by other trains on the section, as a share of the nominal voltage.
     neighbour_load: MeanRevertingNoise,
 }
 
@@ -104,8 +104,8 @@ impl Supply {
         Self { system, neighbour_load: MeanRevertingNoise::new(0.01, Duration::from_secs(60)) }
     }
 
-    /// Lets `dt` pass and answers what flows for this power (W, and as a share of what the train
-    /// can draw) at this place (m).
+    /// Advances the time by `dt` and returns the electrical state for `power` (W), its share `load`
+    /// of the maximum, and the position `place` (m).
     pub(crate) fn advance(
         &mut self,
         dt: Duration,
@@ -129,7 +129,8 @@ impl Supply {
     }
 }
 
-/// Four-quadrant converters hold it near one under load; standing, filters and transformer weigh more.
+/// The power factor of four-quadrant converters: near one under load, lower when filters and
+/// transformer dominate.
 fn power_factor(load: f64) -> f64 {
     let magnitude = 0.72 + 0.27 * (load.abs() / 0.25).min(1.0);
     if load < 0.0 { -magnitude } else { magnitude }
@@ -138,7 +139,7 @@ fn power_factor(load: f64) -> f64 {
 /// Voltage and current of a train that takes `power` W from a source of `no_load` V behind
 /// `resistance` Ω: `U = U₀ - R·I` and `P = U·I`, the solution with the higher voltage.
 fn flow(no_load: f64, resistance: f64, highest: f64, power: f64) -> (f64, f64) {
-    // More than the line can carry: the train limits itself, as EN 50388 asks.
+    // The train limits itself to what the line can carry, as EN 50388 requires.
     let most = 0.9 * no_load * no_load / (4.0 * resistance);
     let power = power.min(most);
     let root = (no_load * no_load - 4.0 * resistance * power).sqrt();
@@ -146,7 +147,7 @@ fn flow(no_load: f64, resistance: f64, highest: f64, power: f64) -> (f64, f64) {
     if voltage <= highest {
         return (voltage, (no_load - voltage) / resistance);
     }
-    // The line takes no more: the rest of the braking power goes into the resistors on the roof.
+    // The rest of the braking power is dissipated in the brake resistors.
     (highest, (no_load - highest) / resistance)
 }
 
@@ -159,28 +160,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn voltage_and_current_multiply_to_the_power(power in 1e3..6e6_f64, resistance in 0.02..0.1_f64) {
+        fn product_of_voltage_and_current_is_the_power(power in 1e3..6e6_f64, resistance in 0.02..0.1_f64) {
             let (voltage, current) = flow(3_300.0, resistance, 3_600.0, power);
             prop_assert!((voltage * current - power).abs() < 1.0);
-            prop_assert!(voltage < 3_300.0, "the line sags under load");
+            prop_assert!(voltage < 3_300.0);
         }
 
         #[test]
-        fn giving_back_lifts_the_line_but_never_over_its_limit(power in -6e6..-1e3_f64) {
+        fn returned_energy_raises_voltage_up_to_its_limit(power in -6e6..-1e3_f64) {
             let (voltage, current) = flow(1_650.0, 0.05, 1_800.0, power);
             prop_assert!(current < 0.0);
             prop_assert!(voltage > 1_650.0 && voltage <= 1_800.0);
         }
 
         #[test]
-        fn more_than_the_line_can_carry_is_still_a_number(power in 1e7..1e9_f64) {
+        fn power_beyond_line_capacity_gives_finite_values(power in 1e7..1e9_f64) {
             let (voltage, current) = flow(1_650.0, 0.1, 1_800.0, power);
             prop_assert!(voltage > 0.0 && current.is_finite());
         }
     }
 
     #[test]
-    fn far_from_the_substation_the_line_sags_more() {
+    fn voltage_drops_with_distance_from_substation() {
         let mut near = Supply::new(TractionSystem::Ac25kV);
         let mut far = near.clone();
         let (mut a, mut b) = (SimRng::seed_from_u64(1), SimRng::seed_from_u64(1));

@@ -1,49 +1,46 @@
-//! What the rules' error actions have left in the archive bucket: read, sent to the ingest queue, deleted.
+//! Objects that the error actions of the IoT rules stored in the archive bucket: read, sent to the
+//! ingest queue, deleted.
 //!
-//! Such an object is `{ruleName, topic, base64OriginalPayload, failures, …}`, which ingest reads. It lacks the time of
-//! receipt. The object's own stands in for it, and not that of the redrive: a message of last week must not say
-//! that its device is online, and a reading without a time of its own must be the same one when it is sent
-//! twice.
+//! Such an object is `{ruleName, topic, base64OriginalPayload, failures, …}`, which ingest accepts.
+//! It contains no time of receipt. The redrive adds the modification time of the object and not the
+//! current time: a message of last week must not mark its device online, and a sample without a
+//! time must have the same time when it is sent twice.
 
 use anyhow::Result;
 use aws_sdk_s3::types::Object;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 
-use super::target::RedriveTarget;
-use super::{CONCURRENCY, MoveReport, call_error, queue};
+use super::{CONCURRENCY, MoveReport, Redrive, queue};
+use crate::target::call_error;
 
-/// Where the error actions of template.yaml put what a rule could not deliver.
+/// The prefix of the objects that the error actions of template.yaml write.
 const PREFIX: &str = "undelivered/";
 
-/// Objects in hand at once: a hundred of the largest messages are 20 MB.
+/// Objects in memory at the same time: a hundred of the largest messages are 20 MB.
 const PAGE_SIZE: i32 = 100;
 
-pub(super) async fn redrive(target: &RedriveTarget) -> Result<MoveReport> {
-    let mut all = MoveReport::default();
+pub(super) async fn redrive(redrive: &Redrive) -> Result<MoveReport> {
+    let mut total = MoveReport::default();
     let mut after = None;
     loop {
-        let objects = list(target, after.take()).await?;
-        let Some(last) = objects.last() else { return Ok(all) };
+        let objects = list(redrive, after.take()).await?;
+        let Some(last) = objects.last() else { return Ok(total) };
         after.clone_from(&last.key);
         let found: Vec<_> = stream::iter(objects)
-            .map(|object| read(target, object))
+            .map(|object| read(redrive, object))
             .buffered(CONCURRENCY)
             .try_filter_map(|found| async { Ok(found) })
             .try_collect()
             .await?;
-        send(target, found, &mut all).await?;
+        send(redrive, found, &mut total).await?;
     }
 }
 
-/// The key of an object, and the message that it makes, or why it makes none.
+/// The key of an object, and its message or the reason why there is none.
 type FetchedObject = (String, Result<String>);
 
-async fn send(
-    target: &RedriveTarget,
-    found: Vec<FetchedObject>,
-    all: &mut MoveReport,
-) -> Result<()> {
+async fn send(redrive: &Redrive, found: Vec<FetchedObject>, total: &mut MoveReport) -> Result<()> {
     let mut keys = Vec::with_capacity(found.len());
     let mut bodies = Vec::with_capacity(found.len());
     for (key, message) in &found {
@@ -53,33 +50,34 @@ async fn send(
                 bodies.push(body.as_str());
             }
             Err(reason) => {
-                all.remaining.insert(key.clone(), reason.to_string());
+                total.remaining.insert(key.clone(), reason.to_string());
             }
         }
     }
-    let results = target.queue.send(&bodies).await?;
-    let mut taken = Vec::with_capacity(keys.len());
-    for (key, verdict) in keys.into_iter().zip(results) {
-        match verdict {
-            None => taken.push(key),
+    let results = redrive.queue.send(&bodies).await?;
+    let mut accepted = Vec::with_capacity(keys.len());
+    for (key, refusal) in keys.into_iter().zip(results) {
+        match refusal {
+            None => accepted.push(key),
             Some(reason) => {
-                all.remaining.insert(key.clone(), reason);
+                total.remaining.insert(key.clone(), reason);
             }
         }
     }
-    all.moved += taken.len();
-    stream::iter(taken)
+    total.moved += accepted.len();
+    redrive.report_progress(accepted.len());
+    stream::iter(accepted)
         .map(Ok)
-        .try_for_each_concurrent(CONCURRENCY, |key| delete(target, key))
+        .try_for_each_concurrent(CONCURRENCY, |key| delete(redrive, key))
         .await
 }
 
-/// Each page begins after the last key of the one before, whatever was deleted meanwhile.
-async fn list(target: &RedriveTarget, after: Option<String>) -> Result<Vec<Object>> {
-    let answer = target
+/// A page begins after the last key of the page before; deletions between the two do not matter.
+async fn list(redrive: &Redrive, after: Option<String>) -> Result<Vec<Object>> {
+    let answer = redrive
         .s3
         .list_objects_v2()
-        .bucket(&target.bucket)
+        .bucket(&redrive.bucket)
         .prefix(PREFIX)
         .set_start_after(after)
         .max_keys(PAGE_SIZE)
@@ -89,10 +87,10 @@ async fn list(target: &RedriveTarget, after: Option<String>) -> Result<Vec<Objec
     Ok(answer.contents.unwrap_or_default())
 }
 
-/// None when another run was faster.
-async fn read(target: &RedriveTarget, object: Object) -> Result<Option<FetchedObject>> {
+/// `None` when another run has deleted the object.
+async fn read(redrive: &Redrive, object: Object) -> Result<Option<FetchedObject>> {
     let Some(key) = object.key else { return Ok(None) };
-    let answer = target.s3.get_object().bucket(&target.bucket).key(&key).send().await;
+    let answer = redrive.s3.get_object().bucket(&redrive.bucket).key(&key).send().await;
     let body = match answer {
         Ok(answer) => answer.body.collect().await?.into_bytes(),
         Err(error) if error.as_service_error().is_some_and(|e| e.is_no_such_key()) => {
@@ -105,8 +103,8 @@ async fn read(target: &RedriveTarget, object: Object) -> Result<Option<FetchedOb
     Ok(Some((key, message)))
 }
 
-/// The message of an object that was written at `modified_ms`. What is no object of an error action goes as
-/// it is: ingest puts it into quarantine, where somebody can look at it.
+/// The message of an object that was written at `modified_ms`. Other content is sent unchanged:
+/// ingest quarantines it.
 fn with_received_at(text: &str, modified_ms: Option<i64>) -> String {
     match (serde_json::from_str(text), modified_ms) {
         (Ok(Value::Object(mut fields)), Some(ms)) => {
@@ -117,11 +115,11 @@ fn with_received_at(text: &str, modified_ms: Option<i64>) -> String {
     }
 }
 
-async fn delete(target: &RedriveTarget, key: &str) -> Result<()> {
-    target
+async fn delete(redrive: &Redrive, key: &str) -> Result<()> {
+    redrive
         .s3
         .delete_object()
-        .bucket(&target.bucket)
+        .bucket(&redrive.bucket)
         .key(key)
         .send()
         .await
@@ -136,12 +134,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_of_receipt_is_the_objects_unless_it_has_one() {
+    fn modification_time_becomes_the_missing_time_of_receipt() {
         let object = json!({"topic": "iot/a/hello", "base64OriginalPayload": "e30="});
         let sent = with_received_at(&object.to_string(), Some(5));
-        let wanted =
+        let expected =
             json!({"topic": "iot/a/hello", "base64OriginalPayload": "e30=", "received_at": 5});
-        assert_eq!(serde_json::from_str::<Value>(&sent).unwrap(), wanted);
+        assert_eq!(serde_json::from_str::<Value>(&sent).unwrap(), expected);
         assert_eq!(with_received_at(&sent, Some(6)), sent);
         for text in ["nonsense", "[1]"] {
             assert_eq!(with_received_at(text, Some(5)), text);
@@ -149,9 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_of_the_template_leaves_what_it_cannot_deliver_where_redrive_looks() {
+    fn every_error_action_of_the_template_writes_below_the_redrive_prefix() {
         let template: yaml_serde::Value =
-            yaml_serde::from_str(include_str!("../../../../template.yaml")).unwrap();
+            yaml_serde::from_str(include_str!("../../../template.yaml")).unwrap();
         let resources = template["Resources"].as_mapping().unwrap();
         let rules: Vec<_> = resources
             .values()

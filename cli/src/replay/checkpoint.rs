@@ -1,5 +1,5 @@
-//! Where a run is: an object in the bucket, so that another run finds it from wherever it is
-//! started.
+//! The checkpoint of a replay: an object in the archive bucket, so that a run resumes on any
+//! machine.
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -8,28 +8,28 @@ use meter_service::replay::ReplayProgress;
 use meter_store::Archive;
 use sha2::{Digest, Sha256};
 
-use crate::Arguments;
+use crate::options::ReplayArgs;
 
-/// The mark of the runs with the same arguments.
+/// The checkpoint that all runs with the same arguments share.
 pub(crate) struct Checkpoint<'a> {
     bucket: &'a S3Archive,
     key: String,
 }
 
 impl<'a> Checkpoint<'a> {
-    pub(crate) fn new(bucket: &'a S3Archive, arguments: &Arguments) -> Self {
-        let Arguments { start, stop, device, .. } = arguments;
+    pub(crate) fn new(bucket: &'a S3Archive, args: &ReplayArgs) -> Self {
+        let ReplayArgs { start, stop, device, .. } = args;
         let device = device.as_ref().map_or("", |id| id.as_str());
         let digest = Sha256::digest(format!("{start}\n{stop}\n{device}"));
         Self { bucket, key: format!("replay/{}.json", hex::encode(&digest[..16])) }
     }
 
-    /// Where a run before was when it ended on its way.
+    /// The progress of an earlier run that did not end.
     pub(crate) async fn read(&self) -> Result<Option<ReplayProgress>> {
         let Some(object) = self.bucket.get_versioned(&self.key).await? else { return Ok(None) };
         let progress = serde_json::from_slice(&object.body);
         let key = &self.key;
-        progress.with_context(|| format!("{key} says nothing (--restart replaces it)")).map(Some)
+        progress.with_context(|| format!("{key} is invalid (--restart replaces it)")).map(Some)
     }
 
     pub(crate) async fn write(&self, progress: &ReplayProgress) -> Result<()> {

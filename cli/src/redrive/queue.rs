@@ -1,4 +1,4 @@
-//! A queue, as SQS offers it: ten messages and so many bytes a call, and a failure of its own for each entry.
+//! An SQS queue: at most ten messages and 256 KiB a call, and a result for each message.
 
 use anyhow::{Context as _, Result, anyhow};
 use aws_sdk_sqs::Client;
@@ -7,27 +7,28 @@ use aws_sdk_sqs::types::{
     SendMessageBatchRequestEntry,
 };
 
-use crate::redrive::call_error;
+use crate::target::call_error;
 
 const MAX_ENTRIES: usize = 10;
-/// The most bytes of a call. SQS allows 1 MiB since August 2025 and allowed 256 KiB before, as some emulators still do; one
-/// message that is larger goes alone.
+/// The maximum size of a call. SQS allows 1 MiB since August 2025; some emulators still allow 256
+/// KiB, its limit before. A larger message is sent in a call of its own.
 const MAX_CALL_BYTES: usize = 256 * 1024;
-/// The largest message that SQS takes.
+/// The largest message that SQS accepts.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
-/// Long polling asks every server of SQS; an empty answer to a short one means nothing.
+/// Long polling queries every server of SQS. A short poll can return nothing while there are
+/// messages.
 const WAIT_S: i32 = 2;
-/// How long a received message stays hidden if it is not deleted: longer than the two calls in between take.
+/// The visibility timeout of a received message: longer than sending and deleting it take.
 const VISIBILITY_S: i32 = 60;
 
-/// One queue.
+/// A queue.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     client: Client,
     url: String,
 }
 
-/// What the queue said to each message, in their order: none, or why it did not take it.
+/// The reason why the queue refused a message, or `None`, in the order of the messages.
 pub(super) type SendResults = Vec<Option<String>>;
 
 impl Queue {
@@ -56,7 +57,7 @@ impl Queue {
         Ok(results)
     }
 
-    /// Up to ten messages; none when the queue is empty.
+    /// Receives up to ten messages; none when the queue is empty.
     pub(super) async fn receive(&self) -> Result<Vec<Message>> {
         let answer = self
             .client
@@ -80,7 +81,7 @@ impl Queue {
             let entry = DeleteMessageBatchRequestEntry::builder();
             entry.id(index.to_string()).receipt_handle(*receipt).build()
         });
-        // An entry that is refused comes again and is moved twice, which ingest sees through.
+        // An entry that is not deleted is received and moved again; ingest stores it once.
         self.client
             .delete_message_batch()
             .queue_url(&self.url)
@@ -91,7 +92,7 @@ impl Queue {
         Ok(())
     }
 
-    /// About how many messages are received and not deleted.
+    /// The approximate number of messages that were received and not deleted.
     pub(super) async fn in_flight(&self) -> Result<usize> {
         let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
         let answer = self
@@ -103,31 +104,31 @@ impl Queue {
             .await
             .map_err(|error| call_error("SQS GetQueueAttributes", error))?;
         let count = answer.attributes.as_ref().and_then(|attributes| attributes.get(&name));
-        count.and_then(|text| text.parse().ok()).with_context(|| format!("SQS gives no {name}"))
+        count.and_then(|text| text.parse().ok()).with_context(|| format!("SQS returned no {name}"))
     }
 }
 
-/// Why SQS would not take a message of these bytes.
+/// The text of a message body, or the reason why SQS does not accept it.
 pub(super) fn message_body(bytes: &[u8]) -> Result<&str> {
-    let text = std::str::from_utf8(bytes).context("no UTF-8, which a queue cannot hold")?;
+    let text = std::str::from_utf8(bytes).context("not UTF-8")?;
     match text.len() {
-        0 => return Err(anyhow!("empty, which a queue cannot hold")),
+        0 => return Err(anyhow!("empty; a queue accepts no empty message")),
         large if large > MAX_MESSAGE_BYTES => {
-            return Err(anyhow!("{large} bytes, more than a queue can hold"));
+            return Err(anyhow!("{large} bytes; a queue accepts {MAX_MESSAGE_BYTES}"));
         }
         _ => {}
     }
-    // What XML 1.0 has no characters for, SQS has none for either.
-    let cannot = |c: char| matches!(c, '\0'..='\x08' | '\x0B' | '\x0C' | '\x0E'..='\x1F' | '\u{FFFE}' | '\u{FFFF}');
-    match text.chars().find(|c| cannot(*c)) {
+    // SQS accepts the characters of XML 1.0.
+    let is_invalid = |c: char| matches!(c, '\0'..='\x08' | '\x0B' | '\x0C' | '\x0E'..='\x1F' | '\u{FFFE}' | '\u{FFFF}');
+    match text.chars().find(|c| is_invalid(*c)) {
         Some(c) => {
-            Err(anyhow!("it has the character {}, which a queue cannot hold", c.escape_unicode()))
+            Err(anyhow!("contains the character {}, which SQS does not accept", c.escape_unicode()))
         }
         None => Ok(text),
     }
 }
 
-/// Runs of messages that fit into one call each.
+/// Splits messages into calls.
 fn batches<'a, 'b>(bodies: &'b [&'a str]) -> impl Iterator<Item = &'b [&'a str]> {
     let mut rest = bodies;
     std::iter::from_fn(move || {
@@ -145,10 +146,10 @@ fn batches<'a, 'b>(bodies: &'b [&'a str]) -> impl Iterator<Item = &'b [&'a str]>
 fn send_results(entries: usize, failed: &[BatchResultErrorEntry]) -> SendResults {
     let mut results = vec![None; entries];
     for entry in failed {
-        // Ids are the positions that the call was made with.
-        if let Some(verdict) = entry.id.parse().ok().and_then(|index: usize| results.get_mut(index))
+        // An id is the index in the call.
+        if let Some(refusal) = entry.id.parse().ok().and_then(|index: usize| results.get_mut(index))
         {
-            *verdict =
+            *refusal =
                 Some(format!("{} {}", entry.code, entry.message.as_deref().unwrap_or_default()));
         }
     }
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_has_ten_messages_or_so_many_bytes_or_one_large_message() {
+    fn batches_respect_message_count_and_size_of_a_call() {
         let lengths = |bodies: &[String]| -> Vec<usize> {
             let bodies: Vec<_> = bodies.iter().map(String::as_str).collect();
             batches(&bodies).map(<[&str]>::len).collect()
@@ -174,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_queue_cannot_hold_is_known_before_it_is_sent() {
+    fn body_that_sqs_does_not_accept_is_refused_with_the_reason() {
         assert_eq!(
             message_body("{\"é\": \"\u{1F600}\"}\r\n\t".as_bytes()).ok(),
             Some("{\"é\": \"\u{1F600}\"}\r\n\t")
         );
         for (bytes, reason) in [
             (vec![], "empty"),
-            (vec![0xFF], "no UTF-8"),
+            (vec![0xFF], "not UTF-8"),
             (vec![b'x', 0], "\\u{0}"),
             (vec![b'x'; MAX_MESSAGE_BYTES + 1], "1048577 bytes"),
         ] {
