@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONTRACT = Contract()
 PROBLEM = "application/problem+json"
-# What an older client must get where a recorded call has a placeholder (functions/core/http/src/testing/recorded.rs).
+# Values for the placeholders of recorded calls (functions/core/http/src/testing/recorded.rs).
 PLACEHOLDERS = {
     "id": "019cd773-4a00-7b3e-9c41-5d2f8e6a1b70",
     "time": "2026-03-10T12:00:00.25Z",
