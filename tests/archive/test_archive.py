@@ -22,7 +22,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CATALOG = CHECKOUT / "infra/archive-catalog/template.yaml"
 REST = os.environ["REST_URL"]
 BUCKET = os.environ["ARCHIVE_BUCKET"]
-TIMEOUT_S = 90
+# Fails a wait or a request; long enough for a slow machine.
+TIMEOUT_S = 300
 # The device of the queries in the docs, one that is purged, and one that knows no version 2.
 DEVICE, PURGED, OLD = "dc-meter-001", "gone", "old"
 

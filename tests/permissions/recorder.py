@@ -66,7 +66,7 @@ class Recorder:
         self.permissions |= permissions
         if any(self._denied(permission) for permission in permissions):
             return ACCESS_DENIED
-        connection = http.client.HTTPConnection(self._upstream, timeout=30)
+        connection = http.client.HTTPConnection(self._upstream, timeout=300)
         # `Host` names the upstream.
         kept = {name: value for name, value in headers.items() if name.lower() not in ("host", "connection")}
         connection.request(method, path, body, kept)

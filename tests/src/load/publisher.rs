@@ -10,8 +10,8 @@ use simulator::config::Broker;
 use simulator::link::{Link, LinkEvent};
 use tokio::time::{sleep, timeout};
 
-/// How long the broker may be silent while it owes an acknowledgement.
-const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::wait::NO_PROGRESS;
+
 /// Attempts to connect in a row.
 const MAX_CONNECT_ATTEMPTS: usize = 20;
 /// From one attempt to the next.
@@ -60,7 +60,7 @@ impl Publisher {
             if self.link.is_idle() {
                 return Ok(());
             }
-            let event = timeout(ACK_TIMEOUT, self.link.next()).await;
+            let event = timeout(NO_PROGRESS, self.link.next()).await;
             match event.with_context(|| format!("{} acknowledges nothing", self.broker))? {
                 Ok(LinkEvent::Acknowledged(_)) => {
                     acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +100,7 @@ async fn connect(broker: &Broker, client_id: &str) -> Result<Link<Vec<u8>>> {
     for _ in 0..MAX_CONNECT_ATTEMPTS {
         let options = MqttOptions::new(client_id, broker.host.clone(), broker.port);
         let mut link = Link::open(options);
-        match timeout(ACK_TIMEOUT, link.next()).await {
+        match timeout(NO_PROGRESS, link.next()).await {
             Ok(Ok(LinkEvent::Connected)) => return Ok(link),
             Ok(Err(error)) => last = Some(error),
             Ok(Ok(_)) | Err(_) => {}

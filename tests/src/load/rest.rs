@@ -12,9 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::model::{METRIC, Point};
-
-/// How long one answer may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::wait::NO_PROGRESS;
 
 /// How often the router is asked again after an error of its own, and after which pause.
 const ROUTER_ATTEMPTS: usize = 5;
@@ -48,8 +46,7 @@ impl RestClient {
     pub fn new(base: &str) -> Result<Self> {
         let base = Url::parse(base).with_context(|| format!("{base:?} is no URL"))?;
         ensure!(!base.cannot_be_a_base(), "{base} is no address of an API");
-        let http =
-            Client::builder().timeout(REQUEST_TIMEOUT).build().context("building the client")?;
+        let http = Client::builder().timeout(NO_PROGRESS).build().context("building the client")?;
         Ok(Self { http, base })
     }
 

@@ -7,9 +7,8 @@ use blackbox::system::System;
 use devstack::{MetricStore, Options};
 use fault_proxy::{FaultPlan, Proxy};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
-use super::{PAUSE, REDELIVERY_DELAY, TIMEOUT};
+use super::REDELIVERY_DELAY;
 
 /// A system whose functions meet what a plan says.
 pub(super) struct FaultySystem {
@@ -73,15 +72,13 @@ impl FaultySystem {
     }
 
     pub(super) async fn wait_until_queue_empty(&self) -> Result<()> {
-        let deadline = Instant::now() + TIMEOUT;
-        loop {
-            let held = self.backlog().await?;
-            if held == 0 {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "{held} messages are in the queue");
-            sleep(PAUSE).await;
-        }
+        self.system
+            .eventually("an empty queue", || async {
+                let held = self.backlog().await?;
+                ensure!(held == 0, "{held} messages are in the queue");
+                Ok(())
+            })
+            .await
     }
 
     async fn message_count(&self, output: &str) -> Result<u64> {

@@ -3,11 +3,12 @@
 use anyhow::{Result, bail, ensure};
 use blackbox::device::Device;
 use blackbox::system::System;
+use blackbox::wait::LIMIT;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{PAUSE, TIMEOUT};
+use super::PAUSE;
 
 /// Messages that a probe says in its trouble, and those among them that are measurements.
 pub(super) const MESSAGES_PER_OUTAGE: usize = 2;
@@ -26,7 +27,7 @@ pub(super) struct ProbeDevice {
 /// Gives the probe its second command, as a client does that gets no answer: with the same key, until it is taken.
 pub(super) async fn send_second_command(system: &System, id: &str) -> Result<()> {
     let path = format!("/api/devices/{id}/commands");
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + LIMIT;
     loop {
         let request = system
             .request(Method::POST, &path)
@@ -37,7 +38,8 @@ pub(super) async fn send_second_command(system: &System, id: &str) -> Result<()>
             Ok(answer) if answer.status.is_client_error() => {
                 bail!("POST {path}: {} {}", answer.status, answer.text)
             }
-            answer => ensure!(Instant::now() < deadline, "POST {path}: {answer:?}"),
+            Ok(response) => ensure!(Instant::now() < deadline, "POST {path}: {response}"),
+            Err(error) => ensure!(Instant::now() < deadline, "POST {path}: {error:#}"),
         }
         sleep(PAUSE).await;
     }
