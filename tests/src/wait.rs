@@ -1,4 +1,5 @@
-//! Limits of waits. A wait fails when it makes no progress, so that a slow machine does not fail a test.
+//! Limits of waits. A wait fails when it makes no progress, so that a slow machine does not fail a
+//! test.
 
 use std::time::Duration;
 

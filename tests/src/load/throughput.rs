@@ -31,8 +31,8 @@ pub struct PublishResult {
     pub reconnects: u64,
 }
 
-/// Publishes every message of every device `repeat` times: the same bytes, all of them in each round.
-/// `acknowledged` counts the acknowledgements.
+/// Publishes every message of every device `repeat` times: the same bytes, all of them in each
+/// round. `acknowledged` counts the acknowledgements.
 ///
 /// # Errors
 ///
@@ -151,8 +151,9 @@ pub async fn expect_no_differences(rest: &RestClient, devices: &[DeviceLoad]) ->
     Ok(())
 }
 
-/// Publishes one message of a new device and waits until it is readable. Messages that were published
-/// before have then most likely been processed; a repeated message has no other observable effect.
+/// Publishes one message of a new device and waits until it is readable. Messages that were
+/// published before have then most likely been processed; a repeated message has no other
+/// observable effect.
 ///
 /// # Errors
 ///
