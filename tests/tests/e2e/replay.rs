@@ -1,9 +1,10 @@
-//! The metric store is changed, there and back, and `devstack replay` brings what was measured along.
+//! `devstack replay` rebuilds the metrics of another metric store from the archive.
 
 use std::process::{Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
+use blackbox::expect::{expect_eq, expect_len};
 use blackbox::system::System;
 use devstack::{MetricStore, Options};
 use jiff::{SignedDuration, Timestamp};
@@ -12,18 +13,18 @@ use serde_json::{Value, json};
 const DEVICE: &str = "m";
 const MESSAGES: usize = 40;
 
-/// A system on the same data as the one before, with another metric store.
+/// Starts a system with a metric store on existing data.
 async fn start(data: &std::path::Path, metric_store: MetricStore) -> Result<System> {
     let data = Some(data.to_owned());
     System::start_with(Options { data, metric_store, ..Options::default() }).await
 }
 
-/// Publishes readings of the last minutes; the `n`-th has the value `n`.
-async fn publish(system: &System, readings: std::ops::Range<usize>) -> Result<()> {
+/// Publishes messages of the last minutes; message `n` has the value `n`.
+async fn publish(system: &System, numbers: std::ops::Range<usize>) -> Result<()> {
     let mut connection = Device::connect(system.mqtt_port(), DEVICE).await?;
-    for n in readings {
+    for n in numbers {
         let ts = Timestamp::now() - SignedDuration::from_secs(300 - n as i64);
-        // With line breaks, which the archive does not keep.
+        // With line breaks, which the archive removes.
         let message = json!({"v": 2, "device_id": DEVICE, "ts": ts.to_string(), "seq": n, "msg_type": "telemetry",
             "measurements": [{"type": "voltage_dc", "val": n}, {"type": "current_dc", "val": 2}]});
         connection.publish(&format!("iot/{DEVICE}/telemetry"), format!("{message:#}")).await?;
@@ -31,19 +32,19 @@ async fn publish(system: &System, readings: std::ops::Range<usize>) -> Result<()
     Ok(())
 }
 
-/// The device's points, when there are so many.
+/// Waits until the device has exactly `count` points.
 async fn points(system: &System, count: usize) -> Result<Vec<Value>> {
     let path = format!("/api/devices/{DEVICE}/metrics?start=-1d");
     system
         .eventually(&format!("{count} points"), || async {
             let points = system.list(&path).await?;
-            ensure!(points.len() == count, "{} points", points.len());
+            expect_len(&format!("GET {path}"), &points, count)?;
             Ok(points)
         })
         .await
 }
 
-/// What a person does.
+/// Runs `devstack replay`.
 async fn replay(system: &System, arguments: &[&str]) -> Result<Output> {
     let output = tokio::process::Command::new(Options::default().binaries.join("devstack"))
         .arg("--data")
@@ -57,16 +58,16 @@ async fn replay(system: &System, arguments: &[&str]) -> Result<Output> {
     Ok(output)
 }
 
-/// What it says when it has come to its end.
+/// Runs `devstack replay`, which must succeed, and returns its output.
 async fn replay_stdout(system: &System, arguments: &[&str]) -> Result<String> {
     let output = replay(system, arguments).await?;
-    let said = String::from_utf8(output.stdout)?;
-    ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(said)
+    let report = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{report}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(report)
 }
 
 #[tokio::test]
-async fn what_was_measured_moves_to_another_metric_store_and_back() -> Result<()> {
+async fn replay_moves_metrics_to_another_store_and_back() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let system = start(folder.path(), MetricStore::Dynamodb).await?;
     system.register(DEVICE).await?;
@@ -76,34 +77,34 @@ async fn what_was_measured_moves_to_another_metric_store_and_back() -> Result<()
 
     let system = start(folder.path(), MetricStore::Timestream).await?;
     points(&system, 0).await?;
-    let elsewhere = ["--start", "-1d", "--stop", "-1h"];
-    ensure!(replay_stdout(&system, &elsewhere).await?.contains(" 0 messages"));
-    let others = ["--start", "-1d", "--device", "other"];
-    ensure!(replay_stdout(&system, &others).await?.contains(" 0 messages"));
+    for filter in [["--stop", "-1h"], ["--device", "other"]] {
+        let report = replay_stdout(&system, &[&["--start", "-1d"], &filter[..]].concat()).await?;
+        ensure!(report.contains(" 0 messages"), "{filter:?}: {report}");
+    }
     points(&system, 0).await?;
     for _ in 0..2 {
-        let said = replay_stdout(&system, &["--start", "-1d"]).await?;
-        ensure!(said.contains(" 40 messages and 120 points"), "{said}");
-        ensure!(points(&system, 3 * MESSAGES).await? == measured);
+        let report = replay_stdout(&system, &["--start", "-1d"]).await?;
+        ensure!(report.contains(" 40 messages and 120 points"), "{report}");
+        expect_eq("GET metrics", &points(&system, 3 * MESSAGES).await?, &measured)?;
     }
     publish(&system, MESSAGES..2 * MESSAGES).await?;
     let measured = points(&system, 6 * MESSAGES).await?;
     system.stack.stop().await;
 
     let system = start(folder.path(), MetricStore::Dynamodb).await?;
-    let said = replay_stdout(&system, &["--start", "-1d", "--device", DEVICE]).await?;
-    ensure!(said.contains(" 80 messages and 240 points"), "{said}");
-    ensure!(points(&system, 6 * MESSAGES).await? == measured);
+    let report = replay_stdout(&system, &["--start", "-1d", "--device", DEVICE]).await?;
+    ensure!(report.contains(" 80 messages and 240 points"), "{report}");
+    expect_eq("GET metrics", &points(&system, 6 * MESSAGES).await?, &measured)?;
     let files = system.list(&format!("/api/devices/{DEVICE}/raw-data")).await?;
-    ensure!(files.len() == 2 * MESSAGES, "{} messages", files.len());
+    expect_len("GET raw-data", &files, 2 * MESSAGES)?;
     let alerts = system.list(&format!("/api/devices/{DEVICE}/alerts")).await?;
-    ensure!(alerts.is_empty(), "{alerts:?}");
+    expect_len("GET alerts", &alerts, 0)?;
     system.stack.stop().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_run_that_ended_on_its_way_is_gone_on_with_and_what_is_wrong_is_named() -> Result<()> {
+async fn killed_replay_resumes_and_invalid_arguments_are_reported() -> Result<()> {
     let system = System::start().await?;
     system.register(DEVICE).await?;
     publish(&system, 0..3).await?;
@@ -115,11 +116,11 @@ async fn a_run_that_ended_on_its_way_is_gone_on_with_and_what_is_wrong_is_named(
         (&[], "replay"),
     ] {
         let output = replay(&system, arguments).await?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(!output.status.success() && said.contains(named), "{arguments:?}: {said}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success() && error.contains(named), "{arguments:?}: {error}");
     }
 
-    // Stopped at once, before or after it has noted something; then whole, however that was.
+    // Killed before or after its first checkpoint; the next run completes in both cases.
     let mut child = tokio::process::Command::new(Options::default().binaries.join("replay"))
         .args(["--start", "-1d"])
         .envs(system.stack.settings())
@@ -127,8 +128,8 @@ async fn a_run_that_ended_on_its_way_is_gone_on_with_and_what_is_wrong_is_named(
         .stdout(Stdio::null())
         .spawn()?;
     child.kill().await?;
-    let said = replay_stdout(&system, &["--start", "-1d"]).await?;
-    ensure!(said.contains(" 3 messages and 9 points"), "{said}");
+    let report = replay_stdout(&system, &["--start", "-1d"]).await?;
+    ensure!(report.contains(" 3 messages and 9 points"), "{report}");
     points(&system, 9).await?;
     system.stack.stop().await;
     Ok(())

@@ -1,4 +1,4 @@
-//! What did not happen, and what IoT Core itself says of connections.
+//! Offline detection, sequence gaps and lifecycle events of IoT Core.
 
 use anyhow::{Context as _, Result};
 use blackbox::device::Device;
@@ -7,7 +7,7 @@ use blackbox::system::System;
 use devstack::Options;
 use serde_json::{Value, json};
 
-/// One run of the watchdog, beside those of its schedule.
+/// Runs the watchdog in addition to its schedule.
 async fn run_watchdog(system: &System) -> Result<Value> {
     let url = system.stack.functions_url() + "/2015-03-31/functions/watchdog/invocations";
     Ok(reqwest::Client::new().post(url).json(&json!({})).send().await?.json().await?)
@@ -27,7 +27,7 @@ fn telemetry(seq: u32) -> String {
 }
 
 #[tokio::test]
-async fn silence_and_missing_numbers_are_found_and_end_when_what_was_missing_comes() -> Result<()> {
+async fn silence_and_gap_raise_alerts_that_missing_messages_resolve() -> Result<()> {
     let settings = [("OFFLINE_AFTER_S", "1"), ("GAP_GRACE_S", "1")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let system =
@@ -40,7 +40,7 @@ async fn silence_and_missing_numbers_are_found_and_end_when_what_was_missing_com
     // The scheduled watchdog may report the device offline before a request finds it online.
     // Deadlines are rounded to the minute.
     system
-        .eventually("it is silent", async || {
+        .eventually("offline detection", async || {
             run_watchdog(&system).await?;
             connection(&system, "offline").await
         })
@@ -61,7 +61,8 @@ async fn silence_and_missing_numbers_are_found_and_end_when_what_was_missing_com
     for seq in [2, 3, 4] {
         device.publish("iot/m/telemetry", telemetry(seq)).await?;
     }
-    // The device can be offline again with a third alert before a request finds the first ones resolved.
+    // The device can be offline again with a third alert before a request finds the first ones
+    // resolved.
     system
         .eventually("two resolved alerts", async || {
             let alerts = system.list(alerts_path).await?;
@@ -78,7 +79,7 @@ async fn silence_and_missing_numbers_are_found_and_end_when_what_was_missing_com
 }
 
 #[tokio::test]
-async fn events_of_iot_core_about_connections_count_by_their_version() -> Result<()> {
+async fn lifecycle_events_are_ordered_by_version() -> Result<()> {
     let system = System::start().await?;
     system.register("m").await?;
     let mut core = Device::connect(system.mqtt_port(), "core").await?;
@@ -89,7 +90,7 @@ async fn events_of_iot_core_about_connections_count_by_their_version() -> Result
             json!({"clientId": "m", "timestamp": now, "eventType": kind, "versionNumber": version});
         (topic, event.to_string())
     };
-    // The end of the first connection comes after the second one began, and everything comes twice.
+    // The event for the end of the first connection follows the second one; each event is repeated.
     for (kind, version) in [("connected", 1), ("connected", 2), ("disconnected", 1)] {
         let (topic, event) = event(kind, version);
         core.publish(&topic, event.clone()).await?;
@@ -98,15 +99,15 @@ async fn events_of_iot_core_about_connections_count_by_their_version() -> Result
     let (topic, marker) = ("iot/marker/telemetry", r#"{"temperature":1}"#);
     core.publish(topic, marker).await?;
     system
-        .eventually("what was sent after it all", async || {
+        .eventually("the last message", async || {
             let points = system.list("/api/devices/marker/metrics").await?;
             expect_len("GET /api/devices/marker/metrics", &points, 1)
         })
         .await?;
-    system.eventually("it is there", || connection(&system, "online")).await?;
+    system.eventually("the device to be online", || connection(&system, "online")).await?;
     let (topic, event) = event("disconnected", 2);
     core.publish(&topic, event).await?;
-    system.eventually("it is gone", || connection(&system, "offline")).await?;
+    system.eventually("the device to be offline", || connection(&system, "offline")).await?;
     system.stack.stop().await;
     Ok(())
 }
