@@ -1,4 +1,6 @@
-"""Comments of Rust files end at column 100. rustfmt's `comment_width` requires the nightly compiler."""
+"""Comments of Rust files end at column 100. rustfmt's `comment_width` requires the nightly
+compiler.
+"""
 
 import sys
 import unittest

@@ -9,7 +9,9 @@ PROMPT = "$ "
 
 @dataclass
 class Command:
-    """A command with its continuation lines, the output shown below it and its line in the document."""
+    """A command with its continuation lines, the output shown below it and its line in the
+    document.
+    """
 
     text: str
     line: int
@@ -40,7 +42,9 @@ def substitute(text: str, ports: dict[int, int], data: str) -> str:
 
 
 def differences(documented, actual, path: str = "$") -> list[str]:
-    """Fields of documented JSON that the actual JSON does not have. Values and further fields may differ."""
+    """Fields of documented JSON that the actual JSON does not have. Values and further fields may
+    differ.
+    """
     if isinstance(documented, dict) and isinstance(actual, dict):
         missing = [f"{path}.{name} is missing" for name in documented if name not in actual]
         common = [name for name in documented if name in actual]

@@ -34,7 +34,9 @@ def _is_free(port: int) -> bool:
 
 
 def reserve_ports(count: int) -> tuple[list[int], list]:
-    """Free ports, and the locks that reserve them. Blocks and locks are those of local/devstack/src/ports.rs."""
+    """Free ports, and the locks that reserve them. Blocks and locks are those of
+    local/devstack/src/ports.rs.
+    """
     folder = Path(tempfile.gettempdir()) / "iot-meter-ports"
     folder.mkdir(exist_ok=True)
     ports, locks = [], []

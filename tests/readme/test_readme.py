@@ -6,9 +6,10 @@ All commands run in order, in one shell, in the checkout. Substituted are only:
 - the default ports of `make run`, by free ports (`running_system.PORT_VARIABLES`);
 - `.local`, by a temporary data directory.
 
-An HTTP status of 400 or higher is a failure of `curl`. A query that follows a publication in its block is
-repeated until its result is not empty, since a message becomes readable within seconds. JSON output that
-the document shows may have other values, but no fields that the actual output does not have.
+An HTTP status of 400 or higher is a failure of `curl`. A query that follows a publication in its
+block is repeated until its result is not empty, since a message becomes readable within seconds.
+JSON output that the document shows may have other values, but no fields that the actual output does
+not have.
 """
 
 import json
