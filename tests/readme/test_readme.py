@@ -50,7 +50,7 @@ class Readme(unittest.TestCase):
         cls.addClassCleanup(cls.system.close)
         cls.shell = Shell(cls.system.env)
         cls.addClassCleanup(cls.shell.close)
-        cls.shell.run('curl() { command curl --fail-with-body "$@"; }')
+        cls.shell.run('set -o pipefail; curl() { command curl --fail-with-body "$@"; }')
 
     def test_each_command_succeeds(self):
         for commands in blocks((CHECKOUT / "README.md").read_text()):

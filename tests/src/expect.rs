@@ -1,4 +1,4 @@
-//! Assertions on JSON whose failures show the request, the expected and the actual value.
+//! Assertions on JSON. A failure shows the request, the expected and the actual value.
 
 use anyhow::{Result, ensure};
 use serde::Serialize;

@@ -63,7 +63,7 @@ impl Environment {
         Ok(Self { ingest, watchdog, api, stack, logs })
     }
 
-    /// The functions into whose calls faults are injected.
+    /// The functions with injected faults.
     pub(super) fn proxied_functions(&mut self) -> impl Iterator<Item = &mut ProxiedFunction> {
         self.ingest.iter_mut().chain([&mut self.watchdog])
     }
