@@ -1,7 +1,6 @@
 # `make` lists the targets. Variables follow the target: `make run PORT=8081 DEVICES=50`.
 
 PROFILE ?= dev
-TEST_MINUTES := 20
 RUNTIME_PORT ?= 9000
 
 # The SAM CLI requires a region even to read a file, and reports usage data by default.
@@ -60,10 +59,10 @@ replay: ## Rebuild metrics from the archive: START=-7d, STOP, DEVICE (docs/archi
 	@cargo build --workspace --bins --profile $(PROFILE)
 	@$(DEVSTACK) replay --start '$(START)' $(if $(STOP),--stop '$(STOP)') $(if $(DEVICE),--device '$(DEVICE)')
 
-watch-notifications: ## Print alert notifications of the running system until Ctrl-C (docs/alerts.md)
+watch-notifications: ## Print alert notifications until Ctrl-C (docs/alerts.md)
 	@$(DEVSTACK) notifications
 
-deploy-local: ## Deploy template.yaml with SAM to a local AWS endpoint (ENDPOINT_PORT=4566); Ctrl-C removes it
+deploy-local: ## Deploy template.yaml with SAM to MiniStack (ENDPOINT_PORT=4566) until Ctrl-C
 	@local/setup test
 	@cargo build --workspace --bins
 	@PYTHONPATH=local .venv/test/bin/python -m deploy
@@ -73,8 +72,8 @@ ifdef T
 test: test-programs
 	$(RUST_TESTS) $(T)
 else
-	@echo 'All tests take about $(TEST_MINUTES) minutes on 2 cores, plus a first build of 5.'
-	@echo 'Parts: make test-unit (seconds), test-stores, test-e2e, test-infra.'
+	@echo 'All tests take about 20 minutes on 2 cores, without the build. Parts, with their minutes:'
+	@echo 'test-unit (1), test-stores (2), test-e2e (12), test-infra (5)'
 	@$(MAKE) --no-print-directory test-unit test-stores test-e2e test-infra
 endif
 
@@ -110,7 +109,7 @@ fuzz: ## Fuzz each parser with libFuzzer for FUZZ_SECONDS=60
 	        -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
 	done
 
-soak: setup ## Run SEEDS=100 random scenarios with faults and compare the results with a model (docs/soak.md)
+soak: setup ## Run SEEDS=100 random scenarios with faults and verify the results (docs/soak.md)
 	@cargo build --workspace --bins --profile $(PROFILE)
 	@cargo run --quiet --bin soak --profile $(PROFILE) -- --seeds $(SEEDS)
 
