@@ -1,10 +1,12 @@
-"""The whole template, deployed into a local endpoint.
+"""Deploys template.yaml to a local AWS endpoint with `sam deploy`.
 
-`sam deploy` does it, from the template as it is. MiniStack then lacks two things, which this adds; everything else
-(tables, queues, rules, schedules, roles, the native functions) is as the template made it:
+The template is deployed unchanged: tables, queues, rules, schedules, roles and the native
+functions. Two properties that MiniStack does not support are added after the deployment:
 
-- the routes of an HTTP API: it ignores the API's OpenAPI body. They are made from the processed template;
-- the event source's limit of concurrency as a number: it keeps the text that a parameter is.
+- the routes of the HTTP API, created from the processed template, since MiniStack ignores the
+  OpenAPI body;
+- the concurrency limit of the event source as a number, since MiniStack stores the text of the
+  parameter.
 
-`python -m deploy` (`make deploy-local`) stays until Ctrl-C; tests/deployed uses the parts.
+`python -m deploy` (`make deploy-local`) runs until Ctrl-C; tests/deployed uses the modules.
 """

@@ -1,4 +1,4 @@
-"""`make deploy-local`: the whole template in a local endpoint, until Ctrl-C."""
+"""`make deploy-local`: template.yaml in a local AWS endpoint until Ctrl-C."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from .endpoint import CREDENTIALS, DeploymentFailed, Endpoint
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 USAGE = """
-The stack of template.yaml runs in MiniStack at {endpoint} (log: {log}). Ctrl-C ends it; nothing is kept.
+The stack of template.yaml runs in MiniStack at {endpoint} (log: {log}). Ctrl-C removes it with all data.
 
 REST API   {api}
 issuer     {issuer}
@@ -28,7 +28,7 @@ $ token=$(curl -s -u "{client}:$secret" -d grant_type=client_credentials {endpoi
 
 
 def main() -> None:
-    # Either ends it in order: MiniStack is stopped, and what was made goes.
+    # SIGTERM stops MiniStack and removes the data, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _deploy_and_wait()
@@ -45,7 +45,7 @@ def _deploy_and_wait() -> None:
         folder = Path(folder)
         log = folder / "ministack.log"
         with Endpoint(CHECKOUT / ".venv/bin", port, log) as endpoint:
-            print("deploying template.yaml with sam into MiniStack", flush=True)
+            print("deploying template.yaml to MiniStack with sam", flush=True)
             built = stack.build(CHECKOUT, binaries, folder / "build")
             deployed = stack.deploy(endpoint, CHECKOUT, built, {}, folder / "sam.log")
             outputs = deployed.outputs

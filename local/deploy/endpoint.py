@@ -1,4 +1,4 @@
-"""MiniStack, on a port of its own, with nothing in it."""
+"""MiniStack without data, on a given port."""
 
 import os
 import socket
@@ -9,12 +9,12 @@ from pathlib import Path
 
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": REGION}
-# A first start compiles Python's byte code.
-TIMEOUT_S = 60
+# Fails the start; long enough for a slow machine, whose first start compiles Python's byte code.
+TIMEOUT_S = 300
 
 
 class DeploymentFailed(Exception):
-    """With what to do about it, for a person."""
+    """A deployment failed; the message contains the solution."""
 
 
 def free_port() -> int:
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 class Endpoint:
-    """A process that ends with the `with` block; nothing it knew is kept."""
+    """A process that ends with the `with` block. Its data is discarded."""
 
     def __init__(self, tools: Path, port: int, log: Path, environment: dict[str, str] | None = None):
         self.url = f"http://127.0.0.1:{port}"
@@ -34,10 +34,11 @@ class Endpoint:
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
             "MINISTACK_HOST": "127.0.0.1",
-            # Each of these would listen on every interface.
+            # Both services would listen on every interface.
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
-            # What the native functions are told; by default it would be a name with no wildcard in the DNS.
+            # The endpoint of the native functions. The default is a host name that DNS does not
+            # resolve.
             "AWS_ENDPOINT_URL": self.url,
         } | (environment or {})
 
@@ -55,21 +56,21 @@ class Endpoint:
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__()
-                raise DeploymentFailed(f"MiniStack does not answer; its log: {self._log}")
+                raise DeploymentFailed(f"MiniStack does not respond; see its log: {self._log}")
             time.sleep(0.1)
         return self
 
     def __exit__(self, *_) -> None:
         self._process.terminate()
         try:
-            self._process.wait(20)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=2):
+            with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=10):
                 return True
         except OSError:
             return False

@@ -1,4 +1,4 @@
-"""`sam deploy` into an endpoint, and what MiniStack lacks after it."""
+"""Runs `sam deploy` against an endpoint and adds the properties that MiniStack does not support."""
 
 import os
 import subprocess
@@ -15,10 +15,11 @@ SERVERLESS_FUNCTION = "AWS::Serverless::Function"
 
 
 def build(checkout: Path, binaries: Path, folder: Path) -> Path:
-    """What `sam build` makes: the template with a folder for each function, here with binaries that are there already.
+    """Creates the output of `sam build`: the template and a folder for each function with its
+    existing binary.
 
-    `sam build` itself compiles for Amazon Linux, everything once more. Debug information is left out: MiniStack takes
-    archives in memory.
+    `sam build` would compile all functions again for Amazon Linux. Debug information is removed,
+    since MiniStack keeps archives in memory.
     """
     template = yaml_parse((checkout / "template.yaml").read_text())
     for name, resource in template["Resources"].items():
@@ -40,7 +41,7 @@ def build(checkout: Path, binaries: Path, folder: Path) -> Path:
 
 
 class DeployedStack:
-    """The stack in an endpoint."""
+    """A deployed stack."""
 
     def __init__(self, endpoint: Endpoint):
         self.endpoint = endpoint
@@ -61,7 +62,7 @@ class DeployedStack:
 
     @cached_property
     def resources(self) -> dict[str, str]:
-        """Physical ids by logical ones."""
+        """The physical ids of the resources by logical id."""
         found = self.client("cloudformation").describe_stack_resources(StackName=STACK_NAME)["StackResources"]
         return {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in found}
 
@@ -71,7 +72,7 @@ class DeployedStack:
 
 
 def deploy(endpoint: Endpoint, checkout: Path, built: Path, parameters: dict[str, str], log: Path) -> DeployedStack:
-    """Deploys with the settings of samconfig.toml's `dev`, and these parameters above them."""
+    """Deploys with the environment `dev` of samconfig.toml, with these parameters overridden."""
     overrides = {"Environment": "dev"} | parameters
     command = [checkout / ".venv/bin/sam", "deploy", "--template-file", built, "--stack-name", STACK_NAME]
     command += ["--config-file", checkout / "samconfig.toml", "--config-env", "dev", "--no-progressbar"]
@@ -88,7 +89,9 @@ def deploy(endpoint: Endpoint, checkout: Path, built: Path, parameters: dict[str
 
 
 def _failure_reasons(failed: DeployedStack) -> str:
-    """Which resources could not be made, and why, those of nested stacks included."""
+    """The resources that could not be created, with their reasons, including those of nested
+    stacks.
+    """
     cloudformation = failed.client("cloudformation")
     found = []
     for stack in cloudformation.describe_stacks()["Stacks"]:
@@ -107,7 +110,7 @@ def _fix_concurrency_type(deployed: DeployedStack) -> None:
 
 
 def _create_routes(deployed: DeployedStack) -> None:
-    """Routes, their scopes, and the authorizer, out of the processed template."""
+    """Creates routes, scopes and the authorizer from the processed template."""
     processed = deployed.client("cloudformation").get_template(StackName=STACK_NAME, TemplateStage="Processed")
     resources = processed["TemplateBody"]["Resources"]
     api = deployed.client("apigatewayv2")
@@ -118,10 +121,10 @@ def _create_routes(deployed: DeployedStack) -> None:
     def integration(function: str) -> str:
         name = deployed.resources[f"{function.title()}Function"]
         arn = lambdas.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
-        made = api.create_integration(
+        created = api.create_integration(
             ApiId=api_id, IntegrationType="AWS_PROXY", IntegrationUri=arn, PayloadFormatVersion="2.0"
         )
-        return made["IntegrationId"]
+        return created["IntegrationId"]
 
     components = body["components"]
     integrations = {name: integration(name) for name in components["x-amazon-apigateway-integrations"]}
@@ -140,20 +143,20 @@ def _create_routes(deployed: DeployedStack) -> None:
             reference = operation["x-amazon-apigateway-integration"]["$ref"]
             # API Gateway ignores `security` at the root of the document.
             security = operation.get("security", [])
-            guard = {}
+            authorization = {}
             if security:
                 scopes = security[0]["jwt"]
-                guard = {"AuthorizationType": "JWT", "AuthorizerId": authorizer, "AuthorizationScopes": scopes}
+                authorization = {"AuthorizationType": "JWT", "AuthorizerId": authorizer, "AuthorizationScopes": scopes}
             api.create_route(
                 ApiId=api_id,
                 RouteKey="$default" if path == "/$default" else f"{method.upper()} {path}",
                 Target=f"integrations/{integrations[reference.rsplit('/', 1)[1]]}",
-                **guard,
+                **authorization,
             )
 
 
 def _audiences(deployed: DeployedStack) -> list[str]:
-    """The clients of the user pool, or what the parameter says."""
+    """The clients of the user pool, or the value of the parameter."""
     if "OperatorClientId" in deployed.outputs:
         return [deployed.outputs["ReaderClientId"], deployed.outputs["OperatorClientId"]]
     stack = deployed.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"][0]

@@ -1,7 +1,7 @@
-"""A running system answers as infra/openapi.yaml documents: its request examples are accepted, and each answer has a documented
-status, media type, headers and schema.
+"""A running system conforms to infra/openapi.yaml: the request examples are accepted, and each
+response has a documented status, media type, headers and schema.
 
-Runs inside of `stack exec`, whose environment has the addresses.
+Runs in `devstack exec`, which sets the environment.
 """
 
 import json
@@ -22,13 +22,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "templates"))
 from openapi_contract import DEFAULT_ROUTE, Contract, values  # noqa: E402
 
 REST = os.environ["REST_URL"]
-TIMEOUT_S = 60
+# Fails a wait or a request; long enough for a slow machine.
+TIMEOUT_S = 300
 CONTRACT = Contract()
 DEVICE = "api-1"
 UNKNOWN = "01900000-0000-7000-8000-000000000000"
 # Headers that an operation documents if it sends them.
 HEADERS = {"Link", "ETag", "Location", "Retry-After", "Allow", "Content-Disposition"}
-# API Gateway and faults cause these. 202 of a command needs a broker that refuses it, 409 of a rule 1,000 rules.
+# Caused by API Gateway and by faults. 202 of a command requires a broker that rejects it, 409 of a
+# rule 1,000 rules.
 NOT_CAUSED = {"401", "403", "429", "500", "503"}
 NOT_CAUSED_BY = {"POST /api/devices/{device_id}/commands": {"202"}, "POST /api/alert-rules": {"409"}}
 
@@ -37,7 +39,7 @@ observed: dict[str, set[str]] = {}
 
 
 def call(method: str, path: str, **options) -> requests.Response:
-    """The answer to a request, which must be a documented one."""
+    """Sends a request and verifies that its response is documented."""
     answer = requests.request(method, REST + path, timeout=TIMEOUT_S, **options)
     name, location, _ = CONTRACT.route_of(method, path.split("?")[0])
     status = str(answer.status_code)
@@ -71,7 +73,7 @@ def publish(payload: str) -> None:
 
 
 def eventually(path: str) -> list:
-    """The first list of a path that is not empty."""
+    """Reads a list until it is not empty."""
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         if found := call("GET", path).json():

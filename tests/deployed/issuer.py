@@ -1,4 +1,4 @@
-"""An issuer of tokens, as OpenID Connect has them: its configuration and keys over TLS, signed by a CA of its own."""
+"""An OpenID Connect issuer: serves its configuration and keys over TLS, with its own CA."""
 
 import datetime
 import http.server
@@ -27,7 +27,7 @@ def _json(value: dict) -> str:
 
 
 class Issuer:
-    """Serves until the `with` block ends. Whoever is to believe it needs `ca`, a file."""
+    """Serves until the end of the `with` block. Clients must trust the CA in the file `ca`."""
 
     def __init__(self, folder: Path):
         self.ca = folder / "issuer.pem"
@@ -49,7 +49,7 @@ class Issuer:
         self._server.server_close()
 
     def token(self, scope: str, audience: str, expires_in_s: int = 300, key: rsa.RSAPrivateKey | None = None) -> str:
-        """A signed access token; with another key, a forged one."""
+        """A signed access token. With another key the signature is invalid."""
         now = int(time.time())
         claims = {"iss": self.url, "sub": "test", "aud": audience, "scope": scope, "exp": now + expires_in_s}
         signed = f"{_json({'alg': 'RS256', 'typ': 'JWT', 'kid': KEY_ID})}.{_json(claims)}"
@@ -88,9 +88,9 @@ def _handler(answer):
 
 def _self_signed(certificate: Path, key_file: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer of the tests")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test issuer")])
     now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -104,7 +104,7 @@ def _self_signed(certificate: Path, key_file: Path) -> None:
         )
         .sign(key, hashes.SHA256())
     )
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

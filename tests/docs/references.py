@@ -1,10 +1,13 @@
-"""Finds references to files, headings and decision records of this repository, and reports those that do not resolve.
+"""Finds references to files, headings and decision records of this repository, and reports those
+that do not resolve.
 
-Markdown files: links (also those with an anchor), paths written as code, and names of documents in the text.
-Source files: names of documents anywhere in the file, and paths in comments and docstrings.
+Markdown files: links (also those with an anchor), paths written as code, and names of documents in
+the text. Source files: names of documents anywhere in the file, and paths in comments and
+docstrings.
 
-An anchor is valid if GitHub derives it from a heading: https://docs.github.com/en/get-started/writing-on-github
-(section links). Only ATX headings (`## Title`) and explicit anchors (`<a id="…">`) are recognized.
+An anchor is valid if GitHub derives it from a heading:
+https://docs.github.com/en/get-started/writing-on-github (section links). Only ATX headings (`##
+Title`) and explicit anchors (`<a id="…">`) are recognized.
 """
 
 import io
@@ -56,7 +59,8 @@ class Problem:
 
 
 def slug(heading: str) -> str:
-    """The anchor that GitHub derives from the text of a heading, without the suffix of a duplicate."""
+    """The anchor that GitHub derives from the text of a heading, without the suffix of a duplicate.
+    """
     text = plain(heading).lower()
     return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
 
@@ -75,7 +79,8 @@ def blank(pattern: re.Pattern, text: str) -> str:
 
 
 def flatten(text: str) -> str:
-    """The text as one line, with comment markers at line starts replaced by spaces; offsets stay."""
+    """The text as one line, with comment markers at line starts replaced by spaces; offsets stay.
+    """
     return re.sub(r"\n[ \t]*(?://[/!]?|#+)?", lambda m: " " * len(m.group()), text)
 
 
@@ -143,7 +148,8 @@ class Repository:
         for pattern in (LINK, LINK_DEFINITION):
             for match in pattern.finditer(without_code):
                 self._check_link(found, match.start(2), match.group(2))
-        # The text of a link may name its target as it likes. Code spans may contain brackets, so links are blanked first.
+        # The text of a link may name its target as it likes. Code spans may contain brackets, so
+        # links are blanked first.
         without_links = list(prose)
         for pattern in (LINK, LINK_DEFINITION):
             for match in pattern.finditer(without_code):
@@ -198,7 +204,9 @@ class Repository:
             found.add(at, reference, f"no such heading in {path}")
 
     def _check_documents(self, found: "Findings", text: str, folder: PurePosixPath | None) -> None:
-        """Names of Markdown files in the text; `folder` is where a Markdown file may name a file beside it."""
+        """Names of Markdown files in the text; `folder` is where a Markdown file may name a file
+        beside it.
+        """
         flat = flatten(text)
         for match in DOCUMENT.finditer(flat):
             written, anchor = match.group(1), match.group(2)
@@ -237,7 +245,8 @@ class Repository:
 
     def _check_path(self, found: "Findings", at: int, written: str) -> None:
         path = re.sub(r"(?::\d+)+$|#.*$", "", written).rstrip(".:,!?")
-        # Markdown files and records are checked with their headings; these are placeholders and code.
+        # Markdown files and records are checked with their headings; these are placeholders and
+        # code.
         if ".md" in path or re.match(r"docs/adr/\d{4}$", path):
             return
         if re.search(r"[{}<>$…=\\]|(?:^|/)(?:[A-Z_]{2,}|\.{3})(?:/|\.|$)", path):

@@ -112,6 +112,16 @@ class Checker(unittest.TestCase):
             self.assertEqual(expected, slug(heading), heading)
 
 
+class MakeTargets(unittest.TestCase):
+    def test_each_target_named_in_the_repository_exists(self):
+        repository = Repository(CHECKOUT)
+        targets = set(re.findall(r"^([a-z0-9-]+):", repository.read("Makefile"), re.MULTILINE))
+        for name in repository.files:
+            if not name.startswith("tests/docs/"):
+                for target in re.findall(r"(?:`|^\$ )make ([a-z][a-z0-9-]*)", repository.read(name), re.MULTILINE):
+                    self.assertIn(target, targets, name)
+
+
 class DecisionRecords(unittest.TestCase):
     def setUp(self):
         self.records = sorted((CHECKOUT / "docs/adr").glob("[0-9]*.md"))

@@ -1,4 +1,4 @@
-"""All functions beside each other over the stores of an endpoint, each behind a recorder of its own."""
+"""All functions with the stores of one AWS endpoint, each behind its own recorder."""
 
 import base64
 import itertools
@@ -18,7 +18,7 @@ STORES = "stores"
 
 
 def deploy_stores(client, template: Path) -> dict[str, str]:
-    """The stores' outputs."""
+    """Creates the stack of the stores and returns its outputs."""
     client.create_stack(
         StackName=STORES, TemplateBody=template.read_text(), Capabilities=["CAPABILITY_AUTO_EXPAND"]
     )
@@ -45,7 +45,7 @@ class Environment:
         self.timestream_template = TimestreamTemplate(checkout / "infra/timestream/template.yaml", parameters)
         self._timestream = Timestream(binaries / "timestream", folder)
         self._timestream.create_table(parameters["DatabaseName"], parameters["TableName"])
-        # Calls of Timestream, of the functions that have it.
+        # The calls of Timestream, by the functions with permissions for it.
         self.timestream_recorders = {
             name: Recorder(self._timestream.url)
             for name in self.template.functions
@@ -63,13 +63,13 @@ class Environment:
         )
 
     def start(self, name: str, **settings: str) -> Function:
-        """A function with the settings of the template, and these instead of its own."""
+        """Starts a function with the settings of the template, overridden by these."""
         env_vars = self.template.settings() | {
             "AWS_ENDPOINT_URL": self.recorders[name].url,
             "API_AUTH": "none",
-            # What times out here is meant to.
+            # Commands time out at once.
             "COMMAND_TIMEOUT_S": "1",
-            # Messages of long ago are the past, not expired.
+            # Old messages do not expire.
             "MESSAGE_TTL_DAYS": "0",
             "RUST_LOG": "warn",
         }
@@ -79,7 +79,7 @@ class Environment:
         return function
 
     def start_with_timestream(self, name: str) -> Function:
-        """The same, with measurements in Timestream."""
+        """Starts a function with Timestream as its metric store."""
         url = self.timestream_recorders[name].url
         endpoints = {f"AWS_ENDPOINT_URL_TIMESTREAM_{api}": url for api in ("WRITE", "QUERY")}
         return self.start(name, METRIC_STORE="timestream", **endpoints)
@@ -92,11 +92,11 @@ class Environment:
         self._timestream.stop()
 
     def rest(self, function: str, method: str, path: str, body: dict | None = None, headers=None, **query: str):
-        """Status and body, read as JSON where it is."""
+        """Sends a request to a function; returns the status and the body, parsed if it is JSON."""
         return self.rest_with(self._functions[function], method, path, body, headers, **query)
 
     def rest_with(self, function: Function, method: str, path: str, body: dict | None = None, headers=None, **query: str):
-        """The same of a function that was started apart."""
+        """Sends a request to a function that was started separately."""
         event = {
             "rawPath": path,
             "rawQueryString": urlencode(query),
@@ -111,11 +111,11 @@ class Environment:
             return answer["statusCode"], answer["body"]
 
     def publish(self, device: str, category: str, payload: dict | bytes, ago_s: int = 0, ingest: Function | None = None):
-        """A message on its way through IoT rule and queue, given to ingest; true if it was taken."""
+        """Invokes ingest with a message as from an IoT rule; returns whether it was processed."""
         return self.publish_all([(device, category, payload)], ago_s, ingest)
 
     def publish_all(self, messages: list, ago_s: int = 0, ingest: Function | None = None):
-        """The same of a batch of device, category and payload."""
+        """Invokes ingest with a batch of (device, category, payload)."""
         received_at = int((time.time() - ago_s) * 1000)
         records = [_record(number, received_at, *message) for number, message in enumerate(messages)]
         answer = (ingest or self._functions["ingest"]).invoke({"Records": records})
@@ -125,12 +125,12 @@ class Environment:
         return self._functions["watchdog"].invoke(request)
 
     def invoke_provisioning(self, device: str, certificate: str):
-        """What AWS IoT asks before it gives a device's name to who holds a claim certificate."""
+        """Invokes the pre-provisioning hook as AWS IoT does for a claim certificate."""
         claim = {"claimCertificateId": "c" * 64, "certificateId": certificate, "parameters": {"DeviceId": device}}
         return self._functions["provisioning"].invoke(claim)
 
     def make_all_due(self, table: str) -> None:
-        """Time passes: whatever will be due some time is due now."""
+        """Sets all due times of a table to the past."""
         dynamodb = self.client("dynamodb")
         name = self.outputs[table]
         description = dynamodb.describe_table(TableName=name)["Table"]

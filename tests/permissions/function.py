@@ -1,4 +1,4 @@
-"""A function as a process, with a runtime API of its own to give it events."""
+"""A function as a process, with a Lambda runtime API that sends it events."""
 
 import http.server
 import json
@@ -8,7 +8,8 @@ import subprocess
 import threading
 from pathlib import Path
 
-INVOCATION_TIMEOUT_S = 60
+# Fails an invocation; long enough for a slow machine.
+INVOCATION_TIMEOUT_S = 300
 
 
 class Function:
@@ -32,7 +33,7 @@ class Function:
         self._process = subprocess.Popen([binary], env=env_vars, stdout=self._log, stderr=self._log)
 
     def invoke(self, event: dict):
-        """The answer; an error of the function is an error here."""
+        """Invokes the function and returns its response. An error of the function is raised."""
         self._events.put(event)
         kind, answer = self._results.get(timeout=INVOCATION_TIMEOUT_S)
         if kind != "response":

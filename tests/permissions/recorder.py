@@ -1,4 +1,4 @@
-"""A proxy between a function and the endpoint that writes down which permissions each call would need on AWS."""
+"""A proxy between a function and the AWS endpoint that records the IAM permissions of each call."""
 
 import http.client
 import http.server
@@ -10,24 +10,24 @@ from contextlib import contextmanager
 from urllib.parse import parse_qs, unquote, urlsplit
 
 REGION_AND_ACCOUNT = "us-east-1:000000000000"
-# A transaction needs the permission of each of its parts.
+# A transaction requires the permission of each of its parts.
 TRANSACTION_ACTIONS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
 PARTIQL_STATEMENT = re.compile(r'\s*(INSERT\s+INTO|UPDATE|DELETE\s+FROM|SELECT\s.*?FROM)\s+"([^"]+)"', re.I | re.S)
 
 TIMESTREAM_TABLE = re.compile(r'\bFROM\s+"([^"]+)"\."([^"]+)"', re.I)
 
-# Not tried again by the SDK.
+# The SDK does not retry it.
 ACCESS_DENIED = (
     400,
     {"content-type": "application/x-amz-json-1.0"},
-    json.dumps({"__type": "com.amazon.coral.service#AccessDeniedException", "message": "refused by the test"}).encode(),
+    json.dumps({"__type": "com.amazon.coral.service#AccessDeniedException", "message": "rejected by the test"}).encode(),
 )
 
 Permission = tuple[str, str]
 
 
 class Recorder:
-    """One function's calls. `needs` are the pairs of action and resource so far."""
+    """Records the calls of a function: `permissions` are pairs of action and resource."""
 
     def __init__(self, endpoint: str):
         self.permissions: set[Permission] = set()
@@ -45,7 +45,7 @@ class Recorder:
 
     @contextmanager
     def denying(self, *actions: str, on: str = ""):
-        """Calls that need one of these are refused, as if they were not allowed."""
+        """Rejects the calls that require one of these actions."""
         self._denied = lambda permission: permission[0] in actions and on in permission[1]
         try:
             yield
@@ -54,7 +54,9 @@ class Recorder:
 
     @contextmanager
     def dropping_responses(self, *actions: str, on: str = ""):
-        """Calls that need one of these are done, and look as if they were refused."""
+        """Forwards the calls that require one of these actions, and responds as if they were
+        rejected.
+        """
         self._drops_response = lambda permission: permission[0] in actions and on in permission[1]
         try:
             yield
@@ -66,14 +68,14 @@ class Recorder:
         self.permissions |= permissions
         if any(self._denied(permission) for permission in permissions):
             return ACCESS_DENIED
-        connection = http.client.HTTPConnection(self._upstream, timeout=30)
+        connection = http.client.HTTPConnection(self._upstream, timeout=300)
         # `Host` names the upstream.
         kept = {name: value for name, value in headers.items() if name.lower() not in ("host", "connection")}
         connection.request(method, path, body, kept)
         answer = connection.getresponse()
         content = answer.read()
         if answer.status == 404 and any(action == "s3:GetObject" for action, _ in permissions):
-            # Who may not list is told 403 instead.
+            # Without permission to list the bucket, S3 responds with 403 instead of 404.
             bucket = unquote(urlsplit(path).path).lstrip("/").split("/", 1)[0]
             self.permissions.add(("s3:ListBucket", f"arn:aws:s3:::{bucket}"))
         connection.close()
@@ -83,7 +85,7 @@ class Recorder:
 
 
 def required_permissions(method: str, path: str, headers, body: bytes) -> set[Permission]:
-    """What a request is, as IAM names it. A request that is not understood is an error: no call goes unnoticed."""
+    """The IAM permissions of a request. An unknown request is an error."""
     target = headers.get("x-amz-target", "")
     if target.startswith("DynamoDB_"):
         return _dynamodb(target.split(".")[1], json.loads(body))
@@ -101,7 +103,7 @@ def required_permissions(method: str, path: str, headers, body: bytes) -> set[Pe
             return {("sns:Publish", form["TopicArn"])}
     if "/s3/aws4_request" in headers.get("authorization", ""):
         return _s3(method, place)
-    raise AssertionError(f"which permission does {method} {path} {target} need?")
+    raise AssertionError(f"unknown request, so its permission is unknown: {method} {path} {target}")
 
 
 def _dynamodb(operation: str, request: dict) -> set[Permission]:
@@ -129,13 +131,13 @@ def _timestream(operation: str, request: dict) -> set[Permission]:
         case "WriteRecords":
             action, tables = "WriteRecords", [(request["DatabaseName"], request["TableName"])]
         case "Query":
-            # A page of an answer needs what its query needs. There is no other permission for it.
+            # Further pages of a result require the same permission.
             action, tables = "Select", TIMESTREAM_TABLE.findall(request["QueryString"])
         case _:
-            raise AssertionError(f"which permission does timestream:{operation} need?")
+            raise AssertionError(f"unknown operation, so its permission is unknown: timestream:{operation}")
     assert tables, request
     permissions = {(f"timestream:{action}", timestream_table(database, table)) for database, table in tables}
-    # On AWS the SDK asks first where to go. It does not where it is told, as here.
+    # On AWS the SDK calls DescribeEndpoints first. It does not with a configured endpoint, as here.
     return permissions | {("timestream:DescribeEndpoints", "*")}
 
 

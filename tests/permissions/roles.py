@@ -1,4 +1,4 @@
-"""What template.yaml lets each function do, with the names of deployed stores in it."""
+"""The permissions of each function in template.yaml, with the names of deployed stores."""
 
 import fnmatch
 import re
@@ -8,16 +8,16 @@ from pathlib import Path
 from recorder import timestream_table
 from samcli.yamlhelper import yaml_parse
 
-# What Lambda does with the role before and after the function's own code.
+# Statements for calls that Lambda makes with the role, outside of the function's code.
 LAMBDA_SERVICE_SIDS = {"Log", "Trace", "Queue"}
-# What Timestream does with it: reports of records that it found out later not to take.
+# Statements for calls that Timestream makes with the role: reports of rejected records.
 TIMESTREAM_SERVICE_SIDS = {"RejectedRecordReports"}
 PSEUDO_PARAMETERS = {"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000"}
 
 
 @dataclass(frozen=True, order=True)
 class Grant:
-    """An action on resources of a pattern."""
+    """A permission: an action on the resources of a pattern."""
 
     action: str
     resource: str
@@ -49,10 +49,10 @@ class Template:
         return {name: str(self._evaluate(value)) for name, value in variables.items()}
 
     def grants(self, binary: str) -> list[Grant]:
-        """Everything that a function's own code may do, but for what it may with Timestream."""
+        """The permissions of a function's code, without those for Timestream."""
         properties = self._resources[self.functions[binary]]["Properties"]
         if "Policies" in properties:
-            raise AssertionError(f"{binary}: SAM reads Policies only without a Role, and then adds more than these")
+            raise AssertionError(f"{binary}: SAM ignores Policies of a function with a Role")
         role, attribute = properties["Role"]["Fn::GetAtt"]
         assert attribute == "Arn"
         statements = _statements(self._resources[role]["Properties"]["Policies"])
@@ -65,7 +65,7 @@ class Template:
         ]
 
     def wildcards(self, binary: str) -> list[str]:
-        """Sids of statements on every resource, or of actions with a wildcard."""
+        """The Sids of statements with a wildcard as resource or in an action."""
         return _wildcards(_statements(self._resources[self.role(binary)]["Properties"]["Policies"]))
 
     def role(self, binary: str) -> str:
@@ -75,14 +75,15 @@ class Template:
         return {self.role(binary) for binary in self.functions}
 
     def nested_parameters(self, stack: str) -> dict[str, str]:
-        """What a nested stack is told; a resource by its name here."""
+        """The parameters of a nested stack; references to resources are their logical ids."""
         return {
             name: self._evaluate(value) if value.get("Ref") not in self._resources else value["Ref"]
             for name, value in self._resources[stack]["Properties"]["Parameters"].items()
         }
 
     def _evaluate(self, value):
-        """A text, a number, or a function of CloudFormation on the way to one."""
+        """Evaluates an intrinsic function of CloudFormation; other values are returned unchanged.
+        """
         if not isinstance(value, dict):
             return value
         ((name, argument),) = value.items()
@@ -95,7 +96,7 @@ class Template:
         if name == "Fn::If":
             condition, yes, no = argument
             return self._evaluate(yes if self._evaluate_condition(self._conditions[condition]) else no)
-        raise AssertionError(f"cannot evaluate {name} here")
+        raise AssertionError(f"{name} is not supported")
 
     def _evaluate_condition(self, condition) -> bool:
         ((name, argument),) = condition.items()
@@ -104,7 +105,7 @@ class Template:
             return left == right
         if name == "Fn::Not":
             return not self._evaluate_condition(argument[0])
-        raise AssertionError(f"cannot evaluate {name} here")
+        raise AssertionError(f"{name} is not supported")
 
     def _resolve_reference(self, name: str) -> str:
         return self._resolve_attribute(name) if "." in name else str(self._evaluate({"Ref": name}))
@@ -116,7 +117,7 @@ class Template:
 
 
 class TimestreamTemplate:
-    """infra/timestream: what is added to roles when measurements are there."""
+    """infra/timestream: the permissions that a role has with Timestream as the metric store."""
 
     def __init__(self, path: Path, parameters: dict[str, str]):
         self._parameters = parameters
@@ -154,7 +155,7 @@ class TimestreamTemplate:
             return timestream_table(self._parameters["DatabaseName"], self._parameters["TableName"])
         if name == "Fn::Sub":
             return re.sub(r"\$\{([^}]+)\}", lambda match: (PSEUDO_PARAMETERS | self._parameters)[match[1]], argument)
-        raise AssertionError(f"cannot evaluate {name} here")
+        raise AssertionError(f"{name} is not supported")
 
 
 def _statements(policies: list[dict]) -> list[dict]:

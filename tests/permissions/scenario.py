@@ -1,4 +1,4 @@
-"""The life of a fleet, in which every function does everything that it ever does."""
+"""A scenario in which each function makes every kind of call."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -74,10 +74,10 @@ def _telemetry(environment: Environment) -> None:
     hello = {"fw_version": "1.0.0", "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0}
     envelope = {"v": 2, "device_id": "a", "ts": _timestamp(), "seq": 4, "boot": "b", "msg_type": "hello"}
     assert environment.publish("a", "hello", envelope | hello)
-    # Goes, comes back within the hold-down, goes again: an alert is raised, resolved and reopened.
+    # Offline, online within the hold-down, offline: an alert is raised, resolved and reopened.
     for status, ago_s in (("online", 100), ("offline", 90), ("online", 80), ("offline", 70), ("online", 60)):
         assert environment.publish("c", "status", _status_message("c", status, ago_s), ago_s)
-    # Several devices in a batch, new ones and ones that are known: their data is in one object.
+    # A batch of new and existing devices, archived in one object.
     for seq in (20, 21):
         assert environment.publish_all([(device, "telemetry", _telemetry_message(device, seq)) for device in ("b", "u", "v")])
     message_layout = environment.start("ingest", ARCHIVE_LAYOUT="message")
@@ -112,17 +112,17 @@ def _commands(environment: Environment) -> None:
     hello = {"fw_version": "2.0.0", "uptime_s": 1, "broker_connections": 1, "buf_usage_pct": 0}
     envelope = {"v": 2, "device_id": "a", "ts": _timestamp(), "seq": 9, "boot": "b", "msg_type": "hello"}
     assert environment.publish("a", "hello", envelope | hello)
-    # One that waits for a device to come back, where ingest publishes it again.
+    # A command for an offline device, which ingest publishes again when the device is online.
     environment.rest("devices", "PUT", "/api/devices/b/status", {"connection_status": "offline"})
-    patient = environment.start("devices", COMMAND_TIMEOUT_S="600")
-    environment.rest_with(patient, "POST", "/api/devices/b/commands", {"cmd": "request_status"})
+    without_timeout = environment.start("devices", COMMAND_TIMEOUT_S="600")
+    environment.rest_with(without_timeout, "POST", "/api/devices/b/commands", {"cmd": "request_status"})
     assert environment.publish("b", "status", _status_message("b", "online"))
     environment.rest("devices", "GET", "/api/devices/a/commands")
     environment.rest("devices", "GET", "/api/devices/a/commands", status="accepted")
-    # One that nobody answers, and one that the broker does not take at first.
+    # A command without an acknowledgement, and one that the broker rejects at first.
     _send_command(environment, "c", "reboot")
     with environment.recorders["devices"].denying("iot:Publish"):
-        environment.rest_with(patient, "POST", "/api/devices/c/commands", {"cmd": "request_status"})
+        environment.rest_with(without_timeout, "POST", "/api/devices/c/commands", {"cmd": "request_status"})
     environment.make_all_due("CommandsTableName")
     environment.invoke_watchdog()
 
@@ -137,7 +137,7 @@ def _read_data(environment: Environment) -> None:
     environment.rest("devices", "GET", "/api/devices/a/raw-data", None, {"accept": "application/x-ndjson"})
     _, quarantined = environment.rest("devices", "GET", "/api/quarantine")
     environment.rest("devices", "GET", f"/api/quarantine/{quarantined[0]['id']}")
-    # Objects that are there no more: the bucket's lifecycle removes old ones.
+    # Objects that the lifecycle rule of the bucket has removed.
     environment.delete_archive_objects("quarantine/")
     environment.rest("devices", "GET", f"/api/quarantine/{quarantined[0]['id']}")
     for path in ("/health", "/readyz", "/api/stats"):
@@ -146,7 +146,7 @@ def _read_data(environment: Environment) -> None:
 
 
 def _rollups(environment: Environment) -> None:
-    # An hour that is long over when its samples come, and has waited for more of them.
+    # A past hour whose pending rollup is due.
     assert environment.publish("rolled", "telemetry", _telemetry_message("rolled", 0, 9_000), ago_s=3_000)
     environment.make_all_due("StateTableName")
     environment.invoke_watchdog()
@@ -155,7 +155,7 @@ def _rollups(environment: Environment) -> None:
 
 
 def _timestream(environment: Environment) -> None:
-    """Measurements in Timestream, beside everything else where it was."""
+    """Metrics in Timestream, all other data in the same stores."""
     ingest, devices = (environment.start_with_timestream(name) for name in ("ingest", "devices"))
     for seq in (0, 1):
         assert environment.publish("t", "telemetry", _telemetry_message("t", seq), ingest=ingest)
@@ -169,9 +169,9 @@ def _timestream(environment: Environment) -> None:
 
 def _alerts(environment: Environment) -> None:
     key = {"idempotency-key": "once"}
-    _, alert = environment.rest("alerts", "POST", "/api/devices/a/alerts", {"message": "by hand"}, key)
-    environment.rest("alerts", "POST", "/api/devices/a/alerts", {"message": "by hand"}, key)
-    environment.rest("alerts", "POST", "/api/devices/nobody/alerts", {})
+    _, alert = environment.rest("alerts", "POST", "/api/devices/a/alerts", {"message": "manual"}, key)
+    environment.rest("alerts", "POST", "/api/devices/a/alerts", {"message": "manual"}, key)
+    environment.rest("alerts", "POST", "/api/devices/unknown/alerts", {})
     environment.rest("alerts", "GET", "/api/devices/a/alerts")
     environment.rest("alerts", "GET", "/api/alerts")
     environment.rest("alerts", "GET", "/api/alerts", acknowledged="false")
@@ -189,10 +189,10 @@ def _rules(environment: Environment) -> None:
     environment.rest("alerts", "GET", "/api/alert-rules")
     status, test = environment.rest("alerts", "POST", f"{path}/test", {"device_id": "a"})
     assert status == 200 and test["events"], test
-    # What is older than the first sample of a new rule is none of its business: a function that knows the rule.
-    knowing = environment.start("ingest", RULE_CACHE_TTL_S="1")
-    assert environment.publish("a", "telemetry", _telemetry_message("a", 30), ingest=knowing)
-    # People are told of a device's end over REST, too.
+    # A new process loads the rule, and evaluates only samples after the first one.
+    with_rule = environment.start("ingest", RULE_CACHE_TTL_S="1")
+    assert environment.publish("a", "telemetry", _telemetry_message("a", 30), ingest=with_rule)
+    # A status update over REST resolves and raises alerts as well.
     for connection in ("online", "offline"):
         environment.rest("devices", "PUT", "/api/devices/a/status", {"connection_status": connection})
     environment.rest("devices", "PUT", "/api/devices/a", {"device_type": "meter"})
@@ -202,18 +202,18 @@ def _rules(environment: Environment) -> None:
 def _offline_detection(environment: Environment) -> None:
     _register(environment, "silent")
     environment.publish("silent", "telemetry", _telemetry_message("silent", 0, 600), ago_s=600)
-    # A gap whose grace is over, too.
+    # A gap after its grace period.
     environment.publish("silent", "telemetry", _telemetry_message("silent", 5, 500), ago_s=500)
     environment.make_all_due("StateTableName")
     environment.invoke_watchdog()
-    # It comes back: the alert is resolved; goes again, and a watchdog finds it within the hold-down.
+    # Online: the alert is resolved. Silent again within the hold-down: the watchdog reopens it.
     environment.publish("silent", "telemetry", _telemetry_message("silent", 6, 290), ago_s=290)
     environment.make_all_due("StateTableName")
     environment.invoke_watchdog()
 
 
 def _interrupted_effects(environment: Environment) -> None:
-    """Effects that were decided and could not be carried out, or seemed not to be, are done by who comes next."""
+    """Effects that failed, or whose response was lost, are executed by the next invocation."""
     ingest, devices = environment.recorders["ingest"], environment.recorders["devices"]
     for device in ("half", "lost", "found"):
         _register(environment, device)
@@ -236,10 +236,10 @@ def _interrupted_effects(environment: Environment) -> None:
 
 def _deletes(environment: Environment) -> None:
     environment.rest("devices", "DELETE", "/api/devices/a")
-    # b's messages share objects with others and have some of their own.
+    # The messages of b are in shared objects and in objects of their own.
     status, body = environment.rest("devices", "DELETE", "/api/devices/b", purge="true")
     assert status == 202, body
-    # The same, begun by devices and left to the watchdog.
+    # Deletions that the devices function starts and the watchdog completes.
     for device in ("c", "silent", "half", "lost"):
         assert environment.publish_all([(name, "telemetry", _telemetry_message(name, 90)) for name in (device, "u")])
         _, alert = environment.rest("alerts", "POST", f"/api/devices/{device}/alerts", {}, {"idempotency-key": "again"})
@@ -252,7 +252,7 @@ def _deletes(environment: Environment) -> None:
             environment.rest("devices", "DELETE", f"/api/devices/{device}", **query)
     environment.make_all_due("StateTableName")
     environment.invoke_watchdog()
-    # Objects that the bucket's lifecycle has removed meanwhile.
+    # Objects that the lifecycle rule of the bucket has removed.
     environment.delete_archive_objects("archive/")
     with environment.recorders["devices"].denying("dynamodb:DeleteItem", "dynamodb:BatchWriteItem"):
         environment.rest("devices", "DELETE", "/api/devices/lost", purge="true")

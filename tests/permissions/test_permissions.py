@@ -1,8 +1,8 @@
-"""A function may do exactly what it does: the roles of template.yaml against the calls that the functions make.
+"""The roles of template.yaml allow exactly the calls that the functions make.
 
-Every function lives through a fleet's life (scenario.py) behind a proxy that writes down which permission each call needs.
-A call that its role does not allow fails the test, and so does an action on a resource that no call has used: then either
-the role allows too much, or the journey has yet to go there.
+Every function runs through a scenario (scenario.py) behind a proxy that records the permissions of
+each call. A call that the role does not allow fails the test, and so does a grant that no call has
+used: the role allows too much, or the scenario lacks the call.
 """
 
 import os
@@ -34,42 +34,42 @@ def setUpModule() -> None:
 
 
 class Permissions(unittest.TestCase):
-    def test_no_function_makes_a_call_that_its_role_does_not_allow(self):
+    def test_each_call_is_allowed_by_the_role(self):
         for function, recorder in environment.recorders.items():
             grants = environment.template.grants(function)
             missing = sorted(permission for permission in recorder.permissions if not any(grant.allows(*permission) for grant in grants))
             with self.subTest(function):
-                self.assertEqual(missing, [], f"{function} needs more than template.yaml gives it")
+                self.assertEqual(missing, [], f"{function}: calls without a permission in template.yaml")
 
-    def test_no_role_allows_what_its_function_never_does(self):
+    def test_each_permission_is_used(self):
         for function, recorder in environment.recorders.items():
             grants = environment.template.grants(function)
             unused = [str(grant) for grant in grants if not any(grant.allows(*permission) for permission in recorder.permissions)]
             with self.subTest(function):
-                self.assertEqual(unused, [], f"{function} may do more than it does")
+                self.assertEqual(unused, [], f"{function}: permissions without a call")
 
-    def test_with_timestream_the_roles_have_what_is_called_there_and_no_more(self):
+    def test_timestream_permissions_match_the_calls(self):
         self.assertEqual(set(environment.timestream_recorders), {"ingest", "devices"})
         for function, recorder in environment.timestream_recorders.items():
             grants = environment.timestream_template.grants(environment.template.role(function))
             missing = sorted(permission for permission in recorder.permissions if not any(grant.allows(*permission) for grant in grants))
             unused = [str(grant) for grant in grants if not any(grant.allows(*permission) for permission in recorder.permissions)]
             with self.subTest(function):
-                self.assertEqual(missing, [], f"{function} needs more than infra/timestream gives it")
-                self.assertEqual(unused, [], f"{function} may do more in Timestream than it does")
+                self.assertEqual(missing, [], f"{function}: calls without a permission in infra/timestream")
+                self.assertEqual(unused, [], f"{function}: Timestream permissions without a call")
 
-    def test_each_function_has_a_role_of_its_own(self):
+    def test_each_function_has_its_own_role(self):
         self.assertEqual(len(environment.template.roles()), len(environment.template.functions))
 
-    def test_no_wildcard_where_the_action_knows_resources(self):
+    def test_wildcards_only_where_the_action_has_no_resource(self):
         for function in environment.template.functions:
-            # X-Ray knows none.
+            # The actions of X-Ray have no resource.
             self.assertEqual(environment.template.wildcards(function), ["Trace"], function)
         for role in environment.timestream_template.roles():
-            # Asking for endpoints neither.
+            # DescribeEndpoints has no resource.
             self.assertEqual(environment.timestream_template.wildcards(role), ["Endpoints"], role)
 
-    def test_a_call_that_is_not_known_is_an_error(self):
+    def test_unknown_call_is_an_error(self):
         with self.assertRaises(AssertionError):
             required_permissions("POST", "/", {"x-amz-target": "Unknown_1.Call"}, b"{}")
 

@@ -1,4 +1,4 @@
-"""Timestream, with nothing in it, on a port of its own."""
+"""The Timestream emulator without data, on a free port."""
 
 import subprocess
 from pathlib import Path

@@ -1,6 +1,4 @@
-//! A device of the tests' own: it says exactly what a test tells it to.
-
-use std::time::Duration;
+//! An MQTT client that publishes the messages of a test.
 
 use anyhow::{Context as _, Result};
 use rumqttc::{AsyncClient, Event, LastWill, MqttOptions, Outgoing, Packet, Publish, QoS};
@@ -8,10 +6,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// How long the broker may take to acknowledge.
-const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::wait::NO_PROGRESS;
 
-/// A connection to the broker. Dropping it is a power failure: the broker publishes the last will.
+/// A connection to the broker. Dropping it closes the connection without `DISCONNECT`, so that the
+/// broker publishes the last will.
 pub struct Device {
     client: AsyncClient,
     acks: UnboundedReceiver<()>,
@@ -38,7 +36,7 @@ impl Device {
 
     async fn connect_with(mqtt_port: u16, client_id: &str, will: Option<LastWill>) -> Result<Self> {
         let mut options = MqttOptions::new(client_id, "127.0.0.1", mqtt_port);
-        options.set_keep_alive(Duration::from_secs(30));
+        options.set_keep_alive(NO_PROGRESS);
         options.set_max_packet_size(1 << 20, 1 << 20);
         if let Some(will) = will {
             options.set_last_will(will);
@@ -48,9 +46,9 @@ impl Device {
         let (ack_tx, acks) = unbounded_channel();
         let (message_tx, messages) = unbounded_channel();
         let event_loop = tokio::spawn(async move {
-            // Ends with the first error: a test's device does not reconnect behind its back.
+            // Ends with the first error: the device does not reconnect.
             while let Ok(event) = events.poll().await {
-                // The receivers are gone only when the device is.
+                // The receivers are dropped only with the device.
                 let _ = match event {
                     Event::Incoming(Packet::ConnAck(_)) => connected_tx.send(()),
                     Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_) | Packet::SubAck(_)) => {
@@ -65,7 +63,7 @@ impl Device {
                 };
             }
         });
-        timeout(BROKER_TIMEOUT, connected.recv())
+        timeout(NO_PROGRESS, connected.recv())
             .await?
             .context("the broker refused the connection")?;
         Ok(Self { client, acks, messages, event_loop })
@@ -76,7 +74,7 @@ impl Device {
         self.publish_with(topic, payload, QoS::AtLeastOnce, false).await
     }
 
-    /// Publishes at QoS 1 or 2 and waits for the end of the exchange.
+    /// Publishes at QoS 1 or 2 and waits for the last acknowledgement.
     pub async fn publish_with(
         &mut self,
         topic: &str,
@@ -96,21 +94,21 @@ impl Device {
 
     /// The next message on a subscribed topic.
     pub async fn next_message(&mut self) -> Result<Publish> {
-        timeout(BROKER_TIMEOUT, self.messages.recv()).await?.context("the connection is gone")
+        timeout(NO_PROGRESS, self.messages.recv()).await?.context("the connection is closed")
     }
 
-    /// Says goodbye properly: the broker forgets the last will.
+    /// Sends `DISCONNECT`, so that the broker discards the last will.
     pub async fn disconnect(self) -> Result<()> {
         self.client.disconnect().await?;
-        // The driver ends with the disconnection; its connection is closed by then.
-        timeout(BROKER_TIMEOUT, self.event_loop).await?.context("the connection's driver panicked")
+        // The event loop ends after `DISCONNECT` was sent.
+        timeout(NO_PROGRESS, self.event_loop).await?.context("the event loop panicked")
     }
 
     async fn wait_for_ack(&mut self) -> Result<()> {
-        timeout(BROKER_TIMEOUT, self.acks.recv()).await?.context("the connection is gone")
+        timeout(NO_PROGRESS, self.acks.recv()).await?.context("the connection is closed")
     }
 
-    /// Loses power.
+    /// Closes the connection without `DISCONNECT`.
     pub fn abort_connection(self) {
         self.event_loop.abort();
     }

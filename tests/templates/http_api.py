@@ -3,13 +3,15 @@
 The rules are those of the API Gateway Developer Guide, which differ from the OpenAPI specification:
 
 - Only OpenAPI 3.0 can be imported ("Use OpenAPI definitions for HTTP APIs").
-- Each operation is a route, and so is `x-amazon-apigateway-any-method`, for ANY method. With `isDefaultRoute` it is
-  the route `$default` ("x-amazon-apigateway-any-method object").
-- A route invokes its `x-amazon-apigateway-integration`, or the entry of `components/x-amazon-apigateway-integrations`
-  that it references ("x-amazon-apigateway-integrations object").
-- An authorizer is a security scheme with `x-amazon-apigateway-authorizer`. A route has it if `security` of the
-  operation names it, with the scopes there ("x-amazon-apigateway-authorizer object"). `security` at the root of the
-  document is ignored. More than one requirement is an error ("Import validation information").
+- Each operation is a route, and so is `x-amazon-apigateway-any-method`, for ANY method. With
+  `isDefaultRoute` it is the route `$default` ("x-amazon-apigateway-any-method object").
+- A route invokes its `x-amazon-apigateway-integration`, or the entry of
+  `components/x-amazon-apigateway-integrations` that it references
+  ("x-amazon-apigateway-integrations object").
+- An authorizer is a security scheme with `x-amazon-apigateway-authorizer`. A route has it if
+  `security` of the operation names it, with the scopes there ("x-amazon-apigateway-authorizer
+  object"). `security` at the root of the document is ignored. More than one requirement is an error
+  ("Import validation information").
 """
 
 import re

@@ -36,7 +36,9 @@ class Contract:
         return location, found
 
     def operations(self) -> list[tuple[str, Location, dict]]:
-        """Name, location and content of each operation. The default route is not an operation of OpenAPI."""
+        """Name, location and content of each operation. The default route is not an operation of
+        OpenAPI.
+        """
         return [
             (f"{method.upper()} {path}", ("paths", path, method), operation)
             for path, item in self.document["paths"].items()
@@ -78,8 +80,8 @@ class Contract:
     def errors(self, media_type: Location, value) -> list[str]:
         """The errors of a value by the schema of the media type at a location.
 
-        Stricter than the document: a property that a schema does not define is an error, unless the schema sets
-        `additionalProperties`.
+        Stricter than the document: a property that a schema does not define is an error, unless the
+        schema sets `additionalProperties`.
         """
         pointer = "/".join(key.replace("~", "~0").replace("/", "~1") for key in (*media_type, "schema"))
         validator = OAS30Validator(
@@ -104,7 +106,9 @@ class Contract:
         return {key: self._strict(value) for key, value in node.items()}
 
     def _merged(self, schema: dict) -> dict:
-        """One schema instead of `allOf`, which with `additionalProperties: false` would accept nothing."""
+        """One schema instead of `allOf`, which with `additionalProperties: false` would accept
+        nothing.
+        """
         merged = {key: value for key, value in schema.items() if key != "allOf"}
         for part in schema["allOf"]:
             if "$ref" in part:
@@ -120,7 +124,9 @@ class Contract:
 
 
 def values(media_type: str, text) -> list:
-    """The values of a body or an example: several for a type with a value on each line. JSON in a string is parsed."""
+    """The values of a body or an example: several for a type with a value on each line. JSON in a
+    string is parsed.
+    """
     if media_type == "application/x-ndjson":
         return [json.loads(line) for line in text.splitlines()]
     if media_type.endswith("json") and isinstance(text, str):

@@ -54,7 +54,9 @@ class Routes(unittest.TestCase):
         self.assertEqual((route.function, route.authorizer, route.scopes), ("StatsFunction", None, ()))
 
     def test_each_operation_names_its_security(self):
-        """An operation without `security` is public, and so is one that relies on the root of the document."""
+        """An operation without `security` is public, and so is one that relies on the root of the
+        document.
+        """
         self.assertNotIn("security", DOCUMENT)
         for path, item in DOCUMENT["paths"].items():
             for method in (*http_api.METHODS, http_api.ANY_METHOD):
@@ -67,7 +69,7 @@ class Routes(unittest.TestCase):
             with self.subTest(key):
                 integration = route.integration
                 self.assertEqual(integration["type"], "aws_proxy")
-                # Lambda is invoked by POST, whatever the method of the route.
+                # Lambda is invoked with POST for every method of a route.
                 self.assertEqual(integration["httpMethod"], "POST")
                 self.assertEqual(integration["payloadFormatVersion"], "2.0")
 
@@ -80,7 +82,7 @@ class Routes(unittest.TestCase):
 
 
 class ImportRules(unittest.TestCase):
-    """The reader itself: what it makes of documents that API Gateway reads otherwise than OpenAPI tools do."""
+    """The reader, with documents that API Gateway interprets differently from OpenAPI tools."""
 
     def setUp(self):
         self.document = copy.deepcopy(DOCUMENT)

@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONTRACT = Contract()
 PROBLEM = "application/problem+json"
-# What an older client must get where a recorded call has a placeholder (functions/core/http/src/testing/recorded.rs).
+# Values for the placeholders of recorded calls (functions/core/http/src/testing/recorded.rs).
 PLACEHOLDERS = {
     "id": "019cd773-4a00-7b3e-9c41-5d2f8e6a1b70",
     "time": "2026-03-10T12:00:00.25Z",
@@ -67,7 +67,7 @@ class Examples(unittest.TestCase):
             with self.subTest(name):
                 self.assertNotIn("default", CONTRACT.responses(location))
 
-    def test_each_operation_has_the_responses_of_what_it_accepts(self):
+    def test_each_operation_has_the_error_responses_of_its_inputs(self):
         for name, location, operation in CONTRACT.routes():
             given = CONTRACT.parameters(location)
             expected = {"429", "500", "503"}
@@ -97,7 +97,9 @@ class Examples(unittest.TestCase):
                 self.assertEqual("cursor" in CONTRACT.parameters(location), "Link" in success.get("headers", {}))
 
     def test_no_value_is_null(self):
-        """CloudFormation rejects a template with a null value, and template.yaml includes the document."""
+        """CloudFormation rejects a template with a null value, and template.yaml includes the
+        document.
+        """
 
         def check(node, path):
             self.assertIsNotNone(node, path)
@@ -109,7 +111,7 @@ class Examples(unittest.TestCase):
 
 
 class RecordedCalls(unittest.TestCase):
-    """The calls of older clients (tests/older-client), which tests hold against the code."""
+    """The recorded calls of older clients (tests/older-client)."""
 
     maxDiff = None
 
@@ -165,7 +167,7 @@ def _filled(template, remembered: dict):
         return [_filled(item, remembered) for item in template]
     if isinstance(template, dict):
         filled = {key: _filled(value, remembered) for key, value in template.items()}
-        # A message id has no dashes.
+        # A message id contains no dashes.
         return filled | ({"mid": filled["mid"].replace("-", "")} if "mid" in filled else {})
     if not isinstance(template, str):
         return template

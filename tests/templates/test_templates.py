@@ -1,5 +1,6 @@
-"""What can be known of the templates without deploying them: that each set of parameters renders to something that
-CloudFormation takes, and that alarms and dashboard name metrics that exist."""
+"""Static tests of the templates: each set of parameters renders to a valid template, and alarms and
+dashboard reference existing metrics.
+"""
 
 import json
 import os
@@ -18,7 +19,7 @@ TOOLS = CHECKOUT / ".venv/bin"
 OBSERVABILITY = CHECKOUT / "infra/observability/template.yaml"
 RUNBOOK = CHECKOUT / "docs/operations.md"
 
-# Parameters that decide which resources there are, or which values they have.
+# Parameters that affect resources or their values.
 PARAMETER_CHOICES = {
     "Environment": ["dev", "prod"],
     "Architecture": ["arm64", "x86_64"],
@@ -26,7 +27,8 @@ PARAMETER_CHOICES = {
     "ApiConcurrency": ["0", "5"],
     "AlarmTopicArn": ["", "arn:aws:sns:us-east-1:123456789012:alarms"],
 }
-# Metrics of AWS that alarms and dashboard use: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/aws-services-cloudwatch-metrics.html
+# AWS metrics in alarms and dashboard:
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/aws-services-cloudwatch-metrics.html
 AWS_METRICS = {
     "AWS/SQS": {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
     "AWS/Lambda": {"Errors", "Throttles", "Duration", "Invocations", "ConcurrentExecutions"},
@@ -35,11 +37,11 @@ AWS_METRICS = {
 
 
 def emitted_metrics() -> dict[str, set[str]]:
-    """The metrics that each function's code emits, by the function's name."""
+    """The metrics that the code of each function emits."""
     found = {}
     for function in ("ingest", "watchdog", "provisioning"):
         files = (CHECKOUT / f"functions/{function}/src").rglob("*.rs")
-        # Unit tests, at the end of a file, have names of their own.
+        # Without the unit tests at the end of a file.
         sources = "".join(path.read_text().split("#[cfg(test)]\nmod")[0] for path in files)
         found[function] = set(re.findall(r'metrics\s*\.\s*(?:count|add)\(\s*"(\w+)"', sources))
     return found
@@ -71,7 +73,7 @@ def referenced_metrics() -> list[tuple[str, str, dict[str, str]]]:
 
 
 class Metrics(unittest.TestCase):
-    def test_alarms_and_dashboard_name_metrics_that_exist(self):
+    def test_alarms_and_dashboard_reference_existing_metrics(self):
         emits = emitted_metrics()
         for namespace, name, dimensions in referenced_metrics():
             with self.subTest(name):
@@ -81,12 +83,12 @@ class Metrics(unittest.TestCase):
                 else:
                     self.assertIn(name, AWS_METRICS[namespace])
 
-    def test_the_dashboard_shows_every_metric_of_the_functions(self):
+    def test_dashboard_contains_every_metric_of_the_functions(self):
         shown = {name for namespace, name, _ in referenced_metrics() if namespace == "IotMeter"}
         for function, names in emitted_metrics().items():
             self.assertEqual(names - shown, set(), function)
 
-    def test_each_alarm_says_what_to_do_and_the_runbook_has_more(self):
+    def test_each_alarm_references_the_runbook(self):
         headings = set(re.findall(r"^## (.+)$", RUNBOOK.read_text(), re.M))
         for name, properties in alarms().items():
             with self.subTest(name):
@@ -94,7 +96,7 @@ class Metrics(unittest.TestCase):
                 self.assertIsNotNone(chapter)
                 self.assertIn(chapter[1], headings)
 
-    def test_the_alarm_for_slow_batches_knows_the_timeout(self):
+    def test_duration_alarm_is_80_percent_of_the_timeout(self):
         resources = yaml_parse((CHECKOUT / "template.yaml").read_text())["Resources"]
         timeout_s = resources["IngestFunction"]["Properties"]["Timeout"]
         self.assertEqual(resources["Observability"]["Properties"]["Parameters"]["IngestDurationThresholdMs"], timeout_s * 800)
@@ -103,27 +105,27 @@ class Metrics(unittest.TestCase):
 class IngestQueue(unittest.TestCase):
     queue = yaml_parse((CHECKOUT / "infra/stores/template.yaml").read_text())["Resources"]["IngestQueue"]["Properties"]
 
-    def test_an_outage_of_two_days_makes_no_dead_letters(self):
-        """What fails is hidden for the visibility timeout before it counts once more."""
+    def test_outage_of_two_days_creates_no_dead_letters(self):
+        """A failed message is hidden for the visibility timeout before the next receive."""
         most = self.queue["RedrivePolicy"]["maxReceiveCount"] * self.queue["VisibilityTimeout"]
         self.assertGreaterEqual(most, 2 * 24 * 3600)
         self.assertGreaterEqual(self.queue["MessageRetentionPeriod"], most)
 
-    def test_a_message_stays_hidden_while_ingest_works_on_it(self):
+    def test_visibility_timeout_is_six_times_the_function_timeout(self):
         resources = yaml_parse((CHECKOUT / "template.yaml").read_text())["Resources"]
         timeout_s = resources["IngestFunction"]["Properties"]["Timeout"]
         self.assertEqual(self.queue["VisibilityTimeout"], 6 * timeout_s)
 
 
 class Parameters(unittest.TestCase):
-    def test_each_has_a_description_and_a_default(self):
+    def test_each_parameter_has_a_description_and_a_default(self):
         for name, parameter in yaml_parse((CHECKOUT / "template.yaml").read_text())["Parameters"].items():
             with self.subTest(name):
                 self.assertTrue(parameter.get("Description"))
                 self.assertIn("Default", parameter)
 
-    def test_each_choice_renders(self):
-        """One process for all: cfn-lint reads each template with each set of parameters."""
+    def test_each_combination_renders(self):
+        """cfn-lint checks each template with each set of parameters, in one process."""
         combinations = [dict(zip(PARAMETER_CHOICES, values, strict=True)) for values in product(*PARAMETER_CHOICES.values())]
         with tempfile.TemporaryDirectory() as folder:
             command = [TOOLS / "cfn-lint", "--non-zero-exit-code", "warning"]
@@ -140,19 +142,19 @@ class Parameters(unittest.TestCase):
 
 
 class Cost(unittest.TestCase):
-    def test_the_table_of_the_docs_is_what_the_model_says(self):
-        made = subprocess.run(
+    def test_documented_table_matches_the_model(self):
+        computed = subprocess.run(
             [sys.executable, CHECKOUT / "infra/cost.py", "--table"], capture_output=True, text=True, check=True
         )
-        self.assertIn(made.stdout, (CHECKOUT / "docs/cost.md").read_text())
+        self.assertIn(computed.stdout, (CHECKOUT / "docs/cost.md").read_text())
 
-    def test_the_model_counts_every_alarm(self):
+    def test_model_includes_every_alarm(self):
         sys.path.insert(0, str(CHECKOUT / "infra"))
         import cost
 
         self.assertEqual(cost.ALARM_COUNT, len(alarms()))
 
-    def test_twice_the_devices_cost_twice_the_messages_and_no_more_than_twice_in_all(self):
+    def test_cost_grows_linearly_with_messages_and_at_most_linearly_in_total(self):
         sys.path.insert(0, str(CHECKOUT / "infra"))
         import cost
 

@@ -17,10 +17,9 @@ use simulator::cli::duration;
 use simulator::config::Broker;
 use tokio::time::{Instant, sleep};
 
-/// Publishes many messages to a running system as fast as they go, waits until all can be read, and
-/// compares: every message archived once, every point stored once with its value.
+/// Publish messages to a running system at the maximum rate and verify that each is stored once
 ///
-/// A duration is a number of seconds (10), or has a unit (500ms, 5m).
+/// A duration is a number of seconds (10) or has a unit (500ms, 5m).
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -32,18 +31,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Mode {
-    /// Publishes one message at a time, and measures how long until it can be read
+    /// Publish one message at a time and measure the time until it is readable
     Latency(Latency),
 }
 
-/// Where the system is.
+/// The system under test.
 #[derive(Args)]
 struct Target {
-    /// The MQTT broker
+    /// Address of the MQTT broker
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
     mqtt: Broker,
 
-    /// The API
+    /// URL of the REST API
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     api: String,
 
@@ -57,31 +56,31 @@ struct Throughput {
     #[command(flatten)]
     target: Target,
 
-    /// Messages of all clients together
+    /// Total number of messages
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     messages: usize,
 
-    /// Clients, each a device with its own connection
+    /// Number of clients, each a device with a connection
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one)]
     clients: usize,
 
-    /// Measurements in each message, 1 to 200
+    /// Measurements per message, 1 to 200
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_most_200)]
     measurements: usize,
 
-    /// How often to publish the very same bytes
+    /// Number of times that the same bytes are published
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     repeat: usize,
 
-    /// Publish the bytes of an earlier run again (its number is printed)
+    /// Publish the bytes of an earlier run again; a run prints its number
     #[arg(long, value_name = "NUMBER")]
     run: Option<u32>,
 
-    /// How long to wait until everything can be read
+    /// End the wait if no further message becomes readable for this time
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
     timeout: Duration,
 
-    /// How long to wait for what should not come: a second copy
+    /// Time to wait for duplicates before the comparison
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
     settle: Duration,
 }
@@ -91,18 +90,18 @@ struct Latency {
     #[command(flatten)]
     target: Target,
 
-    /// How many messages
+    /// Number of messages
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
     samples: usize,
 
-    /// How long to wait for one message
+    /// Time to wait for one message
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     timeout: Duration,
 }
 
-/// Differences that are shown.
+/// The number of differences in the output.
 const MAX_SHOWN_DIFFERENCES: usize = 20;
-/// From one progress line to the next.
+/// The time between two progress lines.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 #[tokio::main]
@@ -135,30 +134,29 @@ async fn run_throughput(arguments: Throughput) -> Result<ExitCode> {
     let rate = Rate { count: published.acknowledged, elapsed: published.elapsed };
     println!("published  {rate}   acknowledged by the broker");
     if published.reconnects > 0 {
-        println!("           {} connections were lost and made again", published.reconnects);
+        println!("           {} connections were lost and reopened", published.reconnects);
     }
 
-    let deadline = Instant::now() + arguments.timeout;
     let complete = with_progress("devices complete", clients, async |count| {
-        wait_until_readable(&rest, &devices, deadline, count).await
+        wait_until_readable(&rest, &devices, arguments.timeout, count).await
     });
-    let again = arguments.run.is_some();
-    match (complete.await?, again) {
+    let is_repeated = arguments.run.is_some();
+    match (complete.await?, is_repeated) {
         (true, false) => {
             let rate = Rate { count: messages as u64, elapsed: started_at.elapsed() };
             println!("stored     {rate}   readable over REST, from the first publish");
         }
         (true, true) => {
-            println!("stored     {messages:>9} by the earlier run, so there is no rate")
+            println!("stored     {messages:>9} by the earlier run, without a rate")
         }
         (false, _) => {
-            println!("stored     not everything can be read after {:?}", arguments.timeout)
+            println!("stored     incomplete: no further message for {:?}", arguments.timeout)
         }
     }
-    if again || repeat > 1 {
-        let deadline = Instant::now() + arguments.timeout;
-        if let Err(error) = flush(&target.mqtt, &rest, current_epoch_second()?, deadline).await {
-            println!("repeats    may still be on their way: {error:#}");
+    if is_repeated || repeat > 1 {
+        let run = current_epoch_second()?;
+        if let Err(error) = flush(&target.mqtt, &rest, run, arguments.timeout).await {
+            println!("repeats    may not be processed yet: {error:#}");
         }
     }
     sleep(arguments.settle).await;
@@ -198,36 +196,34 @@ async fn run_latency(arguments: Latency) -> Result<ExitCode> {
         measurements: 1,
     };
     let devices = spec.devices();
-    let device = devices.first().context("a run without devices")?;
+    let device = devices.first().context("the run has no devices")?;
     if target.register {
         register(&rest, &devices).await?;
     }
     println!("{samples} messages of {}, one at a time", device.device_id);
     let measured = measure(&target.mqtt, &rest, device, timeout, |n, sample| {
         if sample.readable_after.is_none() {
-            println!("message {n} cannot be read after {timeout:?}");
+            println!("message {n} is not readable after {timeout:?}");
         }
     });
     let measured = measured.await?;
     let rows = [
         ("acknowledged", Quantiles::of(measured.iter().map(|s| s.acknowledged))),
         ("readable", Quantiles::of(measured.iter().filter_map(|s| s.readable_after))),
-        ("one question", Quantiles::of(measured.iter().map(|s| s.query_duration))),
+        ("one query", Quantiles::of(measured.iter().map(|s| s.query_duration))),
     ];
     for (name, quantiles) in rows {
         match quantiles {
             Some(quantiles) => println!("{name:<14}{quantiles}"),
-            None => println!("{name:<14}never"),
+            None => println!("{name:<14}no data"),
         }
     }
-    println!(
-        "From just before the publish; \"one question\" is how long GET metrics takes to answer."
-    );
+    println!("Measured from the publication; \"one query\" is the duration of GET metrics.");
     let lost = measured.iter().filter(|sample| sample.readable_after.is_none()).count();
     Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A count in a time, and how many that makes in a second.
+/// A count and the time in which it was reached.
 struct Rate {
     count: u64,
     elapsed: Duration,
@@ -241,7 +237,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Does something that counts, and shows the count on stderr while it takes long.
+/// Runs work that counts, and prints the count to stderr at an interval.
 async fn with_progress<T>(
     what: &str,
     total: usize,
@@ -261,16 +257,16 @@ async fn with_progress<T>(
 }
 
 fn current_epoch_second() -> Result<u32> {
-    u32::try_from(Timestamp::now().as_second()).context("the clock shows a year after 2105")
+    u32::try_from(Timestamp::now().as_second()).context("the system clock is after the year 2105")
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "write a number from 1".to_owned())
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a number of at least 1".to_owned())
 }
 
 fn at_most_200(text: &str) -> Result<usize, String> {
     at_least_one(text)
         .ok()
         .filter(|n| *n <= 200)
-        .ok_or_else(|| "write a number from 1 to 200".to_owned())
+        .ok_or_else(|| "must be a number from 1 to 200".to_owned())
 }

@@ -14,50 +14,49 @@ use blackbox::soak::summary::Summary;
 use clap::Parser;
 use fault_proxy::{Fault, FaultPlan, KillPoint};
 
-/// More often than the SDK tries.
+/// More than the attempts of the AWS SDK.
 const MORE_THAN_SDK_ATTEMPTS: usize = 5;
 
-/// Differences that are shown of a seed.
+/// The number of differences of a seed in the output.
 const MAX_SHOWN_DIFFERENCES: usize = 20;
 
-/// Plays seeds of trouble against the real functions, and holds what the REST API answers in the end
-/// against a model: nothing lost, nothing doubled.
+/// Run random scenarios with faults against the functions and compare the results with a model
 ///
-/// Exits with 1 when something is. A seed is played again by `soak --seed N`: the same messages, and the
-/// same faults at the same calls, as far as the calls come in the same order. Ctrl-C ends it after the seeds that are
-/// being played, with the summary of those that were.
+/// The exit status is 1 if a message is lost or duplicated. `soak --seed N` repeats a seed: the
+/// same messages, and the same faults at the same calls if the order of calls is the same. Ctrl-C
+/// ends the run after the current seeds and prints the summary.
 #[derive(Parser)]
 struct Arguments {
-    /// How many seeds
+    /// Number of seeds
     #[arg(long, default_value_t = 100)]
     seeds: u64,
 
-    /// The first one
+    /// First seed
     #[arg(long, default_value_t = 1)]
     first_seed: u64,
 
-    /// Play this seed and no other
+    /// Run only this seed
     #[arg(long, conflicts_with_all = ["seeds", "first_seed"])]
     seed: Option<u64>,
 
-    /// Play the seed's scenario under this plan, in one process (see `fault-proxy --help`)
+    /// Run the scenario of the seed with this fault plan, in one process (see `fault-proxy --help`)
     #[arg(long, requires = "seed")]
     plan: Option<FaultPlan>,
 
-    /// And the first run of the watchdog under this one
+    /// Fault plan of the first run of the watchdog
     #[arg(long, value_name = "PLAN", requires = "plan")]
     watchdog_plan: Option<FaultPlan>,
 
-    /// Play the seed's scenario once for each call that it makes, and each way in which that can fail for
-    /// good: the process is killed before it or after it, it is lost, its answer is lost
+    /// Run the scenario of the seed once for each of its calls and each permanent fault: kill
+    /// before or after the call, lost request, lost response
     #[arg(long, requires = "seed", conflicts_with = "plan")]
     every_call: bool,
 
-    /// Environments that are played in at the same time, each with an endpoint of its own
+    /// Number of environments that run at the same time, each with an AWS endpoint
     #[arg(long, default_value_t = 2)]
     jobs: usize,
 
-    /// End at the first failure
+    /// Stop at the first failure
     #[arg(long)]
     fail_fast: bool,
 }
@@ -89,20 +88,20 @@ async fn main() -> Result<ExitCode> {
     .await?;
     println!("\n{summary}{:<34}{:>9.0} s", "time", started.elapsed().as_secs_f64());
     if done < count {
-        println!("{} were not played", count - done);
+        println!("{} seeds were not run", count - done);
     }
     if failed.is_empty() {
-        println!("nothing lost, nothing doubled");
+        println!("no message is lost or duplicated");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{} failed; to play them again:", failed.len());
+    println!("{} failed; repeat them with:", failed.len());
     for trial in failed {
         println!("  {trial}");
     }
     Ok(ExitCode::FAILURE)
 }
 
-/// Becomes true with Ctrl-C: what is being played is played to its end, and what it all came to is told.
+/// A flag that Ctrl-C sets, so that the current trials complete and the summary is printed.
 fn interrupt_flag() -> Arc<AtomicBool> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
@@ -140,7 +139,7 @@ async fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
 
 fn print_failure(ended: &TrialResult) {
     let trial = &ended.trial;
-    println!("\nseed {} failed; to play it again: {trial}", trial.seed());
+    println!("\nseed {} failed; repeat it with: {trial}", trial.seed());
     print!("{}", trial.fault_schedule());
     let found = ended.failures();
     for line in found.iter().take(MAX_SHOWN_DIFFERENCES) {
@@ -154,13 +153,13 @@ fn print_failure(ended: &TrialResult) {
     }
 }
 
-/// A line that is written over in a terminal, and one now and then in a file.
+/// Prints a progress line: overwritten in a terminal, every 25 trials otherwise.
 fn print_progress(done: usize, count: usize, failed: usize, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
-    let line = format!("{done} of {count} played, {failed} failed, {seconds:.0} s");
+    let line = format!("{done} of {count} completed, {failed} failed, {seconds:.0} s");
     if std::io::stdout().is_terminal() {
         print!("\r{line}");
-        // The next line shows what this one could not.
+        // An error affects only the display.
         let _ = std::io::stdout().flush();
     } else if done.is_multiple_of(25) || done == count {
         println!("{line}");

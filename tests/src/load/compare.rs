@@ -1,4 +1,4 @@
-//! What was read, held against what was published.
+//! Compares stored messages and points with the published ones.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use super::model::{DeviceLoad, Point};
 
-/// Something that is not as it was published.
+/// A difference between a published and a stored item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// Whose.
+    /// The device.
     pub device_id: String,
-    /// Which message or point.
+    /// The message or point.
     pub item: Item,
-    /// What is wrong with it.
+    /// The kind of the difference.
     pub kind: DifferenceKind,
 }
 
@@ -24,7 +24,7 @@ pub struct Difference {
 pub enum Item {
     /// The archived message with this `seq`.
     Message(u64),
-    /// An archived message that cannot be told.
+    /// An archived message without `seq`.
     UnidentifiedMessage,
     /// The list of the archived messages.
     FileList,
@@ -34,16 +34,16 @@ pub enum Item {
     Point(Timestamp),
 }
 
-/// What is wrong.
+/// The kind of a difference.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DifferenceKind {
-    /// It is not there.
+    /// The item is not stored.
     Missing,
-    /// It is there so many times.
+    /// The item is stored several times.
     Duplicated(usize),
-    /// Nobody published it.
+    /// The item was not published.
     Unexpected,
-    /// It is there, but says something else.
+    /// The stored item differs from the published one.
     Altered(String),
 }
 
@@ -52,10 +52,10 @@ impl fmt::Display for Difference {
         let kind = match &self.kind {
             DifferenceKind::Missing => "missing".to_owned(),
             DifferenceKind::Duplicated(times) => format!("{times} times"),
-            DifferenceKind::Unexpected => "unknown".to_owned(),
+            DifferenceKind::Unexpected => "unexpected".to_owned(),
             DifferenceKind::Altered(_) => "altered".to_owned(),
         };
-        write!(f, "{kind:<10}{}  ", self.device_id)?;
+        write!(f, "{kind:<11}{}  ", self.device_id)?;
         match &self.item {
             Item::Message(seq) => write!(f, "archived message with seq {seq}")?,
             Item::UnidentifiedMessage => write!(f, "archived message")?,
@@ -70,7 +70,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Every message in the archive exactly once, as it was published.
+/// Compares the archive: every message exactly once with its payload.
 pub fn compare_archive(load: &DeviceLoad, archived: &[Value]) -> Vec<Difference> {
     let mut found: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
     let mut differences = Differences::of(load);
@@ -96,7 +96,7 @@ pub fn compare_archive(load: &DeviceLoad, archived: &[Value]) -> Vec<Difference>
     differences.all
 }
 
-/// As many names as messages, no two the same.
+/// Compares the list of archived messages: a distinct name for each message.
 pub fn compare_file_names(load: &DeviceLoad, names: &[String]) -> Vec<Difference> {
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     for name in names {
@@ -110,13 +110,13 @@ pub fn compare_file_names(load: &DeviceLoad, names: &[String]) -> Vec<Difference
     }
     let (distinct, published) = (times.len(), load.messages.len());
     if distinct != published {
-        let how = format!("{distinct} names for {published} messages");
+        let how = format!("expected {published} names, actual {distinct}");
         differences.add(Item::FileList, DifferenceKind::Altered(how));
     }
     differences.all
 }
 
-/// Every point exactly once, with its value.
+/// Compares the points: every point exactly once with its value.
 pub fn compare_points(load: &DeviceLoad, points: &[Point]) -> Vec<Difference> {
     let mut found: BTreeMap<Timestamp, Vec<f64>> = BTreeMap::new();
     for point in points {
@@ -129,7 +129,7 @@ pub fn compare_points(load: &DeviceLoad, points: &[Point]) -> Vec<Difference> {
             None => differences.add(item, DifferenceKind::Missing),
             Some([value]) if *value == point.value => {}
             Some([value]) => {
-                let how = format!("{value} instead of {}", point.value);
+                let how = format!("expected {}, actual {value}", point.value);
                 differences.add(item, DifferenceKind::Altered(how));
             }
             Some(several) => differences.add(item, DifferenceKind::Duplicated(several.len())),
@@ -184,12 +184,12 @@ mod tests {
         (0..5).map(|n| format!("d/telemetry/{n}.json")).collect()
     }
 
-    fn shown(differences: Vec<Difference>) -> Vec<String> {
+    fn to_text(differences: Vec<Difference>) -> Vec<String> {
         differences.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn what_was_published_in_whatever_order_makes_no_difference() {
+    fn order_of_results_is_irrelevant() {
         let (mut archived, mut points) = (archived(), points());
         archived.reverse();
         points.reverse();
@@ -199,67 +199,69 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_message_and_a_missing_point_are_named() {
+    fn missing_message_and_missing_point_are_reported() {
         let (mut archived, mut points) = (archived(), points());
         archived.remove(3);
         points.remove(9);
         assert_eq!(
-            shown(compare_archive(&load(), &archived)),
-            ["missing   load-1800000000-0001  archived message with seq 3"]
+            to_text(compare_archive(&load(), &archived)),
+            ["missing    load-1800000000-0001  archived message with seq 3"]
         );
         assert_eq!(
-            shown(compare_points(&load(), &points)),
-            ["missing   load-1800000000-0001  point at 2027-01-15T07:59:59.999Z"]
+            to_text(compare_points(&load(), &points)),
+            ["missing    load-1800000000-0001  point at 2027-01-15T07:59:59.999Z"]
         );
     }
 
     #[test]
-    fn a_repeat_is_named_even_when_its_bytes_are_the_same() {
+    fn identical_repeat_is_reported_as_duplicate() {
         let (mut archived, mut points, mut names) = (archived(), points(), names());
         archived.push(archived[1].clone());
         points.extend([points[0], points[0]]);
         names.push(names[4].clone());
         assert_eq!(
-            shown(compare_archive(&load(), &archived)),
-            ["2 times   load-1800000000-0001  archived message with seq 1"]
+            to_text(compare_archive(&load(), &archived)),
+            ["2 times    load-1800000000-0001  archived message with seq 1"]
         );
         assert_eq!(
-            shown(compare_points(&load(), &points)),
-            ["3 times   load-1800000000-0001  point at 2027-01-15T07:59:59.99Z"]
+            to_text(compare_points(&load(), &points)),
+            ["3 times    load-1800000000-0001  point at 2027-01-15T07:59:59.99Z"]
         );
         assert_eq!(
-            shown(compare_file_names(&load(), &names)),
-            ["2 times   load-1800000000-0001  archived message d/telemetry/4.json"]
+            to_text(compare_file_names(&load(), &names)),
+            ["2 times    load-1800000000-0001  archived message d/telemetry/4.json"]
         );
     }
 
     #[test]
-    fn another_value_is_another_point() {
+    fn changed_payload_and_changed_value_are_reported() {
         let (mut archived, mut points) = (archived(), points());
         archived[0]["boot"] = "other".into();
         points[2].value += 1.0;
         assert!(matches!(compare_archive(&load(), &archived)[0].kind, DifferenceKind::Altered(_)));
         assert_eq!(
-            shown(compare_points(&load(), &points)),
+            to_text(compare_points(&load(), &points)),
             [
-                "altered   load-1800000000-0001  point at 2027-01-15T07:59:59.992Z: 1.25 instead of 0.25"
+                "altered    load-1800000000-0001  point at 2027-01-15T07:59:59.992Z: expected 0.25, actual 1.25"
             ]
         );
     }
 
     #[test]
-    fn what_nobody_published_is_named() {
+    fn unpublished_items_are_reported_as_unexpected() {
         let (mut archived, mut points, mut names) = (archived(), points(), names());
         archived.extend([serde_json::json!({"seq": 77}), Value::Null]);
         points.push(Point { time: Timestamp::UNIX_EPOCH, value: 0.0 });
         names.push("d/telemetry/5.json".to_owned());
-        let faults: Vec<_> =
+        let kinds: Vec<_> =
             compare_archive(&load(), &archived).into_iter().map(|d| d.kind).collect();
-        assert_eq!(faults, [DifferenceKind::Unexpected, DifferenceKind::Unexpected]);
+        assert_eq!(kinds, [DifferenceKind::Unexpected, DifferenceKind::Unexpected]);
         assert_eq!(compare_points(&load(), &points)[0].kind, DifferenceKind::Unexpected);
         assert_eq!(
-            shown(compare_file_names(&load(), &names)),
-            ["altered   load-1800000000-0001  list of archived messages: 6 names for 5 messages"]
+            to_text(compare_file_names(&load(), &names)),
+            [
+                "altered    load-1800000000-0001  list of archived messages: expected 5 names, actual 6"
+            ]
         );
     }
 }

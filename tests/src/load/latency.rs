@@ -1,4 +1,4 @@
-//! One message at a time: how long from its publish until it can be read.
+//! Latency: publishes one message at a time and measures the time until it is readable.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -12,25 +12,26 @@ use super::model::{DeviceLoad, LoadMessage};
 use super::publisher::Publisher;
 use super::rest::RestClient;
 
-/// From one question to the next: short beside what is measured, long enough not to be the load.
+/// The time between two queries: short compared with the latency, and long enough not to load the
+/// system.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// One message's times, from the moment before it was published.
+/// The times of one message, measured from its publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LatencySample {
-    /// Until the broker acknowledged it.
+    /// The time until the acknowledgement of the broker.
     pub acknowledged: Duration,
-    /// Until `GET metrics` showed it; none if that did not happen in time.
+    /// The time until `GET metrics` returned it; `None` after the timeout.
     pub readable_after: Option<Duration>,
-    /// How long the last question took to be answered: the measurement is no finer than that.
+    /// The duration of the last query, which is the resolution of the measurement.
     pub query_duration: Duration,
 }
 
-/// Publishes the messages of a device one by one, each when the one before is visible.
+/// Publishes the messages of a device one by one, each after the previous one is readable.
 ///
 /// # Errors
 ///
-/// When the broker or the API does not answer.
+/// If the broker or the API does not respond.
 pub async fn measure(
     broker: &Broker,
     rest: &RestClient,
@@ -69,9 +70,9 @@ async fn sample(
         });
     };
     loop {
-        let asked = Instant::now();
+        let query_started_at = Instant::now();
         let points = rest.points(&device.device_id, range).await?;
-        let query_duration = asked.elapsed();
+        let query_duration = query_started_at.elapsed();
         if points.len() >= message.points.len() {
             let readable_after = Some(started_at.elapsed());
             return Ok(LatencySample { acknowledged, readable_after, query_duration });
@@ -83,21 +84,21 @@ async fn sample(
     }
 }
 
-/// A few numbers that stand for many.
+/// Quantiles of durations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantiles {
-    /// The shortest.
+    /// The minimum.
     pub min: Duration,
-    /// Half are no longer.
+    /// The median.
     pub median: Duration,
-    /// 95 of 100 are no longer.
+    /// The 95th percentile.
     pub p95: Duration,
-    /// The longest.
+    /// The maximum.
     pub max: Duration,
 }
 
 impl Quantiles {
-    /// By the nearest-rank method: each is one of the values. None of nothing.
+    /// Computes quantiles by the nearest-rank method. `None` without values.
     pub fn of(values: impl IntoIterator<Item = Duration>) -> Option<Self> {
         let mut sorted: Vec<_> = values.into_iter().collect();
         sorted.sort_unstable();
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_values_that_occurred() {
+    fn quantiles_use_the_nearest_rank() {
         assert_eq!(of((1..=100).rev()), Some([1, 50, 95, 100]));
         assert_eq!(of([7]), Some([7, 7, 7, 7]));
         assert_eq!(of([1, 1_000]), Some([1, 1, 1_000, 1_000]));

@@ -1,9 +1,8 @@
-//! Load: many messages in, all of them out again, each exactly once.
+//! Load test: publishes many messages and verifies that each of them is stored exactly once.
 //!
-//! [`model`] is what is published and what must be readable afterwards, [`publisher`] publishes and
-//! counts the broker's acknowledgements, [`rest`] reads the API page by page, [`compare`] holds what
-//! was read against the model. [`throughput`] and [`latency`] put them together; the binary `load`
-//! prints what they find.
+//! [`model`] defines the messages, [`publisher`] publishes them, [`rest`] reads the API and
+//! [`compare`] compares the results with the model. [`throughput`] and [`latency`] are the two
+//! measurements of the binary `load`.
 
 pub mod compare;
 pub mod latency;

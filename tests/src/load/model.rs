@@ -1,63 +1,66 @@
-//! What is published, and so what must be readable afterwards: a function of the run's number, so
-//! that the very same bytes can be published again later.
+//! The published messages, and thereby the expected results: a function of the run number, so that
+//! the same bytes can be published again.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// The metric of every measurement. None that the platform knows by name, or it would derive others.
+/// The metric of every measurement: not a known metric, from which the platform would derive
+/// others.
 pub const METRIC: &str = "load";
 
-/// A run.
+/// The parameters of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadSpec {
-    /// What the devices' names begin with.
+    /// The prefix of the device ids.
     pub prefix: &'static str,
-    /// Seconds since the epoch: part of the devices' names, and the end of the measurements' time.
+    /// Seconds since the epoch: part of the device ids, and the end of the time range of the
+    /// points.
     pub run: u32,
     /// Devices, each with its own connection.
     pub clients: usize,
-    /// Messages of all devices together.
+    /// The total number of messages.
     pub messages: usize,
-    /// Measurements in each message, 1 to 200.
+    /// Measurements per message, 1 to 200.
     pub measurements: usize,
 }
 
-/// What one device publishes.
+/// The messages of one device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceLoad {
-    /// Its name and client id.
+    /// The device id, which is also the client id.
     pub device_id: String,
-    /// In order.
+    /// The messages in the order of publication.
     pub messages: Vec<LoadMessage>,
 }
 
 /// One message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadMessage {
-    /// Its number among those of its device.
+    /// The sequence number.
     pub seq: u32,
-    /// Its bytes.
+    /// The payload.
     pub payload: Vec<u8>,
-    /// Its measurements.
+    /// The points of the message.
     pub points: Vec<Point>,
 }
 
 /// One value of [`METRIC`] at one instant of one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
-    /// To the millisecond; no two of a device are the same.
+    /// The time in whole milliseconds, distinct for each point of a device.
     pub time: Timestamp,
-    /// No two of a run are the same.
+    /// The value, distinct for each point of a run.
     pub value: f64,
 }
 
 impl LoadSpec {
-    /// What each device publishes.
+    /// The messages of each device.
     pub fn devices(&self) -> Vec<DeviceLoad> {
         (0..self.clients).map(|client| self.device(client)).collect()
     }
 
-    /// Messages go to the devices in turn, so the first ones may have one more.
+    /// The number of messages of a client: the total is distributed evenly, the remainder to the
+    /// first ones.
     fn messages_of(&self, client: usize) -> usize {
         (self.messages + self.clients - 1 - client) / self.clients
     }
@@ -73,9 +76,9 @@ impl LoadSpec {
         let all = self.messages_of(client) * self.measurements;
         let points: Vec<_> = (n * self.measurements..(n + 1) * self.measurements)
             .map(|k| Point {
-                // The last one a millisecond before the run began: late data, and none from the future.
+                // The last point is a millisecond before the run, so that none is in the future.
                 time: self.instant(all - k),
-                // Eighths have an exact binary form, and so survive any way of printing them.
+                // Eighths are exact in binary, and so unchanged by any conversion to text.
                 value: (k * self.clients + client) as f64 / 8.0,
             })
             .collect();
@@ -94,7 +97,7 @@ impl LoadSpec {
         LoadMessage { seq, payload: payload.to_string().into_bytes(), points }
     }
 
-    /// So many milliseconds before the run began.
+    /// The instant `before_ms` milliseconds before the run.
     fn instant(&self, before_ms: usize) -> Timestamp {
         let before = i64::try_from(before_ms).unwrap_or(i64::MAX);
         let ms = i64::from(self.run) * 1_000 - before;
@@ -103,7 +106,7 @@ impl LoadSpec {
 }
 
 impl DeviceLoad {
-    /// Where it publishes.
+    /// The topic of the messages.
     pub fn topic(&self) -> String {
         format!("iot/{}/telemetry", self.device_id)
     }
@@ -113,7 +116,7 @@ impl DeviceLoad {
         self.messages.iter().flat_map(|message| &message.points)
     }
 
-    /// `start` and `stop` of a query that finds all points and no more: [start, stop).
+    /// The shortest query range [start, stop) that contains all points. `None` without points.
     pub fn range(&self) -> Option<(Timestamp, Timestamp)> {
         let (first, last) = (self.points().next()?, self.points().last()?);
         Some((first.time, Timestamp::from_millisecond(last.time.as_millisecond() + 1).ok()?))
@@ -121,7 +124,7 @@ impl DeviceLoad {
 }
 
 impl LoadMessage {
-    /// What the payload says.
+    /// The payload as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.payload).unwrap_or_default()
     }
@@ -137,7 +140,7 @@ mod tests {
         LoadSpec { prefix: "load", run: 1_800_000_000, clients: 3, messages: 10, measurements: 4 };
 
     #[test]
-    fn every_message_and_every_point_is_there_once() {
+    fn messages_and_points_are_distinct() {
         let devices = SPEC.devices();
         let counts: Vec<_> = devices.iter().map(|d| d.messages.len()).collect();
         assert_eq!(counts, [4, 3, 3]);
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_range_of_a_device_begins_with_its_first_point_and_ends_after_its_last() {
+    fn range_contains_all_points() {
         let device = &SPEC.devices()[0];
         let (start, stop) = device.range().unwrap();
         assert!(device.points().all(|p| start <= p.time && p.time < stop));
@@ -162,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_run_has_the_same_bytes_and_another_has_others() {
+    fn run_number_determines_the_payloads() {
         assert_eq!(SPEC.devices(), SPEC.devices());
         let other = LoadSpec { run: SPEC.run + 1, ..SPEC };
         assert_ne!(SPEC.devices()[0].messages[0].payload, other.devices()[0].messages[0].payload);
     }
 
     #[test]
-    fn a_message_is_of_the_protocol() {
+    fn message_follows_the_protocol() {
         let message = &SPEC.devices()[1].messages[2];
         let json = message.json();
         assert_eq!(json["device_id"], "load-1800000000-0002");

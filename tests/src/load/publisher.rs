@@ -1,4 +1,4 @@
-//! Publishes as fast as the broker acknowledges, and stops only when it has acknowledged all.
+//! An MQTT client that publishes at the rate of the broker's acknowledgements.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,14 +10,14 @@ use simulator::config::Broker;
 use simulator::link::{Link, LinkEvent};
 use tokio::time::{sleep, timeout};
 
-/// How long the broker may be silent while it owes an acknowledgement.
-const ACK_TIMEOUT: Duration = Duration::from_secs(60);
-/// Attempts to connect in a row.
+use crate::wait::NO_PROGRESS;
+
+/// Consecutive attempts to connect.
 const MAX_CONNECT_ATTEMPTS: usize = 20;
-/// From one attempt to the next.
+/// The time between two attempts.
 const RECONNECT_DELAY: Duration = Duration::from_millis(250);
 
-/// A connection to the broker, made again when it is lost.
+/// A connection to the broker that is reopened when it is lost.
 pub struct Publisher {
     broker: Broker,
     client_id: String,
@@ -30,19 +30,19 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// When the broker does not answer.
+    /// If the broker does not respond.
     pub async fn connect(broker: &Broker, client_id: &str) -> Result<Self> {
         let link = connect(broker, client_id).await?;
         Ok(Self { broker: broker.clone(), client_id: client_id.to_owned(), link, reconnects: 0 })
     }
 
     /// Publishes with QoS 1, in order, and returns when the broker has acknowledged every message.
-    /// `acknowledged` rises with each, for whoever shows progress. What a lost connection had on the way
-    /// is published again, so that the broker may have it twice.
+    /// `acknowledged` counts the acknowledgements. Unacknowledged messages of a lost connection are
+    /// published again, so that the broker may receive them twice.
     ///
     /// # Errors
     ///
-    /// When the broker stays away.
+    /// If the broker does not respond.
     pub async fn publish_all(
         &mut self,
         topic: &str,
@@ -50,18 +50,18 @@ impl Publisher {
         acknowledged: &AtomicU64,
     ) -> Result<()> {
         let mut payloads = payloads.into_iter();
-        let mut again = VecDeque::new();
+        let mut unacknowledged = VecDeque::new();
         loop {
             while self.link.has_room()
-                && let Some(payload) = again.pop_front().or_else(|| payloads.next())
+                && let Some(payload) = unacknowledged.pop_front().or_else(|| payloads.next())
             {
                 self.link.publish(topic.to_owned(), &payload, false, payload.clone())?;
             }
             if self.link.is_idle() {
                 return Ok(());
             }
-            let event = timeout(ACK_TIMEOUT, self.link.next()).await;
-            match event.with_context(|| format!("{} acknowledges nothing", self.broker))? {
+            let event = timeout(NO_PROGRESS, self.link.next()).await;
+            match event.with_context(|| format!("no acknowledgement from {}", self.broker))? {
                 Ok(LinkEvent::Acknowledged(_)) => {
                     acknowledged.fetch_add(1, Ordering::Relaxed);
                 }
@@ -71,21 +71,21 @@ impl Publisher {
                     let link = connect(&self.broker, &self.client_id).await?;
                     let lost = std::mem::replace(&mut self.link, link);
                     for payload in lost.unacknowledged().into_iter().rev() {
-                        again.push_front(payload);
+                        unacknowledged.push_front(payload);
                     }
                 }
             }
         }
     }
 
-    /// How often the connection was lost.
+    /// The number of lost connections.
     pub fn reconnects(&self) -> u64 {
         self.reconnects
     }
 
-    /// Closes the connection properly.
+    /// Closes the connection with `DISCONNECT`.
     pub async fn close(mut self) {
-        // It has nothing on the way, so a connection that breaks now loses nothing.
+        // All messages are acknowledged, so an error loses none.
         if self.link.disconnect().is_ok() {
             let closed = async {
                 while !matches!(self.link.next().await, Ok(LinkEvent::Closed) | Err(_)) {}
@@ -100,13 +100,13 @@ async fn connect(broker: &Broker, client_id: &str) -> Result<Link<Vec<u8>>> {
     for _ in 0..MAX_CONNECT_ATTEMPTS {
         let options = MqttOptions::new(client_id, broker.host.clone(), broker.port);
         let mut link = Link::open(options);
-        match timeout(ACK_TIMEOUT, link.next()).await {
+        match timeout(NO_PROGRESS, link.next()).await {
             Ok(Ok(LinkEvent::Connected)) => return Ok(link),
             Ok(Err(error)) => last = Some(error),
             Ok(Ok(_)) | Err(_) => {}
         }
         sleep(RECONNECT_DELAY).await;
     }
-    let reason = last.map_or_else(|| "no answer".to_owned(), |error| error.to_string());
-    bail!("no connection to the MQTT broker at {broker} ({reason}): is it running?")
+    let reason = last.map_or_else(|| "no response".to_owned(), |error| error.to_string());
+    bail!("cannot connect to the MQTT broker at {broker}: {reason}")
 }

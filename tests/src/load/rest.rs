@@ -1,4 +1,4 @@
-//! The API as a client sees it: every list page by page, by `Link: <…>; rel="next"` (RFC 8288).
+//! Client of the REST API. Lists are read page by page with `Link: <…>; rel="next"` (RFC 8288).
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,15 +12,13 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::model::{METRIC, Point};
+use crate::wait::NO_PROGRESS;
 
-/// How long one answer may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How often the router is asked again after an error of its own, and after which pause.
+/// Retries after an error of the local router, and the time between them.
 const ROUTER_ATTEMPTS: usize = 5;
 const ROUTER_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// The API at one address.
+/// A client for one address.
 #[derive(Debug, Clone)]
 pub struct RestClient {
     http: Client,
@@ -40,36 +38,39 @@ struct FileRow {
 }
 
 impl RestClient {
-    /// For the API below this URL.
+    /// Creates a client for the API at a base URL.
     ///
     /// # Errors
     ///
-    /// When it is no URL.
+    /// If the URL is invalid.
     pub fn new(base: &str) -> Result<Self> {
-        let base = Url::parse(base).with_context(|| format!("{base:?} is no URL"))?;
-        ensure!(!base.cannot_be_a_base(), "{base} is no address of an API");
-        let http =
-            Client::builder().timeout(REQUEST_TIMEOUT).build().context("building the client")?;
+        let base = Url::parse(base).with_context(|| format!("{base:?} is not a URL"))?;
+        ensure!(!base.cannot_be_a_base(), "{base} is not a base URL");
+        let http = Client::builder()
+            .timeout(NO_PROGRESS)
+            .build()
+            .context("cannot create an HTTP client")?;
         Ok(Self { http, base })
     }
 
-    /// Asks whether anybody is there, before it matters.
+    /// Sends a health check.
     ///
     /// # Errors
     ///
-    /// When nobody is.
+    /// If the API does not respond with success.
     pub async fn check(&self) -> Result<()> {
         let answer = self.http.get(self.url("/health", &[])?).send().await;
-        let answer = answer.with_context(|| format!("no API at {}: is it running?", self.base))?;
+        let answer =
+            answer.with_context(|| format!("the API at {} does not respond", self.base))?;
         ensure!(answer.status().is_success(), "GET /health of {}: {}", self.base, answer.status());
         Ok(())
     }
 
-    /// Registers a device; one that is registered already is fine.
+    /// Registers a device, unless it is registered already.
     ///
     /// # Errors
     ///
-    /// When the API refuses or does not answer.
+    /// If the API rejects the device or does not respond.
     pub async fn register(&self, device_id: &str) -> Result<()> {
         let url = self.url("/api/devices", &[])?;
         let body = json!({"device_id": device_id, "device_name": device_id});
@@ -85,7 +86,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// When the API refuses, does not answer, or answers what its contract does not say.
+    /// If the API rejects the request or does not respond, or the response violates its contract.
     pub async fn points(
         &self,
         device_id: &str,
@@ -102,7 +103,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// As for [`RestClient::points`].
+    /// See [`RestClient::points`].
     pub async fn file_names(&self, device_id: &str) -> Result<Vec<String>> {
         let path = format!("/api/devices/{device_id}/raw-data");
         let rows: Vec<FileRow> = self.list(self.url(&path, &[])?).await?;
@@ -113,14 +114,14 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// As for [`RestClient::points`].
+    /// See [`RestClient::points`].
     pub async fn archived(&self, device_id: &str) -> Result<Vec<Value>> {
         let path = format!("/api/devices/{device_id}/raw-data");
         let mut payloads = Vec::new();
         for page in self.pages(self.url(&path, &[])?, "application/x-ndjson").await? {
             for line in page.lines() {
                 let mut line: Value = serde_json::from_str(line)
-                    .with_context(|| format!("a line of {path} is no JSON: {line:?}"))?;
+                    .with_context(|| format!("a line of {path} is not JSON: {line}"))?;
                 payloads.push(line["payload"].take());
             }
         }
@@ -132,7 +133,7 @@ impl RestClient {
         let mut items = Vec::new();
         for page in self.pages(url.clone(), "application/json").await? {
             let page: Vec<T> = serde_json::from_str(&page)
-                .with_context(|| format!("{url} answers something else than its list"))?;
+                .with_context(|| format!("GET {url}: unexpected list items"))?;
             items.extend(page);
         }
         Ok(items)
@@ -147,28 +148,30 @@ impl RestClient {
             let answer = self.get(&url, accept).await?;
             let status = answer.status();
             let link = next_link(answer.headers(), &url)?;
-            let body = answer.text().await.with_context(|| format!("half an answer to {url}"))?;
+            let body =
+                answer.text().await.with_context(|| format!("GET {url}: incomplete response"))?;
             ensure!(status == StatusCode::OK, "GET {url}: {status} {body}");
             pages.push(body);
-            // The API may know itself by another name than we do: the path is what counts.
+            // The host in the link may differ from that of the client.
             next = link.map(|link| self.on_this_host(&link));
             if let Some(url) = &next {
-                ensure!(seen.insert(url.clone()), "the pages of a list go in a circle at {url}");
+                ensure!(seen.insert(url.clone()), "the pages of a list form a cycle at {url}");
             }
         }
         Ok(pages)
     }
 
-    /// One page. The local router (cargo-lambda 1.9.2) answers 500 by itself when the second half of a
-    /// function's answer is late; every answer of ours has a request id, so one without it is not ours and
-    /// is asked for again.
+    /// Reads one page. The local router (cargo-lambda 1.9.2) responds with status 500 if the body
+    /// of a function's response is delayed. Responses of the functions have a request id, so a
+    /// status of 500 without it is retried.
     async fn get(&self, url: &Url, accept: &str) -> Result<Response> {
         let mut attempt = 0;
         loop {
             let answer = self.http.get(url.clone()).header(ACCEPT, accept).send().await;
-            let answer = answer.with_context(|| format!("no answer to GET {url}"))?;
-            let is_ours = answer.headers().contains_key("x-request-id");
-            if is_ours || !answer.status().is_server_error() || attempt == ROUTER_ATTEMPTS {
+            let answer = answer.with_context(|| format!("GET {url}: no response"))?;
+            let is_from_function = answer.headers().contains_key("x-request-id");
+            if is_from_function || !answer.status().is_server_error() || attempt == ROUTER_ATTEMPTS
+            {
                 return Ok(answer);
             }
             attempt += 1;
@@ -185,7 +188,7 @@ impl RestClient {
 
     fn url(&self, path: &str, query: &[(&str, String)]) -> Result<Url> {
         let path = format!("{}{path}", self.base.path().trim_end_matches('/'));
-        let mut url = self.base.join(&path).with_context(|| format!("{path} is no path"))?;
+        let mut url = self.base.join(&path).with_context(|| format!("{path} is not a path"))?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -196,7 +199,7 @@ impl RestClient {
 /// The target of the first link with `rel="next"`, relative to the page it was on.
 fn next_link(headers: &HeaderMap, page: &Url) -> Result<Option<Url>> {
     for header in headers.get_all(LINK) {
-        let header = header.to_str().context("a Link header is no text")?;
+        let header = header.to_str().context("a Link header is not text")?;
         // `<target>; rel="next"; title="…", <target>; …`; a target holds no `>`.
         for link in header.split('<').skip(1) {
             let Some((target, parameters)) = link.split_once('>') else { continue };
@@ -205,7 +208,9 @@ fn next_link(headers: &HeaderMap, page: &Url) -> Result<Option<Url>> {
             });
             if is_next {
                 let url = page.join(target);
-                return Ok(Some(url.with_context(|| format!("{target:?} leads nowhere"))?));
+                return Ok(Some(
+                    url.with_context(|| format!("the Link target {target} is invalid"))?,
+                ));
             }
         }
     }
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_is_the_link_that_says_next_however_it_is_written() {
+    fn next_page_is_the_link_with_rel_next() {
         let absolute = "http://127.0.0.1:8080/api/devices?cursor=a";
         for header in [
             r#"<http://127.0.0.1:8080/api/devices?cursor=a>; rel="next""#,
@@ -245,10 +250,10 @@ mod tests {
         }
     }
 
-    /// An API with ten things in pages of three; `broken` never lets a list end.
-    async fn api(broken: bool) -> RestClient {
+    /// An API with ten items in pages of three. With `cyclic`, the last page links to the first.
+    async fn api(cyclic: bool) -> RestClient {
         async fn list(
-            State(broken): State<bool>,
+            State(cyclic): State<bool>,
             Path((device, what)): Path<(String, String)>,
             Query(query): Query<Vec<(String, String)>>,
             headers: Headers,
@@ -256,11 +261,11 @@ mod tests {
             let value = |name| query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
             let from: usize = value("cursor").map_or(0, |cursor| cursor.parse().unwrap());
             let page = from..10.min(from + 3);
-            let next = if broken { 0 } else { page.end };
+            let next = if cyclic { 0 } else { page.end };
             let link = format!(
                 "<http://elsewhere/api/devices/{device}/{what}?cursor={next}>; rel=\"next\""
             );
-            let links = (broken || page.end < 10).then_some(("link", link));
+            let links = (cyclic || page.end < 10).then_some(("link", link));
             let body = if what == "metrics" {
                 assert!(from > 0 || value("start") == Some("2026-01-01T00:00:00Z"));
                 let row = |n| json!({"time": format!("2026-01-01T00:00:0{n}Z"), "metric": METRIC, "value": n});
@@ -276,7 +281,7 @@ mod tests {
             };
             (AppendHeaders(links), body).into_response()
         }
-        let router = Router::new().route("/api/devices/{id}/{what}", get(list)).with_state(broken);
+        let router = Router::new().route("/api/devices/{id}/{what}", get(list)).with_state(cyclic);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -284,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_is_read_to_its_last_page() {
+    async fn all_pages_of_a_list_are_read() {
         let rest = api(false).await;
         let range =
             ("2026-01-01T00:00:00Z".parse().unwrap(), "2026-01-02T00:00:00Z".parse().unwrap());
@@ -297,13 +302,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_that_go_in_a_circle_are_an_error_and_not_a_long_wait() {
+    async fn cyclic_pages_are_an_error() {
         let error = api(true).await.file_names("d").await.unwrap_err();
-        assert!(error.to_string().contains("circle"), "{error}");
+        assert!(error.to_string().contains("cycle"), "{error}");
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_no_200_is_shown() {
+    async fn error_contains_the_unexpected_status() {
         let error = api(false).await.register("d").await.unwrap_err();
         assert!(error.to_string().contains("404"), "{error}");
     }

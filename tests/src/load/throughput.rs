@@ -1,6 +1,7 @@
-//! Many messages as fast as they go, and then all of them read back.
+//! Throughput: publishes many messages at the maximum rate and reads all of them back.
 
-use std::sync::atomic::AtomicU64;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -12,29 +13,30 @@ use super::compare::{Difference, compare_archive, compare_file_names, compare_po
 use super::model::{DeviceLoad, LoadSpec};
 use super::publisher::Publisher;
 use super::rest::RestClient;
+use crate::wait::Progress;
 
-/// Devices that are read at once: readers should not starve what they wait for.
+/// Devices that are read at the same time; more would slow down ingest.
 const MAX_CONCURRENT_READS: usize = 4;
-/// From one look at an unfinished device to the next.
+/// The time between two reads of an incomplete device.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What publishing took.
+/// The result of publishing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PublishResult {
-    /// Messages that the broker has acknowledged, repeats included.
+    /// Messages that the broker has acknowledged, including repeats.
     pub acknowledged: u64,
-    /// From the first publish to the last acknowledgement.
+    /// The time from the first publish to the last acknowledgement.
     pub elapsed: Duration,
-    /// Connections that were lost on the way.
+    /// Connections that were lost and reopened.
     pub reconnects: u64,
 }
 
-/// Publishes every message of every device, `repeat` times the same bytes: all once, then all again.
-/// `acknowledged` rises as it goes.
+/// Publishes every message of every device `repeat` times: the same bytes, all of them in each
+/// round. `acknowledged` counts the acknowledgements.
 ///
 /// # Errors
 ///
-/// When the broker does not answer.
+/// If the broker does not respond.
 pub async fn publish(
     broker: &Broker,
     devices: &[DeviceLoad],
@@ -60,28 +62,38 @@ pub async fn publish(
     Ok(PublishResult { acknowledged: (messages * repeat) as u64, elapsed, reconnects })
 }
 
-/// Waits until as much is readable as was published, of every device, and answers whether that was
-/// before the deadline. `complete` rises with each device.
+/// Waits until all points and messages of every device are readable. Returns false if no further
+/// point or message became readable for the duration `no_progress`. `complete` counts the devices.
 ///
 /// # Errors
 ///
-/// When the API cannot be read even at the deadline.
+/// If the API cannot be read at the end of the wait.
 pub async fn wait_until_readable(
     rest: &RestClient,
     devices: &[DeviceLoad],
-    deadline: Instant,
+    no_progress: Duration,
     complete: &AtomicU64,
 ) -> Result<bool> {
+    let readable = AtomicU64::new(0);
+    let progress = RefCell::new(Progress::new(no_progress));
     let waits = devices.iter().map(async |device| {
+        let expected = (device.points().count() + device.messages.len()) as u64;
+        let mut counted = 0;
         loop {
-            let seen = is_readable(rest, device).await;
-            if matches!(seen, Ok(true)) {
-                complete.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                return Ok(true);
+            let actual = readable_count(rest, device).await;
+            if let Ok(actual) = actual {
+                readable.fetch_add(actual.saturating_sub(counted), Ordering::Relaxed);
+                counted = counted.max(actual);
+                if actual >= expected {
+                    complete.fetch_add(1, Ordering::Relaxed);
+                    return Ok(true);
+                }
             }
-            if Instant::now() >= deadline {
-                // A system that never came up is an error; one that is short of messages is a finding.
-                return seen.with_context(|| format!("reading {}", device.device_id));
+            if progress.borrow_mut().is_stalled(readable.load(Ordering::Relaxed)) {
+                // An API that cannot be read is an error, a missing message is a difference.
+                return actual
+                    .map(|_| false)
+                    .with_context(|| format!("reading {}", device.device_id));
             }
             sleep(POLL_INTERVAL).await;
         }
@@ -91,19 +103,19 @@ pub async fn wait_until_readable(
     Ok(complete.into_iter().all(|complete| complete))
 }
 
-async fn is_readable(rest: &RestClient, device: &DeviceLoad) -> Result<bool> {
-    let Some(range) = device.range() else { return Ok(true) };
-    if rest.points(&device.device_id, range).await?.len() < device.points().count() {
-        return Ok(false);
-    }
-    Ok(rest.file_names(&device.device_id).await?.len() >= device.messages.len())
+/// The number of points and archived messages of a device, at most those that it published.
+async fn readable_count(rest: &RestClient, device: &DeviceLoad) -> Result<u64> {
+    let Some(range) = device.range() else { return Ok(0) };
+    let points = rest.points(&device.device_id, range).await?.len();
+    let files = rest.file_names(&device.device_id).await?.len();
+    Ok((points.min(device.points().count()) + files.min(device.messages.len())) as u64)
 }
 
-/// Reads everything and holds it against the model.
+/// Reads all points and messages and compares them with the model.
 ///
 /// # Errors
 ///
-/// When the API does not answer as its contract says.
+/// If a response of the API violates its contract.
 pub async fn verify(rest: &RestClient, devices: &[DeviceLoad]) -> Result<Vec<Difference>> {
     let reads = devices.iter().map(async |device| {
         let mut differences = Vec::new();
@@ -122,19 +134,42 @@ pub async fn verify(rest: &RestClient, devices: &[DeviceLoad]) -> Result<Vec<Dif
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Publishes one message of a new device and waits until it is readable: what was published before it
-/// has then, most likely, been handled too. Repeats leave no other trace to wait for.
+/// Reads all points and messages and fails if they differ from the model.
 ///
 /// # Errors
 ///
-/// When the broker does not answer, or the message cannot be read before the deadline.
-pub async fn flush(broker: &Broker, rest: &RestClient, run: u32, deadline: Instant) -> Result<()> {
+/// If a response of the API violates its contract; the number of differences and the first ten.
+pub async fn expect_no_differences(rest: &RestClient, devices: &[DeviceLoad]) -> Result<()> {
+    let differences = verify(rest, devices).await?;
+    let shown: Vec<String> = differences.iter().take(10).map(ToString::to_string).collect();
+    anyhow::ensure!(
+        differences.is_empty(),
+        "{} differences between published and stored messages, first:\n{}",
+        differences.len(),
+        shown.join("\n")
+    );
+    Ok(())
+}
+
+/// Publishes one message of a new device and waits until it is readable. Messages that were
+/// published before have then most likely been processed; a repeated message has no other
+/// observable effect.
+///
+/// # Errors
+///
+/// If the broker does not respond, or the message does not become readable within `no_progress`.
+pub async fn flush(
+    broker: &Broker,
+    rest: &RestClient,
+    run: u32,
+    no_progress: Duration,
+) -> Result<()> {
     let spec = LoadSpec { prefix: "load-last", run, clients: 1, messages: 1, measurements: 1 };
     let ignored = AtomicU64::new(0);
     let device = spec.devices();
     publish(broker, &device, 1, &ignored).await?;
-    let readable = wait_until_readable(rest, &device, deadline, &ignored).await?;
-    anyhow::ensure!(readable, "a message published after all others did not become readable");
+    let readable = wait_until_readable(rest, &device, no_progress, &ignored).await?;
+    anyhow::ensure!(readable, "the message published after all others did not become readable");
     Ok(())
 }
 
@@ -142,7 +177,7 @@ pub async fn flush(broker: &Broker, rest: &RestClient, run: u32, deadline: Insta
 ///
 /// # Errors
 ///
-/// When the API refuses.
+/// If the API rejects a device.
 pub async fn register(rest: &RestClient, devices: &[DeviceLoad]) -> Result<()> {
     let requests = devices.iter().map(|device| rest.register(&device.device_id));
     stream::iter(requests).buffer_unordered(MAX_CONCURRENT_READS).try_collect().await

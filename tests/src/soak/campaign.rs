@@ -1,4 +1,4 @@
-//! Many trials, in several environments at once.
+//! Runs many trials in several environments at the same time.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,39 +11,40 @@ use futures::future::try_join_all;
 use super::environment::Environment;
 use super::{Report, TargetProcess, Trial};
 
-/// Processes of ingest in a environment.
+/// Processes of ingest in an environment.
 pub const INGEST_PROCESSES: usize = 2;
 
-/// Trials that are played in a environment before another one is started: its endpoint gets slower the more it holds.
+/// Trials after which an environment is replaced: its endpoint slows down with the amount of data.
 const MAX_TRIALS_PER_ENVIRONMENT: usize = 50;
 
-/// A trial that was played.
+/// A trial and its result.
 #[derive(Debug)]
 pub struct TrialResult {
-    /// Which.
+    /// The trial.
     pub trial: Trial,
-    /// What it came to; an error means that it was not played to its end.
+    /// Its report, or the error that ended it.
     pub result: Result<Report>,
-    /// Where the functions' logs are kept, if something is wrong.
+    /// The directory with the logs of the functions, if the trial failed.
     pub logs: Option<PathBuf>,
 }
 
 impl TrialResult {
-    /// What is wrong, one line each.
+    /// The failures, one line each.
     #[must_use]
     pub fn failures(&self) -> Vec<String> {
         match &self.result {
             Ok(report) => report.differences.clone(),
-            Err(error) => vec![format!("it was not played to its end: {error:#}")],
+            Err(error) => vec![format!("the trial did not complete: {error:#}")],
         }
     }
 }
 
-/// Plays trials in order, each in the environment that is free first, and tells of each as it ends, until there are
-/// no more or the answer is to break off.
+/// Runs trials in order, each in the next free environment, and passes each result to `on_result`.
+/// Ends after the last trial, or when `on_result` returns `Break`.
 ///
 /// # Errors
-/// When a environment cannot be started.
+///
+/// If an environment cannot be started.
 pub async fn run_all(
     trials: Vec<Trial>,
     environments: usize,
@@ -78,17 +79,18 @@ pub async fn run_all(
     try_join_all((0..environments).map(|_| run_trials())).await.map(drop)
 }
 
-/// The seed's scenario once for each call that it makes, of ingest and of the watchdog, and each of these faults
-/// at it, so many times in a row. ScenarioRun once without a fault, to count. Of deaths that
-/// leave the same behind one is played.
+/// One trial for each call of ingest and of the watchdog in the scenario of a seed and each of the
+/// faults, repeated as often as given. A first run without faults counts the calls. Of several
+/// kills that leave the same state, one is included.
 ///
 /// # Errors
-/// When the environment cannot be started, or the scenario fails without a fault.
+///
+/// If the environment cannot be started, or the scenario fails without faults.
 pub async fn trials_at_every_call(seed: u64, faults: &[(Fault, usize)]) -> Result<Vec<Trial>> {
     let mut environment = Environment::start(INGEST_PROCESSES).await?;
     let report = Trial::from_plans(seed, FaultPlan::none(), None).run(&mut environment).await?;
     environment.stop().await;
-    ensure!(report.differences.is_empty(), "without a fault: {}", report.differences.join("\n"));
+    ensure!(report.differences.is_empty(), "without faults: {}", report.differences.join("\n"));
     let mut trials = Vec::new();
     for (target, calls) in [
         (TargetProcess::Ingest, report.ingest_calls),

@@ -1,5 +1,5 @@
-//! What a seed is played in: an endpoint with its stores, ingest and the watchdog each behind a proxy of
-//! its own, and the functions of the REST API, which see no faults.
+//! The environment of a trial: an AWS endpoint with the stores, ingest and the watchdog each behind
+//! a proxy of its own, and the functions of the REST API without faults.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use tempfile::TempDir;
 use super::function::Function;
 use super::rest::RestApi;
 
-/// A function, and the proxy that stands between it and the endpoint.
+/// A function and the proxy between it and the endpoint.
 pub(super) struct ProxiedFunction {
     pub(super) function: Function,
     pub(super) proxy: Proxy,
 }
 
-/// The system under test but for MQTT, which a seed needs none of.
+/// The system under test without MQTT.
 pub struct Environment {
     pub(super) ingest: Vec<ProxiedFunction>,
     pub(super) watchdog: ProxiedFunction,
@@ -28,10 +28,11 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Starts one, with so many processes of ingest.
+    /// Starts an environment with `processes` processes of ingest.
     ///
     /// # Errors
-    /// As [`DevStack::start`]: each says what to do about it.
+    ///
+    /// See [`DevStack::start`].
     pub async fn start(processes: usize) -> Result<Self> {
         let options = Options::endpoint_only();
         let binaries = options.binaries.clone();
@@ -62,24 +63,24 @@ impl Environment {
         Ok(Self { ingest, watchdog, api, stack, logs })
     }
 
-    /// The functions that meet faults.
+    /// The functions with injected faults.
     pub(super) fn proxied_functions(&mut self) -> impl Iterator<Item = &mut ProxiedFunction> {
         self.ingest.iter_mut().chain([&mut self.watchdog])
     }
 
-    /// Where the functions' logs are, until the environment ends.
+    /// The directory with the logs of the functions. It is removed with the environment.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
         self.logs.path().to_owned()
     }
 
-    /// Keeps the logs; where they are.
+    /// Keeps the logs after the end of the environment and returns their directory.
     pub fn keep_logs(&mut self) -> PathBuf {
         self.logs.disable_cleanup(true);
         self.logs()
     }
 
-    /// Ends everything.
+    /// Stops all processes.
     pub async fn stop(mut self) {
         for proxied in self.proxied_functions() {
             proxied.function.stop().await;
@@ -89,18 +90,18 @@ impl Environment {
     }
 }
 
-/// What a function is told: what it is told in the local system, but for the endpoint.
+/// The environment variables of a function: those of the dev stack with another endpoint.
 fn function_env_vars(settings: &BTreeMap<String, String>, endpoint: &str) -> Vec<(String, String)> {
     let mut env_vars = settings.clone();
     let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned());
     env_vars.extend(
         [
             ("AWS_ENDPOINT_URL", endpoint),
-            // The endpoint takes commands, too, and no device of a seed listens.
+            // The endpoint accepts commands; no device of a scenario subscribes to them.
             ("AWS_ENDPOINT_URL_IOT_DATA_PLANE", endpoint),
-            // Seeds are played at other times than now.
+            // The messages of a scenario are older than the retention.
             ("MESSAGE_TTL_DAYS", "0"),
-            // Nor does a command expire because the machine that plays them is slow.
+            // No command times out on a slow machine.
             ("COMMAND_TIMEOUT_S", "604800"),
             ("RUST_LOG", &level),
         ]

@@ -1,4 +1,4 @@
-//! What goes wrong while a seed is played: a function of the seed.
+//! The faults of a trial, determined by the seed.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use rand::RngExt as _;
 
 use super::scenario::{Rng, chance, rng};
 
-/// The calls that ingest makes.
+/// The calls of ingest.
 const CALLS: [(Service, &str); 8] = [
     (Service::S3, "PUT"),
     (Service::DynamoDb, "BatchGetItem"),
@@ -23,27 +23,27 @@ const CALLS: [(Service, &str); 8] = [
     (Service::DynamoDb, "GetItem"),
 ];
 
-/// How a seed is played.
+/// The faults of a trial and the behaviour of its queue.
 #[derive(Debug)]
 pub(super) struct FaultSchedule {
-    /// A plan for each process of ingest that works at the same time.
+    /// A plan for each process of ingest; the processes run at the same time.
     pub(super) plans: Vec<FaultPlan>,
-    /// Plans for runs of the watchdog, before one in which nothing goes wrong.
+    /// Plans for runs of the watchdog; a run without faults follows.
     pub(super) watchdog: Vec<FaultPlan>,
-    /// Messages in a batch, if there are so many.
+    /// The range of the batch size.
     pub(super) batch_size: RangeInclusive<usize>,
-    /// How probable it is that the queue delivers a message that is done once more.
+    /// The probability that the queue redelivers a processed message.
     pub(super) redelivery_probability: f64,
-    /// How probable it is that it delivers one that somebody still works on.
+    /// The probability that the queue redelivers a message that is still being processed.
     pub(super) overlap_probability: f64,
 }
 
 impl FaultSchedule {
-    /// That of a seed, for so many processes at most.
+    /// The fault schedule of a seed, with at most `processes` processes.
     pub(super) fn from_seed(seed: u64, processes: usize) -> Self {
         let mut rng = rng(seed, 4);
         let working = rng.random_range(1..=processes);
-        // Some seeds go well: what then differs is not a matter of faults.
+        // Some seeds have no faults: a difference then has another cause.
         let goes_well = chance(&mut rng, 0.05);
         let plan = |rng: &mut Rng| match goes_well {
             true => FaultPlan::none(),
@@ -58,9 +58,9 @@ impl FaultSchedule {
         }
     }
 
-    /// One process, plans for it and the watchdog, and nothing else.
+    /// Plans for one process of ingest and the watchdog, without random redelivery.
     pub(super) fn from_plans(ingest: FaultPlan, watchdog: Option<FaultPlan>) -> Self {
-        // As many as the event source mapping takes (template.yaml).
+        // The batch size of the event source mapping (template.yaml).
         Self {
             plans: vec![ingest],
             watchdog: watchdog.into_iter().collect(),
@@ -83,13 +83,13 @@ impl fmt::Display for FaultSchedule {
             writeln!(f, "plan of process {}: {plan}", number + 1)?;
         }
         for plan in watchdog {
-            writeln!(f, "plan of a watchdog: {plan}")?;
+            writeln!(f, "plan of the watchdog: {plan}")?;
         }
         Ok(())
     }
 }
 
-/// A run of the watchdog has fewer calls, and each may be its last.
+/// A plan for the watchdog, which makes fewer calls than ingest.
 fn watchdog_plan(rng: &mut Rng) -> FaultPlan {
     let rule = |rng: &mut Rng| FaultRule {
         calls: CallFilter::Any,
@@ -107,7 +107,7 @@ fn rule(rng: &mut Rng) -> FaultRule {
             (CallFilter::Operation(Call::new(service, operation)), rng.random_range(1..=12))
         }
     };
-    // Once is what the SDK's own retries mend; several times is what they do not.
+    // The SDK's retries recover from one failure, but not from several in a row.
     let several = [1, 1, 2, 5, 9][rng.random_range(0..5)];
     let (fault, times) = match rng.random_range(0..20) {
         0..3 => (Fault::Killed(KillPoint::BeforeCall), 1),
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hundred_seeds_have_every_fault_in_them() {
+    fn one_hundred_seeds_contain_every_fault() {
         let kinds: HashSet<_> = (0..100)
             .flat_map(|seed| FaultSchedule::from_seed(seed, 2).plans)
             .flat_map(|plan| plan.rules)
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_is_printed_is_the_plan_that_was_played() {
+    fn plan_is_parsed_from_its_text_form() {
         for plan in (0..50).flat_map(|seed| FaultSchedule::from_seed(seed, 2).plans) {
             assert_eq!(plan.to_string().parse(), Ok(plan));
         }

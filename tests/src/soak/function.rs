@@ -1,4 +1,4 @@
-//! A function: the binary that is deployed, in a process of its own, invoked without a router between.
+//! A Lambda function: the deployed binary in a process of its own, invoked directly.
 
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ use tokio::time::timeout;
 
 use super::runtime::{InvocationResult, RuntimeApi};
 
-/// What takes longer hangs. Lambda ends ingest after a minute (template.yaml), but a machine that plays scenarios beside
-/// other work may be ten times as slow as Lambda.
+/// Fails an invocation that takes longer. Lambda ends ingest after a minute (template.yaml); a
+/// loaded machine may be ten times as slow.
 const INVOCATION_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A function and, while it lives, its process.
+/// A function and its process, if one is running.
 pub(super) struct Function {
     binary: PathBuf,
     env_vars: Vec<(String, String)>,
@@ -34,12 +34,12 @@ pub(super) struct Function {
 pub(super) struct KillHandle(Arc<Mutex<Option<Pid>>>);
 
 impl KillHandle {
-    /// `kill -9`, if there is a process now.
+    /// Sends SIGKILL to the process, if one is running.
     pub(super) fn kill(&self) {
         let pid = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // It cannot be somebody else's: it is waited for only after it was taken out of here.
+        // The process id cannot be reused yet: the process is waited for only after this.
         if let Some(pid) = pid {
-            let _already_dead = kill(pid, Signal::SIGKILL);
+            let _already_exited = kill(pid, Signal::SIGKILL);
         }
     }
 
@@ -48,19 +48,19 @@ impl KillHandle {
     }
 }
 
-/// What became of an invocation.
+/// The outcome of an invocation.
 #[derive(Debug)]
 pub(super) enum InvocationOutcome {
-    /// The function answered.
+    /// The function returned a response.
     Response(Value),
     /// The function posted an error.
     Error(Value),
-    /// The process ended before it answered.
+    /// The process exited before it returned a result.
     Exited,
 }
 
 impl Function {
-    /// A function, not yet started; its output is appended to `log`.
+    /// A function without a process. Its output is appended to `log`.
     pub(super) async fn new(
         binary: PathBuf,
         env_vars: Vec<(String, String)>,
@@ -77,15 +77,17 @@ impl Function {
         })
     }
 
-    /// For whoever wants to kill its process.
+    /// A handle that kills the process of the function.
     pub(super) fn kill_handle(&self) -> KillHandle {
         self.kill_handle.clone()
     }
 
-    /// Invokes it, in a new process if there is none.
+    /// Invokes the function, in a new process if none is running.
     ///
     /// # Errors
-    /// When it cannot be started or does not end within Lambda's time; the error names the log.
+    ///
+    /// If the process cannot be started, exits before it requests an event, or exceeds
+    /// [`INVOCATION_TIMEOUT`]. The error names the log.
     pub(super) async fn invoke(&mut self, event: &Value) -> Result<InvocationOutcome> {
         let process = match &mut self.process {
             Some(process) => process,
@@ -100,7 +102,7 @@ impl Function {
         let ending = async {
             tokio::select! {
                 biased;
-                // The other end goes only with the slot.
+                // The sender is dropped only with its process.
                 Ok(posted) = posted => Some(posted),
                 _ = process.wait() => None,
             }
@@ -113,7 +115,7 @@ impl Function {
             Some(InvocationResult::Response(answer)) => Ok(InvocationOutcome::Response(answer)),
             Some(InvocationResult::Error(error)) => Ok(InvocationOutcome::Error(error)),
             None if self.runtime.has_unclaimed_event() && !self.was_killed() => {
-                bail!("{} ends before it asks for work; see {log}", self.binary.display())
+                bail!("{} exited before it requested an event; see {log}", self.binary.display())
             }
             None => {
                 self.kill_handle.set(None);
@@ -123,7 +125,7 @@ impl Function {
         }
     }
 
-    /// Ends its process, if it has one.
+    /// Kills the process, if one is running.
     pub(super) async fn stop(&mut self) {
         self.kill_handle.kill();
         if let Some(mut process) = self.process.take() {
@@ -147,7 +149,7 @@ fn spawn(
     let name = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut command = Command::new(binary);
     for (variable, _) in std::env::vars_os() {
-        // Somebody's real credentials have no business here.
+        // The functions must not use real credentials.
         if variable.to_string_lossy().starts_with("AWS_") {
             command.env_remove(variable);
         }
@@ -162,7 +164,7 @@ fn spawn(
         .stdout(output.try_clone()?)
         .stderr(output)
         .kill_on_drop(true)
-        // A terminal's Ctrl-C is for the harness alone, which ends in order.
+        // Ctrl-C in a terminal must reach only the harness, which then stops in order.
         .process_group(0)
         .spawn()
         .with_context(|| {

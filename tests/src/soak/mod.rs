@@ -1,12 +1,14 @@
-//! Soak: seeds of trouble, each played against the real `ingest` and held against a model.
+//! Soak test: random scenarios with random faults, run against the deployed functions and compared
+//! with a model (docs/soak.md).
 //!
-//! A seed decides who says what ([`scenario`]) and what goes wrong meanwhile ([`fault_schedule`]). It is played
-//! ([`runner`]) in a [`environment`]: an endpoint with the stores in it, and the functions as processes that are
-//! given their events directly ([`function`], [`runtime`]), so that no broker and no queue cost time, and
-//! the [`queue`] may behave as badly as SQS is allowed to. Each process reaches the endpoint through a
-//! proxy of its own ([`fault_proxy`]), which loses, delays and refuses calls and kills the process. When nothing
-//! goes wrong any more and everything is delivered, what the REST API answers must be what the [`model`]
-//! says ([`verify`]); then the watchdog looks for what did not come, and that comes after all.
+//! A seed determines the messages of a fleet ([`scenario`]) and the faults ([`fault_schedule`]).
+//! The [`runner`] runs it in an [`environment`]: an AWS endpoint with the stores, and the functions
+//! as processes that receive their events directly ([`function`], [`runtime`]). No broker and no
+//! queue cost time, and the simulated [`queue`] delivers as badly as SQS may. Each process reaches
+//! the endpoint through a proxy of its own ([`fault_proxy`]), which loses, delays and rejects calls
+//! and kills the process. After the last fault and the last delivery, the responses of the REST API
+//! must match the [`model`] ([`verify`]). Then the watchdog runs, the late messages arrive, and the
+//! comparison repeats.
 
 pub mod campaign;
 pub mod environment;
@@ -34,11 +36,11 @@ use self::runner::Runner;
 use self::summary::Summary;
 use self::verify::{FleetStats, verify};
 
-/// A seed, and how it is played.
+/// One run of a seed.
 #[derive(Debug)]
 pub struct Trial {
     seed: u64,
-    /// What the ids of its devices begin with: no two trials in a environment have the same.
+    /// The prefix of its device ids, unique among the trials in an environment.
     name: String,
     fault_schedule: FaultSchedule,
     fault_source: FaultSource,
@@ -46,47 +48,49 @@ pub struct Trial {
 
 #[derive(Debug)]
 enum FaultSource {
-    /// The seed decides.
+    /// The seed determines the faults.
     Seed,
-    /// One process, the largest batches, and plans for it and for a run of the watchdog.
+    /// One process of ingest and batches of the maximum size, with a plan for ingest and one for a
+    /// run of the watchdog.
     Plans(FaultPlan, Option<FaultPlan>),
 }
 
-/// Whose calls.
+/// The function that a fault is injected into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetProcess {
-    /// Those of the process that handles messages.
+    /// The process that stores messages.
     Ingest,
-    /// Those of one that looks for what did not come.
+    /// The process that detects missing messages and silent devices.
     Watchdog,
 }
 
-/// What a trial came to.
+/// The result of a trial.
 #[derive(Debug)]
 pub struct Report {
-    /// What is not as it must be, one line each.
+    /// Differences between expected and actual data, one line each.
     pub differences: Vec<String>,
-    /// In numbers.
+    /// Counts of messages, calls and faults.
     pub summary: Summary,
-    /// The calls of the first process of ingest while things could go wrong.
+    /// The calls of the first process of ingest while its plan was active.
     pub ingest_calls: CallLog,
-    /// Those of the watchdog.
+    /// The calls of the watchdog.
     pub watchdog_calls: CallLog,
 }
 
 /// Calls of a process, numbered from 1.
 #[derive(Clone, Debug)]
 pub struct CallLog {
-    /// How many.
+    /// The number of calls.
     pub count: usize,
-    /// Those that may change something.
+    /// The numbers of the calls that may write.
     writes: BTreeSet<usize>,
-    /// The first ones of invocations.
+    /// The numbers of the first calls of invocations.
     invocation_starts: BTreeSet<usize>,
 }
 
 impl CallLog {
-    /// `first` are the numbers of the first calls of invocations in the later tally.
+    /// The calls between two snapshots. `invocation_starts` are the numbers of the first calls of
+    /// invocations, counted as in `after`.
     fn between(
         before: &ProxyStats,
         after: &ProxyStats,
@@ -104,9 +108,10 @@ impl CallLog {
         Self { count, writes: later(&after.writes), invocation_starts: later(invocation_starts) }
     }
 
-    /// Whether to die at this moment of the `nth` call is like no other death. What a process leaves behind is what its
-    /// calls have changed. So it dies before each call that may change something, and when the last one of an invocation
-    /// is done, of which nobody hears then. At any other moment it leaves what it leaves at the next of these.
+    /// Whether a kill at this point of the `nth` call leaves a state that no other kill leaves. The
+    /// state consists of the writes so far. So a process is killed before each call that may write,
+    /// and after the last call of an invocation, whose result is then lost. A kill at any other
+    /// point leaves the same state as one at the next of these points.
     #[must_use]
     pub fn is_distinct_kill_point(&self, nth: usize, moment: KillPoint) -> bool {
         match moment {
@@ -119,15 +124,15 @@ impl CallLog {
 }
 
 impl Trial {
-    /// Everything as the seed decides, with so many processes of ingest at most.
+    /// A trial with the faults of the seed and at most `processes` processes of ingest.
     #[must_use]
     pub fn from_seed(seed: u64, processes: usize) -> Self {
         let fault_schedule = FaultSchedule::from_seed(seed, processes);
         Self { seed, name: format!("soak{seed}"), fault_schedule, fault_source: FaultSource::Seed }
     }
 
-    /// The seed's scenario under a plan for ingest, and one for a first run of the watchdog, in one process
-    /// and in batches as large as can be, so that the calls are the same each time, or nearly.
+    /// The scenario of a seed with a plan for ingest and one for the first run of the watchdog. One
+    /// process with batches of the maximum size makes nearly the same calls in each run.
     #[must_use]
     pub fn from_plans(seed: u64, ingest: FaultPlan, watchdog: Option<FaultPlan>) -> Self {
         let plans = watchdog.iter().fold(ingest.to_string(), |text, plan| format!("{text}-{plan}"));
@@ -137,7 +142,8 @@ impl Trial {
         Self { seed, name, fault_schedule, fault_source: FaultSource::Plans(ingest, watchdog) }
     }
 
-    /// The seed's scenario with a fault at one call, and so many after it.
+    /// The scenario of a seed with a fault at the `nth` call and at the following ones, `times` in
+    /// all.
     #[must_use]
     pub fn with_fault_at_call(
         seed: u64,
@@ -160,18 +166,19 @@ impl Trial {
         self.seed
     }
 
-    /// What goes wrong, for a person.
+    /// The faults as text.
     #[must_use]
     pub fn fault_schedule(&self) -> String {
         self.fault_schedule.to_string()
     }
 
-    /// Plays it and compares.
+    /// Runs the trial and compares the results with the model.
     ///
     /// # Errors
-    /// When it could not be played to its end, which is a failure of the trial as well.
+    ///
+    /// If the trial cannot be completed, which is a failure of the trial as well.
     pub async fn run(&self, environment: &mut Environment) -> Result<Report> {
-        // New processes, so that a trial finds none that remembers another one.
+        // New processes, so that no cache contains data of another trial.
         let mut tallies = Vec::new();
         for proxied in environment.proxied_functions() {
             proxied.function.stop().await;
@@ -185,11 +192,12 @@ impl Trial {
             runner.run_ingest(environment, &scenario_run.fleet, &self.fault_schedule).await?;
         let report = verify(environment, &scenario_run, &before, VerifyStage::AfterIngest).await?;
         let mut differences: Vec<_> =
-            report.differences.into_iter().map(|line| format!("told: {line}")).collect();
+            report.differences.into_iter().map(|line| format!("after ingest: {line}")).collect();
         let watchdog_calls = runner.run_watchdog(environment, &self.fault_schedule).await?;
         let report =
             verify(environment, &scenario_run, &before, VerifyStage::AfterWatchdog).await?;
-        differences.extend(report.differences.into_iter().map(|line| format!("watched: {line}")));
+        differences
+            .extend(report.differences.into_iter().map(|line| format!("after watchdog: {line}")));
 
         let mut summary = Summary::new(&scenario_run, &runner, &report.totals);
         for (proxied, before) in environment.proxied_functions().zip(&tallies) {
@@ -199,7 +207,7 @@ impl Trial {
     }
 }
 
-/// How to play it again.
+/// The command that repeats the trial.
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "soak --seed {}", self.seed)?;
@@ -220,13 +228,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_dies_before_each_call_that_changes_something_and_at_the_end_of_each_invocation() {
+    fn kill_points_precede_each_write_and_follow_each_invocation() {
         let stats = |count: usize, writes: &[usize]| ProxyStats {
             calls: [(Call::new(Service::S3, "PUT"), count)].into(),
             writes: writes.iter().copied().collect(),
             ..ProxyStats::default()
         };
-        // Ten calls from the 101st on, of two invocations.
+        // Ten calls of two invocations, from the 101st call on.
         let before = stats(100, &[50]);
         let after = stats(110, &[50, 102, 103, 107]);
         let calls = CallLog::between(&before, &after, &[7, 101, 106].into());

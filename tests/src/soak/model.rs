@@ -1,6 +1,6 @@
-//! What must be there in the end: a function of what was said, and of nothing that the platform did.
+//! The expected data after a scenario: a function of the published messages only.
 //!
-//! WriteSummary from docs/protocol.md alone. It shares no code with the functions.
+//! Follows docs/protocol.md and shares no code with the functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,40 +13,40 @@ use super::scenario::{
     Scenario, TARGET_FW_VERSION,
 };
 
-/// When it is asked what must be there.
+/// The time of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum VerifyStage {
-    /// Everything but the stragglers has been handled.
+    /// After all messages but the late ones.
     AfterIngest,
-    /// Then the watchdog has looked, and the stragglers have come.
+    /// After the watchdog and the late messages.
     AfterWatchdog,
 }
 
-/// Everything.
+/// The expected data of a fleet.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
-    /// By device, as in the fleet.
+    /// The expected data of each device, in the order of the fleet.
     pub(super) devices: Vec<ExpectedDevice>,
-    /// What could not be read, by topic and bytes; when it may be said to have come.
+    /// Quarantined messages by topic and payload, with the possible times of receipt.
     pub(super) quarantine: BTreeMap<(String, Vec<u8>), BTreeSet<Timestamp>>,
 }
 
-/// What must be there of a device.
+/// The expected data of a device.
 #[derive(Debug, Default)]
 pub(super) struct ExpectedDevice {
     pub(super) messages: Vec<ExpectedMessage>,
-    /// By time, metric and number.
+    /// Points by time, metric and sample index.
     pub(super) points: BTreeMap<PointKey, ExpectedPoint>,
     pub(super) presence: ExpectedPresence,
     pub(super) fw_version: Option<String>,
-    /// Numbers that are missing: when the watchdog looks, and in the end. None: the device does not name
-    /// its power-ons, and what it means by a number is guessing.
+    /// Missing sequence numbers: at the run of the watchdog, and after the late messages. `None`
+    /// for a device without a boot id, whose gaps are undetermined.
     pub(super) gaps: Option<(BTreeSet<Range>, BTreeSet<Range>)>,
-    /// By order: what its answers allow.
+    /// Commands by index.
     pub(super) commands: BTreeMap<usize, ExpectedCommand>,
 }
 
-/// Numbers from the first to the last one.
+/// The first and the last of consecutive sequence numbers.
 pub(super) type Range = (u32, u32);
 
 /// A message in the archive.
@@ -56,13 +56,13 @@ pub(super) struct ExpectedMessage {
     pub(super) topic: String,
     pub(super) payload: Value,
     pub(super) size: usize,
-    /// None: it is that of receipt, and so the identity is not said here.
+    /// Time and message id. `None` for a message without a time, whose id depends on its receipt.
     pub(super) message_id: Option<(Timestamp, String)>,
-    /// Any of these may have been noted.
+    /// The possible times of receipt.
     pub(super) received_at: BTreeSet<Timestamp>,
 }
 
-/// Which point.
+/// The key of a point.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PointKey {
     pub(super) time: Timestamp,
@@ -70,7 +70,7 @@ pub(super) struct PointKey {
     pub(super) sample_index: usize,
 }
 
-/// A point, and by what claim: the envelope's time, then the identity.
+/// A point and its precedence: the time of the envelope, then the message id.
 #[derive(Clone, Debug)]
 pub(super) struct ExpectedPoint {
     precedence: (Timestamp, String),
@@ -78,32 +78,33 @@ pub(super) struct ExpectedPoint {
     pub(super) unit: Option<&'static str>,
 }
 
-/// Whether a device is there.
+/// The expected presence of a device.
 #[derive(Debug, Default)]
 pub(super) struct ExpectedPresence {
-    /// None: never heard.
+    /// Whether the last signal was online; `None` without a message.
     pub(super) is_online: Option<bool>,
-    /// The watchdog says that it is silent.
+    /// Whether the watchdog reports the device as silent.
     pub(super) is_silent: bool,
-    /// From and to: of a message that came twice, either receipt may have been the one that counted.
+    /// The range of the last activity: either receipt of a repeated message may count.
     pub(super) last_seen: Option<(Timestamp, Timestamp)>,
-    /// Each time that it went: when it may be said to have gone, and when to have come back (empty: not
-    /// at all).
+    /// For each offline period, the possible times of its start and its end; no end for an open
+    /// period.
     pub(super) offline_periods: Vec<(BTreeSet<Timestamp>, BTreeSet<Timestamp>)>,
 }
 
-/// How a command went.
+/// The expected state of a command.
 #[derive(Debug, Default)]
 pub(super) struct ExpectedCommand {
-    /// Result and words of its answers, one of which must be there; none: it is pending.
+    /// Result and detail of the acknowledgements, one of which is recorded; the command is pending
+    /// without any.
     pub(super) acks: Vec<(&'static str, Option<String>)>,
     pub(super) upgrade: Option<(&'static str, Option<f64>)>,
 }
 
-/// A message and when it was received.
+/// A message and its times of receipt.
 type ReceivedMessage<'a> = (&'a Message, &'a BTreeSet<Timestamp>);
 
-/// What must be there after a scenario.
+/// The expected data after a scenario.
 pub(super) fn expected(
     fleet: &Fleet,
     planned_commands: &[PlannedCommand],
@@ -121,13 +122,13 @@ pub(super) fn expected(
         let mut device = ExpectedDevice::default();
         let all = scenario.messages.iter().zip(&receipts).zip(&is_late);
         let all: Vec<(ReceivedMessage<'_>, bool)> = all
-            .map(|(told, is_late)| (told, *is_late))
+            .map(|(received, is_late)| (received, *is_late))
             .filter(|((message, _), _)| message.device == number)
             .collect();
-        let in_time = || all.iter().filter(|(_, is_late)| !is_late).map(|(told, _)| *told);
+        let in_time = || all.iter().filter(|(_, is_late)| !is_late).map(|(received, _)| *received);
         let of_device: Vec<ReceivedMessage<'_>> = match stage {
             VerifyStage::AfterIngest => in_time().collect(),
-            VerifyStage::AfterWatchdog => all.iter().map(|(told, _)| *told).collect(),
+            VerifyStage::AfterWatchdog => all.iter().map(|(received, _)| *received).collect(),
         };
         for (planned_command, _) in planned_commands
             .iter()
@@ -143,7 +144,7 @@ pub(super) fn expected(
                     expected.quarantine.insert(key, (*receipts).clone());
                 }
                 MessageContent::InvalidEnvelope => {
-                    // There is no script where it came from.
+                    // The topic is unknown.
                     let key = (String::new(), message.payload.clone());
                     expected.quarantine.insert(key, (*receipts).clone());
                 }
@@ -176,10 +177,10 @@ impl ExpectedDevice {
     fn apply(&mut self, message: &Message, receipts: &BTreeSet<Timestamp>) {
         match &message.content {
             MessageContent::Telemetry { ts: None, samples } => {
-                // Without a time of its own a reading is another one each time that it comes.
+                // Without a time in the message, each receipt is a message of its own.
                 for at in receipts {
                     self.expect_archived(message, "telemetry", None, BTreeSet::from([*at]));
-                    // Only receipt tells the two apart, so no other can have this claim.
+                    // The time of receipt is unique, so the message id does not matter.
                     self.expect_points(*at, String::new(), samples);
                 }
             }
@@ -207,12 +208,12 @@ impl ExpectedDevice {
             MessageContent::Upgrade { ts, planned_command, state, progress } => {
                 self.expect_archived(message, "ota_status", Some(*ts), receipts.clone());
                 if let Some(command) = self.commands.get_mut(planned_command) {
-                    let further = (*state, *progress);
-                    let is_further = |(state, progress): (&str, Option<f64>)| {
-                        (upgrade_rank(further.0), further.1) > (upgrade_rank(state), progress)
+                    let later = (*state, *progress);
+                    let is_later = |(state, progress): (&str, Option<f64>)| {
+                        (upgrade_rank(later.0), later.1) > (upgrade_rank(state), progress)
                     };
-                    if command.upgrade.is_none_or(is_further) {
-                        command.upgrade = Some(further);
+                    if command.upgrade.is_none_or(is_later) {
+                        command.upgrade = Some(later);
                     }
                 }
             }
@@ -258,27 +259,27 @@ impl ExpectedDevice {
         }
     }
 
-    /// The newest point of each metric by its own time.
+    /// The point of each metric with the latest time.
     pub(super) fn latest(&self) -> BTreeMap<&'static str, (&PointKey, &ExpectedPoint)> {
-        // In the order of time and number, so that the last one stays.
-        let mut by_number: Vec<_> = self.points.iter().collect();
-        by_number.sort_by_key(|(key, _)| (key.time, key.sample_index));
-        by_number.into_iter().map(|point| (point.0.metric, point)).collect()
+        // Sorted by time and sample index, so that the last one remains.
+        let mut sorted: Vec<_> = self.points.iter().collect();
+        sorted.sort_by_key(|(key, _)| (key.time, key.sample_index));
+        sorted.into_iter().map(|point| (point.0.metric, point)).collect()
     }
 }
 
-/// The unit that the platform knows of a metric by name.
+/// The unit of a known metric.
 fn known_unit(metric: &str) -> Option<&'static str> {
     (metric == "temperature").then_some("Cel")
 }
 
-/// The order of an upgrade's life.
+/// The rank of an upgrade state.
 fn upgrade_rank(state: &str) -> usize {
     let ranking = ["downloading", "verifying", "applying", "success", "failed"];
     ranking.iter().position(|s| *s == state).unwrap_or(ranking.len())
 }
 
-/// The first 128 bits of SHA-256 over topic and payload.
+/// The first 128 bits of the SHA-256 hash of topic and payload.
 fn message_id(message: &Message) -> String {
     let mut hash = Sha256::new();
     hash.update(message.topic.as_bytes());
@@ -287,41 +288,41 @@ fn message_id(message: &Message) -> String {
     hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Signals in the order of their receipt.
+/// The presence that follows from the signals in the order of their receipt.
 fn expected_presence(messages: &[ReceivedMessage<'_>]) -> ExpectedPresence {
     let mut signals: Vec<(Timestamp, usize, bool)> = Vec::new();
     let mut seen: Vec<(Timestamp, Timestamp)> = Vec::new();
     for (number, (message, receipts)) in messages.iter().enumerate() {
-        let (is_online, is_heard) = match message.content {
-            // A last will is published when nobody is there, even that of an old connection.
+        let (is_online, is_activity) = match message.content {
+            // The broker publishes a last will, so it is no activity of the device.
             MessageContent::Status { is_online, .. }
             | MessageContent::Lifecycle { is_online, .. } => (is_online, !is_disconnect(message)),
             MessageContent::InvalidPayload | MessageContent::InvalidEnvelope => continue,
             _ => (true, true),
         };
         signals.extend(receipts.iter().map(|at| (*at, number, is_online)));
-        if is_heard && let (Some(first), Some(last)) = (receipts.first(), receipts.last()) {
+        if is_activity && let (Some(first), Some(last)) = (receipts.first(), receipts.last()) {
             seen.push((*first, *last));
         }
     }
     signals.sort_unstable();
     let mut offline_periods: Vec<(BTreeSet<Timestamp>, BTreeSet<Timestamp>)> = Vec::new();
-    let mut was_there = true;
+    let mut was_online = true;
     for (at, _, is_online) in &signals {
-        match (was_there, is_online) {
+        match (was_online, is_online) {
             (true, false) => offline_periods.push((BTreeSet::from([*at]), BTreeSet::new())),
             (_, false) => {
-                if let Some((gone, _)) = offline_periods.last_mut() {
-                    gone.insert(*at);
+                if let Some((start, _)) = offline_periods.last_mut() {
+                    start.insert(*at);
                 }
             }
             (_, true) => {
-                if let Some((_, back)) = offline_periods.last_mut() {
-                    back.insert(*at);
+                if let Some((_, end)) = offline_periods.last_mut() {
+                    end.insert(*at);
                 }
             }
         }
-        was_there = *is_online;
+        was_online = *is_online;
     }
     ExpectedPresence {
         is_online: signals.last().map(|(_, _, is_online)| *is_online),
@@ -331,7 +332,7 @@ fn expected_presence(messages: &[ReceivedMessage<'_>]) -> ExpectedPresence {
     }
 }
 
-/// Whether a message is about the end of a connection, whichever.
+/// Whether a message reports the end of a connection.
 fn is_disconnect(message: &Message) -> bool {
     let payload = parse_payload(message);
     payload["status"] == "offline" || payload["eventType"] == "disconnected"
@@ -341,8 +342,7 @@ fn parse_payload(message: &Message) -> Value {
     serde_json::from_slice(&message.payload).unwrap_or_default()
 }
 
-/// The numbers between those that came, power-on by power-on. `messages` in the order in which they were
-/// said.
+/// The missing sequence numbers of each boot. `messages` are in the order of their publication.
 fn missing_seqs<'a>(messages: impl Iterator<Item = ReceivedMessage<'a>>) -> BTreeSet<Range> {
     let mut missing = BTreeSet::new();
     let mut last: Option<(Value, u32)> = None;
@@ -368,7 +368,7 @@ fn missing_seqs<'a>(messages: impl Iterator<Item = ReceivedMessage<'a>>) -> BTre
     missing
 }
 
-/// Of the heartbeat that came last.
+/// The firmware version in the `hello` that was received last.
 fn latest_firmware(messages: &[ReceivedMessage<'_>]) -> Option<String> {
     let hellos = messages.iter().filter_map(|(message, receipts)| match &message.content {
         MessageContent::Hello { fw_version, .. } => Some((receipts.last()?, fw_version)),

@@ -1,5 +1,5 @@
-//! The queue, as badly as SQS may behave: in any order and grouping, more than once, and again while
-//! somebody still works on it.
+//! A queue with the worst behaviour that SQS permits: any order and batch size, redelivery of
+//! processed messages, and redelivery during processing.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::fault_schedule::FaultSchedule;
 use super::scenario::{LATE_PHASE, MessageContent, Rng, Scenario, chance};
 
-/// What waits to be delivered, what somebody works on, what is done.
+/// The messages that are waiting, in flight and processed.
 pub(super) struct Queue<'a> {
     scenario: &'a Scenario,
-    /// Deliveries to come, as places of receipts; a receipt may be there several times.
+    /// Indices of the receipts to deliver; a receipt may occur several times.
     waiting: Vec<usize>,
     in_flight: usize,
     done: Vec<bool>,
@@ -23,20 +23,20 @@ pub(super) struct Queue<'a> {
     batch_size: RangeInclusive<usize>,
     redelivery_probability: f64,
     overlap_probability: f64,
-    /// Whether stragglers come, too.
+    /// Whether late messages are delivered.
     late_messages_released: bool,
     pub(super) counts: DeliveryCounts,
 }
 
-/// What was delivered.
+/// Counts of deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct DeliveryCounts {
     pub(super) batches: usize,
-    /// Messages in them.
+    /// Messages in all batches.
     pub(super) deliveries: usize,
-    /// Messages that came again because they were reported as failed, or nobody answered.
+    /// Messages that were delivered again after a reported failure or without a response.
     pub(super) retried: usize,
-    /// Messages that the queue delivered again although nobody had failed.
+    /// Messages that were delivered again without a failure.
     pub(super) redelivered: usize,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Whether everything is done that comes by now.
+    /// Whether all released messages are processed.
     pub(super) fn is_empty(&self) -> bool {
         self.in_flight == 0 && !self.waiting.iter().any(|receipt| self.is_released(*receipt))
     }
@@ -65,7 +65,8 @@ impl<'a> Queue<'a> {
         self.late_messages_released || self.scenario.receipts[receipt].phase != LATE_PHASE
     }
 
-    /// Some of what may be delivered now; nothing, while that has to wait for what is in flight.
+    /// Takes a batch of messages that are ready. The batch is empty if all of them wait for
+    /// messages in flight.
     pub(super) fn receive(&mut self) -> Vec<usize> {
         let size = self.rng.random_range(self.batch_size.clone());
         let mut batch = Vec::new();
@@ -75,7 +76,7 @@ impl<'a> Queue<'a> {
         let mut taken = Vec::new();
         while batch.len() < size && !ready.is_empty() {
             let place = ready.swap_remove(self.rng.random_range(0..ready.len()));
-            // A batch has no message twice.
+            // A batch contains a message once.
             if in_batch.insert(self.waiting[place]) {
                 batch.push(self.waiting[place]);
                 taken.push(place);
@@ -92,7 +93,7 @@ impl<'a> Queue<'a> {
         self.counts.batches += 1;
         self.counts.deliveries += batch.len();
         for receipt in &batch {
-            // Its visibility timeout is over, and whoever works on it is not done.
+            // The visibility timeout ends before the processing does.
             if chance(&mut self.rng, self.overlap_probability) {
                 self.waiting.push(*receipt);
                 self.counts.redelivered += 1;
@@ -101,7 +102,7 @@ impl<'a> Queue<'a> {
         batch
     }
 
-    /// What of the device has to be done before is done.
+    /// Whether all messages of the device with an earlier phase are processed.
     fn is_ready(&self, receipt: usize) -> bool {
         let phase = self.scenario.receipts[receipt].phase;
         if !self.is_released(receipt) {
@@ -117,7 +118,7 @@ impl<'a> Queue<'a> {
         !others.any(|(other, r)| r.phase < phase && !self.done[other] && device(other) == of)
     }
 
-    /// A batch has ended; these of its messages come again.
+    /// Ends a batch; its failed messages are delivered again.
     pub(super) fn complete_batch(&mut self, batch: &[usize], failed: &HashSet<usize>) {
         self.in_flight -= 1;
         for receipt in batch {
@@ -134,18 +135,18 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// No more redeliveries but those of what fails.
+    /// From now on only failed messages are delivered again.
     pub(super) fn stop_redelivery(&mut self) {
         self.redelivery_probability = 0.0;
         self.overlap_probability = 0.0;
     }
 
-    /// From now on stragglers come, too.
+    /// From now on late messages are delivered.
     pub(super) fn release_late_messages(&mut self) {
         self.late_messages_released = true;
     }
 
-    /// Delivers something of each device once more.
+    /// Delivers one message of each device again.
     pub(super) fn redeliver_one_per_device(&mut self) {
         let mut devices = HashSet::new();
         for (place, receipt) in self.scenario.receipts.iter().enumerate() {
@@ -157,7 +158,7 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Delivers some of what was delivered once more.
+    /// Delivers each released message again with probability `share`.
     pub(super) fn redeliver_share(&mut self, share: f64) {
         for receipt in 0..self.scenario.receipts.len() {
             if self.is_released(receipt) && chance(&mut self.rng, share) {
@@ -168,7 +169,7 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// The event that Lambda's event source mapping makes of a batch.
+/// The event that the event source mapping of Lambda sends for a batch.
 pub(super) fn event(scenario: &Scenario, batch: &[usize]) -> Value {
     let records = batch.iter().map(|receipt| {
         let entry = &scenario.receipts[*receipt];
@@ -201,7 +202,7 @@ pub(super) fn event(scenario: &Scenario, batch: &[usize]) -> Value {
     json!({"Records": records.collect::<Vec<_>>()})
 }
 
-/// Which messages of a batch the answer names as failed. An answer that cannot be understood fails all.
+/// The failed messages of a batch in a response, or `None` if the response is invalid.
 pub(super) fn failed(answer: &Value, batch: &[usize]) -> Option<HashSet<usize>> {
     let failures = answer.get("batchItemFailures")?.as_array()?;
     let ids = failures.iter().map(|failure| failure["itemIdentifier"].as_str()?.parse().ok());

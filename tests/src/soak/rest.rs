@@ -1,4 +1,4 @@
-//! The REST API as a client sees it, through the functions that answer it.
+//! Client of the REST API that invokes its functions directly.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine;
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::function::{Function, InvocationOutcome};
 
-/// The functions behind the API.
+/// The functions of the REST API.
 pub(super) struct RestApi {
     pub(super) devices: Function,
     pub(super) alerts: Function,
     pub(super) stats: Function,
 }
 
-/// An answer.
+/// A response of the API.
 #[derive(Debug)]
 pub(super) struct RestResponse {
     pub(super) status: u16,
@@ -24,7 +24,7 @@ pub(super) struct RestResponse {
     next: Option<String>,
 }
 
-/// What a function hands to API Gateway (HTTP API, payload format 2.0).
+/// The response of a function to API Gateway (HTTP API, payload format 2.0).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ProxyResponse {
@@ -39,7 +39,7 @@ struct ProxyResponse {
 
 impl RestResponse {
     pub(super) fn json(&self) -> Result<Value> {
-        serde_json::from_str(&self.body).with_context(|| format!("no JSON: {:?}", self.body))
+        serde_json::from_str(&self.body).with_context(|| format!("body is not JSON: {}", self.body))
     }
 }
 
@@ -64,7 +64,7 @@ impl RestApi {
         });
         let ended = self.function(path).invoke(&event).await?;
         let InvocationOutcome::Response(reply) = ended else {
-            bail!("{method} {path_and_query}: {ended:?}")
+            bail!("{method} {path_and_query}: the function returned no response: {ended:?}")
         };
         let reply: ProxyResponse = serde_json::from_value(reply)?;
         let body = reply.body.unwrap_or_default();
@@ -77,7 +77,7 @@ impl RestApi {
         Ok(RestResponse { status: reply.status_code, body, bytes, next: link.and_then(next_path) })
     }
 
-    /// Which function answers; API Gateway's routes say the same.
+    /// The function of a path, as in the routes of API Gateway.
     fn function(&mut self, path: &str) -> &mut Function {
         if path == "/api/stats" {
             &mut self.stats
@@ -88,21 +88,21 @@ impl RestApi {
         }
     }
 
-    /// `GET` that must be answered with 200.
+    /// Sends `GET` and returns the JSON of a response with status 200.
     pub(super) async fn get(&mut self, path: &str) -> Result<Value> {
         let answer = self.send("GET", path, "application/json", None).await?;
         ensure!(answer.status == 200, "GET {path}: {} {}", answer.status, answer.body);
         answer.json()
     }
 
-    /// `GET` of something that is no JSON.
+    /// Sends `GET` and returns the bytes of a response with status 200.
     pub(super) async fn bytes(&mut self, path: &str) -> Result<Vec<u8>> {
         let answer = self.send("GET", path, "*/*", None).await?;
         ensure!(answer.status == 200, "GET {path}: {} {}", answer.status, answer.body);
         Ok(answer.bytes)
     }
 
-    /// `POST` that must make something.
+    /// Sends `POST` and returns the JSON of a response with status 201 or 202.
     pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Value> {
         let answer = self.send("POST", path, "application/json", Some(body)).await?;
         ensure!(
@@ -114,7 +114,7 @@ impl RestApi {
         answer.json()
     }
 
-    /// All items of a list, page by page.
+    /// Reads all pages of a list.
     pub(super) async fn list(&mut self, path: &str) -> Result<Vec<Value>> {
         let mut items = Vec::new();
         for page in self.pages(path, "application/json").await? {
@@ -124,7 +124,8 @@ impl RestApi {
         Ok(items)
     }
 
-    /// The items of a list up to and including the page with an item that ends it.
+    /// Reads the pages of a list until one contains an item for which `is_end` is true. Returns the
+    /// other items.
     pub(super) async fn list_until(
         &mut self,
         path: &str,
@@ -144,7 +145,7 @@ impl RestApi {
         Ok(items)
     }
 
-    /// All lines of a list as NDJSON, page by page.
+    /// Reads all pages of a list as NDJSON.
     pub(super) async fn lines(&mut self, path: &str) -> Result<Vec<Value>> {
         let pages = self.pages(path, "application/x-ndjson").await?;
         let lines = pages.iter().flat_map(|page| page.lines());
@@ -157,7 +158,7 @@ impl RestApi {
         while let Some(path) = next {
             let answer = self.send("GET", &path, accept, None).await?;
             ensure!(answer.status == 200, "GET {path}: {} {}", answer.status, answer.body);
-            ensure!(answer.next.as_ref() != Some(&path), "{path} is its own next page");
+            ensure!(answer.next.as_ref() != Some(&path), "the next page of {path} is {path}");
             pages.push(answer.body);
             next = answer.next;
         }
@@ -171,7 +172,7 @@ impl RestApi {
     }
 }
 
-/// The path of `Link: <…>; rel="next"`, with or without its host.
+/// The path of `Link: <…>; rel="next"`, without the host.
 fn next_path(link: &str) -> Option<String> {
     let target = link.split_once('<')?.1.split_once('>')?.0;
     let path = target.find("/api/").map(|at| &target[at..])?;

@@ -1,4 +1,4 @@
-//! Playing a seed: orders, the scenario in batches under fault_schedule, and the watchdog when it is told.
+//! Runs a seed: commands, then the messages in batches under the fault schedule, then the watchdog.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,10 +21,10 @@ use super::queue::{self, DeliveryCounts, Queue};
 use super::rest::RestApi;
 use super::scenario::{Fleet, PlannedCommand, Registration, Scenario, rng};
 
-/// Batches after which faults end, whatever the plan says: what then still fails, fails for good.
+/// The number of batches after which faults end. A message that fails then has a permanent error.
 const MAX_BATCHES_WITH_FAULTS: usize = 400;
 
-/// Who is there, what was ordered, and what is said.
+/// A fleet with its commands and its messages.
 pub(super) struct ScenarioRun {
     pub(super) fleet: Fleet,
     pub(super) planned_commands: Vec<PlannedCommand>,
@@ -32,7 +32,7 @@ pub(super) struct ScenarioRun {
     pub(super) scenario: Scenario,
 }
 
-/// Registers who is registered first, and gives the commands.
+/// Registers the devices that are registered before their first message, and creates the commands.
 pub(super) async fn prepare(
     environment: &mut Environment,
     seed: u64,
@@ -46,7 +46,8 @@ pub(super) async fn prepare(
         let path = format!("/api/devices/{}/commands", fleet.devices[planned_command.device].id);
         let body = json!({"cmd": planned_command.cmd, "params": planned_command.params});
         let answer = environment.api.post(&path, &body).await?;
-        commands.push(answer["cmd_id"].as_str().context("a command without an id")?.parse()?);
+        commands
+            .push(answer["cmd_id"].as_str().context("the created command has no cmd_id")?.parse()?);
     }
     let scenario = fleet.scenario(&planned_commands, &commands);
     Ok(ScenarioRun { fleet, planned_commands, commands, scenario })
@@ -60,14 +61,14 @@ async fn register(api: &mut RestApi, fleet: &Fleet, when: Registration) -> Resul
     Ok(())
 }
 
-/// Where processes work on one queue.
+/// Delivers the messages of one queue to several processes.
 pub(super) struct Runner<'a> {
     scenario: &'a Scenario,
     queue: Mutex<Queue<'a>>,
-    /// A batch has ended: what waited for it may be ready.
+    /// Signals that a batch has ended, so that messages of a later phase may be ready.
     changed: Notify,
     kills: Mutex<usize>,
-    /// The number of the first call of each invocation of ingest, among all of its process.
+    /// The number of the first call of each invocation of ingest, among all calls of its process.
     first_calls: Mutex<BTreeSet<usize>>,
 }
 
@@ -90,13 +91,13 @@ impl<'a> Runner<'a> {
         self.queue().counts
     }
 
-    /// Processes that were killed.
+    /// The number of killed processes.
     pub(super) fn kills(&self) -> usize {
         *lock(&self.kills)
     }
 
-    /// Delivers everything but the stragglers, while what goes wrong goes wrong, and then what is left.
-    /// The calls that the first process made under its plan.
+    /// Delivers all messages but the late ones: under the plans, then without faults. Returns the
+    /// calls that the first process made under its plan.
     pub(super) async fn run_ingest(
         &self,
         environment: &mut Environment,
@@ -115,7 +116,7 @@ impl<'a> Runner<'a> {
             .take(working)
             .map(|ingest| self.consume(ingest, MAX_BATCHES_WITH_FAULTS));
         tokio::try_join!(try_join_all(work), meanwhile)?;
-        // What is late arrives before it is over.
+        // Delayed calls arrive before the plans end.
         for ingest in &mut environment.ingest {
             ingest.proxy.wait_until_idle().await;
             ingest.proxy.set_plan(FaultPlan::none());
@@ -128,8 +129,8 @@ impl<'a> Runner<'a> {
         Ok(calls)
     }
 
-    /// The watchdog looks, dies perhaps, and looks again, while the queue delivers once more what is done;
-    /// then stragglers come. The calls that the watchdog made before they came.
+    /// Runs the watchdog under its plans and then without faults, while the queue redelivers
+    /// messages; then delivers the late messages. Returns the calls of the watchdog before those.
     pub(super) async fn run_watchdog(
         &self,
         environment: &mut Environment,
@@ -142,14 +143,14 @@ impl<'a> Runner<'a> {
         let watchdog_runs = async {
             let mut missed_queue_length = false;
             for plan in &fault_schedule.watchdog {
-                let asked = queue_length_calls(watchdog);
+                let calls_before = queue_length_calls(watchdog);
                 watchdog.proxy.set_plan(plan.clone());
-                // What becomes of it does not matter: there will be another one.
+                // Its result is ignored: another run follows.
                 if let InvocationOutcome::Exited = watchdog.function.invoke(&json!({})).await? {
                     *lock(&self.kills) += 1;
                 }
                 watchdog.proxy.wait_until_idle().await;
-                missed_queue_length |= queue_length_calls(watchdog) > asked + 1;
+                missed_queue_length |= queue_length_calls(watchdog) > calls_before + 1;
             }
             watchdog.proxy.set_plan(FaultPlan::none());
             if missed_queue_length {
@@ -164,19 +165,19 @@ impl<'a> Runner<'a> {
             let mut queue = self.queue();
             queue.release_late_messages();
             queue.redeliver_share(0.2);
-            // What a watchdog that died has left to do is done a minute later by the next one, or at once
-            // by whoever handles anything of the device.
+            // Work that a killed watchdog has left is resumed by the next run a minute later, or by
+            // ingest with the next message of the device.
             queue.redeliver_one_per_device();
         }
         self.drain(environment, working).await?;
-        // What came last is nothing that the next trial's watchdog should find.
+        // The watchdog of the next trial must not find work of this one.
         run_watchdog_once(&mut environment.watchdog).await?;
         Ok(calls)
     }
 
-    /// Works until everything is done; nothing goes wrong any more.
+    /// Delivers messages without faults until the queue is empty.
     async fn drain(&self, environment: &mut Environment, working: usize) -> Result<()> {
-        // A message may fail because others won its device's lock, but not for ever.
+        // A message may fail because of version conflicts on its device, but not permanently.
         let max_batches = self.counts().batches + 20 + 10 * self.scenario.receipts.len();
         let work = environment
             .ingest
@@ -195,12 +196,12 @@ impl<'a> Runner<'a> {
         lock(&self.queue)
     }
 
-    /// Works until the queue is empty or so many batches were taken in all.
+    /// Delivers batches to a process until the queue is empty or has handed out `max_batches`.
     async fn consume(&self, ingest: &mut ProxiedFunction, max_batches: usize) -> Result<()> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Before looking, or a change in between would not be noticed.
+            // Enabled before the queue is read, so that no change in between is missed.
             changed.as_mut().enable();
             let batch = {
                 let mut queue = self.queue();
@@ -230,9 +231,9 @@ impl<'a> Runner<'a> {
         Ok(match ingest.function.invoke(&event).await? {
             InvocationOutcome::Response(answer) => match queue::failed(&answer, batch) {
                 Some(failed) => failed,
-                None => bail!("ingest answers {answer}"),
+                None => bail!("invalid response of ingest: {answer}"),
             },
-            InvocationOutcome::Error(error) => bail!("ingest fails with {error}"),
+            InvocationOutcome::Error(error) => bail!("ingest returned an error: {error}"),
             InvocationOutcome::Exited => {
                 *lock(&self.kills) += 1;
                 batch.iter().copied().collect()
@@ -241,8 +242,9 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// How often the watchdog has asked how long the queue is. One that hears no answer, and so does not know whether ingest is
-/// behind, leaves who is silent and what is missing to the next minute's.
+/// The number of calls in which the watchdog has requested the length of the queue. A watchdog that
+/// gets no response cannot determine the ingest lag, and defers offline and gap detection by a
+/// minute.
 fn queue_length_calls(watchdog: &ProxiedFunction) -> usize {
     let calls = watchdog.proxy.stats().calls;
     calls.iter().filter(|(call, _)| call.service == Service::Sqs).map(|(_, times)| times).sum()
@@ -253,10 +255,11 @@ async fn wait_for_next_minute() {
     sleep(Duration::from_secs(60 - over)).await;
 }
 
-/// The watchdog looks, and nothing goes wrong.
+/// Runs the watchdog without faults.
 async fn run_watchdog_once(watchdog: &mut ProxiedFunction) -> Result<()> {
     match watchdog.function.invoke(&json!({})).await? {
         InvocationOutcome::Response(_) => Ok(()),
-        ended => bail!("without a fault the watchdog has {ended:?}"),
+        InvocationOutcome::Error(error) => bail!("without faults, the watchdog returned {error}"),
+        InvocationOutcome::Exited => bail!("without faults, the watchdog exited"),
     }
 }

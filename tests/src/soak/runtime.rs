@@ -1,7 +1,7 @@
-//! Lambda's runtime API for one function process, no more of it than a function needs: the process asks
-//! for its next event and posts what it made of it.
+//! The Lambda runtime API for one function process: requests for the next event, responses and
+//! errors.
 //!
-//! The API's own description: <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
+//! See <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,17 +18,17 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-/// What a function made of an event.
+/// The result that a function posts for an event.
 #[derive(Debug)]
 pub(super) enum InvocationResult {
-    /// Its answer.
+    /// The response.
     Response(Value),
-    /// Its error.
+    /// The error.
     Error(Value),
 }
 
-/// The runtime API. A process that is started anew gets another address of it, so that what an old one
-/// still asks for is not handed out to the dead.
+/// The runtime API. Each process has its own address, so that a pending request of a killed process
+/// does not take an event.
 pub(super) struct RuntimeApi {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -43,13 +43,13 @@ struct Shared {
 
 #[derive(Default)]
 struct InvocationSlot {
-    /// Which process counts, by the number of its start.
+    /// The number of the current process.
     generation: u64,
     /// The number of the last event.
     event: u64,
-    /// Laid out and not asked for yet.
+    /// The event that the process has not requested yet.
     pending_event: Option<String>,
-    /// Where its answer goes.
+    /// Receives the result.
     answer: Option<oneshot::Sender<InvocationResult>>,
 }
 
@@ -65,14 +65,14 @@ impl RuntimeApi {
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move {
-            // Ends with the task: `axum::serve` retries what fails.
+            // `axum::serve` retries after errors, so it ends only with the task.
             let _ended = axum::serve(listener, router).await;
         });
         Ok(Self { address, shared, server })
     }
 
-    /// The address for a process that is about to be started, `AWS_LAMBDA_RUNTIME_API`. What an earlier
-    /// process had in its hands is lost.
+    /// The value of `AWS_LAMBDA_RUNTIME_API` for a new process. Discards the event of the previous
+    /// process.
     pub(super) fn endpoint_for_new_process(&self) -> String {
         let mut slot = lock(&self.shared.slot);
         slot.generation += 1;
@@ -81,8 +81,8 @@ impl RuntimeApi {
         format!("http://{}/{}", self.address, slot.generation)
     }
 
-    /// Lays out an event for the process; resolves with what that posts. An error means that the process
-    /// has been replaced.
+    /// Submits an event and returns the receiver of its result, which is closed if the process is
+    /// replaced.
     pub(super) fn submit(&self, event: String) -> oneshot::Receiver<InvocationResult> {
         let (answer, posted) = oneshot::channel();
         let mut slot = lock(&self.shared.slot);
@@ -93,7 +93,7 @@ impl RuntimeApi {
         posted
     }
 
-    /// Whether an event lies there that nobody has asked for.
+    /// Whether the process has not requested the event.
     pub(super) fn has_unclaimed_event(&self) -> bool {
         lock(&self.shared.slot).pending_event.is_some()
     }
@@ -111,7 +111,7 @@ fn lock(slot: &Mutex<InvocationSlot>) -> MutexGuard<'_, InvocationSlot> {
 
 async fn next(State(shared): State<Arc<Shared>>, Path(generation): Path<u64>) -> Response {
     loop {
-        // Before looking, or an event laid out in between would not be noticed.
+        // Created before the slot is read, so that no event in between is missed.
         let event_ready = shared.event_ready.notified();
         {
             let mut slot = lock(&shared.slot);
@@ -121,7 +121,8 @@ async fn next(State(shared): State<Arc<Shared>>, Path(generation): Path<u64>) ->
             if let Some(event) = slot.pending_event.take() {
                 let headers = [
                     ("lambda-runtime-aws-request-id", slot.event.to_string()),
-                    // Nothing here reads it but the runtime client, which insists on it.
+                    // Required by the runtime client, which computes the deadline of the context
+                    // from it.
                     ("lambda-runtime-deadline-ms", "4102444800000".to_owned()),
                     (
                         "lambda-runtime-invoked-function-arn",
@@ -164,7 +165,7 @@ fn complete(shared: &Shared, generation: u64, event: u64, posted: InvocationResu
     };
     match answer.map(|answer| answer.send(posted)) {
         Some(Ok(())) => StatusCode::ACCEPTED,
-        // Its time is over.
+        // The event belongs to a previous process.
         _ => StatusCode::GONE,
     }
 }

@@ -1,4 +1,4 @@
-//! What was done, expected and found, in numbers.
+//! Counts of messages, deliveries, faults and results.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,15 +9,15 @@ use fault_proxy::ProxyStats;
 use super::runner::{Runner, ScenarioRun};
 use super::verify::{ExpectedActual, Totals};
 
-/// Of one seed or of many.
+/// The counts of one or more trials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     seeds: usize,
     devices: usize,
-    /// Arrivals at the platform.
+    /// Receipts by the platform, including repeats of the devices.
     sent: usize,
     distinct: usize,
-    /// Deliveries to a function, and those among them that were not the first of their message.
+    /// Deliveries to ingest, and those that were not the first of their message.
     deliveries: usize,
     repeated: usize,
     retried: usize,
@@ -103,9 +103,9 @@ impl fmt::Display for Summary {
         row("messages sent", self.sent)?;
         row("  distinct", self.distinct)?;
         row("deliveries to ingest", self.deliveries)?;
-        row("  of a message delivered before", self.repeated)?;
-        row("  again after a failure or a death", self.retried)?;
-        row("  again without either", self.redelivered)?;
+        row("  repeated", self.repeated)?;
+        row("  retried after a failure or a kill", self.retried)?;
+        row("  redelivered without a failure", self.redelivered)?;
         row("batches", self.batches)?;
         row("calls to the endpoint", self.calls)?;
         row("processes killed", self.kills)?;

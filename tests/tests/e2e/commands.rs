@@ -1,30 +1,31 @@
-//! Commands reach devices and their answers come back; the registry knows who is there.
+//! Commands and their acknowledgements, and the connection status in the registry.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use blackbox::device::Device;
+use blackbox::expect::{expect_fields, expect_len};
 use blackbox::system::System;
 use serde_json::{Value, json};
 
-/// The field of a device's newest command, once it is as expected.
+/// Waits until a field of the device's newest command has the expected value.
 async fn newest_command(
     system: &System,
     device: &str,
-    field: &str,
+    field: &'static str,
     expected: Value,
 ) -> Result<Value> {
     let path = format!("/api/devices/{device}/commands");
     system
         .eventually(&format!("{field} {expected}"), || async {
             let commands = system.list(&path).await?;
-            let newest = commands.first().context("no command")?;
-            let value = newest.pointer(field).cloned().unwrap_or_default();
-            ensure!(value == expected, "{field} is {value}");
+            let newest = commands.first().context("the device has no command")?;
+            expect_fields(&format!("GET {path}"), newest, [(field, expected.clone())])?;
             Ok(newest.clone())
         })
         .await
 }
 
-/// The next command that the device has not seen before: when it comes online, some come again.
+/// The next command that is not in `seen`: commands are published again when the device comes
+/// online.
 async fn next_command(device: &mut Device, seen: &mut Vec<Value>) -> Result<Value> {
     loop {
         let command: Value = serde_json::from_slice(&device.next_message().await?.payload)?;
@@ -46,7 +47,7 @@ fn envelope(device: &str, seq: u32, kind: &str, fields: Value) -> String {
 }
 
 #[tokio::test]
-async fn a_command_travels_to_its_device_and_the_answer_back() -> Result<()> {
+async fn command_and_acknowledgement_are_delivered() -> Result<()> {
     let system = System::start().await?;
     system.register("m").await?;
     let mut device = Device::connect(system.mqtt_port(), "m").await?;
@@ -56,20 +57,27 @@ async fn a_command_travels_to_its_device_and_the_answer_back() -> Result<()> {
     let answer = system
         .post("/api/devices/m/commands", json!({"cmd": "update_config", "params": params}))
         .await?;
-    ensure!(answer["status"] == "pending", "{answer}");
+    expect_fields("POST /api/devices/m/commands", &answer, [("/status", json!("pending"))])?;
     let mut seen = Vec::new();
     let command = next_command(&mut device, &mut seen).await?;
-    ensure!(command["cmd"] == "update_config" && command["params"] == params, "{command}");
-    ensure!(command["cmd_id"] == answer["cmd_id"] && command["v"] == 2, "{command}");
+    let expected = [
+        ("/cmd", json!("update_config")),
+        ("/params", params),
+        ("/cmd_id", answer["cmd_id"].clone()),
+        ("/v", json!(2)),
+    ];
+    expect_fields("iot/m/command", &command, expected)?;
 
     let ack = json!({"cmd_id": command["cmd_id"], "result": "accepted", "detail": "done"});
     device.publish("iot/m/command/ack", envelope("m", 1, "command_ack", ack)).await?;
     let command = newest_command(&system, "m", "/status", json!("accepted")).await?;
-    ensure!(command["ack_detail"] == "done", "{command}");
+    let expected = [("/ack_detail", json!("done"))];
+    expect_fields("GET /api/devices/m/commands", &command, expected)?;
     let config = system.get("/api/devices/m/config").await?;
-    ensure!(config["send_interval_s"] == 30, "the accepted parameters are in force: {config}");
+    let expected = [("/send_interval_s", json!(30))];
+    expect_fields("GET /api/devices/m/config", &config, expected)?;
 
-    // A firmware upgrade, to its end.
+    // A complete firmware upgrade.
     let params = json!({"fw_version": "2.0.0", "fw_url": "https://example.com/fw", "fw_sha256": "0".repeat(64), "fw_size_bytes": 10});
     system.post("/api/devices/m/commands", json!({"cmd": "start_ota", "params": params})).await?;
     let command = next_command(&mut device, &mut seen).await?;
@@ -87,21 +95,22 @@ async fn a_command_travels_to_its_device_and_the_answer_back() -> Result<()> {
     device.publish("iot/m/hello", envelope("m", 9, "hello", hello)).await?;
     newest_command(&system, "m", "/ota/state", json!("completed")).await?;
     let status = system.get("/api/devices/m/status").await?;
-    ensure!(status["fw_version"] == "2.0.0", "{status}");
+    let expected = [("/fw_version", json!("2.0.0"))];
+    expect_fields("GET /api/devices/m/status", &status, expected)?;
     system.stack.stop().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_device_that_loses_power_is_offline_with_one_alert_until_it_comes_back() -> Result<()> {
+async fn lost_connection_raises_one_alert_until_reconnect() -> Result<()> {
     let system = System::start().await?;
     system.register("m").await?;
     let connection = |expected: &'static str| {
         let system = &system;
         system.eventually(expected, move || async move {
             let status = system.get("/api/devices/m/status").await?;
-            ensure!(status["connection_status"] == expected, "{status}");
-            Ok(())
+            let expected = [("/connection_status", json!(expected))];
+            expect_fields("GET /api/devices/m/status", &status, expected)
         })
     };
     let status = |word: &str, conn_id: &str| {
@@ -116,26 +125,25 @@ async fn a_device_that_loses_power_is_offline_with_one_alert_until_it_comes_back
     connection("offline").await?;
 
     let alerts = system
-        .eventually("the alert", || async {
+        .eventually("an offline alert", || async {
             let alerts = system.list("/api/devices/m/alerts").await?;
-            ensure!(alerts.len() == 1, "{alerts:?}");
+            expect_len("GET /api/devices/m/alerts", &alerts, 1)?;
             Ok(alerts)
         })
         .await?;
-    ensure!(
-        alerts[0]["alert_type"] == "device_offline" && alerts[0]["resolved_at"].is_null(),
-        "{alerts:?}"
-    );
-    ensure!(system.get("/api/stats").await?["unacknowledged_alerts"] == 1, "it is counted");
+    let expected = [("/alert_type", json!("device_offline")), ("/resolved_at", Value::Null)];
+    expect_fields("GET /api/devices/m/alerts", &alerts[0], expected)?;
+    let stats = system.get("/api/stats").await?;
+    expect_fields("GET /api/stats", &stats, [("/unacknowledged_alerts", json!(1))])?;
 
     let mut device = Device::connect(system.mqtt_port(), "m").await?;
     device.publish("iot/m/status", status("online", "c2")).await?;
     connection("online").await?;
     system
-        .eventually("the alert resolved", || async {
+        .eventually("the end of the alert", || async {
             let alerts = system.list("/api/alerts").await?;
-            ensure!(alerts.len() == 1 && alerts[0]["resolved_at"].is_string(), "{alerts:?}");
-            Ok(())
+            expect_len("GET /api/alerts", &alerts, 1)?;
+            expect_fields("GET /api/alerts", &alerts[0], [("/state", json!("resolved"))])
         })
         .await?;
     system.stack.stop().await;

@@ -1,5 +1,6 @@
-//! The system as local/compose.yaml has it: beside an AWS endpoint and a broker that are not its own. The containers are
-//! missing here; the broker's configuration and the functions' settings are the file's.
+//! The system of local/compose.yaml with an external AWS endpoint and an external broker, without
+//! containers. The configuration of the broker and the settings of the functions are those of the
+//! file.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -7,12 +8,13 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
+use blackbox::expect::{expect_fields, expect_len};
 use blackbox::system::System;
 use devstack::Options;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A program that ends with the test.
+/// A process that is killed at the end of the test.
 struct ChildProcess(Child);
 
 impl ChildProcess {
@@ -37,7 +39,7 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Mosquitto with the file's configuration, its folders elsewhere.
+/// Mosquitto with the configuration of local/compose.yaml and other folders.
 fn broker(folder: &Path, port: u16) -> Result<ChildProcess> {
     let root = folder.join("mosquitto");
     std::fs::create_dir_all(root.join("config/shared"))?;
@@ -45,19 +47,19 @@ fn broker(folder: &Path, port: u16) -> Result<ChildProcess> {
     let shared = include_str!("../../../local/mosquitto.conf");
     std::fs::write(root.join("config/shared/mosquitto.conf"), shared)?;
     let listener = compose()?["configs"]["listener"]["content"].clone();
-    let listener = listener.as_str().context("the listener's configuration")?;
+    let listener = listener.as_str().context("the configuration of the listener is missing")?;
     ensure!(listener.contains("listener 1883\n"), "{listener}");
     let listener = listener
         .replace("/mosquitto/", &format!("{}/", root.display()))
         .replace("listener 1883\n", &format!("listener {port} 127.0.0.1\n"));
     let path = root.join("config/listener.conf");
     std::fs::write(&path, listener)?;
-    // Debian keeps daemons where not everybody looks.
+    // Debian installs daemons in /usr/sbin, which may not be in PATH.
     let path_of_daemons = format!("{}:/usr/sbin", std::env::var("PATH")?);
     ChildProcess::start(Command::new("mosquitto").arg("-c").arg(path).env("PATH", path_of_daemons))
 }
 
-/// MiniStack, with nothing in it.
+/// MiniStack without data.
 fn endpoint(folder: &Path, port: u16) -> Result<ChildProcess> {
     let program = Options::default().checkout.join(".venv/bin/ministack");
     ChildProcess::start(Command::new(program).current_dir(folder).envs([
@@ -70,11 +72,10 @@ fn endpoint(folder: &Path, port: u16) -> Result<ChildProcess> {
 }
 
 #[tokio::test]
-async fn a_system_uses_an_endpoint_and_a_broker_that_run_already_and_leaves_them_running()
--> Result<()> {
+async fn external_endpoint_and_broker_are_used_and_not_stopped() -> Result<()> {
     let folder = TempDir::new()?;
     let (mqtt, aws) = (free_port()?, free_port()?);
-    let mut others = [broker(folder.path(), mqtt)?, endpoint(folder.path(), aws)?];
+    let mut external = [broker(folder.path(), mqtt)?, endpoint(folder.path(), aws)?];
     let system = System::start_with(Options {
         endpoint_url: Some(format!("http://127.0.0.1:{aws}")),
         broker: Some(format!("127.0.0.1:{mqtt}")),
@@ -83,7 +84,10 @@ async fn a_system_uses_an_endpoint_and_a_broker_that_run_already_and_leaves_them
     })
     .await?;
     let own: Vec<_> = system.stack.child_names().collect();
-    ensure!(!own.contains(&"ministack") && !own.contains(&"mosquitto"), "{own:?}");
+    ensure!(
+        !own.contains(&"ministack") && !own.contains(&"mosquitto"),
+        "the system started {own:?}"
+    );
 
     let mut device = Device::connect(mqtt, "shed-1").await?;
     let message = json!({"device_id": "shed-1", "temperature": 23.5, "unit": "celsius"});
@@ -92,53 +96,62 @@ async fn a_system_uses_an_endpoint_and_a_broker_that_run_already_and_leaves_them
     system
         .eventually("the measurement", || async {
             let points = system.list("/api/devices/shed-1/metrics").await?;
-            ensure!(points.len() == 1 && points[0]["value"] == 23.5, "{points:?}");
-            Ok(())
+            expect_len("GET /api/devices/shed-1/metrics", &points, 1)?;
+            let expected = [("/value", json!(23.5))];
+            expect_fields("GET /api/devices/shed-1/metrics", &points[0], expected)
         })
         .await?;
 
     system.stack.stop().await;
-    for ChildProcess(other) in &mut others {
-        ensure!(other.try_wait()?.is_none(), "{other:?} has ended");
+    for ChildProcess(process) in &mut external {
+        ensure!(process.try_wait()?.is_none(), "process {} has exited", process.id());
     }
     Ok(())
 }
 
 #[test]
-fn what_the_file_tells_the_functions_is_what_the_stack_understands() -> Result<()> {
+fn environment_of_the_functions_consists_of_devstack_options() -> Result<()> {
     let compose = compose()?;
-    let told = compose["services"]["functions"]["environment"].clone();
-    let told = told.as_object().context("the functions' environment")?;
+    let environment = compose["services"]["functions"]["environment"].clone();
+    let environment =
+        environment.as_object().context("the environment of the functions is missing")?;
     let help = Command::new(Options::default().binaries.join("devstack"))
         .args(["run", "--help"])
         .output()?;
     let help = String::from_utf8(help.stdout)?;
-    for variable in told.keys() {
-        ensure!(help.contains(&format!("[env: {variable}=")), "{variable}: {help}");
+    for variable in environment.keys() {
+        ensure!(
+            help.contains(&format!("[env: {variable}=")),
+            "{variable} is not an option of devstack run:\n{help}"
+        );
     }
     Ok(())
 }
 
 #[test]
-fn nothing_is_published_beyond_loopback_and_every_image_has_a_version() -> Result<()> {
+fn ports_are_on_loopback_and_images_have_versions() -> Result<()> {
     let compose = compose()?;
-    let services = compose["services"].as_object().context("services")?;
+    let services = compose["services"].as_object().context("there are no services")?;
     for (name, service) in services {
         for port in service["ports"].as_array().into_iter().flatten() {
             ensure!(
                 port.as_str().is_some_and(|port| port.starts_with("127.0.0.1:")),
-                "{name}: {port}"
+                "{name}: expected a port on 127.0.0.1, actual {port}"
             );
         }
         if let Some(image) = service["image"].as_str() {
-            let (_, tag) = image.trim_end_matches('}').rsplit_once(':').context("a tag")?;
-            ensure!(tag.starts_with(|first: char| first.is_ascii_digit()), "{name}: {image}");
+            let (_, tag) =
+                image.trim_end_matches('}').rsplit_once(':').context("the image has no tag")?;
+            ensure!(
+                tag.starts_with(|first: char| first.is_ascii_digit()),
+                "{name}: expected a version, actual {image}"
+            );
         }
     }
     let requirements = include_str!("../../../local/requirements.txt");
-    let ours = requirements.lines().find_map(|line| line.strip_prefix("ministack=="));
-    let theirs = services["endpoint"]["image"].as_str().context("an image")?;
-    let ours = ours.context("a version of MiniStack")?;
-    ensure!(theirs.contains(&format!("ministack:{ours}}}")), "{theirs}, and {ours} is tested");
+    let tested = requirements.lines().find_map(|line| line.strip_prefix("ministack=="));
+    let image = services["endpoint"]["image"].as_str().context("the endpoint has no image")?;
+    let tested = tested.context("no version of MiniStack")?;
+    ensure!(image.contains(&format!("ministack:{tested}}}")), "expected {tested}, actual {image}");
     Ok(())
 }

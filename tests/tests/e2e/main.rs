@@ -1,6 +1,7 @@
-//! The running system from outside: MQTT client → Mosquitto → edge → queue → function → stores → REST.
+//! End-to-end tests: MQTT client → Mosquitto → IoT Core emulator → queue → function → stores →
+//! REST.
 //!
-//! Each test starts a system of its own, on free ports, in a temporary folder.
+//! Each test starts its own system on free ports in a temporary folder.
 
 mod alert_rules;
 mod commands;

@@ -1,4 +1,4 @@
-//! Clients of the earlier service run unchanged: each of their calls, in order, over HTTP.
+//! Clients of the earlier service are supported unchanged: the recorded calls, in order, over HTTP.
 
 use std::path::Path;
 
@@ -11,48 +11,49 @@ use meter_testing::http::recorded::{
 };
 use reqwest::Method;
 
-/// Sends exactly what is recorded: no header and no body that the client does not send.
-async fn send(system: &System, memo: &Captures, sent: &RecordedRequest) -> Result<Response> {
+/// Sends a recorded request without any other header or body.
+async fn send(system: &System, captures: &Captures, sent: &RecordedRequest) -> Result<Response> {
     let method = Method::from_bytes(sent.method.as_bytes())?;
-    let mut request = system.request(method, &memo.substitute(&sent.path));
+    let mut request = system.request(method, &captures.substitute(&sent.path));
     for (name, value) in &sent.headers {
         request = request.header(name, value);
     }
     if let Some(body) = &sent.body {
-        request = request.body(memo.substitute_value(body, Timestamp::now()).to_string());
+        request = request.body(captures.substitute_value(body, Timestamp::now()).to_string());
     }
     system.execute(request).await
 }
 
-/// Sends the request of a recorded call and compares; what the memo is when the answer is right.
-async fn check(system: &System, memo: &Captures, call: &RecordedCall) -> Result<Captures> {
-    let answer = send(system, memo, &call.request).await?;
-    let header = |name: &str| answer.headers.get(name)?.to_str().ok().map(str::to_owned);
-    let got =
-        ActualResponse { status: answer.status.as_u16(), header: &header, body: &answer.text };
-    let mut memo = memo.clone();
-    memo.check(&call.response, got).map_err(|difference| anyhow!(difference))?;
-    Ok(memo)
+/// Sends the request of a recorded call and compares the response. Returns the captures with its
+/// values.
+async fn check(system: &System, captures: &Captures, call: &RecordedCall) -> Result<Captures> {
+    let response = send(system, captures, &call.request).await?;
+    let header = |name: &str| response.headers.get(name)?.to_str().ok().map(str::to_owned);
+    let actual =
+        ActualResponse { status: response.status.as_u16(), header: &header, body: &response.text };
+    let mut captures = captures.clone();
+    captures.check(&call.response, actual).map_err(|difference| anyhow!(difference))?;
+    Ok(captures)
 }
 
 #[tokio::test]
-async fn every_call_of_the_older_client_gets_the_answer_that_it_expects() -> Result<()> {
+async fn recorded_calls_of_the_older_client_get_their_responses() -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("older-client");
     let calls = recorded::load(&folder)?;
-    ensure!(calls.len() > 50, "{} calls", calls.len());
+    ensure!(calls.len() > 50, "expected more than 50 calls, actual {}", calls.len());
     let system = System::start().await?;
     let mut device = Device::connect(system.mqtt_port(), "older-client").await?;
-    let mut memo = Captures::default();
+    let mut captures = Captures::default();
     for (file, call) in &calls {
         if let Some(publication) = &call.publish {
-            let payload = memo.substitute_value(&publication.payload, Timestamp::now());
+            let payload = captures.substitute_value(&publication.payload, Timestamp::now());
             device.publish(&publication.topic, payload.to_string()).await?;
         }
         let what = || format!("{file}: {}", call.description);
-        memo = if call.eventually {
-            system.eventually(&what(), || check(&system, &memo, call)).await
+        captures = if call.eventually {
+            system.eventually(&what(), || check(&system, &captures, call)).await
         } else {
-            check(&system, &memo, call).await
+            check(&system, &captures, call).await
         }
         .with_context(what)?;
     }

@@ -1,9 +1,10 @@
-//! What operators do to a running system: purging a device, and counting the fleet again.
+//! Operations on a running system: purge of a device, recount of the fleet.
 
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
+use blackbox::expect::{expect_eq, expect_len};
 use blackbox::system::System;
 use devstack::Options;
 use reqwest::{Method, StatusCode};
@@ -11,57 +12,60 @@ use serde_json::{Value, json};
 
 const ALL_TIME: &str = "start=1970-01-01T00:00:00Z&stop=2100-01-01T00:00:00Z";
 
-/// The names of a device's messages, and the messages.
+/// The archived messages of a device.
 async fn raw_data(system: &System, device: &str) -> Result<Vec<Value>> {
     let mut all = Vec::new();
     for file in system.list(&format!("/api/devices/{device}/raw-data")).await? {
-        let name = file["filename"].as_str().context("no name")?;
+        let name = file["filename"].as_str().context("the file has no name")?;
         all.push(system.get(&format!("/api/devices/{device}/raw-data/{name}")).await?);
     }
     Ok(all)
 }
 
 #[tokio::test]
-async fn a_purged_device_leaves_nothing_and_takes_nothing_of_the_others_along() -> Result<()> {
+async fn purge_removes_only_the_data_of_its_device() -> Result<()> {
     let system = System::start().await?;
     let mut connection = Device::connect(system.mqtt_port(), "both").await?;
-    for device in ["gone", "stays"] {
+    for device in ["purged", "kept"] {
         system.register(device).await?;
     }
-    // Alternating, so that they share objects of the archive.
+    // Alternating, so that the devices share objects of the archive.
     for n in 0..20 {
-        for device in ["gone", "stays"] {
+        for device in ["purged", "kept"] {
             let message = json!({"v": 2, "device_id": device, "ts": format!("2026-03-01T12:00:{n:02}Z"), "seq": n,
                 "msg_type": "telemetry", "measurements": [{"type": "pf", "val": n}]});
             connection.publish(&format!("iot/{device}/telemetry"), message.to_string()).await?;
         }
     }
     let metrics = |device: &str| format!("/api/devices/{device}/metrics?{ALL_TIME}");
-    for device in ["gone", "stays"] {
+    for device in ["purged", "kept"] {
         system
             .eventually("20 points", || async {
-                let points = system.list(&metrics(device)).await?;
-                ensure!(points.len() == 20, "{} points", points.len());
-                Ok(())
+                let path = metrics(device);
+                expect_len(&format!("GET {path}"), &system.list(&path).await?, 20)
             })
             .await?;
     }
-    let neighbour = raw_data(&system, "stays").await?;
-    ensure!(neighbour.len() == 20, "{} messages", neighbour.len());
+    let kept = raw_data(&system, "kept").await?;
+    expect_len("GET /api/devices/kept/raw-data", &kept, 20)?;
 
-    let answer = system.send(Method::DELETE, "/api/devices/gone?purge=true", None).await?;
-    ensure!(answer.status == StatusCode::ACCEPTED, "{answer:?}");
+    let path = "/api/devices/purged?purge=true";
+    let response = system.send(Method::DELETE, path, None).await?;
+    response.expect_status(&format!("DELETE {path}"), StatusCode::ACCEPTED)?;
+    let latest = "/api/devices/purged/metrics/latest".to_owned();
     system
-        .eventually("nothing of it", || async {
-            ensure!(system.list("/api/devices/gone/raw-data").await?.is_empty());
-            ensure!(system.list(&metrics("gone")).await?.is_empty());
-            ensure!(system.list("/api/devices/gone/metrics/latest").await?.is_empty());
+        .eventually("the purge", || async {
+            for path in
+                ["/api/devices/purged/raw-data".to_owned(), metrics("purged"), latest.clone()]
+            {
+                expect_len(&format!("GET {path}"), &system.list(&path).await?, 0)?;
+            }
             Ok(())
         })
         .await?;
-    ensure!(raw_data(&system, "stays").await? == neighbour, "its neighbour's messages changed");
-    ensure!(system.list(&metrics("stays")).await?.len() == 20);
-    system.register("gone").await?;
+    expect_eq("GET /api/devices/kept/raw-data", &raw_data(&system, "kept").await?, &kept)?;
+    expect_len("GET /api/devices/kept/metrics", &system.list(&metrics("kept")).await?, 20)?;
+    system.register("purged").await?;
     system.stack.stop().await;
     Ok(())
 }

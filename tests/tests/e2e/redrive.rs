@@ -11,6 +11,7 @@ use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use blackbox::expect::{expect_eq, expect_len};
 use blackbox::system::System;
 use devstack::Options;
 use serde_json::{Value, json};
@@ -18,10 +19,10 @@ use serde_json::{Value, json};
 const DEVICE: &str = "dc-meter-001";
 const TOPIC: &str = "iot/dc-meter-001/telemetry";
 
-/// More than one call to the queue takes.
+/// More than the 10 messages of one batch call of SQS.
 const DEAD_LETTERS: u32 = 25;
 
-/// Where messages lie that did not reach ingest.
+/// Clients of the dead letter queue and of the bucket with undelivered messages.
 struct RedriveFixture<'s> {
     system: &'s System,
     sqs: aws_sdk_sqs::Client,
@@ -37,7 +38,7 @@ async fn redriven_messages_are_stored_once_after_repeated_redrives() -> Result<(
     fixture.put_undelivered("a", &error_action_record(&telemetry(DEAD_LETTERS))).await?;
     fixture.put_undelivered("b", &error_action_record(&json!({"temperature": 23.5}))).await?;
     let received = fixture.last_modified("b").await?;
-    // So that the time of receipt, in whole seconds, is not the time of the redrive.
+    // Makes the time of receipt, in whole seconds, differ from that of the redrive.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
 
     let output = fixture.redrive().await?;
@@ -45,19 +46,21 @@ async fn redriven_messages_are_stored_once_after_repeated_redrives() -> Result<(
     ensure!(output.status.success(), "{report}");
     ensure!(report["dead_letters"] == 25 && report["undelivered"] == 2, "{report}");
     let points = fixture.points(DEAD_LETTERS as usize + 2).await?;
-    // It has no time of its own, and the time of the redrive is not when it was received.
+    // The message has no time, so that its point has the time of receipt.
     let untimed = points.iter().find(|point| point["metric"] == "temperature");
-    let time: jiff::Timestamp =
-        untimed.and_then(|point| point["time"].as_str()).context("no temperature")?.parse()?;
-    ensure!(time.as_second() == received, "{time} instead of {received}");
+    let time: jiff::Timestamp = untimed
+        .and_then(|point| point["time"].as_str())
+        .context("there is no temperature")?
+        .parse()?;
+    ensure!(time.as_second() == received, "expected time {received} s, actual {time}");
 
-    // As a run leaves it that ends between sending and deleting; then two runs at once.
+    // The state after a run that ended between sending and deleting; then two concurrent runs.
     fixture.put_dead_letters(&dead_letters).await?;
     fixture.put_undelivered("a", &error_action_record(&telemetry(DEAD_LETTERS))).await?;
     let (one, other) = tokio::try_join!(fixture.redrive(), fixture.redrive())?;
-    ensure!(one.status.success() && other.status.success(), "{one:?} {other:?}");
+    ensure!(one.status.success() && other.status.success(), "a concurrent redrive failed");
     fixture.wait_until_queue_empty().await?;
-    ensure!(fixture.points(DEAD_LETTERS as usize + 2).await? == points, "something is doubled");
+    expect_eq("GET metrics", &fixture.points(DEAD_LETTERS as usize + 2).await?, &points)?;
 
     let report = json_report(&fixture.redrive_by_stack_name().await?)?;
     ensure!(report["dead_letters"] == 0 && report["undelivered"] == 0, "{report}");
@@ -78,14 +81,14 @@ fn telemetry(seq: u32) -> Value {
         "msg_type": "telemetry", "measurements": [{"type": "pf", "val": 0.5}]})
 }
 
-/// As the IoT rules' SQL forwards a message.
+/// A queue message in the format of the IoT rules.
 fn rule_output(message: &Value) -> String {
     json!({"payload": BASE64.encode(message.to_string()), "topic": TOPIC,
         "received_at": 1_772_366_400_000_i64, "principal": "p"})
     .to_string()
 }
 
-/// As an error action leaves a message.
+/// The object that the error action of an IoT rule writes for a message.
 fn error_action_record(message: &Value) -> String {
     json!({
         "ruleName": "TelemetryRule", "topic": TOPIC, "cloudwatchTraceId": "7e146a2c-95b5-6caf-98b9-50e3969734c7",
@@ -151,7 +154,7 @@ impl<'s> RedriveFixture<'s> {
                 .set_entries(Some(entries.collect::<Result<_, _>>()?))
                 .send()
                 .await?;
-            ensure!(answer.failed.is_empty(), "{:?}", answer.failed);
+            ensure!(answer.failed.is_empty(), "failed entries: {:?}", answer.failed);
         }
         Ok(())
     }
@@ -167,14 +170,14 @@ impl<'s> RedriveFixture<'s> {
         Ok(())
     }
 
-    /// When an object was written, in seconds; fails when there is none.
+    /// The time at which an object was written, in seconds since the epoch.
     async fn last_modified(&self, name: &str) -> Result<i64> {
         let bucket = self.output("ArchiveBucketName");
         let object = self.s3.head_object().bucket(bucket).key(undelivered_key(name)).send().await?;
-        Ok(object.last_modified.context("no time")?.secs())
+        Ok(object.last_modified.context("the object has no time")?.secs())
     }
 
-    /// Waits until the device has exactly so many points.
+    /// Waits until the device has exactly `count` points.
     async fn points(&self, count: usize) -> Result<Vec<Value>> {
         let path = format!(
             "/api/devices/{DEVICE}/metrics?start=1970-01-01T00:00:00Z&stop=2100-01-01T00:00:00Z"
@@ -183,13 +186,13 @@ impl<'s> RedriveFixture<'s> {
         self.system
             .eventually(&what, || async {
                 let points = self.system.list(&path).await?;
-                ensure!(points.len() == count, "{} points", points.len());
+                expect_len(&format!("GET {path}"), &points, count)?;
                 Ok(points)
             })
             .await
     }
 
-    /// Waits until ingest has handled all that is in its queue.
+    /// Waits until ingest has processed all messages in its queue.
     async fn wait_until_queue_empty(&self) -> Result<()> {
         let names = [
             QueueAttributeName::ApproximateNumberOfMessages,
@@ -205,7 +208,10 @@ impl<'s> RedriveFixture<'s> {
                     .send()
                     .await?;
                 let counts = answer.attributes.unwrap_or_default();
-                ensure!(counts.len() == 2 && counts.values().all(|n| n == "0"), "{counts:?}");
+                ensure!(
+                    counts.len() == 2 && counts.values().all(|n| n == "0"),
+                    "queue: {counts:?}"
+                );
                 Ok(())
             })
             .await

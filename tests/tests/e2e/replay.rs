@@ -4,6 +4,7 @@ use std::process::{Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
+use blackbox::expect::expect_len;
 use blackbox::system::System;
 use devstack::{MetricStore, Options};
 use jiff::{SignedDuration, Timestamp};
@@ -12,18 +13,18 @@ use serde_json::{Value, json};
 const DEVICE: &str = "m";
 const MESSAGES: usize = 40;
 
-/// A system on the same data as the one before, with another metric store.
+/// Starts a system with a metric store on existing data.
 async fn start(data: &std::path::Path, metric_store: MetricStore) -> Result<System> {
     let data = Some(data.to_owned());
     System::start_with(Options { data, metric_store, ..Options::default() }).await
 }
 
-/// Publishes readings of the last minutes; the `n`-th has the value `n`.
-async fn publish(system: &System, readings: std::ops::Range<usize>) -> Result<()> {
+/// Publishes messages of the last minutes; message `n` has the value `n`.
+async fn publish(system: &System, numbers: std::ops::Range<usize>) -> Result<()> {
     let mut connection = Device::connect(system.mqtt_port(), DEVICE).await?;
-    for n in readings {
+    for n in numbers {
         let ts = Timestamp::now() - SignedDuration::from_secs(300 - n as i64);
-        // With line breaks, which the archive does not keep.
+        // With line breaks, which the archive removes.
         let message = json!({"v": 2, "device_id": DEVICE, "ts": ts.to_string(), "seq": n, "msg_type": "telemetry",
             "measurements": [{"type": "voltage_dc", "val": n}, {"type": "current_dc", "val": 2}]});
         connection.publish(&format!("iot/{DEVICE}/telemetry"), format!("{message:#}")).await?;
@@ -31,13 +32,13 @@ async fn publish(system: &System, readings: std::ops::Range<usize>) -> Result<()
     Ok(())
 }
 
-/// The device's points, when there are so many.
+/// Waits until the device has exactly `count` points.
 async fn points(system: &System, count: usize) -> Result<Vec<Value>> {
     let path = format!("/api/devices/{DEVICE}/metrics?start=-1d");
     system
         .eventually(&format!("{count} points"), || async {
             let points = system.list(&path).await?;
-            ensure!(points.len() == count, "{} points", points.len());
+            expect_len(&format!("GET {path}"), &points, count)?;
             Ok(points)
         })
         .await
@@ -94,9 +95,9 @@ async fn replay_copies_metrics_to_another_metric_store_and_back() -> Result<()> 
     ensure!(replayed(&system, &["--start", "-1d", "--device", DEVICE]).await? == (80, 240));
     ensure!(points(&system, 6 * MESSAGES).await? == measured);
     let files = system.list(&format!("/api/devices/{DEVICE}/raw-data")).await?;
-    ensure!(files.len() == 2 * MESSAGES, "{} messages", files.len());
+    expect_len("GET raw-data", &files, 2 * MESSAGES)?;
     let alerts = system.list(&format!("/api/devices/{DEVICE}/alerts")).await?;
-    ensure!(alerts.is_empty(), "{alerts:?}");
+    expect_len("GET alerts", &alerts, 0)?;
     system.stack.stop().await;
     Ok(())
 }

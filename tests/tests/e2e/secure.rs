@@ -1,8 +1,10 @@
-//! Devices with certificates of their own, over TLS: `make run SECURE=1`. What each may do there is tried in tests/devices.
+//! Devices with certificates over TLS: `make run SECURE=1`. tests/devices verifies their
+//! permissions.
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
+use blackbox::expect::expect_fields;
 use blackbox::system::System;
 use devstack::Options;
 use serde_json::json;
@@ -12,23 +14,21 @@ fn free_port() -> Result<u16> {
 }
 
 #[tokio::test]
-async fn a_simulated_device_with_a_certificate_comes_online_and_obeys() -> Result<()> {
+async fn device_with_certificate_comes_online_and_acknowledges() -> Result<()> {
     let options = Options { devices: 1, tls_port: Some(free_port()?), ..Options::default() };
     let system = System::start_with(options).await?;
     system
         .eventually("the device is online", || async {
             let device = system.get("/api/devices/sim-dc-001").await?;
-            ensure!(device["connection_status"] == "online", "it is {device}");
-            Ok(())
+            expect_fields(&device, &json!({"connection_status": "online"}))
         })
         .await?;
     let commands = "/api/devices/sim-dc-001/commands";
     system.post(commands, json!({"cmd": "request_status"})).await?;
     system
-        .eventually("its answer", || async {
+        .eventually("the acknowledgement", || async {
             let newest = system.get(commands).await?;
-            ensure!(newest[0]["status"] == "accepted", "{newest}");
-            Ok(())
+            expect_fields(commands, &newest, [("/0/status", json!("accepted"))])
         })
         .await
 }

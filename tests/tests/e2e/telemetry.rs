@@ -1,7 +1,8 @@
-//! What devices say is kept, once, and readable.
+//! Messages are archived and stored once, and readable over REST.
 
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
+use blackbox::expect::{expect_eq, expect_fields, expect_len};
 use blackbox::system::System;
 use rand::seq::SliceRandom;
 use reqwest::{Method, StatusCode};
@@ -19,20 +20,20 @@ fn telemetry(device: &str, seq: u32, ts: &str, boot: Option<u32>, measurements: 
     message
 }
 
-/// Waits until a device has exactly so many points, ever.
+/// Waits until a device has exactly `count` points.
 async fn points(system: &System, device: &str, count: usize) -> Result<Vec<Value>> {
     let path = format!("/api/devices/{device}/metrics?{ALL_TIME}");
     system
         .eventually(&format!("{count} points of {device}"), || async {
             let points = system.list(&path).await?;
-            ensure!(points.len() == count, "{} points", points.len());
+            expect_len(&format!("GET {path}"), &points, count)?;
             Ok(points)
         })
         .await
 }
 
 #[tokio::test]
-async fn a_message_is_archived_measured_and_known_of_its_device() -> Result<()> {
+async fn message_is_archived_stored_and_recorded_as_activity() -> Result<()> {
     let system = System::start().await?;
     system.register("dc-meter-001").await?;
     let mut device = Device::connect(system.mqtt_port(), "dc-meter-001").await?;
@@ -50,54 +51,53 @@ async fn a_message_is_archived_measured_and_known_of_its_device() -> Result<()> 
     );
     device.publish("iot/dc-meter-001/telemetry", message.to_string()).await?;
 
-    // The older client's call: no parameters, the last hour.
+    // Without parameters, as older clients query: the last hour.
     let path = "/api/devices/dc-meter-001/metrics";
     let points = system
         .eventually("the points of the message", || async {
             let points = system.list(path).await?;
-            ensure!(points.len() == 3, "{points:?}");
+            expect_len(path, &points, 3)?;
             Ok(points)
         })
         .await?;
     let time = now.to_string();
-    ensure!(
-        points
-            == [
-                json!({"time": time, "device_id": "dc-meter-001", "metric": "temperature", "value": 900.0, "unit": "Cel", "quality": "out_of_range"}),
-                json!({"time": time, "device_id": "dc-meter-001", "metric": "voltage_dc", "value": 1500.25, "unit": "V"}),
-                json!({"time": time, "device_id": "dc-meter-001", "metric": "voltage_dc", "value": 1500.5, "unit": "V"}),
-            ],
-        "{points:?}"
-    );
-    let latest = system.get("/api/devices/dc-meter-001/metrics/latest").await?;
-    ensure!(latest[1]["value"] == 1500.5, "{latest}");
+    let expected = json!([
+        {"time": time, "device_id": "dc-meter-001", "metric": "temperature", "value": 900.0, "unit": "Cel", "quality": "out_of_range"},
+        {"time": time, "device_id": "dc-meter-001", "metric": "voltage_dc", "value": 1500.25, "unit": "V"},
+        {"time": time, "device_id": "dc-meter-001", "metric": "voltage_dc", "value": 1500.5, "unit": "V"},
+    ]);
+    expect_eq(path, &points, &expected)?;
+    let path = "/api/devices/dc-meter-001/metrics/latest";
+    expect_fields(path, &system.get(path).await?, [("/1/value", json!(1500.5))])?;
 
     let files = system.list("/api/devices/dc-meter-001/raw-data").await?;
-    ensure!(files.len() == 1 && files[0]["size"] == message.to_string().len(), "{files:?}");
-    let name = files[0]["filename"].as_str().context("no name")?;
-    let below = name.strip_prefix("dc-meter-001/").context("not under its device")?;
-    for path in [below, name] {
-        let stored = system.get(&format!("/api/devices/dc-meter-001/raw-data/{path}")).await?;
-        ensure!(
-            stored["payload"] == message && stored["topic"] == "iot/dc-meter-001/telemetry",
-            "{stored}"
-        );
+    expect_len("GET raw-data", &files, 1)?;
+    expect_fields("GET raw-data", &files[0], [("/size", json!(message.to_string().len()))])?;
+    let name = files[0]["filename"].as_str().context("the file has no name")?;
+    let relative = name.strip_prefix("dc-meter-001/").context("the name lacks the device id")?;
+    for name in [relative, name] {
+        let path = format!("/api/devices/dc-meter-001/raw-data/{name}");
+        let expected =
+            [("/payload", message.clone()), ("/topic", json!("iot/dc-meter-001/telemetry"))];
+        expect_fields(&path, &system.get(&path).await?, expected)?;
     }
 
-    let device = system.get("/api/devices/dc-meter-001").await?;
-    ensure!(device["connection_status"] == "online", "{device}");
-    let stats = system.get("/api/stats").await?;
-    ensure!(stats["total_devices"] == 1, "{stats}");
-    ensure!(stats["device_by_connection"] == json!([{"status": "online", "count": 1}]), "{stats}");
+    let path = "/api/devices/dc-meter-001";
+    expect_fields(path, &system.get(path).await?, [("/connection_status", json!("online"))])?;
+    let expected = [
+        ("/total_devices", json!(1)),
+        ("/device_by_connection", json!([{"status": "online", "count": 1}])),
+    ];
+    expect_fields("GET /api/stats", &system.get("/api/stats").await?, expected)?;
     system.stack.stop().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn older_devices_and_odd_names_are_heard_before_they_are_registered() -> Result<()> {
+async fn messages_of_unregistered_devices_are_stored() -> Result<()> {
     let system = System::start().await?;
     let mut device = Device::connect(system.mqtt_port(), "older").await?;
-    // Version 1, without a zone; QoS 2, which the local broker takes; an id with a colon.
+    // Version 1 without a time zone; QoS 2, which the local broker accepts; an id with a colon.
     let v1 = json!({"timestamp": "2026-03-01T12:00:00", "device_id": "older", "temperature": 23.5, "unit": "celsius"});
     device.publish("iot/older/telemetry", v1.to_string()).await?;
     let v2 =
@@ -105,47 +105,45 @@ async fn older_devices_and_odd_names_are_heard_before_they_are_registered() -> R
     device.publish_with("iot/urn:x:1/telemetry", v2.to_string(), QoS::ExactlyOnce, false).await?;
 
     let older = points(&system, "older", 1).await?;
-    ensure!(
-        older[0]
-            == json!({"time": "2026-03-01T12:00:00Z", "device_id": "older", "metric": "temperature", "value": 23.5, "unit": "celsius"}),
-        "{older:?}"
-    );
+    let expected = json!({"time": "2026-03-01T12:00:00Z", "device_id": "older", "metric": "temperature", "value": 23.5, "unit": "celsius"});
+    expect_eq("GET /api/devices/older/metrics", &older[0], &expected)?;
     points(&system, "urn:x:1", 1).await?;
     points(&system, "urn%3Ax%3A1", 1).await?;
     for path in ["/api/devices/older", "/api/devices/older/status", "/api/devices/older/config"] {
-        let answer = system.send(Method::GET, path, None).await?;
-        ensure!(answer.status == StatusCode::NOT_FOUND, "{path}: {answer:?}");
+        let response = system.send(Method::GET, path, None).await?;
+        response.expect_status(&format!("GET {path}"), StatusCode::NOT_FOUND)?;
     }
     system.register("older").await?;
-    let status = system.get("/api/devices/older/status").await?;
-    ensure!(status["connection_status"] == "online", "registering finds what is known: {status}");
+    // The registration finds the recorded activity.
+    let path = "/api/devices/older/status";
+    expect_fields(path, &system.get(path).await?, [("/connection_status", json!("online"))])?;
     system.stack.stop().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn nothing_is_lost_or_doubled_by_reboots_wrong_clocks_repeats_or_disorder() -> Result<()> {
+async fn repeated_and_reordered_messages_of_several_boots_are_stored_once() -> Result<()> {
     let system = System::start().await?;
     let mut messages: Vec<(String, String)> = Vec::new();
-    let mut say = |device: &str, seq: u32, ts: &str, boot: Option<u32>| {
+    let mut add = |device: &str, seq: u32, ts: &str, boot: Option<u32>| {
         let measurements = json!([{"type": "pf", "val": messages.len()}]);
         let message = telemetry(device, seq, ts, boot, &measurements);
         messages.push((format!("iot/{device}/telemetry"), message.to_string()));
     };
-    // Reboots to 0, with and without `boot`, some with the clock back at 1970.
+    // Sequence numbers that restart at 0, with and without `boot`, some with the clock at 1970.
     for (device, named) in [("with-boot", true), ("without-boot", false)] {
         for (boot, year) in [(1, "2026"), (2, "2026"), (3, "1970"), (4, "1970")] {
             for seq in 0..10 {
                 let ts = format!("{year}-03-0{boot}T00:00:{seq:02}Z");
-                say(device, seq, &ts, named.then_some(boot));
+                add(device, seq, &ts, named.then_some(boot));
             }
         }
     }
-    // A number of four billion in between.
+    // A sequence with jumps to the end of the range.
     for (n, seq) in [5, 4_000_000_000, 6, 7, 0, 4_294_967_295].into_iter().enumerate() {
-        say("jumping", seq, &format!("2026-03-01T00:00:{n:02}Z"), None);
+        add("jumping", seq, &format!("2026-03-01T00:00:{n:02}Z"), None);
     }
-    // Each five times over two connections, in random order.
+    // Each message five times over two connections, in random order.
     let mut rng = rand::rng();
     let mut first = Device::connect(system.mqtt_port(), "first").await?;
     let mut second = Device::connect(system.mqtt_port(), "second").await?;
@@ -161,16 +159,16 @@ async fn nothing_is_lost_or_doubled_by_reboots_wrong_clocks_repeats_or_disorder(
         let mut values: Vec<_> = points.iter().filter_map(|p| p["value"].as_f64()).collect();
         values.sort_by(f64::total_cmp);
         values.dedup();
-        ensure!(values.len() == count, "{device}: {values:?}");
+        ensure!(values.len() == count, "{device}: expected {count} values, actual {values:?}");
         let files = system.list(&format!("/api/devices/{device}/raw-data")).await?;
-        ensure!(files.len() == count, "{device}: {} files", files.len());
+        expect_len(&format!("GET raw-data of {device}"), &files, count)?;
     }
     system.stack.stop().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_in_quarantine_and_its_neighbours_are_stored() -> Result<()> {
+async fn invalid_messages_are_quarantined_and_valid_ones_stored() -> Result<()> {
     let system = System::start().await?;
     let mut device = Device::connect(system.mqtt_port(), "m").await?;
     let good = |seq| {
@@ -215,9 +213,9 @@ async fn what_cannot_be_read_is_in_quarantine_and_its_neighbours_are_stored() ->
 
     points(&system, "m", 2).await?;
     let entries = system
-        .eventually("everything unreadable in quarantine", || async {
+        .eventually("the quarantined messages", || async {
             let entries = system.list("/api/quarantine").await?;
-            ensure!(entries.len() == cases.len(), "{} entries", entries.len());
+            expect_len("GET /api/quarantine", &entries, cases.len())?;
             Ok(entries)
         })
         .await?;
@@ -227,11 +225,16 @@ async fn what_cannot_be_read_is_in_quarantine_and_its_neighbours_are_stored() ->
                 && entry["size"] == payload.len()
                 && entry["reason"].as_str().is_some_and(|text| text.starts_with(reason))
         });
-        let entry = found.with_context(|| format!("no entry for {reason}: {entries:?}"))?;
-        let id = entry["id"].as_str().context("no id")?;
+        let entry = found.with_context(|| {
+            format!("no entry for {reason} in {:#}", Value::from(entries.as_slice()))
+        })?;
+        let id = entry["id"].as_str().context("the entry has no id")?;
         let url = format!("{}/api/quarantine/{id}", system.stack.rest_url());
         let bytes = reqwest::get(url).await?.bytes().await?;
-        ensure!(bytes == payload.as_slice(), "{reason}: other bytes");
+        ensure!(
+            bytes == payload.as_slice(),
+            "{reason}: the quarantined bytes differ from the payload"
+        );
     }
     system.stack.stop().await;
     Ok(())

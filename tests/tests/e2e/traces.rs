@@ -1,16 +1,17 @@
-//! What X-Ray's daemon gets of the functions that run.
+//! The trace segments that the functions send to the X-Ray daemon.
 
 use std::net::UdpSocket;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
 use blackbox::device::Device;
+use blackbox::expect::expect_fields;
 use blackbox::system::System;
 use devstack::Options;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_batch_and_a_request_are_traced_with_their_calls_of_stores() -> Result<()> {
+async fn batch_and_request_are_traced_with_store_calls() -> Result<()> {
     let daemon = UdpSocket::bind("127.0.0.1:0")?;
     daemon.set_nonblocking(true)?;
     let address = daemon.local_addr()?.to_string();
@@ -29,35 +30,37 @@ async fn a_batch_and_a_request_are_traced_with_their_calls_of_stores() -> Result
     {
         system
             .eventually(&format!("{operation} in a {invocation}"), || async {
-                let mut documents = documents.lock().expect("nobody panics with it");
+                let mut documents = documents.lock().expect("no panic while locked");
                 receive(&daemon, &mut documents)?;
                 let call = documents
                     .iter()
                     .find(|document| document["aws"]["operation"] == operation)
-                    .context("no call")?;
-                let above = documents
+                    .context("no segment of the call")?;
+                let parent = documents
                     .iter()
                     .find(|document| document["id"] == call["parent_id"])
-                    .context("nothing above it")?;
-                ensure!(call["name"] == service, "{call}");
-                ensure!(call["annotations"]["outcome"] == "ok", "{call}");
-                ensure!(above["name"] == invocation, "{above}");
-                ensure!(above["trace_id"] == call["trace_id"], "{above} {call}");
-                Ok(())
+                    .context("the call has no parent segment")?;
+                let expected = [
+                    ("/name", json!(service)),
+                    ("/annotations/outcome", json!("ok")),
+                    ("/trace_id", parent["trace_id"].clone()),
+                ];
+                expect_fields("segment of the call", call, expected)?;
+                expect_fields("parent segment", parent, [("/name", json!(invocation))])
             })
             .await?;
     }
-    let text = json!(*documents.lock().expect("nobody panics with it")).to_string();
-    ensure!(!text.contains("traced"), "a device, or a key with it, is in {text}");
+    let text = json!(*documents.lock().expect("no panic while locked")).to_string();
+    ensure!(!text.contains("traced"), "segments contain a device id: {text}");
     Ok(())
 }
 
-/// All datagrams that have come.
+/// Reads all received datagrams.
 fn receive(daemon: &UdpSocket, documents: &mut Vec<Value>) -> Result<()> {
     let mut datagram = [0; 65_536];
     while let Ok(length) = daemon.recv(&mut datagram) {
         let text = std::str::from_utf8(&datagram[..length])?;
-        let (_, document) = text.split_once('\n').context("no header")?;
+        let (_, document) = text.split_once('\n').context("the datagram has no header")?;
         documents.push(serde_json::from_str(document)?);
     }
     Ok(())

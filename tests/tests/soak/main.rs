@@ -1,4 +1,4 @@
-//! Nothing lost, nothing doubled, whatever goes wrong. `make soak` plays many more seeds.
+//! Fault tests: no message is lost or duplicated. `make soak` runs more seeds.
 
 mod outage;
 mod seeds;

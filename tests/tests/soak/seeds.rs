@@ -1,4 +1,4 @@
-//! Seeds of trouble against the real functions, see `blackbox::soak`.
+//! Scenarios with faults against the functions; see `blackbox::soak`.
 
 use std::ops::ControlFlow;
 
@@ -7,24 +7,24 @@ use blackbox::soak::Trial;
 use blackbox::soak::campaign::{INGEST_PROCESSES, run_all, trials_at_every_call};
 use fault_proxy::{Fault, KillPoint};
 
-/// Worlds at once: most of a environment's time is waiting.
+/// Environments that run at the same time; most of an environment's time is waiting.
 const ENVIRONMENTS: usize = 3;
 
-/// A short scenario with everything in it: two devices, commands and their answers, absences and their alerts,
-/// nonsense, and numbers that are missing.
+/// A short scenario with two devices, acknowledgements, offline periods, invalid messages and gaps.
 const SHORT_SEED: u64 = 92;
 
-/// Plays all of them; the first that fails is named with what is wrong and how to play it again.
+/// Runs all trials. The first failure is reported with its differences and the command to repeat
+/// it.
 async fn assert_all_pass(trials: Vec<Trial>) -> Result<()> {
     let mut failed = Vec::new();
     run_all(trials, ENVIRONMENTS, |ended| {
         println!("{}", ended.trial);
-        let found = ended.failures();
-        if found.is_empty() {
+        let failures = ended.failures();
+        if failures.is_empty() {
             return ControlFlow::Continue(());
         }
         let fault_schedule = ended.trial.fault_schedule();
-        failed.push(format!("{}\n{fault_schedule}{}", ended.trial, found.join("\n")));
+        failed.push(format!("{}\n{fault_schedule}{}", ended.trial, failures.join("\n")));
         ControlFlow::Break(())
     })
     .await?;
@@ -33,15 +33,19 @@ async fn assert_all_pass(trials: Vec<Trial>) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_dozen_seeds_of_trouble_lose_nothing_and_double_nothing() -> Result<()> {
+async fn seeds_with_random_faults_store_each_message_once() -> Result<()> {
     assert_all_pass((1..=24).map(|seed| Trial::from_seed(seed, INGEST_PROCESSES)).collect()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ingest_and_watchdog_may_die_before_and_after_each_of_their_calls() -> Result<()> {
+async fn kill_at_each_call_of_ingest_and_watchdog_loses_no_message() -> Result<()> {
     let kills =
         [KillPoint::BeforeCall, KillPoint::AfterCall].map(|moment| (Fault::Killed(moment), 1));
     let trials = trials_at_every_call(SHORT_SEED, &kills).await?;
-    ensure!(trials.len() > 10, "only {} kills: the scenario is not what it was", trials.len());
+    ensure!(
+        trials.len() > 10,
+        "expected more than 10 kills, actual {}: the scenario of the seed has changed",
+        trials.len()
+    );
     assert_all_pass(trials).await
 }

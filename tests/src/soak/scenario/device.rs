@@ -1,4 +1,4 @@
-//! The life of a device: power-ons, absences, answers.
+//! The messages of one device: boots, offline periods, acknowledgements.
 
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -9,7 +9,8 @@ use super::profile::{DeviceProfile, PresencePattern};
 use super::script::ScriptBuilder;
 use super::{MessageContent, Rng, Scenario, TARGET_FW_VERSION, chance};
 
-/// Adds what a device says to the scenario. `orders`: its commands by their place in the fleet's orders.
+/// Adds the messages of a device to the scenario. `planned_commands` are its commands: the index
+/// among the commands of the fleet, the name and the id.
 pub(super) fn script_device(
     number: usize,
     profile: &DeviceProfile,
@@ -19,13 +20,13 @@ pub(super) fn script_device(
     scenario: &mut Scenario,
 ) {
     let mut script = ScriptBuilder::new(number, profile, start_time, rng, scenario);
-    for power_on in 0..profile.boot_count {
-        script.power_on(power_on);
+    for boot in 0..profile.boot_count {
+        script.boot(boot);
         if profile.uses_protocol_v1 {
             for _ in 0..profile.messages_per_boot {
                 script.send_v1_telemetry();
             }
-            if power_on + 1 == profile.boot_count {
+            if boot + 1 == profile.boot_count {
                 script.without_repeats(ScriptBuilder::send_v1_telemetry);
             }
             continue;
@@ -46,20 +47,20 @@ pub(super) fn script_device(
         return;
     }
     script_acks(&mut script, &planned_commands);
-    // The last word decides.
-    let is_gone = match profile.presence {
+    // The last message determines the final state.
+    let ends_offline = match profile.presence {
         PresencePattern::Steady => false,
         PresencePattern::Flapping | PresencePattern::OrderedOutages => chance(script.rng, 0.5),
     };
     match profile.presence {
         PresencePattern::Flapping => {
-            let is_online = chance(script.rng, 0.5) && !is_gone;
+            let is_online = chance(script.rng, 0.5) && !ends_offline;
             script.send_status(is_online, None);
         }
-        PresencePattern::OrderedOutages if is_gone => script_outage(&mut script),
+        PresencePattern::OrderedOutages if ends_offline => script_outage(&mut script),
         PresencePattern::Steady | PresencePattern::OrderedOutages => {}
     }
-    if !is_gone {
+    if !ends_offline {
         script.without_repeats(ScriptBuilder::send_telemetry);
     }
 }
@@ -69,7 +70,7 @@ fn script_random_message(script: &mut ScriptBuilder<'_>, profile: &DeviceProfile
         0..13 => script.send_telemetry(),
         13 => {
             script.send_late(ScriptBuilder::send_telemetry);
-            // Nobody knows that a number is missing before a higher one has come.
+            // A gap is detected only after a message with a higher sequence number.
             script.send_hello("1.0.1");
         }
         14 => {
@@ -86,12 +87,12 @@ fn script_random_message(script: &mut ScriptBuilder<'_>, profile: &DeviceProfile
     }
 }
 
-/// It goes, and whatever it says next says that it is back.
+/// The device goes offline; its next message brings it online.
 fn script_outage(script: &mut ScriptBuilder<'_>) {
     script.next_phase();
     match script.rng.random_range(0..6) {
         0 => {
-            // The last will of an old connection, published when the new one is there, ends nothing.
+            // The last will of a previous connection does not take the device offline.
             script.send_status(true, Some("second"));
             script.next_phase();
             script.send_stale_last_will("first");
@@ -101,7 +102,7 @@ fn script_outage(script: &mut ScriptBuilder<'_>) {
             script.send_status(false, Some("second"));
         }
         1 => {
-            // So does IoT Core's word of an old connection's end.
+            // Nor does the lifecycle event for the end of a previous connection.
             script.send_connected();
             script.next_phase_without_gap();
             script.send_stale_disconnected();
@@ -119,15 +120,15 @@ fn script_acks(script: &mut ScriptBuilder<'_>, planned_commands: &[(usize, &'sta
         if *cmd == "start_ota" {
             script_upgrade(script, *planned_command, *id);
         }
-        let answers = match script.rng.random_range(0..10) {
+        let acks = match script.rng.random_range(0..10) {
             0..2 => 0,
             2..8 => 1,
             _ => 2,
         };
-        for _ in 0..answers {
+        for _ in 0..acks {
             let result = ["accepted", "accepted", "accepted", "rejected", "error", "unsupported"]
                 [script.rng.random_range(0..6)];
-            let detail = chance(script.rng, 0.5).then(|| format!("answer to {planned_command}"));
+            let detail = chance(script.rng, 0.5).then(|| format!("acknowledges {planned_command}"));
             let ts = script.device_time();
             script.send_v2(
                 "command/ack",
@@ -144,7 +145,8 @@ fn script_acks(script: &mut ScriptBuilder<'_>, planned_commands: &[(usize, &'sta
     }
 }
 
-/// The states of an upgrade arrive in whatever order; the heartbeat that completes it, after them.
+/// The states of an upgrade are delivered in any order, and the `hello` that completes it after
+/// them.
 fn script_upgrade(script: &mut ScriptBuilder<'_>, planned_command: usize, id: Uuid) {
     let succeeds = chance(script.rng, 0.7);
     let steps: &[(&str, Option<f64>)] = if succeeds {
@@ -158,7 +160,7 @@ fn script_upgrade(script: &mut ScriptBuilder<'_>, planned_command: usize, id: Uu
     } else {
         &[("downloading", Some(10.0)), ("failed", None)]
     };
-    // Some never say where to: the command does.
+    // Some devices omit the target version, which is a parameter of the command.
     let target = script.reports_target_version().then_some(TARGET_FW_VERSION);
     for (state, progress) in steps {
         let ts = script.device_time();

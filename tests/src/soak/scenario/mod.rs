@@ -1,9 +1,9 @@
-//! What the devices of a seed say, and when: a function of the seed and of nothing else, but for the ids
-//! of the commands that they answer, which the platform makes.
+//! The messages of a fleet and their times: a function of the seed and of the command ids, which
+//! the platform creates.
 //!
-//! Devices are of every kind that the protocol knows: newer and older ones, registered or not, with and
-//! without a name for their power-ons, with clocks that fall back to 1970, that repeat themselves, claim
-//! points twice, come and go, answer commands, and talk nonsense.
+//! The devices cover the protocol: versions 1 and 2, registered or not, with and without a boot id,
+//! with clocks that fall back to 1970. They repeat messages, overwrite points, go offline and
+//! online, acknowledge commands and publish invalid messages.
 
 mod device;
 mod profile;
@@ -16,55 +16,55 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// The random numbers of everything that a seed decides.
+/// The random number generator of a seed.
 pub(super) type Rng = Xoshiro256PlusPlus;
 
-/// Rng for one purpose, so that a change in what one part throws changes no other part.
+/// The generator for one purpose of a seed, so that a change in one part changes no other part.
 pub(super) fn rng(seed: u64, purpose: u64) -> Rng {
     Rng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(purpose))
 }
 
-/// Whether something of this probability happens.
+/// Returns true with this probability.
 pub(super) fn chance(rng: &mut Rng, probability: f64) -> bool {
     rng.random_bool(probability)
 }
 
-/// Who is there before anybody speaks.
+/// The devices of a seed.
 pub(super) struct Fleet {
     pub(super) seed: u64,
     pub(super) devices: Vec<DeviceProfile>,
 }
 
-/// A command that a device of the fleet is to be given.
+/// A command that is created before the first message.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PlannedCommand {
-    /// The device, by its place in the fleet.
+    /// The index of the device in the fleet.
     pub(super) device: usize,
     pub(super) cmd: &'static str,
     pub(super) params: Value,
 }
 
-/// Everything that is said.
+/// All messages of a fleet and their receipts.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Scenario {
     pub(super) messages: Vec<Message>,
     pub(super) receipts: Vec<Receipt>,
 }
 
-/// Bytes on a topic, and what they mean.
+/// A published message: the bytes and their meaning for the model.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Message {
-    /// The device, by its place in the fleet.
+    /// The index of the device in the fleet.
     pub(super) device: usize,
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
     pub(super) content: MessageContent,
 }
 
-/// What a message means.
+/// The meaning of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum MessageContent {
-    /// Measurements; `ts` is the envelope's, none in an older device's message without a time.
+    /// Samples; `ts` is the time of the envelope, `None` in a message of version 1 without a time.
     Telemetry {
         ts: Option<Timestamp>,
         samples: Vec<Sample>,
@@ -73,62 +73,63 @@ pub(super) enum MessageContent {
         ts: Timestamp,
         fw_version: String,
     },
-    /// The device is there, or it is gone; the last will of an old connection means that it is there.
+    /// A status message. `is_online` is true after the last will of a previous connection.
     Status {
         ts: Timestamp,
         is_online: bool,
     },
-    /// What IoT Core says of a connection; the end of an old one means that it is there.
+    /// A lifecycle event of IoT Core. `is_online` is true after the end of a previous connection.
     Lifecycle {
         ts: Timestamp,
         is_online: bool,
     },
-    /// An answer to one of the orders, or to a command that nobody has given.
+    /// An acknowledgement of a planned command, or of an unknown one (`None`).
     Ack {
         ts: Timestamp,
         planned_command: Option<usize>,
         result: &'static str,
         detail: Option<String>,
     },
-    /// Progress of the upgrade that is this order.
+    /// The progress of a firmware upgrade.
     Upgrade {
         ts: Timestamp,
         planned_command: usize,
         state: &'static str,
         progress: Option<f64>,
     },
-    /// Nothing that can be read.
+    /// A payload that cannot be parsed.
     InvalidPayload,
-    /// Not even in the form in which an IoT rule hands messages over.
+    /// A queue message that is not in the format of the IoT rules.
     InvalidEnvelope,
 }
 
-/// One measurement.
+/// One sample of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sample {
     pub(super) metric: &'static str,
-    /// None: the envelope's.
+    /// The time of the sample, or `None` for that of the envelope.
     pub(super) ts: Option<Timestamp>,
     pub(super) value: f64,
     pub(super) unit: Option<&'static str>,
 }
 
-/// One arrival of a message at the platform: an entry of the queue. A message that is sent twice has two.
+/// The receipt of a message by the platform: an entry of the queue. A message that is published
+/// twice has two receipts.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Receipt {
-    /// The message, by its place in the scenario.
+    /// The index of the message in the scenario.
     pub(super) message: usize,
     pub(super) at: Timestamp,
-    /// What of the same device has an earlier number is handled before this is delivered: the order of a
-    /// device's comings and goings is not what a seed wants to leave to chance.
+    /// Receipts of the same device with a lower phase are processed before this one is delivered.
+    /// The order of offline periods is thereby determined by the seed.
     pub(super) phase: usize,
 }
 
-/// The act of what comes when nobody waits for it any more, after the watchdog has missed it.
+/// The phase of late messages, which are delivered after the watchdog has reported them missing.
 pub(super) const LATE_PHASE: usize = usize::MAX;
 
 impl Fleet {
-    /// The fleet of a seed; its devices' ids begin with `name`.
+    /// The fleet of a seed. The device ids have the prefix `name`.
     pub(super) fn from_seed(seed: u64, name: &str) -> Self {
         let mut rng = rng(seed, 1);
         let devices = (1..=rng.random_range(2..=5))
@@ -136,7 +137,7 @@ impl Fleet {
         Self { seed, devices: devices.collect() }
     }
 
-    /// The commands to give before anybody speaks.
+    /// The commands that are created before the first message.
     pub(super) fn planned_commands(&self) -> Vec<PlannedCommand> {
         let mut rng = rng(self.seed, 2);
         let mut planned_commands = Vec::new();
@@ -146,7 +147,7 @@ impl Fleet {
             }
             for number in 0..profile.command_count {
                 let (cmd, params) = match (number, rng.random_range(0..4)) {
-                    // One upgrade a device, or which one it is about would be a matter of the order.
+                    // One upgrade per device: with two, the result would depend on the order.
                     (0, _) if profile.receives_upgrade => ("start_ota", start_ota_params()),
                     (_, 0) => ("reboot", json!({})),
                     (_, 1) => ("request_status", json!({})),
@@ -167,7 +168,7 @@ impl Fleet {
         planned_commands
     }
 
-    /// What this fleet says, `commands` being the ids of [`Fleet::planned_commands`].
+    /// The messages of this fleet. `commands` are the ids of [`Fleet::planned_commands`].
     pub(super) fn scenario(
         &self,
         planned_commands: &[PlannedCommand],
@@ -178,26 +179,25 @@ impl Fleet {
         let start_time =
             start_time(self.seed) + SignedDuration::from_secs(rng.random_range(0..3_600));
         for (number, profile) in self.devices.iter().enumerate() {
-            let mine = planned_commands.iter().zip(commands).enumerate();
-            let mine = mine.filter(|(_, (planned_command, _))| planned_command.device == number);
-            let mine = mine
+            let own = planned_commands.iter().zip(commands).enumerate();
+            let own = own.filter(|(_, (planned_command, _))| planned_command.device == number);
+            let own = own
                 .map(|(index, (planned_command, id))| (index, planned_command.cmd, *id))
                 .collect();
-            device::script_device(number, profile, mine, start_time, &mut rng, &mut scenario);
+            device::script_device(number, profile, own, start_time, &mut rng, &mut scenario);
         }
         scenario
     }
 }
 
-/// The firmware of every upgrade.
+/// The firmware version of every upgrade.
 pub(super) const TARGET_FW_VERSION: &str = "9.0.0";
 
 fn start_ota_params() -> Value {
     json!({"fw_version": TARGET_FW_VERSION, "fw_url": "https://example.com/fw", "fw_sha256": "0".repeat(64), "fw_size_bytes": 1})
 }
 
-/// When a seed is played. In the past on any clock; seeds that follow each other are played one after the
-/// other.
+/// The time of a seed's first message: in the past, and an hour later for each seed.
 pub(super) fn start_time(seed: u64) -> Timestamp {
     const FIRST: i64 = 1_704_067_200; // 2024-01-01
     let hours = i64::try_from(seed % 20_000).unwrap_or(0);
@@ -220,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_tells_the_same_story_each_time_and_another_seed_another() {
+    fn seed_determines_the_scenario() {
         assert_eq!(scenario(7).1, scenario(7).1);
         assert_ne!(scenario(7).1, scenario(8).1);
     }
 
     #[test]
-    fn no_two_messages_of_a_story_are_the_same() {
+    fn messages_of_a_scenario_are_distinct() {
         for seed in 0..50 {
             let (_, scenario) = scenario(seed);
             let distinct: HashSet<_> =
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_seeds_have_everything_in_them() {
+    fn one_hundred_seeds_contain_every_variant() {
         let mut seen = HashSet::new();
         for seed in 0..100 {
             let (fleet, scenario) = scenario(seed);
@@ -252,10 +252,10 @@ mod tests {
                 seen.insert("repeat".to_owned());
             }
             if scenario.receipts.iter().any(|receipt| receipt.phase == LATE_PHASE) {
-                seen.insert("straggler".to_owned());
+                seen.insert("late message".to_owned());
             }
         }
-        for wanted in [
+        for expected in [
             "BeforeMessages",
             "Never",
             "DuringMessages",
@@ -272,9 +272,9 @@ mod tests {
             "InvalidPayload",
             "InvalidEnvelope",
             "repeat",
-            "straggler",
+            "late message",
         ] {
-            assert!(seen.contains(wanted), "{wanted} is not in {seen:?}");
+            assert!(seen.contains(expected), "{expected} is not in {seen:?}");
         }
     }
 }

@@ -1,51 +1,53 @@
-//! What a device is like.
+//! The profile of a device.
 
 use rand::RngExt as _;
 
 use super::{Rng, chance};
 
-/// A device.
+/// The properties of a device that determine its messages.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceProfile {
     pub(crate) id: String,
     pub(crate) registration: Registration,
     pub(crate) presence: PresencePattern,
     pub(crate) boot: BootIdKind,
-    /// Speaks version 1 of the protocol.
+    /// Whether the device uses version 1 of the protocol.
     pub(super) uses_protocol_v1: bool,
     pub(super) boot_count: usize,
-    /// Messages between two power-ons, about.
+    /// The approximate number of messages between two boots.
     pub(super) messages_per_boot: usize,
-    /// Commands that it is given.
+    /// The number of commands for the device.
     pub(super) command_count: usize,
     pub(super) receives_upgrade: bool,
 }
 
-/// When it is registered.
+/// The time of a device's registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registration {
-    /// Before it speaks.
+    /// Before the first message.
     BeforeMessages,
-    /// While it speaks.
+    /// While messages are processed.
     DuringMessages,
-    /// When it has spoken.
+    /// After the last message.
     AfterMessages,
     Never,
 }
 
-/// How it comes and goes.
+/// The pattern of a device's offline periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PresencePattern {
-    /// It is there.
+    /// The device stays online.
     Steady,
-    /// It goes and comes back, and what it said before is handled before it goes: so each absence is an
-    /// alert.
+    /// The device goes offline and online. All earlier messages are processed before each change,
+    /// so that each offline period raises an alert.
     OrderedOutages,
-    /// It goes and comes back, and what of that is handled first is left to chance: only the end is known.
+    /// The device goes offline and online. The order of processing is random, so that only the
+    /// final state is determined.
     Flapping,
 }
 
-/// What it calls its power-ons. Only with a name there is no guessing which numbers are missing.
+/// The boot id in a device's messages. The missing sequence numbers are determined only with a boot
+/// id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BootIdKind {
     Absent,
@@ -62,7 +64,8 @@ impl DeviceProfile {
             _ => Registration::Never,
         };
         let presence = match (registration, rng.random_range(0..10)) {
-            // Whether it was registered yet when it went would decide whether there is an alert.
+            // With an offline period, the time of registration would decide whether an alert is
+            // raised.
             (Registration::DuringMessages, _) | (_, 0..5) => PresencePattern::Steady,
             (_, 5..8) => PresencePattern::OrderedOutages,
             _ => PresencePattern::Flapping,

@@ -1,4 +1,4 @@
-//! How a device says things: envelopes, sequence numbers, clocks, and saying it twice.
+//! The messages of a device in detail: envelopes, sequence numbers, clocks and repeats.
 
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::profile::{BootIdKind, DeviceProfile};
 use super::{LATE_PHASE, Message, MessageContent, Receipt, Rng, Sample, Scenario, chance};
 
-/// What devices measure, with the unit that they send: one that the platform knows by name, others that
-/// it does not.
+/// Metrics with the unit in the message: `temperature` is a known metric of the platform, the
+/// others are not.
 const METRICS: [(&str, Option<&str>); 5] = [
     ("temperature", None),
     ("m.1", None),
@@ -18,30 +18,30 @@ const METRICS: [(&str, Option<&str>); 5] = [
     ("battery", Some("V")),
 ];
 
-/// The pause after an act: long against any patience with a device that flaps.
+/// The pause between two phases, longer than every hold-down and reorder time.
 const PHASE_GAP: SignedDuration = SignedDuration::from_hours(1);
 
-/// A device that speaks.
+/// Builds the messages of one device.
 pub(super) struct ScriptBuilder<'a> {
     pub(super) rng: &'a mut Rng,
     scenario: &'a mut Scenario,
     device: usize,
     profile: &'a DeviceProfile,
-    /// The platform's clock.
+    /// The clock of the platform.
     receipt_time: Timestamp,
-    /// What to add to the platform's clock for the device's.
+    /// The offset of the device's clock to that of the platform.
     clock_offset: SignedDuration,
     phase: usize,
-    /// What is said is not delivered before the very end.
+    /// Whether messages are added to [`LATE_PHASE`].
     is_late: bool,
     allows_repeats: bool,
-    /// Of its connection to IoT Core.
+    /// The version number of the connection in lifecycle events.
     version: u64,
     boot: Option<Value>,
     seq: u32,
-    /// Makes values, and so messages, differ.
+    /// Makes values distinct, and thereby messages.
     message_counter: u32,
-    /// Points that it has spoken of.
+    /// Published points: metric, unit and time.
     published_points: Vec<(&'static str, Option<&'static str>, Timestamp)>,
     last_ts: Option<Timestamp>,
 }
@@ -73,21 +73,21 @@ impl<'a> ScriptBuilder<'a> {
         }
     }
 
-    /// Whether it says which firmware an upgrade is to bring.
+    /// Whether upgrade messages contain the target version.
     pub(super) fn reports_target_version(&self) -> bool {
         self.device.is_multiple_of(2)
     }
 
-    /// Power on: the numbers begin again, and the clock may have forgotten the time.
-    pub(super) fn power_on(&mut self, power_on: usize) {
+    /// Boots the device: sequence numbers restart, and the clock may be wrong.
+    pub(super) fn boot(&mut self, number: usize) {
         self.boot = match self.profile.boot {
             BootIdKind::Absent => None,
-            BootIdKind::Counter => Some(json!(power_on + 1)),
+            BootIdKind::Counter => Some(json!(number + 1)),
             BootIdKind::Text => {
-                Some(json!(format!("boot-{power_on}-{}", self.rng.random_range(0..1000))))
+                Some(json!(format!("boot-{number}-{}", self.rng.random_range(0..1000))))
             }
         };
-        // Some begin just below the wrap.
+        // Some sequences start just below the wrap-around.
         self.seq = if chance(self.rng, 0.1) { u32::MAX - 5 } else { 0 };
         self.clock_offset = match self.rng.random_range(0..10) {
             0 => self.receipt_time.duration_until(Timestamp::UNIX_EPOCH),
@@ -97,45 +97,46 @@ impl<'a> ScriptBuilder<'a> {
         };
     }
 
-    /// What is said from now on is delivered when everything before has been handled.
+    /// Starts a phase: its messages are delivered when all earlier ones are processed.
     pub(super) fn next_phase(&mut self) {
         self.phase += 1;
         self.receipt_time += PHASE_GAP;
     }
 
-    /// The same, but without a pause.
+    /// Starts a phase without a pause.
     pub(super) fn next_phase_without_gap(&mut self) {
         self.phase += 1;
     }
 
-    /// What is said meanwhile comes when nobody waits for it any more.
-    pub(super) fn send_late(&mut self, say: impl FnOnce(&mut Self)) {
+    /// Adds the messages of `send` to [`LATE_PHASE`].
+    pub(super) fn send_late(&mut self, send: impl FnOnce(&mut Self)) {
         self.is_late = true;
-        say(self);
+        send(self);
         self.is_late = false;
     }
 
-    /// What is said meanwhile arrives once. So no repeat of the last word is a later sign of life, in a
-    /// batch of its own, than it was in a batch with it.
-    pub(super) fn without_repeats(&mut self, say: impl FnOnce(&mut Self)) {
+    /// Adds the messages of `send` without repeats. A repeat of the last message could be processed
+    /// in a later batch, and would change the time at which the device was last seen.
+    pub(super) fn without_repeats(&mut self, send: impl FnOnce(&mut Self)) {
         self.allows_repeats = false;
-        say(self);
+        send(self);
         self.allows_repeats = true;
     }
 
-    /// IoT Core says that it has connected.
+    /// Sends the lifecycle event for a new connection.
     pub(super) fn send_connected(&mut self) {
         self.version += 1;
         self.send_lifecycle("connected", self.version, true);
     }
 
-    /// IoT Core says that its connection has ended.
+    /// Sends the lifecycle event for the end of the connection.
     pub(super) fn send_disconnected(&mut self) {
         self.version += 1;
         self.send_lifecycle("disconnected", self.version, false);
     }
 
-    /// IoT Core says, after it has connected again, that its connection before has ended.
+    /// Sends the lifecycle event for the end of the previous connection, after that for the new
+    /// one.
     pub(super) fn send_stale_disconnected(&mut self) {
         self.send_lifecycle("disconnected", self.version - 1, true);
     }
@@ -150,13 +151,15 @@ impl<'a> ScriptBuilder<'a> {
         self.publish_to(topic, payload.to_string().into_bytes(), content);
     }
 
-    /// The device's clock.
+    /// The time of the device's clock for the next message.
     pub(super) fn device_time(&mut self) -> Timestamp {
         let ts = match self.last_ts {
-            // Two messages with one time: whose point it is, then, is a matter of their identity.
+            // Two messages with the same time: the message id decides the precedence of their
+            // points.
             Some(last) if chance(self.rng, 0.05) => last,
-            // Never on a whole millisecond, as the platform's clock always is: else the time of a message
-            // might be that of another one's receipt, and there would be no script whose point it is.
+            // Never a whole millisecond, unlike a time of receipt: otherwise the time of a message
+            // could equal the time of receipt of another one, and the precedence would be
+            // undetermined.
             _ => self.receipt_time + self.clock_offset + SignedDuration::from_micros(7),
         };
         self.last_ts = Some(ts);
@@ -171,13 +174,13 @@ impl<'a> ScriptBuilder<'a> {
             let ago = match self.rng.random_range(0..10) {
                 0..4 => None,
                 4..9 => Some(SignedDuration::from_secs(self.rng.random_range(0..10))),
-                // Another interval of the store than the envelope's.
+                // In another five-minute segment than the envelope.
                 _ => Some(SignedDuration::from_secs(self.rng.random_range(300..4_000))),
             };
             samples.push(self.next_sample(metric, unit, ago.map(|ago| ts - ago)));
         }
         if !self.published_points.is_empty() && chance(self.rng, 0.3) {
-            // It says again what it has said, and something else.
+            // Publishes earlier points again with other values.
             for _ in 0..self.rng.random_range(1..=3) {
                 let (metric, unit, at) =
                     self.published_points[self.rng.random_range(0..self.published_points.len())];
@@ -216,11 +219,11 @@ impl<'a> ScriptBuilder<'a> {
         ts: Option<Timestamp>,
     ) -> Sample {
         self.message_counter += 1;
-        // Eighths have an exact binary form, and so survive any way of printing them.
+        // Eighths are exact in binary, and so unchanged by any conversion to text.
         Sample { metric, ts, value: f64::from(self.message_counter) / 8.0, unit }
     }
 
-    /// Version 1, with a time or without.
+    /// Sends a message of version 1, with or without a time.
     pub(super) fn send_v1_telemetry(&mut self) {
         let ts = chance(self.rng, 0.7).then(|| self.device_time());
         let sample = self.next_sample("temperature", Some("celsius"), None);
@@ -245,12 +248,12 @@ impl<'a> ScriptBuilder<'a> {
         );
     }
 
-    /// It comes, or goes.
+    /// Sends a status message.
     pub(super) fn send_status(&mut self, online: bool, conn_id: Option<&str>) {
         self.send_status_as(online, conn_id, online);
     }
 
-    /// The last will of a connection that is not the device's any more.
+    /// Sends the last will of a previous connection.
     pub(super) fn send_stale_last_will(&mut self, conn_id: &str) {
         self.send_status_as(false, Some(conn_id), true);
     }
@@ -270,7 +273,7 @@ impl<'a> ScriptBuilder<'a> {
         );
     }
 
-    /// An answer to a command that nobody has given.
+    /// Sends an acknowledgement of an unknown command.
     pub(super) fn send_unknown_ack(&mut self) {
         let ts = self.device_time();
         let id = Uuid::from_u128(self.rng.random());
@@ -299,12 +302,12 @@ impl<'a> ScriptBuilder<'a> {
         let payload = match kind {
             0 => format!("no json {n}").into_bytes(),
             1 => [&b"\xff\x00\n"[..], &n.to_be_bytes()].concat(),
-            2 => v2("device_id", json!("somebody-else")),
+            2 => v2("device_id", json!("other-device")),
             3 => v2("v", json!(3)),
             4 => v2("ts", json!("yesterday")),
             5 => v2("measurements", json!([{"type": "m", "val": "much"}, {"n": n}])),
             6 => [vec![b'['; 20_000], n.to_be_bytes().to_vec()].concat(),
-            _ => format!("not even an object of a rule {id} {n}").into_bytes(),
+            _ => format!("not the output of an IoT rule: {id} {n}").into_bytes(),
         };
         let content = if kind == 7 {
             MessageContent::InvalidEnvelope
@@ -314,7 +317,7 @@ impl<'a> ScriptBuilder<'a> {
         self.publish("telemetry", payload, content);
     }
 
-    /// In an envelope of version 2 whose time is the content's.
+    /// Sends a message of version 2 with the time of its content.
     pub(super) fn send_v2(
         &mut self,
         suffix: &str,
@@ -338,7 +341,7 @@ impl<'a> ScriptBuilder<'a> {
         content: MessageContent,
     ) {
         if chance(self.rng, 0.05) {
-            // A number that never arrives.
+            // A gap: these sequence numbers are never sent.
             self.seq = self.seq.wrapping_add(self.rng.random_range(1..=3));
         }
         let mut payload = json!({"v": 2, "device_id": self.profile.id, "ts": ts, "seq": self.seq, "msg_type": msg_type});
@@ -356,7 +359,7 @@ impl<'a> ScriptBuilder<'a> {
         self.publish(suffix, bytes, content);
     }
 
-    /// Publishes, once or, as QoS 1 allows, several times.
+    /// Publishes a message one or more times, as QoS 1 permits.
     fn publish(&mut self, suffix: &str, payload: Vec<u8>, content: MessageContent) {
         let topic = format!("iot/{}/{suffix}", self.profile.id);
         self.publish_to(topic, payload, content);

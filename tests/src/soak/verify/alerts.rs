@@ -1,4 +1,4 @@
-//! A device's alerts.
+//! The alerts of a device.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::super::model::{Range, VerifyStage};
 use super::super::scenario::{PresencePattern, Registration};
 use super::device::DeviceVerifier;
 
-/// Longer than a run takes, and much shorter than the time since what was said in it.
+/// Longer than a trial, and much shorter than the age of its messages.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
 #[derive(Deserialize)]
@@ -22,7 +22,8 @@ struct Alert {
 }
 
 impl DeviceVerifier<'_> {
-    /// Each absence is one alert, and so are the numbers that are missing. How many there are.
+    /// Verifies one alert for each offline period and one for missing messages. Returns the number
+    /// of alerts.
     pub(super) async fn verify_alerts(&mut self) -> Result<i64> {
         let mut alerts: Vec<Alert> = self.list("/alerts").await?;
         let count = alerts.len();
@@ -38,41 +39,43 @@ impl DeviceVerifier<'_> {
         let presence = &self.device.presence;
         let is_watched = self.profile.registration == Registration::BeforeMessages;
         let offline_periods = if is_watched { presence.offline_periods.as_slice() } else { &[] };
-        let told: Vec<_> =
+        let actual: Vec<_> =
             alerts.iter().map(|a| (&a.alert_type, a.created_at, a.resolved_at)).collect();
-        let mut told = format!("alerts {told:?} for absences {offline_periods:?}");
+        let mut difference =
+            format!("offline alerts: expected for periods {offline_periods:?}, actual {actual:?}");
         if presence.is_silent {
-            told += " and silence";
+            difference += ", and one for silence";
         }
-        let is_its_own = |alert: &Alert| alert.alert_type == "device_offline";
-        let mut fits = alerts.iter().all(is_its_own);
-        // What the watchdog has raised is of now, long after all that was said.
-        let by_now = |alert: &mut Alert| alert.created_at.duration_until(Timestamp::now()) < RECENT;
-        let silence: Vec<_> = alerts.extract_if(.., by_now).collect();
+        let is_offline_alert = |alert: &Alert| alert.alert_type == "device_offline";
+        let mut fits = alerts.iter().all(is_offline_alert);
+        // Alerts of the watchdog have the current time, long after that of the messages.
+        let is_recent =
+            |alert: &mut Alert| alert.created_at.duration_until(Timestamp::now()) < RECENT;
+        let silence: Vec<_> = alerts.extract_if(.., is_recent).collect();
         fits &= silence.len() == usize::from(presence.is_silent)
             && silence.iter().all(|alert| alert.resolved_at.is_none());
         fits &= match self.profile.presence {
             PresencePattern::Steady | PresencePattern::OrderedOutages => {
                 alerts.len() == offline_periods.len()
-                    && alerts.iter().zip(offline_periods).all(|(alert, (gone, back))| {
-                        gone.contains(&alert.created_at)
+                    && alerts.iter().zip(offline_periods).all(|(alert, (start, end))| {
+                        start.contains(&alert.created_at)
                             && match alert.resolved_at {
-                                None => back.is_empty(),
-                                Some(at) => back.contains(&at),
+                                None => end.is_empty(),
+                                Some(at) => end.contains(&at),
                             }
                     })
             }
-            // Of comings and goings that nobody put in order, not each needs to be noticed. But none twice,
-            // and none that was not; and one is open if it is gone, else none.
+            // In random order, an offline period may remain undetected. But none has two alerts, no
+            // alert lacks a period, and one is open exactly if the device is offline.
             PresencePattern::Flapping => {
                 let open = alerts.iter().filter(|alert| alert.resolved_at.is_none()).count();
-                let is_gone = presence.is_online == Some(false) && !presence.is_silent;
+                let is_offline = presence.is_online == Some(false) && !presence.is_silent;
                 let began: BTreeSet<_> = alerts.iter().map(|alert| alert.created_at).collect();
                 began.len() == alerts.len()
-                    && open == usize::from(is_watched && is_gone)
+                    && open == usize::from(is_watched && is_offline)
                     && began
                         .iter()
-                        .all(|at| offline_periods.iter().any(|(gone, _)| gone.contains(at)))
+                        .all(|at| offline_periods.iter().any(|(start, _)| start.contains(at)))
             }
         };
         let expected = match self.profile.presence {
@@ -80,19 +83,20 @@ impl DeviceVerifier<'_> {
             _ => offline_periods.len(),
         };
         if !fits {
-            self.add_difference(told);
+            self.add_difference(difference);
         }
         expected + usize::from(self.device.presence.is_silent)
     }
 
-    /// One alert that names what is missing; it is resolved if that has come after all.
+    /// Verifies the alert that names the missing sequence numbers. It is resolved if all of them
+    /// arrived late.
     fn gap_alerts(&mut self, alerts: &[Alert]) -> usize {
         let is_watched = self.stage == VerifyStage::AfterWatchdog
             && self.profile.registration != Registration::Never;
         let none = (BTreeSet::new(), BTreeSet::new());
         let (first, last) = match &self.device.gaps {
             _ if !is_watched => &none,
-            // There is no saying which numbers belong together.
+            // The gaps are undetermined.
             None => return alerts.len(),
             Some(gaps) => gaps,
         };
@@ -108,14 +112,16 @@ impl DeviceVerifier<'_> {
         };
         let expected = usize::from(!first.is_empty());
         if !fits {
-            let told: Vec<_> = alerts.iter().map(|a| (a.resolved_at, &a.message)).collect();
-            self.add_difference(format!("gap alerts {told:?}, missing {first:?}, then {last:?}"));
+            let actual: Vec<_> = alerts.iter().map(|a| (a.resolved_at, &a.message)).collect();
+            self.add_difference(format!(
+                "gap alerts: expected for {first:?}, then {last:?}, actual {actual:?}"
+            ));
         }
         expected
     }
 }
 
-/// The ranges that an alert for missing numbers names: `…: 3, 5 to 7`.
+/// The ranges in the message of a gap alert: `…: 3, 5 to 7`.
 fn ranges(message: &str) -> Option<BTreeSet<Range>> {
     let named = message.rsplit_once(": ")?.1;
     let range = |text: &str| {

@@ -1,4 +1,4 @@
-//! A device's commands, and the configuration that they have brought.
+//! The commands of a device, and the configuration that results from them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,7 +27,8 @@ struct Upgrade {
 }
 
 impl DeviceVerifier<'_> {
-    /// Each command has an answer that was given, and the configuration is what was accepted.
+    /// Verifies that each command has one of its acknowledgements, and that the configuration
+    /// consists of accepted parameters.
     pub(super) async fn verify_commands(&mut self, scenario_run: &ScenarioRun) -> Result<()> {
         let commands: Vec<Command> = self.list("/commands").await?;
         self.report.totals.commands.add(self.device.commands.len(), commands.len());
@@ -36,17 +37,17 @@ impl DeviceVerifier<'_> {
         let mut accepted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for (planned_command, expected) in &self.device.commands {
             let Some(command) = commands.remove(&scenario_run.commands[*planned_command]) else {
-                self.add_difference(format!("command {planned_command} is not there"));
+                self.add_difference(format!("command {planned_command} is missing"));
                 continue;
             };
-            let said = (command.status.as_str(), command.ack_detail.clone());
+            let actual = (command.status.as_str(), command.ack_detail.clone());
             let fits = match expected.acks.as_slice() {
-                [] => said == ("pending", None),
-                acks => acks.contains(&said),
+                [] => actual == ("pending", None),
+                acks => acks.contains(&actual),
             };
             if !fits {
                 self.add_difference(format!(
-                    "command {planned_command} is {said:?}, expected {:?}",
+                    "command {planned_command}: expected one of {:?}, actual {actual:?}",
                     expected.acks
                 ));
             }
@@ -61,7 +62,7 @@ impl DeviceVerifier<'_> {
             }
         }
         for id in commands.into_keys() {
-            self.add_difference(format!("command {id} is there that nobody has given"));
+            self.add_difference(format!("command {id} is unexpected"));
         }
         if self.profile.registration == Registration::BeforeMessages {
             let config = self.api.get(&self.path("/config")).await?;
@@ -71,7 +72,9 @@ impl DeviceVerifier<'_> {
                     accepted.get(key).is_some_and(|values| values.contains(value))
                 });
             if !fits {
-                self.add_difference(format!("configuration {config:?}, accepted was {accepted:?}"));
+                self.add_difference(format!(
+                    "configuration: expected values of {accepted:?}, actual {config:?}"
+                ));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! One device: what the registry says of it.
+//! The registry entry of a device.
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use super::super::rest::RestApi;
 use super::super::scenario::{DeviceProfile, Registration};
 use super::{VerifyReport, parse};
 
-/// The comparison of one device.
+/// Compares one device.
 pub(super) struct DeviceVerifier<'a> {
     pub(super) profile: &'a DeviceProfile,
     pub(super) device: &'a ExpectedDevice,
@@ -36,18 +36,21 @@ impl DeviceVerifier<'_> {
         items.into_iter().map(|item| parse(item, &path)).collect()
     }
 
-    /// What the registry says.
+    /// Verifies connection, firmware and last activity in the registry.
     pub(super) async fn verify_registry(&mut self) -> Result<()> {
         let path = self.path("");
         let answer = self.api.send("GET", &path, "application/json", None).await?;
         if self.profile.registration == Registration::Never {
             if answer.status != 404 {
-                self.add_difference(format!("is not registered, and {path} is {}", answer.body));
+                self.add_difference(format!(
+                    "GET {path}: expected 404, actual {} {}",
+                    answer.status, answer.body
+                ));
             }
             return Ok(());
         }
         let row = answer.json()?;
-        let said = (row["connection_status"].as_str(), row["fw_version"].as_str());
+        let actual = (row["connection_status"].as_str(), row["fw_version"].as_str());
         let expected = (Some(connection(self.device)), self.device.fw_version.as_deref());
         let last_seen = row["last_seen"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
         let seen = self.device.presence.last_seen;
@@ -57,15 +60,15 @@ impl DeviceVerifier<'_> {
             _ => false,
         };
         let subject = self.profile.id.clone();
-        self.report.compare(&subject, "connection and firmware", &expected, &said);
+        self.report.compare(&subject, "connection and firmware", &expected, &actual);
         if !fits {
-            self.add_difference(format!("was seen at {last_seen:?}, expected {seen:?}"));
+            self.add_difference(format!("last_seen: expected {seen:?}, actual {last_seen:?}"));
         }
         Ok(())
     }
 }
 
-/// The word of the API.
+/// The connection status in the API.
 pub(super) fn connection(device: &ExpectedDevice) -> &'static str {
     match device.presence.is_online {
         None => "unknown",

@@ -1,4 +1,4 @@
-//! The fleet in numbers.
+//! The statistics of the fleet.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::rest::RestApi;
 
-/// The fleet in numbers.
+/// The statistics of the fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::soak) struct FleetStats {
     pub(super) devices: i64,
@@ -30,7 +30,7 @@ impl FleetStats {
         })
     }
 
-    /// What has been added since `before`; what has not changed is left out.
+    /// The changes since `before`, without connection states whose count is unchanged.
     pub(super) fn since(&self, before: &Self) -> Self {
         let mut by_connection = self.by_connection.clone();
         for (connection, count) in &before.by_connection {

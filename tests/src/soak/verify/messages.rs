@@ -1,4 +1,4 @@
-//! What a device has said: its messages and its points.
+//! The archived messages and the points of a device.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -40,7 +40,7 @@ struct Point {
 }
 
 impl DeviceVerifier<'_> {
-    /// Every message readable once, as it was said, and listed once.
+    /// Verifies that every message is archived and listed once with its payload.
     pub(super) async fn verify_archive(&mut self) -> Result<()> {
         let path = self.path("/raw-data");
         let lines = self.api.lines(&path).await?;
@@ -53,7 +53,10 @@ impl DeviceVerifier<'_> {
         for message in &self.device.messages {
             let Some(place) = lines.iter().position(|line| matches_line(message, line)) else {
                 let payload = &message.payload;
-                self.add_difference(format!("message is missing: {} {payload}", message.topic));
+                self.add_difference(format!(
+                    "archived message is missing: {} {payload}",
+                    message.topic
+                ));
                 continue;
             };
             let line = lines.swap_remove(place);
@@ -64,7 +67,7 @@ impl DeviceVerifier<'_> {
             {
                 let (topic, at) = (&line.topic, line.received_at);
                 self.add_difference(format!(
-                    "message {} says topic {topic}, receipt {at}",
+                    "archived message {}: unexpected topic {topic} or receipt at {at}",
                     line.message_id
                 ));
             }
@@ -76,28 +79,26 @@ impl DeviceVerifier<'_> {
         }
         for line in lines {
             self.add_difference(format!(
-                "message is there that should not be: {} {}",
+                "archived message is unexpected: {} {}",
                 line.message_id, line.payload
             ));
         }
         for File { filename, size } in files {
             match names.remove(&filename) {
                 Some(expected) if expected == size => {}
-                Some(expected) => {
-                    self.add_difference(format!("{filename} has {size} bytes, not {expected}"))
-                }
-                None => {
-                    self.add_difference(format!("{filename} is listed and should not be, or twice"))
-                }
+                Some(expected) => self.add_difference(format!(
+                    "size of {filename}: expected {expected}, actual {size}"
+                )),
+                None => self.add_difference(format!("{filename} is unexpected or listed twice")),
             }
         }
         for name in names.into_keys() {
-            self.add_difference(format!("{name} is not listed"));
+            self.add_difference(format!("{name} is missing in the list"));
         }
         Ok(())
     }
 
-    /// Every point once, with the value of the greatest claim.
+    /// Verifies that every point is stored once with the value of the highest precedence.
     pub(super) async fn verify_points(&mut self) -> Result<()> {
         let found: Vec<Point> = self.list(&format!("/metrics?{ALL_TIME}")).await?;
         self.report.totals.points.add(self.device.points.len(), found.len());
@@ -117,7 +118,7 @@ impl DeviceVerifier<'_> {
         if expected != found {
             let (missing, surplus) =
                 (missing_rows(&expected, &found), missing_rows(&found, &expected));
-            self.add_difference(format!("points are missing: {missing:?}, are there: {surplus:?}"));
+            self.add_difference(format!("points: missing {missing:?}, unexpected {surplus:?}"));
         }
         let latest: Vec<Point> = self.list("/metrics/latest").await?;
         let latest: BTreeMap<_, _> = latest
@@ -146,7 +147,7 @@ fn file_name(device: &str, category: &str, ts: Timestamp, message_id: &str) -> S
     format!("{device}/{category}/{time}Z-{message_id}.json")
 }
 
-/// The rows of `a` that are not in `b`, as often as they are missing.
+/// The rows of `a` that are not in `b`, with their multiplicity.
 fn missing_rows(a: &[String], b: &[String]) -> Vec<String> {
     let mut left: HashMap<&String, usize> = HashMap::new();
     for row in b {

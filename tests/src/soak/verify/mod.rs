@@ -1,4 +1,4 @@
-//! What is there, held against what must be there.
+//! Compares the actual with the expected data.
 
 mod alerts;
 mod commands;
@@ -17,15 +17,15 @@ use super::environment::Environment;
 use super::model::{self, VerifyStage};
 use super::runner::ScenarioRun;
 
-/// What a comparison has found.
+/// The result of a comparison.
 #[derive(Debug, Default)]
 pub(super) struct VerifyReport {
-    /// One line each; none if all is well.
+    /// The differences, one line each.
     pub(super) differences: Vec<String>,
     pub(super) totals: Totals,
 }
 
-/// What was expected and what was there, in numbers.
+/// Expected and actual counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) messages: ExpectedActual,
@@ -35,7 +35,7 @@ pub(super) struct Totals {
     pub(super) commands: ExpectedActual,
 }
 
-/// Expected and found.
+/// An expected and an actual count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ExpectedActual {
     pub(super) expected: usize,
@@ -70,7 +70,7 @@ impl VerifyReport {
     }
 }
 
-/// Compares all that a seed has left behind so far; `before` is the fleet before it.
+/// Compares all data of a trial. `before` are the fleet statistics before it.
 pub(super) async fn verify(
     environment: &mut Environment,
     scenario_run: &ScenarioRun,
@@ -111,7 +111,7 @@ pub(super) async fn verify(
     Ok(report)
 }
 
-/// Nothing is left to do. Looked up in the table, since no client sees it.
+/// Verifies that no effects are pending, in the state table, since the API does not return them.
 async fn verify_outboxes(
     environment: &Environment,
     scenario_run: &ScenarioRun,
@@ -126,12 +126,15 @@ async fn verify_outboxes(
             .header("x-amz-target", "DynamoDB_20120810.GetItem")
             .json(&key);
         let row: Value = answer.send().await?.json().await?;
-        let document = row["Item"]["document"]["S"].as_str().context("a device without a state")?;
+        let document = row["Item"]["document"]["S"].as_str().context("the device has no state")?;
         let outbox = serde_json::from_str::<Value>(document)?["outbox"].take();
-        // The end of an alert is told when its hold-down is over, which is later than this.
+        // A resolve notification waits for the hold-down, which ends later.
         let is_done = |effect: &Value| effect["effect"] == "notify";
         if outbox.as_array().is_none_or(|effects| !effects.iter().all(is_done)) {
-            report.add_difference(&profile.id, format!("its outbox is {outbox}"));
+            report.add_difference(
+                &profile.id,
+                format!("outbox: expected no pending effects, actual {outbox}"),
+            );
         }
     }
     Ok(())
@@ -139,5 +142,5 @@ async fn verify_outboxes(
 
 fn parse<T: for<'de> Deserialize<'de>>(value: Value, path: &str) -> Result<T> {
     let text = value.to_string();
-    serde_json::from_value(value).with_context(|| format!("{path} answers {text}"))
+    serde_json::from_value(value).with_context(|| format!("GET {path}: unexpected item {text}"))
 }

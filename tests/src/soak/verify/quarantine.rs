@@ -1,4 +1,4 @@
-//! What could not be read.
+//! The quarantined messages of a fleet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use super::super::rest::RestApi;
 use super::super::runner::ScenarioRun;
 use super::{VerifyReport, parse};
 
-/// Each message that could not be read once, byte for byte.
+/// Verifies that each invalid message is quarantined once with its bytes.
 pub(super) async fn verify_quarantine(
     environment: &mut Environment,
     scenario_run: &ScenarioRun,
@@ -37,17 +37,20 @@ pub(super) async fn verify_quarantine(
             Some(receipts) if receipts.contains(&entry.received_at) => {}
             Some(receipts) => report.add_difference(
                 "quarantine",
-                format!("{} came at {:?}, not {}", entry.id, receipts, entry.received_at),
+                format!(
+                    "{}: expected receipt at one of {receipts:?}, actual {}",
+                    entry.id, entry.received_at
+                ),
             ),
             None => report.add_difference(
                 "quarantine",
-                format!("{} on {:?} is there twice, or should not be", entry.id, entry.topic),
+                format!("{} on topic {:?} is unexpected or duplicated", entry.id, entry.topic),
             ),
         }
     }
     for ((topic, payload), _) in missing {
         let text = String::from_utf8_lossy(&payload[..payload.len().min(80)]).into_owned();
-        report.add_difference("quarantine", format!("{text:?} on {topic:?} is missing"));
+        report.add_difference("quarantine", format!("{text:?} on topic {topic:?} is missing"));
     }
     report.totals.quarantined.add(expected.quarantine.len(), count);
     Ok(())
@@ -60,13 +63,13 @@ struct Entry {
     received_at: Timestamp,
 }
 
-/// Whether bytes name a device of the fleet: other seeds leave entries of the same time.
+/// Whether bytes contain a device id of the fleet. Other seeds have entries at the same time.
 fn is_of(scenario_run: &ScenarioRun, bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     scenario_run.fleet.devices.iter().any(|profile| text.contains(&profile.id))
 }
 
-/// All entries from a time on.
+/// All entries that were received at or after a time.
 async fn entries_since(api: &mut RestApi, from: Timestamp) -> Result<Vec<Entry>> {
     let path = "/api/quarantine";
     let entries = api.list_until(path, |item| {

@@ -1,4 +1,4 @@
-//! A whole system, and what stands between its functions and all that they call.
+//! A system with proxies between its functions and all AWS endpoints.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,19 @@ use blackbox::system::System;
 use devstack::{MetricStore, Options};
 use fault_proxy::{FaultPlan, Proxy};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
-use super::{PAUSE, REDELIVERY_DELAY, TIMEOUT};
+use super::REDELIVERY_DELAY;
 
-/// A system whose functions meet what a plan says.
+/// A system with injected faults.
 pub(super) struct FaultySystem {
     pub(super) system: System,
-    /// In the order in which a trouble ends: a command that can be stored can be published.
+    /// In the order in which an outage ends: a command that can be stored can be published.
     proxies: [Proxy; 3],
     http: reqwest::Client,
 }
 
 impl FaultySystem {
-    /// Starts one, in which nothing goes wrong yet.
+    /// Starts a system without faults.
     pub(super) async fn start(metric_store: MetricStore) -> Result<Self> {
         let proxies = [Proxy::listen(0).await?, Proxy::listen(0).await?, Proxy::listen(0).await?];
         let [iot_data, timestream, endpoint] = &proxies;
@@ -40,7 +39,7 @@ impl FaultySystem {
         Ok(Self { system, proxies, http: reqwest::Client::new() })
     }
 
-    /// From now on this goes wrong.
+    /// Sets the fault plan of all proxies.
     pub(super) fn set_plan(&self, plan: &str) -> Result<()> {
         let plan: FaultPlan = plan.parse()?;
         for proxy in &self.proxies {
@@ -49,7 +48,7 @@ impl FaultySystem {
         Ok(())
     }
 
-    /// How many calls have met a fault.
+    /// The number of calls with a fault.
     pub(super) fn fault_count(&self) -> usize {
         self.faults_by_kind().values().sum()
     }
@@ -62,26 +61,24 @@ impl FaultySystem {
         all
     }
 
-    /// Messages in the queue, those in ingest's hands included.
+    /// Messages in the queue, including those in flight.
     pub(super) async fn backlog(&self) -> Result<u64> {
         self.message_count("IngestQueueUrl").await
     }
 
-    /// Messages that the queue has given up.
+    /// Messages in the dead letter queue.
     pub(super) async fn dead_letters(&self) -> Result<u64> {
         self.message_count("IngestDeadLetterQueueUrl").await
     }
 
     pub(super) async fn wait_until_queue_empty(&self) -> Result<()> {
-        let deadline = Instant::now() + TIMEOUT;
-        loop {
-            let held = self.backlog().await?;
-            if held == 0 {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "{held} messages are in the queue");
-            sleep(PAUSE).await;
-        }
+        self.system
+            .eventually("an empty queue", || async {
+                let held = self.backlog().await?;
+                ensure!(held == 0, "{held} messages are in the queue");
+                Ok(())
+            })
+            .await
     }
 
     async fn message_count(&self, output: &str) -> Result<u64> {
@@ -89,7 +86,7 @@ impl FaultySystem {
             ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
         let stack = &self.system.stack;
         let url = stack.outputs().get(output).with_context(|| format!("no output {output}"))?;
-        // Not through a proxy: how it looks does not depend on who is in trouble.
+        // Directly, since the proxies may inject faults.
         let request = self
             .http
             .post(stack.endpoint_url())
@@ -100,6 +97,6 @@ impl FaultySystem {
         let counts =
             COUNT_ATTRIBUTES.map(|name| answer["Attributes"][name].as_str()?.parse::<u64>().ok());
         let counts: Option<Vec<u64>> = counts.into_iter().collect();
-        Ok(counts.with_context(|| format!("the queue answers {answer}"))?.iter().sum())
+        Ok(counts.with_context(|| format!("no counts of the queue in {answer}"))?.iter().sum())
     }
 }
