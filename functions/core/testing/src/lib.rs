@@ -1,4 +1,4 @@
-//! Test doubles of the ports with fault injection, and HTTP calls. A dev-dependency only.
+//! In-memory stores with fault injection, and HTTP calls. A dev-dependency only.
 
 pub mod memory;
 

@@ -14,30 +14,30 @@ use super::pages::page;
 use super::{MAX_SEGMENTS_PER_READ, MemoryStores, Operation, faults};
 
 impl MemoryStores {
-    /// Stores what no fault names; says what was not stored.
+    /// Stores every item except those of failing messages; returns the latter as an error.
     async fn put_each<T>(
         &self,
         operation: Operation,
-        things: &[T],
+        items: &[T],
         message_id: impl Fn(&T) -> MessageId,
         store: impl Fn(&mut super::Tables, &T),
     ) -> Result<(), BatchWriteError> {
-        let refused = self.faults().failing_messages.clone();
-        let failed: BTreeSet<MessageId> = (things.iter().map(&message_id))
-            .filter(|message_id| refused.contains(message_id))
+        let failing = self.faults().failing_messages.clone();
+        let failed: BTreeSet<MessageId> = (items.iter().map(&message_id))
+            .filter(|message_id| failing.contains(message_id))
             .collect();
         let stored = self
             .call(operation, |tables| {
-                for thing in things {
-                    if !failed.contains(&message_id(thing)) {
-                        store(tables, thing);
+                for item in items {
+                    if !failed.contains(&message_id(item)) {
+                        store(tables, item);
                     }
                 }
             })
             .await;
         match stored {
             Err(source) => {
-                Err(BatchWriteError { failed: things.iter().map(message_id).collect(), source })
+                Err(BatchWriteError { failed: items.iter().map(message_id).collect(), source })
             }
             Ok(()) if failed.is_empty() => Ok(()),
             Ok(()) => Err(BatchWriteError { failed, source: faults::injected_error(operation) }),
@@ -72,7 +72,7 @@ impl MessageStore for MemoryStores {
     async fn read(&self, query: &SegmentQuery) -> Result<(Vec<MessageSegment>, bool), StoreError> {
         self.call(Operation::ReadSegments, |tables| {
             let of_device = tables.segments.get(&query.device_id).into_iter().flatten();
-            let wanted = of_device.map(|(_, segment)| segment).filter(|segment| {
+            let matching = of_device.map(|(_, segment)| segment).filter(|segment| {
                 segment.ts.day() == query.day && (query.from..query.to).contains(&segment.ts)
             });
             let limit = query.limit.min(MAX_SEGMENTS_PER_READ);
@@ -84,10 +84,10 @@ impl MessageStore for MemoryStores {
             let after = query.after.as_ref();
             match query.order {
                 Order::Ascending => {
-                    take(&mut wanted.filter(|p| after.is_none_or(|after| position(p) > *after)))
+                    take(&mut matching.filter(|p| after.is_none_or(|after| position(p) > *after)))
                 }
                 Order::Descending => take(
-                    &mut wanted.rev().filter(|p| after.is_none_or(|after| position(p) < *after)),
+                    &mut matching.rev().filter(|p| after.is_none_or(|after| position(p) < *after)),
                 ),
             }
         })

@@ -1,4 +1,4 @@
-//! All ports over one [`MemoryStores`].
+//! The bundle of all ports over one [`MemoryStores`].
 
 use meter_domain::metric::DevicePoint;
 use meter_service::message_backed_metrics::MessageBackedMetricStore;
@@ -9,7 +9,8 @@ use meter_store::{
 
 use super::MemoryStores;
 
-/// The longest gap in seconds that an integral bridges: the default of `INTEGRAL_MAX_GAP_S`.
+/// The longest gap in seconds that an integral bridges, equal to the default of
+/// `INTEGRAL_MAX_GAP_S`.
 const MAX_GAP_S: u32 = 300;
 
 type Metrics = MessageBackedMetricStore<MemoryStores, MemoryStores, MemoryStores>;
