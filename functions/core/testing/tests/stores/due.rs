@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::fake_server::{Call, FakeServer, error_response};
 use crate::faults::{source_chain, tables};
-use crate::fixtures::{id, second};
+use meter_testing::fixtures::{id, second};
 
 async fn states(fake_server: &FakeServer) -> dynamodb::States {
     dynamodb::States::new(&Clients::for_emulator(&fake_server.url).await, &tables())

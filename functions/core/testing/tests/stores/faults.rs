@@ -15,7 +15,7 @@ use meter_store::{
 use serde_json::{Value, json};
 
 use crate::fake_server::{Call, FakeServer, error_response};
-use crate::fixtures::{alert, first_segment, id, message_id, sample, second};
+use meter_testing::fixtures::{alert, first_segment, id, message_id, sample, second};
 
 pub(crate) fn tables() -> Tables {
     let name = |name: &str| format!("the-{name}");

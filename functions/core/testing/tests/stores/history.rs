@@ -24,7 +24,7 @@ use meter_store::{
 use serde_json::json;
 
 use crate::emulator::Emulator;
-use crate::fixtures::{first_segment, id, sample, second};
+use meter_testing::fixtures::{first_segment, id, sample, second};
 
 const DAY_S: i64 = 24 * 3_600;
 const DAYS: i64 = 30;

@@ -7,9 +7,9 @@ use meter_domain::time::Timestamp;
 use meter_store::{MetricStore, PointQuery, WriteSummary};
 
 use crate::emulator::Emulator;
-use crate::fixtures::id;
-use crate::ports::Ports;
 use crate::timestream_server::Timestream;
+use meter_testing::contract::Ports;
+use meter_testing::fixtures::id;
 
 /// A point of `metric`, so many seconds from now, in a message made when that says.
 fn point(now: Timestamp, metric: &str, s: i64, claimed: i64) -> DevicePoint {

@@ -7,8 +7,10 @@ use meter_domain::state::{Connection, DeviceState};
 use meter_store::{MessageStore, StateStore, StateWrite};
 
 use crate::emulator::Emulator;
-use crate::fixtures::{first_segment, id, register_device, sample, second, state, with_connection};
-use crate::ports::Ports;
+use meter_testing::contract::Ports;
+use meter_testing::fixtures::{
+    first_segment, id, register_device, sample, second, state, with_connection,
+};
 
 fn print_rate(what: &str, count: usize, since: Instant) {
     let seconds = since.elapsed().as_secs_f64();

@@ -18,7 +18,7 @@ use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::fake_server::{FakeResponse, FakeServer, error_response};
 use crate::faults::tables;
-use crate::fixtures::{first_segment, second};
+use meter_testing::fixtures::{first_segment, second};
 
 const SEGMENT: &str = "53995c3f42cd8ad8";
 const DEVICE: &str = "a-device-of-somebody";

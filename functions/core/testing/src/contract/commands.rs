@@ -9,34 +9,34 @@ use meter_store::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::contract_tests;
+use super::{Ports, contracts};
 use crate::fixtures::{
     self, collect_pages, command, delete_device, edge_case_json, object, register_device, second,
 };
-use crate::ports::Ports;
 
-contract_tests! {
-    a_command_for_a_registered_device_is_stored_once
-    a_command_for_another_device_is_not_stored
-    a_key_gives_the_first_command_again_for_a_day
-    a_command_says_whose_it_is
-    a_command_is_read_by_its_device_and_its_id
-    a_publication_is_noted_once
-    of_all_who_would_publish_a_command_once_one_may
-    an_upgrade_says_what_it_is_to_bring
-    a_command_is_due_when_patience_ends_and_then_when_it_expires
-    a_command_that_expires_sooner_is_due_then
-    a_command_that_is_not_pending_is_not_due
-    a_command_that_is_postponed_is_due_later
-    what_is_due_longest_comes_first_and_at_most_the_limit
-    a_timeout_ends_what_is_pending_and_nothing_else
-    the_first_answer_stands
-    an_answer_after_the_timeout_is_taken
-    an_accepted_configuration_is_in_force_and_no_other_is
-    configurations_accepted_at_once_are_all_in_force
-    an_upgrade_never_goes_back
-    commands_are_listed_newest_first_and_by_status
-    a_sweep_removes_all_commands_of_one_device_and_their_keys
+contracts! {
+    repeated_create_returns_the_stored_command
+    command_for_unregistered_device_is_not_stored
+    idempotency_key_returns_the_first_command_until_it_expires
+    find_device_returns_the_device_of_a_command
+    command_is_read_by_device_and_id
+    first_publication_time_is_kept
+    advance_ota_returns_the_target_version
+    unpublished_command_is_due_after_the_retry_delay_and_then_at_expiry
+    command_that_expires_before_the_retry_delay_is_due_at_expiry
+    command_that_is_not_pending_is_not_due
+    postponed_command_is_due_later
+    due_commands_are_listed_by_deadline_up_to_the_limit
+    timeout_changes_only_pending_commands
+    first_acknowledgement_of_a_command_is_kept
+    acknowledgement_after_a_timeout_is_recorded
+    only_accepted_configurations_take_effect
+    ota_progress_never_moves_back
+    commands_are_listed_newest_first_by_status
+    cleanup_deletes_commands_and_keys_of_one_device
+    ; concurrent:
+    concurrent_claims_of_a_command_succeed_once
+    concurrently_accepted_configurations_all_take_effect
 }
 
 async fn create(ports: &impl Ports, command: &Command) {
@@ -67,7 +67,7 @@ async fn device(ports: &impl Ports) -> Device {
     ports.devices().get(&fixtures::id("m")).await.unwrap().unwrap()
 }
 
-async fn a_command_for_a_registered_device_is_stored_once(ports: &impl Ports) {
+async fn repeated_create_returns_the_stored_command(ports: &impl Ports) {
     register_device(ports, "m").await;
     let first = Command {
         params: object(edge_case_json()),
@@ -76,42 +76,42 @@ async fn a_command_for_a_registered_device_is_stored_once(ports: &impl Ports) {
     };
     create(ports, &first).await;
     let again = Command { ota: None, ..first.clone() };
-    let answer = ports.commands().create(&again, None).await.unwrap();
-    assert_eq!(answer, CreateOutcome::AlreadyExists(first.clone()));
+    let result = ports.commands().create(&again, None).await.unwrap();
+    assert_eq!(result, CreateOutcome::AlreadyExists(first.clone()));
     assert_eq!(list(ports, "m", None).await, [first]);
 }
 
-async fn a_command_for_another_device_is_not_stored(ports: &impl Ports) {
+async fn command_for_unregistered_device_is_not_stored(ports: &impl Ports) {
     let device = register_device(ports, "m").await;
     delete_device(ports, &device).await;
-    for device in ["m", "nobody"] {
+    for device in ["m", "unregistered"] {
         let reboot = command(device, CommandKind::Reboot, second(1));
-        let answer = ports.commands().create(&reboot, None).await.unwrap();
-        assert_eq!(answer, CreateOutcome::DeviceNotFound);
+        let result = ports.commands().create(&reboot, None).await.unwrap();
+        assert_eq!(result, CreateOutcome::DeviceNotFound);
         assert_eq!(list(ports, device, None).await, []);
     }
 }
 
-async fn a_key_gives_the_first_command_again_for_a_day(ports: &impl Ports) {
+async fn idempotency_key_returns_the_first_command_until_it_expires(ports: &impl Ports) {
     register_device(ports, "m").await;
     let key = IdempotencyKey("k".to_owned());
     let reboot = |at| command("m", CommandKind::Reboot, second(at));
-    let make =
+    let create_with_key =
         async |command: &Command| ports.commands().create(command, Some(&key)).await.unwrap();
     let first = reboot(0);
-    assert_eq!(make(&first).await, CreateOutcome::Created);
+    assert_eq!(create_with_key(&first).await, CreateOutcome::Created);
     assert_eq!(
-        make(&reboot(IDEMPOTENCY_TTL_S - 1)).await,
+        create_with_key(&reboot(IDEMPOTENCY_TTL_S - 1)).await,
         CreateOutcome::AlreadyExists(first.clone())
     );
     let answered = acknowledge(ports, first.cmd_id, AckResult::Accepted, None, 1).await;
     let AcknowledgeOutcome::Recorded(answered) = answered else { panic!("{answered:?}") };
-    assert_eq!(make(&reboot(2)).await, CreateOutcome::AlreadyExists(answered));
-    assert_eq!(make(&reboot(IDEMPOTENCY_TTL_S)).await, CreateOutcome::Created);
+    assert_eq!(create_with_key(&reboot(2)).await, CreateOutcome::AlreadyExists(answered));
+    assert_eq!(create_with_key(&reboot(IDEMPOTENCY_TTL_S)).await, CreateOutcome::Created);
     assert_eq!(list(ports, "m", None).await.len(), 2);
 }
 
-async fn a_command_says_whose_it_is(ports: &impl Ports) {
+async fn find_device_returns_the_device_of_a_command(ports: &impl Ports) {
     register_device(ports, "m").await;
     let reboot = command("m", CommandKind::Reboot, second(1));
     create(ports, &reboot).await;
@@ -120,35 +120,35 @@ async fn a_command_says_whose_it_is(ports: &impl Ports) {
     assert_eq!(find_device(id::new_id(second(1))).await, None);
 }
 
-async fn a_publication_is_noted_once(ports: &impl Ports) {
+async fn first_publication_time_is_kept(ports: &impl Ports) {
     register_device(ports, "m").await;
     let reboot = command("m", CommandKind::Reboot, second(1));
-    let note = async |at| {
+    let mark = async |at| {
         let (device, id) = (fixtures::id("m"), reboot.cmd_id);
         ports.commands().mark_published(&device, id, second(at)).await.unwrap();
     };
-    note(1).await;
+    mark(1).await;
     assert_eq!(list(ports, "m", None).await, []);
     create(ports, &reboot).await;
-    note(2).await;
-    note(3).await;
+    mark(2).await;
+    mark(3).await;
     assert_eq!(list(ports, "m", None).await[0].published_at, Some(second(2)));
 }
 
-async fn of_all_who_would_publish_a_command_once_one_may(ports: &impl Ports) {
+async fn concurrent_claims_of_a_command_succeed_once(ports: &impl Ports) {
     register_device(ports, "m").await;
     let reboot = command("m", CommandKind::Reboot, second(1));
     let claim = async |at| {
         ports.commands().claim(&fixtures::id("m"), reboot.cmd_id, second(at)).await.unwrap()
     };
-    assert!(!claim(1).await, "there is none");
+    assert!(!claim(1).await, "the command does not exist");
     create(ports, &reboot).await;
     let claims = join_all((2..6).map(claim)).await;
     assert_eq!(claims.iter().filter(|claimed| **claimed).count(), 1, "{claims:?}");
     assert!(get(ports, &reboot).await.published_at.is_some());
-    assert_eq!(list_due(ports, 300).await, [], "nobody looks before it expires");
+    assert_eq!(list_due(ports, 300).await, [], "not due before it expires");
     assert_eq!(list_due(ports, 301).await, [key(&reboot)]);
-    // It is known that the broker did not take it.
+    // The broker rejected the command.
     ports.commands().postpone(&fixtures::id("m"), reboot.cmd_id, second(61)).await.unwrap();
     assert_eq!(
         (get(ports, &reboot).await, list_due(ports, 61).await),
@@ -157,10 +157,10 @@ async fn of_all_who_would_publish_a_command_once_one_may(ports: &impl Ports) {
     assert!(claim(62).await);
     ports.commands().postpone(&fixtures::id("m"), reboot.cmd_id, second(90)).await.unwrap();
     acknowledge(ports, reboot.cmd_id, AckResult::Accepted, None, 63).await;
-    assert!(!claim(64).await, "it is answered");
+    assert!(!claim(64).await, "the command is acknowledged");
 }
 
-async fn an_upgrade_says_what_it_is_to_bring(ports: &impl Ports) {
+async fn advance_ota_returns_the_target_version(ports: &impl Ports) {
     register_device(ports, "m").await;
     let params = object(json!({"fw_version": "2.0.0"}));
     let upgrade = Command { params, ..command("m", CommandKind::StartOta, second(1)) };
@@ -182,21 +182,21 @@ async fn get(ports: &impl Ports, command: &Command) -> Command {
     ports.commands().get(&command.device_id, command.cmd_id).await.unwrap().unwrap()
 }
 
-async fn a_command_is_read_by_its_device_and_its_id(ports: &impl Ports) {
+async fn command_is_read_by_device_and_id(ports: &impl Ports) {
     register_device(ports, "m").await;
-    let made = Command {
+    let stored = Command {
         params: object(edge_case_json()),
         expires_at: fixtures::at("2026-01-01T00:00:30.000000001Z"),
         ..command("m", CommandKind::UpdateConfig, second(1))
     };
-    create(ports, &made).await;
-    assert_eq!(get(ports, &made).await, made);
-    for (device, id) in [("n", made.cmd_id), ("m", id::new_id(second(1)))] {
+    create(ports, &stored).await;
+    assert_eq!(get(ports, &stored).await, stored);
+    for (device, id) in [("n", stored.cmd_id), ("m", id::new_id(second(1)))] {
         assert_eq!(ports.commands().get(&fixtures::id(device), id).await.unwrap(), None);
     }
 }
 
-/// What is due at a second, in order.
+/// Returns the commands that are due at a second, in order.
 async fn list_due(ports: &impl Ports, at: i64) -> Vec<(DeviceId, Uuid)> {
     ports.commands().list_due(second(at), 10).await.unwrap()
 }
@@ -209,7 +209,7 @@ async fn publish(ports: &impl Ports, command: &Command, at: i64) {
     ports.commands().mark_published(&command.device_id, command.cmd_id, second(at)).await.unwrap();
 }
 
-async fn a_command_is_due_when_patience_ends_and_then_when_it_expires(ports: &impl Ports) {
+async fn unpublished_command_is_due_after_the_retry_delay_and_then_at_expiry(ports: &impl Ports) {
     register_device(ports, "m").await;
     let reboot = command("m", CommandKind::Reboot, second(0));
     create(ports, &reboot).await;
@@ -222,7 +222,7 @@ async fn a_command_is_due_when_patience_ends_and_then_when_it_expires(ports: &im
     }
 }
 
-async fn a_command_that_expires_sooner_is_due_then(ports: &impl Ports) {
+async fn command_that_expires_before_the_retry_delay_is_due_at_expiry(ports: &impl Ports) {
     register_device(ports, "m").await;
     let expires_at = fixtures::at("2026-01-01T00:00:10.000000001Z");
     let short = Command { expires_at, ..command("m", CommandKind::Reboot, second(0)) };
@@ -234,7 +234,7 @@ async fn a_command_that_expires_sooner_is_due_then(ports: &impl Ports) {
     }
 }
 
-async fn a_command_that_is_not_pending_is_not_due(ports: &impl Ports) {
+async fn command_that_is_not_pending_is_not_due(ports: &impl Ports) {
     register_device(ports, "m").await;
     let late =
         Command { status: CommandStatus::Timeout, ..command("m", CommandKind::Reboot, second(0)) };
@@ -253,7 +253,7 @@ async fn a_command_that_is_not_pending_is_not_due(ports: &impl Ports) {
     assert_eq!(list_due(ports, 1_000_000).await, []);
 }
 
-async fn a_command_that_is_postponed_is_due_later(ports: &impl Ports) {
+async fn postponed_command_is_due_later(ports: &impl Ports) {
     register_device(ports, "m").await;
     let reboot = command("m", CommandKind::Reboot, second(0));
     let postpone = async |at| {
@@ -268,7 +268,7 @@ async fn a_command_that_is_postponed_is_due_later(ports: &impl Ports) {
     assert_eq!(get(ports, &reboot).await, reboot);
 }
 
-async fn what_is_due_longest_comes_first_and_at_most_the_limit(ports: &impl Ports) {
+async fn due_commands_are_listed_by_deadline_up_to_the_limit(ports: &impl Ports) {
     let mut all = Vec::new();
     for n in 0..24 {
         let device = format!("m{n}");
@@ -286,7 +286,7 @@ async fn what_is_due_longest_comes_first_and_at_most_the_limit(ports: &impl Port
     }
 }
 
-async fn a_timeout_ends_what_is_pending_and_nothing_else(ports: &impl Ports) {
+async fn timeout_changes_only_pending_commands(ports: &impl Ports) {
     register_device(ports, "m").await;
     let time_out = async |command: &Command| {
         ports.commands().time_out(&command.device_id, command.cmd_id).await.unwrap();
@@ -307,7 +307,7 @@ async fn a_timeout_ends_what_is_pending_and_nothing_else(ports: &impl Ports) {
     assert_eq!(list_due(ports, 1_000_000).await, []);
 }
 
-async fn the_first_answer_stands(ports: &impl Ports) {
+async fn first_acknowledgement_of_a_command_is_kept(ports: &impl Ports) {
     register_device(ports, "m").await;
     let reboot = command("m", CommandKind::Reboot, second(1));
     let unknown = acknowledge(ports, reboot.cmd_id, AckResult::Accepted, None, 2).await;
@@ -326,14 +326,14 @@ async fn the_first_answer_stands(ports: &impl Ports) {
     assert_eq!(list(ports, "m", None).await, [first]);
 }
 
-async fn an_answer_after_the_timeout_is_taken(ports: &impl Ports) {
+async fn acknowledgement_after_a_timeout_is_recorded(ports: &impl Ports) {
     register_device(ports, "m").await;
     let late =
         Command { status: CommandStatus::Timeout, ..command("m", CommandKind::Reboot, second(1)) };
     create(ports, &late).await;
-    let answer = acknowledge(ports, late.cmd_id, AckResult::Error, None, 9).await;
+    let result = acknowledge(ports, late.cmd_id, AckResult::Error, None, 9).await;
     let answered = Command { status: CommandStatus::Error, acked_at: Some(second(9)), ..late };
-    assert_eq!(answer, AcknowledgeOutcome::Recorded(answered.clone()));
+    assert_eq!(result, AcknowledgeOutcome::Recorded(answered.clone()));
     assert_eq!(list(ports, "m", None).await, [answered]);
 }
 
@@ -341,7 +341,7 @@ fn configure(at: i64, params: serde_json::Value) -> Command {
     Command { params: object(params), ..command("m", CommandKind::UpdateConfig, second(at)) }
 }
 
-async fn an_accepted_configuration_is_in_force_and_no_other_is(ports: &impl Ports) {
+async fn only_accepted_configurations_take_effect(ports: &impl Ports) {
     let before = register_device(ports, "m").await;
     let commands = [
         (configure(1, json!({"send_interval_s": 10, "x": [1e-300]})), AckResult::Accepted),
@@ -353,7 +353,7 @@ async fn an_accepted_configuration_is_in_force_and_no_other_is(ports: &impl Port
         create(ports, command).await;
         acknowledge(ports, command.cmd_id, *result, None, 9).await;
     }
-    // Again, as after a crash.
+    // Repeated, as after a crash.
     acknowledge(ports, commands[0].0.cmd_id, AckResult::Accepted, None, 10).await;
     let config = json!({"send_interval_s": 10, "x": [1e-300], "hello_interval_s": 30});
     let expected = Device {
@@ -365,17 +365,17 @@ async fn an_accepted_configuration_is_in_force_and_no_other_is(ports: &impl Port
     assert_eq!(device(ports).await, expected);
 }
 
-async fn configurations_accepted_at_once_are_all_in_force(ports: &impl Ports) {
+async fn concurrently_accepted_configurations_all_take_effect(ports: &impl Ports) {
     register_device(ports, "m").await;
     let commands: Vec<_> = (0..4).map(|n| configure(n, json!({format!("k{n}"): n}))).collect();
     for command in &commands {
         create(ports, command).await;
     }
-    let answers = commands.iter().map(|command| {
+    let results = commands.iter().map(|command| {
         let (ports, id) = (ports.clone(), command.cmd_id);
         async move { acknowledge(&ports, id, AckResult::Accepted, None, 9).await }
     });
-    join_all(answers).await;
+    join_all(results).await;
     let config = device(ports).await.config;
     assert_eq!(config, object(json!({"k0": 0, "k1": 1, "k2": 2, "k3": 3})));
 }
@@ -390,7 +390,7 @@ fn ota_in_state(state: OtaState, progress_pct: Option<f64>) -> Ota {
     }
 }
 
-async fn an_upgrade_never_goes_back(ports: &impl Ports) {
+async fn ota_progress_never_moves_back(ports: &impl Ports) {
     register_device(ports, "m").await;
     let upgrade = command("m", CommandKind::StartOta, second(1));
     let reboot = command("m", CommandKind::Reboot, second(2));
@@ -404,29 +404,29 @@ async fn an_upgrade_never_goes_back(ports: &impl Ports) {
     advance(upgrade.cmd_id, &verifying).await;
     advance(upgrade.cmd_id, &ota_in_state(OtaState::Downloading, Some(99.0))).await;
     advance(reboot.cmd_id, &verifying).await;
-    let stored = list(ports, "m", None).await;
-    assert_eq!(stored[0].ota, None);
-    assert_eq!(stored[1].ota, Some(verifying));
+    let listed = list(ports, "m", None).await;
+    assert_eq!(listed[0].ota, None);
+    assert_eq!(listed[1].ota, Some(verifying));
     let success = ota_in_state(OtaState::Success, None);
     advance(upgrade.cmd_id, &success).await;
     assert_eq!(list(ports, "m", None).await[1].ota, Some(success));
 }
 
-async fn commands_are_listed_newest_first_and_by_status(ports: &impl Ports) {
+async fn commands_are_listed_newest_first_by_status(ports: &impl Ports) {
     register_device(ports, "m").await;
     register_device(ports, "n").await;
     create(ports, &command("n", CommandKind::Reboot, second(1))).await;
     let mut all = Vec::new();
     for n in 0..12 {
-        let mut made = command("m", CommandKind::RequestStatus, second(n));
-        create(ports, &made).await;
+        let mut stored = command("m", CommandKind::RequestStatus, second(n));
+        create(ports, &stored).await;
         if n % 2 == 0 {
-            match acknowledge(ports, made.cmd_id, AckResult::Accepted, None, 99).await {
-                AcknowledgeOutcome::Recorded(answered) => made = answered,
+            match acknowledge(ports, stored.cmd_id, AckResult::Accepted, None, 99).await {
+                AcknowledgeOutcome::Recorded(answered) => stored = answered,
                 other => panic!("{other:?}"),
             }
         }
-        all.insert(0, made);
+        all.insert(0, stored);
     }
     assert_eq!(list(ports, "m", None).await, all);
     for status in [CommandStatus::Pending, CommandStatus::Accepted, CommandStatus::Timeout] {
@@ -435,7 +435,7 @@ async fn commands_are_listed_newest_first_and_by_status(ports: &impl Ports) {
     }
 }
 
-async fn a_sweep_removes_all_commands_of_one_device_and_their_keys(ports: &impl Ports) {
+async fn cleanup_deletes_commands_and_keys_of_one_device(ports: &impl Ports) {
     for device in ["m", "n"] {
         register_device(ports, device).await;
         for n in 0..60 {
@@ -447,16 +447,16 @@ async fn a_sweep_removes_all_commands_of_one_device_and_their_keys(ports: &impl 
             );
         }
     }
-    // Nothing of a device that is registered, nor of one that was deleted at another time.
+    // Neither for a registered device nor for another deletion is anything deleted.
     assert!(!ports.commands().delete_for_device(&fixtures::id("m"), second(0)).await.unwrap());
     let row = device(ports).await;
     delete_device(ports, &row).await;
     assert!(!ports.commands().delete_for_device(&fixtures::id("m"), second(1)).await.unwrap());
     assert_eq!(list(ports, "m", None).await.len(), 60);
-    let mut sweeps = 0;
+    let mut rounds = 0;
     while ports.commands().delete_for_device(&fixtures::id("m"), second(0)).await.unwrap() {
-        sweeps += 1;
-        assert!(sweeps < 20, "a sweep has no end");
+        rounds += 1;
+        assert!(rounds < 20, "the cleanup does not end");
     }
     assert_eq!(list(ports, "m", None).await, []);
     assert_eq!(list(ports, "n", None).await.len(), 60);
