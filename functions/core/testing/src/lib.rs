@@ -1,5 +1,5 @@
-//! In-memory stores with fault injection, fixtures, the contract suite of the ports, and HTTP calls.
-//! A dev-dependency only.
+//! In-memory stores with fault injection, fixtures, the contract suite of the ports, and HTTP
+//! calls. A dev-dependency only.
 
 pub mod contract;
 pub mod fixtures;

@@ -1,9 +1,10 @@
-//! What the fuzz targets check, on every test run and without a fuzzer: each file of the corpus, which holds
-//! what fuzzing has found, and mutations of those files.
+//! Runs the checks of the fuzz targets on each file of the corpus and on mutations of these files,
+//! on every test run and without a fuzzer.
 //!
-//! The mutations are the same ones on every run; `PROPTEST_CASES` sets how many, and `make fuzz` searches further.
+//! The mutations are the same in each run. `PROPTEST_CASES` sets their number; `make fuzz` searches
+//! further.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 #[path = "../../http/fuzz/entry/cursor.rs"]
 mod cursor;
@@ -21,12 +22,12 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{RngSeed, TestRunner};
 
-/// A test of a target's corpus and one of its mutations.
+/// Defines the tests of a target on its corpus and on mutations of it.
 macro_rules! target {
     ($layer:literal, $target:ident) => {
         mod $target {
             #[test]
-            fn holds_for_each_file_of_the_corpus() {
+            fn check_passes_for_each_file_of_the_corpus() {
                 for (path, input) in crate::corpus($layer, stringify!($target)) {
                     eprintln!("{}", path.display()); // shown only on failure
                     crate::$target::run(&input);
@@ -34,7 +35,7 @@ macro_rules! target {
             }
 
             #[test]
-            fn holds_for_mutations_of_the_corpus() {
+            fn check_passes_for_mutations_of_the_corpus() {
                 crate::mutate($layer, stringify!($target), crate::$target::run);
             }
         }
@@ -48,19 +49,19 @@ mod targets {
     target!("domain", time);
 }
 
-/// Of each target's corpus, at least: what takes a second.
+/// The number of mutations for each target, which takes about a second.
 const MUTATIONS: u32 = 4_096;
 
 fn corpus(layer: &str, target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("..")
         .join(layer)
         .join("fuzz/corpus")
         .join(target);
-    let entries = std::fs::read_dir(&folder).unwrap();
+    let entries = std::fs::read_dir(&directory).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    assert!(!paths.is_empty(), "{} is empty", folder.display());
+    assert!(!paths.is_empty(), "{} is empty", directory.display());
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
@@ -97,17 +98,17 @@ impl fmt::Debug for Input {
 
 #[derive(Debug, Clone)]
 enum Mutation {
-    /// Change bits of a byte.
+    /// Flips bits of a byte.
     Flip(Index, u8),
-    /// Put in a byte that means something to a parser.
+    /// Inserts a byte that is significant to a parser.
     Insert(Index, u8),
-    /// Keep what is before.
+    /// Keeps the bytes before an index.
     Truncate(Index),
-    /// Leave out what is between.
+    /// Removes a range.
     Cut(Index, Index),
-    /// Say twice what is between.
+    /// Repeats a range.
     Repeat(Index, Index),
-    /// Go on as another file does.
+    /// Appends the end of another file.
     Splice(Index, Index, Index),
 }
 

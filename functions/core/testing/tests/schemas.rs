@@ -1,10 +1,11 @@
-//! Holds the JSON Schemas in `infra/schemas` and the tables and examples in `docs/protocol.md` against
-//! the parser.
+//! Holds the JSON Schemas in `infra/schemas` and the tables and examples in `docs/protocol.md`
+//! against the parser.
 //!
-//! A schema describes what a device should send. The parser accepts more than that; each difference that
-//! the corpus contains is listed in [`BEYOND_SCHEMA`] and [`NOT_IN_SCHEMA`], and in the document.
+//! A schema describes what a device should send. The parser accepts more than that; each difference
+//! that the corpus contains is listed in [`BEYOND_SCHEMA`] and [`NOT_IN_SCHEMA`], and in the
+//! document.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -38,8 +39,8 @@ const BEYOND_SCHEMA: [(&str, &str); 10] = [
     ("v1_untimed", "no device_id and no timestamp"),
 ];
 
-/// Files of the corpus with a message that the schema accepts and the parser rejects: their rules depend
-/// on the topic or on the time of receipt.
+/// Files of the corpus with a message that the schema accepts and the parser rejects: their rules
+/// depend on the topic or on the time of receipt.
 const NOT_IN_SCHEMA: [(&str, &str); 2] = [
     ("telemetry_ahead", "ts: is more than 24 h ahead of the time of receipt"),
     ("telemetry_of_another_device", "device_id: is not the topic's"),
@@ -165,7 +166,8 @@ fn known_metrics_have_their_unit_in_the_schema() {
     assert_eq!(errors("telemetry-v2", &example("distance", "furlong")), [""; 0]);
 }
 
-/// The messages of the corpus: file, topic, payload and time of receipt, as the fuzz target reads them.
+/// The messages of the corpus: file, topic, payload and time of receipt, as the fuzz target reads
+/// them.
 fn corpus() -> Vec<(String, String, Vec<u8>, Timestamp)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../domain/fuzz/corpus/message");
     let mut messages = Vec::new();
@@ -628,9 +630,9 @@ fn valid() -> impl Strategy<Value = (&'static str, Value)> {
     prop_oneof![5 => version_2, 1 => version_1]
 }
 
-/// Values near the border between valid and invalid. An integer with a fraction of zero (`7.0`) is not
-/// among them: JSON Schema counts it as an integer, and the parser does not (docs/protocol.md, "Rules
-/// outside the schema").
+/// Values near the border between valid and invalid. An integer with a fraction of zero (`7.0`) is
+/// not among them: JSON Schema counts it as an integer, and the parser does not (docs/protocol.md,
+/// "Rules outside the schema").
 fn odd() -> impl Strategy<Value = Value> {
     let texts = [
         "",

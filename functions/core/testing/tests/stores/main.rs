@@ -95,7 +95,8 @@ async fn aws_adapter_fulfils_the_store_contract_on_moto() {
         .sequential()
         // For the same reason, each of its hundred transactions takes too long on a busy machine.
         .without(&["cleanup_deletes_alerts_and_keys_of_one_device"])
-        // PartiQL in moto accepts no parameter in an INSERT, and ignores the condition of an UPDATE.
+        // PartiQL in moto accepts no parameter in an INSERT, and ignores the condition of an
+        // UPDATE.
         .with_known_failures(&[
             "conflict_does_not_affect_other_states_in_the_call",
             "devices_saved_in_one_call_are_due_at_their_next_checks",
