@@ -6,6 +6,7 @@
 // Contracts are test code, where clippy allows this; here it cannot recognize it.
 #![allow(clippy::unwrap_used)]
 
+mod acknowledgements;
 mod alerts;
 mod archive;
 mod commands;
@@ -76,6 +77,7 @@ impl<P: Ports> Suite<P> {
                 devices::all(),
                 alerts::all(),
                 commands::all(),
+                acknowledgements::all(),
                 recount::all(),
                 rollups::all(),
                 rules::all(),

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use meter_aws::{Clients, dynamodb};
 use meter_domain::id::new_id;
-use meter_store::{CommandStore, StateStore};
+use meter_store::{CommandStore, StateStore, error_chain};
 use serde_json::{Value, json};
 
 use crate::fake_server::{Call, FakeServer, error_response};
-use crate::faults::{source_chain, tables};
+use crate::faults::tables;
 use meter_testing::fixtures::{id, second};
 
 async fn states(fake_server: &FakeServer) -> dynamodb::States {
@@ -59,7 +59,7 @@ async fn failing_shard_fails_the_due_query() {
     })
     .await;
     let error = states(&fake_server).await.list_due(second(60), 3).await.unwrap_err();
-    assert!(source_chain(&error).contains("AccessDenied"), "{}", source_chain(&error));
+    assert!(error_chain(&error).contains("AccessDenied"), "{}", error_chain(&error));
 }
 
 #[tokio::test]

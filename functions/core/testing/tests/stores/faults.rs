@@ -1,16 +1,12 @@
 //! Throttling, unprocessed items, lost responses and transaction conflicts in the adapters to AWS,
 //! which the emulators do not produce.
 
-use std::error::Error;
-
-use bytes::Bytes;
 use meter_aws::settings::{ArchiveBucket, Tables};
-use meter_aws::{Clients, IotCommandPublisher, StoreProbe, dynamodb};
-use meter_domain::command::CommandKind;
+use meter_aws::{Clients, StoreProbe, dynamodb};
 use meter_domain::state::DeviceState;
 use meter_store::{
-    AlertStore, BatchWriteError, CommandPublisher, MessageStore, Probe, PublishError, StateStore,
-    StateWrite, StoreError, WriteError,
+    AlertStore, BatchWriteError, MessageStore, Probe, StateStore, StateWrite, StoreError,
+    WriteError, error_chain,
 };
 use serde_json::{Value, json};
 
@@ -61,17 +57,6 @@ fn no_unprocessed_items() -> (u16, Value) {
     (200, json!({"UnprocessedItems": {}}))
 }
 
-/// Returns an error with all of its causes.
-pub(crate) fn source_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 #[tokio::test]
 async fn only_unprocessed_items_are_sent_again() {
     let fake_server = FakeServer::start(|before, call| match before {
@@ -100,7 +85,7 @@ async fn items_that_stay_unprocessed_fail_only_their_messages() {
     let BatchWriteError { failed, source } =
         messages(&fake_server).await.put(&segments).await.unwrap_err();
     assert_eq!(failed, [message_id(1), message_id(30)].into());
-    let text = source_chain(&source);
+    let text = error_chain(&source);
     assert!(text.contains("dynamodb:BatchWriteItem") && text.contains("unprocessed"), "{text}");
 }
 
@@ -115,7 +100,7 @@ async fn throttled_batch_fails_all_messages_with_its_cause() {
         messages(&fake_server).await.put(&segments).await.unwrap_err();
     assert_eq!(failed, [message_id(1), message_id(2)].into());
     assert!(matches!(source, StoreError::Unavailable { operation: "dynamodb:BatchWriteItem", .. }));
-    let text = source_chain(&source);
+    let text = error_chain(&source);
     assert!(text.contains("ProvisionedThroughputExceeded"), "{text}");
     assert_eq!(fake_server.calls().len(), 4, "number of attempts of the SDK");
 }
@@ -173,7 +158,7 @@ async fn oversized_segment_fails_only_its_message() {
     let BatchWriteError { failed, source } =
         messages(&fake_server).await.put(&segments).await.unwrap_err();
     assert_eq!(failed, [message_id(1)].into());
-    assert!(source_chain(&source).contains("409600"), "{}", source_chain(&source));
+    assert!(error_chain(&source).contains("409600"), "{}", error_chain(&source));
     assert_eq!(puts(&fake_server.calls()[0]).len(), 2, "the other segment and its day");
 }
 
@@ -290,7 +275,7 @@ async fn oversized_state_fails_alone_with_its_size() {
     large.state.fw_version = Some("x".repeat(400 * 1024));
     let mut results = states(&fake_server).await.save_many(&[large, write("b", 1)]).await;
     assert!(results.pop().unwrap().is_ok());
-    let text = source_chain(&results.pop().unwrap().unwrap_err());
+    let text = error_chain(&results.pop().unwrap().unwrap_err());
     assert!(text.contains("larger than the 409600"), "{text}");
     assert_eq!(fake_server.calls().len(), 1);
 }
@@ -302,7 +287,7 @@ async fn failed_batch_of_statements_fails_each_write_with_the_cause() {
     let results = states(&fake_server).await.save_many(&[write("a", 1), write("b", 1)]).await;
     assert_eq!(results.len(), 2);
     for result in results {
-        let text = source_chain(&result.unwrap_err());
+        let text = error_chain(&result.unwrap_err());
         assert!(text.contains("AccessDenied"), "{text}");
     }
 }
@@ -360,7 +345,7 @@ async fn repeated_transaction_conflicts_return_unavailable() {
         FakeServer::start(|_, _| canceled(["TransactionConflict", "None", "None"])).await;
     let alerts = dynamodb::Alerts::new(&Clients::for_emulator(&fake_server.url).await, &tables());
     let error = alerts.open(&alert("m", second(0)), None).await.unwrap_err();
-    assert!(source_chain(&error).contains("TransactWriteItems"), "{}", source_chain(&error));
+    assert!(error_chain(&error).contains("TransactWriteItems"), "{}", error_chain(&error));
     assert_eq!(fake_server.calls().len(), 8);
 }
 
@@ -369,64 +354,8 @@ async fn invalid_transaction_is_not_retried() {
     let fake_server = FakeServer::start(|_, _| canceled(["None", "ValidationError", "None"])).await;
     let alerts = dynamodb::Alerts::new(&Clients::for_emulator(&fake_server.url).await, &tables());
     let error = alerts.open(&alert("m", second(0)), None).await.unwrap_err();
-    assert!(source_chain(&error).contains("ValidationError"), "{}", source_chain(&error));
+    assert!(error_chain(&error).contains("ValidationError"), "{}", error_chain(&error));
     assert_eq!(fake_server.calls().len(), 1);
-}
-
-#[tokio::test]
-async fn command_is_published_to_the_device_topic_at_qos_1() {
-    let fake_server = FakeServer::start(|_, _| (200, json!({}))).await;
-    let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
-    let payload = Bytes::from_static(br#"{"cmd":"reboot"}"#);
-    topic.publish(&id("urn:m_1"), CommandKind::Reboot, payload).await.unwrap();
-    let call = fake_server.calls().remove(0);
-    assert_eq!(call.operation, "/topics/iot%2Furn%3Am_1%2Fcommand");
-    assert_eq!((call.query.as_str(), call.body), ("qos=1", json!({"cmd": "reboot"})));
-}
-
-#[tokio::test]
-async fn failed_publication_returns_its_cause() {
-    let fake_server = FakeServer::start(|_, _| (503, json!({"message": "no broker"}))).await;
-    let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
-    let error =
-        topic.publish(&id("m"), CommandKind::RequestStatus, Bytes::new()).await.unwrap_err();
-    assert!(source_chain(&error).contains("no broker"), "{}", source_chain(&error));
-}
-
-#[tokio::test]
-async fn reboot_is_sent_once_and_its_error_is_rejected_or_unknown() {
-    for (status, is_rejected) in
-        [(400, true), (403, true), (429, true), (503, true), (500, false), (504, false)]
-    {
-        let fake_server = FakeServer::start(move |_, _| (status, json!({"message": "no"}))).await;
-        let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
-        let error = topic.publish(&id("m"), CommandKind::Reboot, Bytes::new()).await.unwrap_err();
-        assert_eq!(matches!(error, PublishError::Rejected(_)), is_rejected, "{status}: {error:?}");
-        assert_eq!(fake_server.calls().len(), 1, "{status}");
-    }
-    let fake_server = FakeServer::start(|_, _| (500, json!({"message": "no"}))).await;
-    let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
-    let sent = topic.publish(&id("m"), CommandKind::RequestStatus, Bytes::new()).await;
-    assert!(sent.is_err() && fake_server.calls().len() > 1, "idempotent commands are retried");
-}
-
-#[tokio::test]
-async fn refused_connection_is_rejected_and_broken_connection_is_unknown() {
-    let publish = async |url: &str| {
-        let topic = IotCommandPublisher::new(&Clients::for_emulator(url).await);
-        topic.publish(&id("m"), CommandKind::Reboot, Bytes::new()).await.unwrap_err()
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = tokio::spawn(async move {
-        let (connection, _) = listener.accept().await.unwrap();
-        connection.readable().await.unwrap();
-    });
-    let error = publish(&url).await;
-    assert!(matches!(error, PublishError::OutcomeUnknown(_)), "{error:?}");
-    server.await.unwrap();
-    let error = publish(&url).await;
-    assert!(matches!(error, PublishError::Rejected(_)), "{error:?}");
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ mod history;
 #[cfg(test)]
 mod ports;
 #[cfg(test)]
+mod publication;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod rejected;
