@@ -112,7 +112,7 @@ impl Translator<'_> {
             Some(escape) => {
                 let escape = self.expression(escape, context)?;
                 if !(escape.is_constant && escape.of == Type::Varchar) {
-                    return Err(TranslationError::unsupported("an ESCAPE that is no text"));
+                    return Err(TranslationError::unsupported("an ESCAPE that is not a string"));
                 }
                 format!(" ESCAPE {}", escape.text)
             }
