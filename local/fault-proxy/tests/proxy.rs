@@ -84,14 +84,17 @@ async fn call_without_a_fault_is_forwarded_unchanged() {
     assert_eq!(response.headers()["x-amzn-requestid"], "1");
     assert_eq!(response.bytes().await.unwrap(), body);
 
-    let asked = received_requests(&memory).remove(0);
+    let request = received_requests(&memory).remove(0);
     assert_eq!(
-        (asked.method, asked.path.as_str()),
+        (request.method, request.path.as_str()),
         (Method::PUT, "/bucket/a%3Ab?x-id=PutObject&q=%20")
     );
-    assert_eq!(asked.headers["host"], "bucket.example");
-    assert_eq!(asked.headers["x-amz-content-sha256"], HeaderValue::from_static("UNSIGNED-PAYLOAD"));
-    assert_eq!(asked.body, body);
+    assert_eq!(request.headers["host"], "bucket.example");
+    assert_eq!(
+        request.headers["x-amz-content-sha256"],
+        HeaderValue::from_static("UNSIGNED-PAYLOAD")
+    );
+    assert_eq!(request.body, body);
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ struct ErrorDocument {
     error_message: String,
 }
 
-/// Returns the error that a response contains. AWS marks it with a header; cargo-lambda answers 200
+/// Returns the error that a response contains. AWS marks it with a header; cargo-lambda responds with 200
 /// with the error document of the runtime.
 fn function_error(status: StatusCode, error_header: bool, body: &[u8]) -> Option<String> {
     let document = serde_json::from_slice::<ErrorDocument>(body).ok();

@@ -89,7 +89,7 @@ pub(crate) enum MqttError {
     #[error("cannot connect to {broker}: {source}")]
     Connect { broker: BrokerAddress, source: io::Error },
     #[error("the broker rejected the connection: {0:?}")]
-    Refused(ConnectReturnCode),
+    Rejected(ConnectReturnCode),
     #[error("the broker ended the connection: {0:?}")]
     Disconnected(DisconnectReasonCode),
     #[error("the broker closed the connection")]
@@ -206,7 +206,7 @@ impl Connection {
                     let limit = connack.properties.and_then(|properties| properties.receive_max);
                     Ok((packets, limit.unwrap_or(u16::MAX)))
                 }
-                Packet::ConnAck(connack) => Err(MqttError::Refused(connack.code)),
+                Packet::ConnAck(connack) => Err(MqttError::Rejected(connack.code)),
                 _ => Err(mqttbytes::Error::IncorrectPacketFormat.into()),
             }
         };

@@ -44,7 +44,7 @@ async fn call(
     let mut response = match result {
         Ok(result) => axum::Json(result).into_response(),
         Err(error) => {
-            debug!(target, %error, "refused");
+            debug!(target, %error, "request rejected");
             error.into_response()
         }
     };

@@ -41,7 +41,7 @@ pub struct Config {
     #[arg(
         long,
         env = "TIMESTREAM_DATA",
-        value_name = "FOLDER",
+        value_name = "DIRECTORY",
         default_value = ".local/timestream"
     )]
     pub data: PathBuf,

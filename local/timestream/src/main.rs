@@ -32,14 +32,14 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let asked = shutdown.clone();
+    let requested = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         info!("stopping");
-        asked.cancel();
+        requested.cancel();
     });
     let server = Server::bind(&config).await?;
     // The starting process may wait for this line, so it does not depend on the log level.

@@ -25,9 +25,9 @@ pub struct AlertFilter {
 impl AlertFilter {
     /// Returns whether an alert matches every field except the device.
     pub fn matches(&self, alert: &Alert) -> bool {
-        self.acknowledged.is_none_or(|wanted| alert.acknowledged == wanted)
-            && self.severity.is_none_or(|wanted| alert.severity == wanted)
-            && self.state.is_none_or(|wanted| alert.state() == wanted)
+        self.acknowledged.is_none_or(|expected| alert.acknowledged == expected)
+            && self.severity.is_none_or(|expected| alert.severity == expected)
+            && self.state.is_none_or(|expected| alert.state() == expected)
     }
 }
 

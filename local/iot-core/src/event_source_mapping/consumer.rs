@@ -302,9 +302,9 @@ impl<Q: MessageQueue> Consumer<Q> {
             // Looked up for each attempt: a redelivery has a new receipt handle.
             let receipts: Vec<_> = ids.iter().filter_map(|id| self.leases.receipt(id)).collect();
             match self.queue.delete(&receipts).await {
-                Ok(refused) => {
+                Ok(rejected) => {
                     self.delete_outage.record_success();
-                    for FailedEntry { reason, .. } in refused {
+                    for FailedEntry { reason, .. } in rejected {
                         debug!(reason, "a message was not deleted and will be redelivered");
                     }
                     break;

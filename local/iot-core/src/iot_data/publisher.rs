@@ -46,7 +46,7 @@ pub(super) enum PublishError {
     TimedOut,
     /// The broker rejected it.
     #[error("the MQTT broker rejected the message: {0:?}")]
-    Refused(PubAckReason),
+    Rejected(PubAckReason),
 }
 
 type ResultSender = oneshot::Sender<Result<(), PublishError>>;
@@ -198,7 +198,7 @@ fn puback_result(reason: PubAckReason) -> Result<(), PublishError> {
     match reason {
         // As on AWS, a message without subscribers is no failure.
         PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
-        reason => Err(PublishError::Refused(reason)),
+        reason => Err(PublishError::Rejected(reason)),
     }
 }
 

@@ -107,7 +107,7 @@ impl From<PublishError> for ErrorResponse {
             PublishError::NotConnected => {
                 (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException")
             }
-            PublishError::Interrupted | PublishError::TimedOut | PublishError::Refused(_) => {
+            PublishError::Interrupted | PublishError::TimedOut | PublishError::Rejected(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailureException")
             }
         };
@@ -146,9 +146,9 @@ mod tests {
             "a/b/c/d/e/f/g/h/i",
             &long,
         ] {
-            let refusal = validate_topic(topic).unwrap_err();
-            assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{topic}");
-            assert_eq!(refusal.error_type, "InvalidRequestException");
+            let response = validate_topic(topic).unwrap_err();
+            assert_eq!(response.status, StatusCode::BAD_REQUEST, "{topic}");
+            assert_eq!(response.error_type, "InvalidRequestException");
         }
     }
 

@@ -81,7 +81,7 @@ impl Translator<'_> {
             return Ok(key);
         }
         self.translate_expression(expression, context)
-            .map_err(|refusal| refusal.with_location(expression.span()))
+            .map_err(|error| error.with_location(expression.span()))
     }
 
     fn translate_expression(
@@ -217,7 +217,7 @@ impl Translator<'_> {
             return literal::number(&format!("-{digits}"));
         }
         let inner = self.expression(inner, context)?;
-        let wanted = match op {
+        let is_valid = match op {
             UnaryOperator::Not => inner.of == Type::Boolean || inner.of == Type::Unknown,
             _ => inner.of.is_numeric() || inner.of == Type::IntervalDayToSecond,
         };
@@ -227,7 +227,7 @@ impl Translator<'_> {
             UnaryOperator::Plus => "+",
             _ => return Err(TranslationError::unsupported(format!("the operator {op}"))),
         };
-        if !wanted {
+        if !is_valid {
             return Err(TranslationError::new(format!("the operator {op} takes no {}", inner.of)));
         }
         Ok(SqlExpr { text: format!("({sign}{})", inner.text), ..inner })
@@ -267,11 +267,11 @@ impl Translator<'_> {
         if condition.of == Type::Boolean || condition.of == Type::Unknown {
             Ok(condition)
         } else {
-            let refusal = TranslationError::new(format!(
+            let error = TranslationError::new(format!(
                 "a boolean is expected, and this is {}",
                 condition.of
             ));
-            Err(refusal.with_location(expression.span()))
+            Err(error.with_location(expression.span()))
         }
     }
 

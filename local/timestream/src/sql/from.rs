@@ -82,7 +82,7 @@ impl Translator<'_> {
                 inheritance: None,
             } if with_hints.is_empty() && partitions.is_empty() && index_directives.is_empty() => {
                 self.table(name, alias.as_ref(), scope)
-                    .map_err(|refusal| refusal.with_location(name.span()))
+                    .map_err(|error| error.with_location(name.span()))
             }
             TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
                 let translation = self.query(subquery, scope.outer)?;

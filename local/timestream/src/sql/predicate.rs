@@ -15,10 +15,10 @@ impl Translator<'_> {
         &mut self,
         test: &str,
         inner: &Expr,
-        wanted: Option<Type>,
+        expected: Option<Type>,
         context: ExprContext<'_>,
     ) -> Result<SqlExpr, TranslationError> {
-        let inner = match wanted {
+        let inner = match expected {
             Some(_) => self.condition(inner, context)?,
             None => self.expression(inner, context)?,
         };

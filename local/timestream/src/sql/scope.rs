@@ -55,7 +55,7 @@ impl Scope<'_> {
         name: &str,
     ) -> Result<Option<SqlExpr>, TranslationError> {
         let relations = self.relations.iter().filter(|candidate| match relation {
-            Some(wanted) => candidate.is_named(&wanted.value),
+            Some(qualifier) => candidate.is_named(&qualifier.value),
             None => true,
         });
         let columns: Vec<&Column> = relations.flat_map(|relation| &relation.columns).collect();
@@ -77,12 +77,14 @@ impl Scope<'_> {
         let relations: Vec<&Relation> = self
             .relations
             .iter()
-            .filter(|candidate| relation.is_none_or(|wanted| candidate.is_named(&wanted.value)))
+            .filter(|candidate| {
+                relation.is_none_or(|qualifier| candidate.is_named(&qualifier.value))
+            })
             .collect();
         match relation {
-            Some(wanted) if relations.is_empty() => Err(TranslationError::new(format!(
+            Some(qualifier) if relations.is_empty() => Err(TranslationError::new(format!(
                 "Table '{}' does not exist in FROM",
-                wanted.value
+                qualifier.value
             ))),
             _ => Ok(relations.into_iter().flat_map(|relation| relation.columns.clone()).collect()),
         }

@@ -35,12 +35,12 @@ impl Catalog for OneTable {
 const NOW: i64 = 1_700_000_000_000_000_000;
 
 fn translated(query: &str) -> Translation {
-    translate(query, &OneTable, NOW).unwrap_or_else(|refusal| panic!("{query}: {refusal}"))
+    translate(query, &OneTable, NOW).unwrap_or_else(|error| panic!("{query}: {error}"))
 }
 
 fn translate_error(query: &str) -> String {
     match translate(query, &OneTable, NOW) {
-        Err(refusal) => refusal.to_string(),
+        Err(error) => error.to_string(),
         Ok(translation) => panic!("{query} became {}", translation.sql),
     }
 }

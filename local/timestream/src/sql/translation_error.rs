@@ -43,7 +43,7 @@ impl fmt::Display for TranslationError {
 }
 
 impl From<TranslationError> for ApiError {
-    fn from(refusal: TranslationError) -> Self {
-        Self::Validation(refusal.to_string())
+    fn from(error: TranslationError) -> Self {
+        Self::Validation(error.to_string())
     }
 }

@@ -138,8 +138,8 @@ async fn value_has_the_type_of_its_column() {
         .write(json!([multi("m1", 1_700_000_000, measures), multi("m2", 1_700_000_007, without)]))
         .await;
     let handle = tokio::runtime::Handle::current();
-    let answered = tokio::task::spawn_blocking(move || {
-        let answered = std::cell::Cell::new(0);
+    let evaluated = tokio::task::spawn_blocking(move || {
+        let evaluated = std::cell::Cell::new(0);
         let config =
             ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() };
         TestRunner::new(config)
@@ -157,7 +157,7 @@ async fn value_has_the_type_of_its_column() {
                     prop_assert!(is_right, "{}: {}", query, message);
                     return Ok(());
                 }
-                answered.set(answered.get() + 1);
+                evaluated.set(evaluated.get() + 1);
                 let of = result["ColumnInfo"][0]["Type"]["ScalarType"].as_str().unwrap();
                 for row in result["Rows"].as_array().unwrap() {
                     let datum = &row["Data"][0];
@@ -168,9 +168,9 @@ async fn value_has_the_type_of_its_column() {
                 Ok(())
             })
             .unwrap();
-        answered.get()
+        evaluated.get()
     })
     .await
     .unwrap();
-    assert!(answered > 60, "only {answered} expressions had a value");
+    assert!(evaluated > 60, "only {evaluated} expressions had a value");
 }

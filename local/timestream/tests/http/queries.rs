@@ -90,7 +90,7 @@ async fn queries_over_records() {
             "0.5 0.5",
         ),
         (
-            "SELECT avg(voltage), max(voltage), count(*), sum(voltage) FROM {t} WHERE device_id = 'nobody'",
+            "SELECT avg(voltage), max(voltage), count(*), sum(voltage) FROM {t} WHERE device_id = 'unknown'",
             "- - 0 -",
         ),
         ("SELECT state FROM {t} WHERE device_id = 'm2' AND voltage < 102 ORDER BY state", "s0, -"),

@@ -82,7 +82,7 @@ async fn binned_aggregates_equal_plain_arithmetic() {
     let emulator = Emulator::with_table().await;
     // Creates the column even if no record has a value.
     let zero = BTreeMap::from([(0, Some(0.0))]);
-    emulator.write(records("nobody", &zero)).await;
+    emulator.write(records("other", &zero)).await;
     let handle = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let devices = std::cell::Cell::new(0);
@@ -103,7 +103,7 @@ async fn binned_aggregates_equal_plain_arithmetic() {
                 let (bins, sums) = plain(&points, seconds * 1_000_000_000);
                 let double = |text: &Option<String>| text.as_ref().map(|text| text.parse::<f64>().unwrap());
                 let count = |text: &Option<String>| text.as_ref().unwrap().parse::<usize>().unwrap();
-                let answered: Vec<Bin> = rows
+                let actual: Vec<Bin> = rows
                     .iter()
                     .map(|row| Bin {
                         begin: row[0].as_ref().unwrap().parse().unwrap(),
@@ -115,13 +115,13 @@ async fn binned_aggregates_equal_plain_arithmetic() {
                         median: double(&row[6]),
                     })
                     .collect();
-                prop_assert_eq!(&answered, &bins);
+                prop_assert_eq!(&actual, &bins);
                 for ((row, bin), sum) in rows.iter().zip(&bins).zip(sums) {
                     if bin.values == 0 {
                         prop_assert_eq!((&row[7], &row[8]), (&None, &None));
                         continue;
                     }
-                    let off = |answered: f64, right: f64| (answered - right).abs() > 1e-9 * (1.0 + 1e6 * bin.values as f64);
+                    let off = |actual: f64, right: f64| (actual - right).abs() > 1e-9 * (1.0 + 1e6 * bin.values as f64);
                     prop_assert!(!off(double(&row[7]).unwrap(), sum));
                     prop_assert!(!off(double(&row[8]).unwrap(), sum / bin.values as f64));
                 }

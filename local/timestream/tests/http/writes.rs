@@ -358,9 +358,9 @@ async fn expired_records_are_deleted() {
     emulator.ok("UpdateTable", shorter).await;
     // Expired records are deleted at the start and each minute.
     let emulator = emulator.restarted().await;
-    let patience = std::time::Instant::now();
+    let started = std::time::Instant::now();
     while emulator.rows(VOLTAGES).await != [some(&["1.0"])] {
-        assert!(patience.elapsed().as_secs() < 30, "{:?}", emulator.rows(VOLTAGES).await);
+        assert!(started.elapsed().as_secs() < 30, "{:?}", emulator.rows(VOLTAGES).await);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }

@@ -43,9 +43,9 @@ async fn acknowledgement_after_a_timeout_is_recorded(ports: &impl Ports) {
         Command { status: CommandStatus::Timeout, ..command("m", CommandKind::Reboot, second(1)) };
     create(ports, &late).await;
     let result = acknowledge(ports, late.cmd_id, AckResult::Error, None, 9).await;
-    let answered = Command { status: CommandStatus::Error, acked_at: Some(second(9)), ..late };
-    assert_eq!(result, AcknowledgeOutcome::Recorded(answered.clone()));
-    assert_eq!(list(ports, "m", None).await, [answered]);
+    let acknowledged = Command { status: CommandStatus::Error, acked_at: Some(second(9)), ..late };
+    assert_eq!(result, AcknowledgeOutcome::Recorded(acknowledged.clone()));
+    assert_eq!(list(ports, "m", None).await, [acknowledged]);
 }
 
 pub(super) fn configure(at: i64, params: serde_json::Value) -> Command {

@@ -68,8 +68,8 @@ async fn replace_with_outdated_version_conflicts(ports: &impl Ports) {
     let second = archive.get_versioned(KEY).await.unwrap().unwrap();
     assert_eq!(&second.body[..], b"second");
     archive.remove(KEY).await.unwrap();
-    let gone = replace(b"fourth", &second).await;
-    assert!(matches!(gone, Err(WriteError::Conflict)), "{gone:?}");
+    let deleted = replace(b"fourth", &second).await;
+    assert!(matches!(deleted, Err(WriteError::Conflict)), "{deleted:?}");
     assert_eq!(archive.get_versioned(KEY).await.unwrap(), None);
 }
 

@@ -103,9 +103,11 @@ async fn idempotency_key_returns_the_first_command_until_it_expires(ports: &impl
         create_with_key(&reboot(IDEMPOTENCY_TTL_S - 1)).await,
         CreateOutcome::AlreadyExists(first.clone())
     );
-    let answered = acknowledge(ports, first.cmd_id, AckResult::Accepted, None, 1).await;
-    let AcknowledgeOutcome::Recorded(answered) = answered else { panic!("{answered:?}") };
-    assert_eq!(create_with_key(&reboot(2)).await, CreateOutcome::AlreadyExists(answered));
+    let acknowledged = acknowledge(ports, first.cmd_id, AckResult::Accepted, None, 1).await;
+    let AcknowledgeOutcome::Recorded(acknowledged) = acknowledged else {
+        panic!("{acknowledged:?}")
+    };
+    assert_eq!(create_with_key(&reboot(2)).await, CreateOutcome::AlreadyExists(acknowledged));
     assert_eq!(create_with_key(&reboot(IDEMPOTENCY_TTL_S)).await, CreateOutcome::Created);
     assert_eq!(list(ports, "m", None).await.len(), 2);
 }
@@ -219,14 +221,14 @@ async fn command_that_is_not_pending_is_not_due(ports: &impl Ports) {
     register_device(ports, "m").await;
     let late =
         Command { status: CommandStatus::Timeout, ..command("m", CommandKind::Reboot, second(0)) };
-    let answered = configure(0, json!({"send_interval_s": 10}));
+    let acknowledged = configure(0, json!({"send_interval_s": 10}));
     let rejected = command("m", CommandKind::Reboot, second(0));
-    for command in [&late, &answered, &rejected] {
+    for command in [&late, &acknowledged, &rejected] {
         create(ports, command).await;
     }
-    acknowledge(ports, answered.cmd_id, AckResult::Accepted, None, 1).await;
+    acknowledge(ports, acknowledged.cmd_id, AckResult::Accepted, None, 1).await;
     acknowledge(ports, rejected.cmd_id, AckResult::Rejected, Some("no"), 1).await;
-    for command in [&late, &answered, &rejected] {
+    for command in [&late, &acknowledged, &rejected] {
         publish(ports, command, 2).await;
         assert_eq!(get(ports, command).await.published_at, Some(second(2)));
         ports.commands().postpone(&command.device_id, command.cmd_id, second(3)).await.unwrap();
@@ -275,12 +277,12 @@ async fn timeout_changes_only_pending_commands(ports: &impl Ports) {
     let waiting = command("m", CommandKind::Reboot, second(0));
     time_out(&waiting).await;
     assert_eq!(list(ports, "m", None).await, []);
-    let answered = command("m", CommandKind::Reboot, second(1));
+    let acknowledged = command("m", CommandKind::Reboot, second(1));
     create(ports, &waiting).await;
-    create(ports, &answered).await;
-    acknowledge(ports, answered.cmd_id, AckResult::Rejected, None, 2).await;
-    let before = get(ports, &answered).await;
-    for command in [&waiting, &waiting, &answered] {
+    create(ports, &acknowledged).await;
+    acknowledge(ports, acknowledged.cmd_id, AckResult::Rejected, None, 2).await;
+    let before = get(ports, &acknowledged).await;
+    for command in [&waiting, &waiting, &acknowledged] {
         time_out(command).await;
     }
     let timed_out = Command { status: CommandStatus::Timeout, ..waiting };
@@ -298,7 +300,7 @@ async fn commands_are_listed_newest_first_by_status(ports: &impl Ports) {
         create(ports, &stored).await;
         if n % 2 == 0 {
             match acknowledge(ports, stored.cmd_id, AckResult::Accepted, None, 99).await {
-                AcknowledgeOutcome::Recorded(answered) => stored = answered,
+                AcknowledgeOutcome::Recorded(acknowledged) => stored = acknowledged,
                 other => panic!("{other:?}"),
             }
         }

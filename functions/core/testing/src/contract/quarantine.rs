@@ -58,8 +58,8 @@ async fn redelivered_message_has_one_quarantine_entry(ports: &impl Ports) {
         let listed = collect_pages!(10, |request| ports.quarantine().list_quarantined(&request));
         let stored = QuarantineEntry { received_at: first.received_at, ..again };
         assert_eq!(listed, std::slice::from_ref(&stored));
-        let got =
+        let actual =
             ports.quarantine().get_quarantined(first.received_at, first.message_id).await.unwrap();
-        assert_eq!(got, Some(stored));
+        assert_eq!(actual, Some(stored));
     }
 }

@@ -85,8 +85,8 @@ async fn rule_limit_is_enforced(ports: &impl Ports) {
     for some in rules.chunks(50) {
         join_all(some.iter().map(|rule| create(ports, rule))).await;
     }
-    let refused = ports.rules().create(&rule(second(5))).await;
-    assert!(matches!(refused, Err(CreateRuleError::LimitReached)), "{refused:?}");
+    let rejected = ports.rules().create(&rule(second(5))).await;
+    assert!(matches!(rejected, Err(CreateRuleError::LimitReached)), "{rejected:?}");
     let all = ports.rules().all().await.unwrap();
     let ids: BTreeSet<_> = all.rules.iter().map(|rule| rule.rule_id).collect();
     assert_eq!((ids.len() as u64, all.generation), (MAX_RULES, MAX_RULES));

@@ -159,10 +159,10 @@ async fn unsampled_invocation_is_not_traced() {
 
 #[tokio::test]
 async fn trace_contains_no_keys_payloads_or_service_messages() {
-    fn refused(_: usize) -> FakeResponse {
+    fn rejected(_: usize) -> FakeResponse {
         error_response("ValidationException", json!({"message": "the value was 1512.5"}))
     }
-    for script in [|_| stored(), refused] as [fn(usize) -> FakeResponse; 2] {
+    for script in [|_| stored(), rejected] as [fn(usize) -> FakeResponse; 2] {
         let text = call(script).await.to_string();
         for secret in [DEVICE, "1512.5", &tables().messages] {
             assert!(!text.contains(secret), "{secret}: {text}");

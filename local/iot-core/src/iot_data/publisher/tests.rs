@@ -51,7 +51,7 @@ async fn publication_completes_with_its_own_acknowledgement() {
     let outcomes = [
         (1, PubAckReason::NoMatchingSubscribers, Ok(())),
         (2, PubAckReason::Success, Ok(())),
-        (0, PubAckReason::QuotaExceeded, Err(PublishError::Refused(PubAckReason::QuotaExceeded))),
+        (0, PubAckReason::QuotaExceeded, Err(PublishError::Rejected(PubAckReason::QuotaExceeded))),
     ];
     for (index, reason, expected) in outcomes {
         let (message, result) = &mut sent[index];
@@ -67,7 +67,7 @@ async fn unacknowledged_message_fails_and_is_not_sent_again() {
     next(&mut peer).await;
     drop(peer);
     assert_eq!(interrupted.await.unwrap(), Err(PublishError::Interrupted));
-    assert_eq!(publish(&publisher, "refused").await.unwrap(), Err(PublishError::NotConnected));
+    assert_eq!(publish(&publisher, "unsent").await.unwrap(), Err(PublishError::NotConnected));
 
     let (mut peer, _) = broker.accept().await;
     publisher.connected().wait_for(|connected| *connected).await.unwrap();
