@@ -45,6 +45,13 @@ impl Emulator {
         Self::start("moto_server", |_| Vec::new(), arguments).await
     }
 
+    /// Deletes all data of moto.
+    pub(crate) async fn reset(&self) {
+        let url = format!("{}/moto-api/reset", self.url);
+        let response = reqwest::Client::new().post(url).send().await.unwrap();
+        response.error_for_status().unwrap();
+    }
+
     async fn start(
         name: &str,
         environment: impl Fn(u16) -> Vec<(&'static str, String)>,
