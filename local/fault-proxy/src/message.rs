@@ -22,8 +22,8 @@ pub(crate) struct Response {
     pub(crate) body: Bytes,
 }
 
-/// Headers of a single connection (RFC 9110, section 7.6.1), and `Expect`, to which the proxy responds by
-/// reading the body.
+/// Headers of a single connection (RFC 9110, section 7.6.1), and `Expect`, to which the proxy
+/// responds by reading the body.
 const HOP_BY_HOP_HEADERS: [HeaderName; 5] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),

@@ -87,8 +87,8 @@ struct ErrorDocument {
     error_message: String,
 }
 
-/// Returns the error that a response contains. AWS marks it with a header; cargo-lambda responds with 200
-/// with the error document of the runtime.
+/// Returns the error that a response contains. AWS marks it with a header; cargo-lambda responds
+/// with 200 with the error document of the runtime.
 fn function_error(status: StatusCode, error_header: bool, body: &[u8]) -> Option<String> {
     let document = serde_json::from_slice::<ErrorDocument>(body).ok();
     if status.is_success() && !error_header && document.is_none() {
