@@ -1,4 +1,4 @@
-//! Which call a request is.
+//! The kind of AWS call that a request makes.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use http::{HeaderMap, Method, Uri, header};
 /// A service of AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Service {
-    /// Objects.
+    /// Amazon S3.
     S3,
-    /// Tables.
+    /// Amazon DynamoDB.
     DynamoDb,
-    /// Queues.
+    /// Amazon SQS.
     Sqs,
-    /// MQTT messages to devices.
+    /// The data plane of AWS IoT Core.
     IotData,
-    /// Time series.
+    /// Amazon Timestream.
     Timestream,
-    /// Any that the functions do not call, or do not call yet.
+    /// Any other service.
     Other,
 }
 
 impl Service {
-    /// Every service.
+    /// All services.
     pub const ALL: [Self; 6] =
         [Self::S3, Self::DynamoDb, Self::Sqs, Self::IotData, Self::Timestream, Self::Other];
 
-    /// Its name in plans and tallies.
+    /// Returns the name in plans and statistics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,12 +46,12 @@ impl fmt::Display for Service {
     }
 }
 
-/// A kind of call: `dynamodb:PutItem`, `s3:PUT`.
+/// A service and an operation, for example `dynamodb:PutItem` or `s3:PUT`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Call {
-    /// Of which service.
+    /// The service.
     pub service: Service,
-    /// The operation of DynamoDB, SQS and Timestream, elsewhere the HTTP method.
+    /// The operation of DynamoDB, SQS and Timestream; the HTTP method of other services.
     pub operation: String,
 }
 
@@ -62,12 +62,12 @@ impl fmt::Display for Call {
 }
 
 impl Call {
-    /// A call of this service and operation.
+    /// Creates a call.
     pub fn new(service: Service, operation: impl Into<String>) -> Self {
         Self { service, operation: operation.into() }
     }
 
-    /// Whether it changes nothing, wherever it goes. One that is not known does.
+    /// Returns whether the call changes nothing. Unknown calls count as changes.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         match self.service {
@@ -75,14 +75,14 @@ impl Call {
             Service::DynamoDb => {
                 matches!(self.operation.as_str(), "GetItem" | "BatchGetItem" | "Query" | "Scan")
             }
-            // Receiving hides what is received.
+            // A receive hides messages.
             Service::Sqs => self.operation == "GetQueueAttributes",
             Service::Timestream => self.operation == "Query",
             Service::IotData | Service::Other => false,
         }
     }
 
-    /// The call that a request is.
+    /// Returns the call that a request makes.
     pub(crate) fn from_request(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         if let Some((interface, operation)) =
@@ -106,7 +106,8 @@ impl Call {
     }
 }
 
-/// The service in the scope of a signature (`Credential=KEY/20261231/us-east-1/s3/aws4_request`).
+/// Returns the service in the scope of a signature
+/// (`Credential=KEY/20261231/us-east-1/s3/aws4_request`).
 fn signed_service(authorization: &str) -> Option<&str> {
     let scope = authorization.split_once("Credential=")?.1;
     scope.split([',', ' ']).next()?.split('/').nth(3)
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_known_by_its_target_its_path_or_whom_it_was_signed_for() {
+    fn call_is_identified_by_target_path_or_signature() {
         let scope = |service| {
             format!(
                 "AWS4-HMAC-SHA256 Credential=k/20260101/r/{service}/aws4_request, SignedHeaders=host"

@@ -1,15 +1,15 @@
-//! Faults of the kinds that clouds have and emulators have not, played between functions and the AWS
-//! endpoint.
+//! A proxy that injects faults between functions and the AWS endpoint, for faults that emulators do
+//! not produce.
 //!
-//! A [`Proxy`] stands between the two and knows which [`Call`] it passes on: S3 by method, DynamoDB, SQS
-//! and Timestream by `X-Amz-Target`, iot-data by path. Its [`FaultPlan`] says which call is lost before it arrives, done
-//! without an answer, late, refused as overloaded services refuse, done in part, or the last thing that
-//! the calling process lived to see.
+//! A [`Proxy`] identifies the [`Call`] of each request: S3 by method, DynamoDB, SQS and Timestream
+//! by `X-Amz-Target`, iot-data by path. Its [`FaultPlan`] defines which calls are lost, executed
+//! without a response, delayed, rejected as an overloaded service does, executed in part, or
+//! followed by the end of the calling process.
 //!
 //! ```no_run
 //! # async fn test(endpoint: &str) -> anyhow::Result<()> {
 //! let proxy = fault_proxy::Proxy::start(endpoint).await?;
-//! // The third write of a batch is done and its answer lost; then S3 is away.
+//! // The response to the third batch write is lost. S3 is unavailable.
 //! proxy.set_plan("dynamodb:BatchWriteItem#3=response-lost s3#1x*=request-lost".parse()?);
 //! println!("AWS_ENDPOINT_URL={}", proxy.url());
 //! # Ok(())

@@ -1,4 +1,4 @@
-//! `fault-proxy`: see `fault-proxy --help`.
+//! The command line of the fault proxy.
 
 use std::io::IsTerminal;
 
@@ -7,26 +7,27 @@ use clap::Parser;
 use fault_proxy::{FaultPlan, Proxy};
 use tracing_subscriber::EnvFilter;
 
-/// Stands between functions and the AWS endpoint, and makes go wrong what it is told to.
+/// Forwards calls of functions to the AWS endpoint and injects faults
 ///
-/// A plan is rules separated by blanks, each CALLS#NTH[xTIMES]=FAULT. CALLS is `any`, a service (s3,
-/// dynamodb, sqs, iot-data, timestream) or service:operation (dynamodb:PutItem, s3:PUT). TIMES is 1, a number, or `*`
-/// for an outage. FAULT is request-lost, response-lost, delayed-2000ms, throttled, throughput-exceeded, internal-error,
-/// conflict, or partial-batch.
+/// A plan is a list of rules separated by spaces, each CALLS#NTH[xTIMES]=FAULT. CALLS is `any`, a
+/// service (s3, dynamodb, sqs, iot-data, timestream) or service:operation (dynamodb:PutItem,
+/// s3:PUT). TIMES is a number (default 1), or `*` for an outage. FAULT is request-lost,
+/// response-lost, delayed-2000ms, throttled, throughput-exceeded, internal-error, conflict or
+/// partial-batch.
 ///
-/// Set AWS_ENDPOINT_URL of a function to the address that is printed. Ctrl-C prints what was seen.
+/// Set AWS_ENDPOINT_URL of a function to the printed address. Ctrl-C prints the statistics.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The endpoint that calls are passed on to
+    /// The endpoint that calls are forwarded to
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4566")]
     endpoint: String,
 
-    /// Where to listen, on the loopback interface; 0 takes a free port
+    /// The port on the loopback interface; 0 selects a free one
     #[arg(long, default_value_t = 4570)]
     port: u16,
 
-    /// What goes wrong
+    /// The plan of faults
     #[arg(default_value = "", hide_default_value = true)]
     plan: FaultPlan,
 }

@@ -1,4 +1,4 @@
-//! Requests and answers as a whole: what can be lost, repeated and rewritten.
+//! Requests and responses with their bodies.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -14,7 +14,7 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
 }
 
-/// An answer with its body.
+/// A response with its body.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
@@ -22,8 +22,8 @@ pub(crate) struct Response {
     pub(crate) body: Bytes,
 }
 
-/// Headers that are between two neighbours and go no further (RFC 9110, 7.6.1), and what the proxy has
-/// answered itself when it is done reading.
+/// Headers of a single connection (RFC 9110, section 7.6.1), and `Expect`, to which the proxy
+/// responds by reading the body.
 const HOP_BY_HOP_HEADERS: [HeaderName; 5] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -32,7 +32,7 @@ const HOP_BY_HOP_HEADERS: [HeaderName; 5] = [
     header::EXPECT,
 ];
 
-/// A digest of a body that is no longer the one that was sent.
+/// A checksum of the body, which does not apply to a changed one.
 const CRC32_HEADER: HeaderName = HeaderName::from_static("x-amz-crc32");
 
 pub(crate) fn strip_hop_by_hop(mut headers: HeaderMap) -> HeaderMap {
@@ -43,7 +43,7 @@ pub(crate) fn strip_hop_by_hop(mut headers: HeaderMap) -> HeaderMap {
 }
 
 impl Request {
-    /// The same request with another body.
+    /// Returns the request with another body.
     pub(crate) fn with_json(mut self, body: &Value) -> Self {
         self.headers.remove(header::CONTENT_LENGTH);
         self.body = body.to_string().into();
@@ -52,14 +52,14 @@ impl Request {
 }
 
 impl Response {
-    /// An answer in JSON, as the services of the AWS JSON protocol send it.
+    /// Creates a response in the AWS JSON protocol.
     pub(crate) fn json(status: StatusCode, body: &Value) -> Self {
         let content_type = HeaderValue::from_static("application/x-amz-json-1.0");
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
         Self { status, headers, body: body.to_string().into() }
     }
 
-    /// The same answer with another body.
+    /// Returns the response with another body.
     pub(crate) fn with_json(mut self, body: &Value) -> Self {
         self.headers.remove(header::CONTENT_LENGTH);
         self.headers.remove(CRC32_HEADER);

@@ -1,5 +1,5 @@
-//! Batches that are done in part, as DynamoDB does them when it is throttling: every other entry, the
-//! first one included, is left over and never reaches the endpoint.
+//! Batches that are executed in part, as by DynamoDB under throttling: every other entry, starting
+//! with the first, is unprocessed and does not reach the endpoint.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -7,28 +7,28 @@ use serde_json::{Map, Value, json};
 use crate::call::{Call, Service};
 use crate::message::{Request, Response};
 
-/// Whether a call is a batch whose entries can be left over.
+/// Returns whether a call is a batch with entries that can remain unprocessed.
 pub(crate) fn is_batch(call: &Call) -> bool {
     let batches = ["BatchWriteItem", "BatchGetItem", "BatchExecuteStatement"];
     call.service == Service::DynamoDb && batches.contains(&call.operation.as_str())
 }
 
-/// A batch that was divided.
+/// A batch that was split.
 pub(crate) struct SplitBatch {
-    /// What is passed on; nothing, if nothing is left of it.
+    /// The request with the remaining entries, if there are any.
     pub(crate) request: Option<Request>,
     unprocessed: Unprocessed,
 }
 
-/// What is left over, in the form that the answer names it.
+/// The unprocessed entries, in the form of the response.
 enum Unprocessed {
     /// `UnprocessedItems` or `UnprocessedKeys`, by table.
     Entries(&'static str, Map<String, Value>),
-    /// How many statements the batch has, of which every other one fails.
+    /// The number of statements of the batch, every other of which fails.
     Statements(usize),
 }
 
-/// Divides a batch. None when its body is no batch.
+/// Splits a batch; returns `None` if its body is not a batch.
 pub(crate) fn split(call: &Call, request: Request) -> Option<SplitBatch> {
     let body: Value = serde_json::from_slice(&request.body).ok()?;
     let (passed, left) = match call.operation.as_str() {
@@ -48,7 +48,8 @@ fn split_statements(mut body: Value) -> Option<(Option<Value>, Unprocessed)> {
     Some(((!is_empty).then_some(body), left))
 }
 
-/// `list` is where a table's entries are, if the table's value is not the list itself.
+/// Splits the entries of each table. `list` is the field with the entries, if the value is not the
+/// list.
 fn split_tables(
     mut body: Value,
     name: &'static str,
@@ -81,7 +82,7 @@ fn split_tables(
     Some(((!is_empty).then_some(body), Unprocessed::Entries(name, left)))
 }
 
-/// The first, third, fifth… and the others.
+/// Returns the entries at even indexes and those at odd indexes.
 fn split_alternating(entries: Vec<Value>) -> (Vec<Value>, Vec<Value>) {
     let (first, second): (Vec<_>, Vec<_>) =
         entries.into_iter().enumerate().partition(|(index, _)| index % 2 == 0);
@@ -91,23 +92,24 @@ fn split_alternating(entries: Vec<Value>) -> (Vec<Value>, Vec<Value>) {
 }
 
 impl SplitBatch {
-    /// The answer to the whole batch: the endpoint's answer to what was passed on, if anything was, and
-    /// what was left over.
-    pub(crate) fn response(self, answered: Option<Response>) -> Response {
-        let answered = answered.unwrap_or_else(|| Response::json(StatusCode::OK, &json!({})));
-        // A refusal of the endpoint's own stands for the whole batch.
-        let Ok(mut body) = serde_json::from_slice::<Value>(&answered.body) else {
-            return answered;
+    /// Returns the response to the whole batch: that of the endpoint, if it was called, with the
+    /// unprocessed entries.
+    pub(crate) fn response(self, forwarded: Option<Response>) -> Response {
+        let forwarded = forwarded.unwrap_or_else(|| Response::json(StatusCode::OK, &json!({})));
+        // An error of the endpoint is the response to the whole batch.
+        let Ok(mut body) = serde_json::from_slice::<Value>(&forwarded.body) else {
+            return forwarded;
         };
-        if !answered.status.is_success() || !body.is_object() {
-            return answered;
+        if !forwarded.status.is_success() || !body.is_object() {
+            return forwarded;
         }
         match self.unprocessed {
             Unprocessed::Entries(name, left) => body[name] = left.into(),
             Unprocessed::Statements(count) => {
                 let responses = body["Responses"].as_array().cloned().unwrap_or_default();
                 let mut responses = responses.into_iter();
-                let failed = json!({"Error": {"Code": "ThrottlingError", "Message": "left over"}});
+                let failed =
+                    json!({"Error": {"Code": "ThrottlingError", "Message": "injected fault"}});
                 let all = (0..count).map(|index| match index % 2 {
                     0 => failed.clone(),
                     _ => responses.next().unwrap_or_else(|| failed.clone()),
@@ -115,7 +117,7 @@ impl SplitBatch {
                 body["Responses"] = all.collect();
             }
         }
-        answered.with_json(&body)
+        forwarded.with_json(&body)
     }
 }
 
@@ -139,58 +141,58 @@ mod tests {
         serde_json::from_slice(bytes).unwrap()
     }
 
-    fn answered(body: &Value) -> Option<Response> {
+    fn forwarded(body: &Value) -> Option<Response> {
         Some(Response::json(StatusCode::OK, body))
     }
 
     #[test]
-    fn items_that_are_left_over_are_named_and_not_passed_on() {
+    fn unprocessed_items_are_returned_and_not_forwarded() {
         let divided =
             divided("BatchWriteItem", &json!({"RequestItems": {"a": [1, 2, 3], "b": [4]}}));
         let request = divided.request.clone().unwrap();
         assert_eq!(json_of(&request.body), json!({"RequestItems": {"a": [2]}}));
-        let answer = divided.response(answered(&json!({"UnprocessedItems": {}})));
-        assert_eq!(json_of(&answer.body), json!({"UnprocessedItems": {"a": [1, 3], "b": [4]}}));
+        let response = divided.response(forwarded(&json!({"UnprocessedItems": {}})));
+        assert_eq!(json_of(&response.body), json!({"UnprocessedItems": {"a": [1, 3], "b": [4]}}));
     }
 
     #[test]
-    fn a_single_item_is_left_over_and_nothing_is_passed_on() {
+    fn single_item_is_unprocessed_and_nothing_is_forwarded() {
         let divided = divided("BatchWriteItem", &json!({"RequestItems": {"a": [1]}}));
         assert!(divided.request.is_none());
         assert_eq!(json_of(&divided.response(None).body), json!({"UnprocessedItems": {"a": [1]}}));
     }
 
     #[test]
-    fn keys_that_are_left_unread_keep_how_they_are_to_be_read() {
+    fn unprocessed_keys_keep_the_options_of_the_read() {
         let keys = |keys: &[i32]| json!({"t": {"Keys": keys, "ConsistentRead": true}});
         let divided = divided("BatchGetItem", &json!({"RequestItems": keys(&[1, 2])}));
         let request = divided.request.clone().unwrap();
         assert_eq!(json_of(&request.body), json!({"RequestItems": keys(&[2])}));
-        let answer = divided.response(answered(&json!({"Responses": {"t": ["second"]}})));
+        let response = divided.response(forwarded(&json!({"Responses": {"t": ["second"]}})));
         let expected = json!({"Responses": {"t": ["second"]}, "UnprocessedKeys": keys(&[1])});
-        assert_eq!(json_of(&answer.body), expected);
+        assert_eq!(json_of(&response.body), expected);
     }
 
     #[test]
-    fn statements_fail_one_by_one_and_the_others_keep_their_answers() {
+    fn every_other_statement_fails_and_the_rest_keep_their_responses() {
         let divided =
             divided("BatchExecuteStatement", &json!({"Statements": ["a", "b", "c", "d"]}));
         let request = divided.request.clone().unwrap();
         assert_eq!(json_of(&request.body), json!({"Statements": ["b", "d"]}));
-        let answer = divided.response(answered(&json!({"Responses": ["of b", "of d"]})));
-        let responses = &json_of(&answer.body)["Responses"];
+        let response = divided.response(forwarded(&json!({"Responses": ["of b", "of d"]})));
+        let responses = &json_of(&response.body)["Responses"];
         assert_eq!(responses[0]["Error"]["Code"], "ThrottlingError");
         assert_eq!((&responses[1], &responses[3]), (&json!("of b"), &json!("of d")));
         assert_eq!(responses.as_array().unwrap().len(), 4);
     }
 
     #[test]
-    fn a_refusal_of_the_endpoint_stays_one() {
+    fn error_of_the_endpoint_is_returned_unchanged() {
         let divided = divided("BatchWriteItem", &json!({"RequestItems": {"a": [1, 2]}}));
         let refusal = Response::json(StatusCode::BAD_REQUEST, &json!({"__type": "x"}));
-        let answer = divided.response(Some(refusal));
+        let response = divided.response(Some(refusal));
         assert_eq!(
-            (answer.status, json_of(&answer.body)),
+            (response.status, json_of(&response.body)),
             (StatusCode::BAD_REQUEST, json!({"__type": "x"}))
         );
     }

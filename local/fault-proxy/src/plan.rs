@@ -1,4 +1,4 @@
-//! Which call meets which fault.
+//! The assignment of faults to calls.
 
 use std::time::Duration;
 
@@ -6,35 +6,35 @@ use crate::call::{Call, Service};
 use crate::partial_batch;
 use crate::service_error::ServiceError;
 
-/// What happens to a call.
+/// The fault that a call meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It never reaches the endpoint; the connection is closed.
+    /// The call does not reach the endpoint, and the connection is closed.
     RequestLost,
-    /// The endpoint does it, and the connection is closed without an answer.
+    /// The endpoint executes the call, and the connection is closed without a response.
     ResponseLost,
-    /// It reaches the endpoint so much later, even if nobody waits for the answer any more.
+    /// The call reaches the endpoint after a delay, even if the caller has given up.
     Delayed(Duration),
-    /// It is refused and not done.
+    /// The call is rejected and not executed.
     Error(ServiceError),
-    /// Of a batch, every other entry is left over: `UnprocessedItems`, `UnprocessedKeys`, statements with
-    /// a `ThrottlingError`. A batch of one is left over whole.
+    /// Every other entry of a batch is unprocessed: `UnprocessedItems`, `UnprocessedKeys`, or a
+    /// `ThrottlingError` for statements. A batch of one entry is unprocessed as a whole.
     PartialBatch,
     /// The calling process is killed.
     Killed(KillPoint),
 }
 
-/// When a process is killed.
+/// The time at which a process is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillPoint {
-    /// Before the call reaches the endpoint, which it then never does.
+    /// Before the call, which does not reach the endpoint.
     BeforeCall,
-    /// When the endpoint has done it.
+    /// After the endpoint has executed the call.
     AfterCall,
 }
 
 impl Fault {
-    /// Whether this can happen to a call.
+    /// Returns whether a call can meet this fault.
     #[must_use]
     pub fn applies_to(self, call: &Call) -> bool {
         match self {
@@ -44,7 +44,7 @@ impl Fault {
         }
     }
 
-    /// Its kind, in plans and tallies.
+    /// Returns the name in plans and statistics.
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
@@ -59,14 +59,14 @@ impl Fault {
     }
 }
 
-/// Which calls a rule is about.
+/// A filter for calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallFilter {
-    /// All of them.
+    /// All calls.
     Any,
-    /// Those of a service.
+    /// The calls of a service.
     Service(Service),
-    /// Those of one kind.
+    /// The calls of one operation.
     Operation(Call),
 }
 
@@ -80,31 +80,31 @@ impl CallFilter {
     }
 }
 
-/// How many calls in a row.
+/// The number of consecutive calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// So many.
+    /// This many calls.
     Count(usize),
-    /// All from there on: an outage, until the plan is replaced.
+    /// All further calls until the plan is replaced: an outage.
     Always,
 }
 
-/// One sentence of a plan: of the calls that are meant and that the fault fits, from the `nth` on, so
-/// many meet it.
+/// A rule of a plan: calls from number `nth` on meet a fault. It counts the calls that match the
+/// filter and can meet the fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultRule {
-    /// Which calls are counted.
+    /// The calls that are counted.
     pub calls: CallFilter,
-    /// The first one to meet the fault, counted from 1 since the plan was set.
+    /// The first call that meets the fault, from 1 since the plan was set.
     pub nth: usize,
-    /// How many do.
+    /// The number of calls that meet the fault.
     pub times: Times,
-    /// What they meet.
+    /// The fault.
     pub fault: Fault,
 }
 
 impl FaultRule {
-    /// All calls of a service from now on.
+    /// Creates a rule for all further calls of a service.
     #[must_use]
     pub fn outage(service: Service, fault: Fault) -> Self {
         Self { calls: CallFilter::Service(service), nth: 1, times: Times::Always, fault }
@@ -122,21 +122,21 @@ impl FaultRule {
     }
 }
 
-/// What is to go wrong. Where several rules mean one call, the first one has it; the others count it all
-/// the same.
+/// A list of rules. If several apply to a call, the first one determines the fault; all of them
+/// count the call.
 ///
-/// As text: rules separated by blanks, each `CALLS#NTH[xTIMES]=FAULT`, where `CALLS` is `any`, a service
-/// or `service:operation`, `TIMES` a number or `*`, and `FAULT` is `request-lost`, `response-lost`, `delayed-MSms`,
-/// `throttled`, `throughput-exceeded`, `internal-error`, `conflict`, `partial-batch`, `killed-before` or
-/// `killed-after`.
+/// As text: rules separated by spaces, each `CALLS#NTH[xTIMES]=FAULT`, where `CALLS` is `any`, a
+/// service or `service:operation`, `TIMES` a number or `*`, and `FAULT` is `request-lost`,
+/// `response-lost`, `delayed-MSms`, `throttled`, `throughput-exceeded`, `internal-error`,
+/// `conflict`, `partial-batch`, `killed-before` or `killed-after`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultPlan {
-    /// Its rules.
+    /// The rules, in order of precedence.
     pub rules: Vec<FaultRule>,
 }
 
 impl FaultPlan {
-    /// Nothing goes wrong.
+    /// Creates a plan without faults.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
@@ -149,11 +149,11 @@ impl FromIterator<FaultRule> for FaultPlan {
     }
 }
 
-/// How far a plan is.
+/// The progress of a plan.
 #[derive(Debug, Default)]
 pub(crate) struct PlanState {
     plan: FaultPlan,
-    /// How many calls each rule has counted.
+    /// The number of calls that each rule has counted.
     counted: Vec<usize>,
 }
 
@@ -162,7 +162,7 @@ impl PlanState {
         Self { counted: vec![0; plan.rules.len()], plan }
     }
 
-    /// Counts a call; what happens to it.
+    /// Counts a call; returns the fault that it meets.
     pub(crate) fn next_fault(&mut self, call: &Call) -> Option<Fault> {
         let mut met = None;
         for (rule, counted) in self.plan.rules.iter().zip(&mut self.counted) {
@@ -181,7 +181,7 @@ impl PlanState {
 mod tests {
     use super::*;
 
-    /// What the calls meet under a plan, by kind.
+    /// Returns the kinds of the faults that calls meet under a plan.
     fn faults_of(plan: &str, calls: &[(Service, &str)]) -> Vec<&'static str> {
         let mut plan_state = PlanState::new(plan.parse().unwrap());
         let met = calls.iter().map(|(service, operation)| {
@@ -195,7 +195,7 @@ mod tests {
     const SAVE: (Service, &str) = (Service::DynamoDb, "PutItem");
 
     #[test]
-    fn the_nth_call_of_those_that_are_meant_meets_the_fault() {
+    fn nth_matching_call_meets_the_fault() {
         let calls = [PUT, WRITE, PUT, SAVE, WRITE];
         assert_eq!(faults_of("any#2=request-lost", &calls), ["", "request-lost", "", "", ""]);
         assert_eq!(faults_of("s3#2=request-lost", &calls), ["", "", "request-lost", "", ""]);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_counts_only_calls_that_it_can_happen_to() {
+    fn rule_counts_only_calls_that_can_meet_its_fault() {
         let calls = [PUT, SAVE, WRITE, SAVE, (Service::DynamoDb, "TransactWriteItems")];
         assert_eq!(faults_of("any#1=partial-batch", &calls), ["", "", "partial-batch", "", ""]);
         assert_eq!(
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_rules_for_a_call_the_first_has_it_and_the_second_goes_on_counting() {
+    fn first_of_two_rules_applies_and_both_count_the_call() {
         assert_eq!(
             faults_of(
                 "any#1=request-lost any#2=response-lost any#1x2=delayed-5ms",

@@ -1,4 +1,4 @@
-//! The proxy itself.
+//! The proxy server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -23,32 +23,32 @@ use crate::message::{Request, Response, strip_hop_by_hop};
 use crate::partial_batch;
 use crate::plan::{Fault, FaultPlan, KillPoint, PlanState};
 
-/// A proxy on a port of its own on the loopback interface. Dropping it closes its connections.
+/// A proxy on its own port of the loopback interface. Its connections close when it is dropped.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     server: JoinHandle<Infallible>,
 }
 
-/// What a proxy has seen and done since it was started.
+/// The statistics of a proxy since its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyStats {
-    /// The calls that came, whatever became of them.
+    /// The numbers of calls, including those that met faults.
     pub calls: BTreeMap<Call, usize>,
-    /// The faults that they met, by [`Fault::kind`].
+    /// The numbers of faults, by [`Fault::kind`].
     pub faults: BTreeMap<&'static str, usize>,
-    /// Which of the calls, by their numbers from 1, may change something.
+    /// The numbers, from 1, of the calls that may change data.
     pub writes: BTreeSet<usize>,
 }
 
 impl ProxyStats {
-    /// How many calls came.
+    /// Returns the number of calls.
     #[must_use]
     pub fn total_calls(&self) -> usize {
         self.calls.values().sum()
     }
 
-    /// How many of them met a fault.
+    /// Returns the number of calls that met a fault.
     #[must_use]
     pub fn total_faults(&self) -> usize {
         self.faults.values().sum()
@@ -63,45 +63,47 @@ struct Shared {
     plan_state: Mutex<PlanState>,
     stats: Mutex<ProxyStats>,
     kill: Mutex<Option<Hook>>,
-    /// Calls that have come and are not over, whether somebody waits for the answer or not.
+    /// The number of calls that are not complete, even if their callers have given up.
     in_flight: watch::Sender<usize>,
 }
 
-/// Why a call gets no answer; whoever made it finds its connection closed.
+/// The reason why a call gets no response, upon which its connection is closed.
 #[derive(Debug, thiserror::Error)]
 enum NoResponse {
-    #[error("a fault was asked for")]
+    #[error("injected fault")]
     FaultInjected,
-    #[error("there is no endpoint yet")]
+    #[error("no endpoint is set")]
     NoEndpoint,
-    #[error("the endpoint did not answer")]
+    #[error("the endpoint did not respond")]
     Endpoint(#[from] reqwest::Error),
     #[error("the request ended early")]
     Request(#[from] hyper::Error),
 }
 
 impl Proxy {
-    /// Starts a proxy to an endpoint, with a plan in which nothing goes wrong.
+    /// Starts a proxy to an endpoint without faults.
     ///
     /// # Errors
-    /// When there is no free port.
+    ///
+    /// If no port is free.
     pub async fn start(endpoint_url: &str) -> Result<Self> {
         let proxy = Self::listen(0).await?;
         proxy.set_upstream(endpoint_url);
         Ok(proxy)
     }
 
-    /// Starts a proxy on a port (0: a free one) whose endpoint is not known yet: calls are lost until
+    /// Starts a proxy on a port (0 selects a free one) without an endpoint. Calls are lost until
     /// [`Proxy::set_upstream`].
     ///
     /// # Errors
-    /// When the port is taken.
+    ///
+    /// If the port is in use.
     pub async fn listen(port: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
             .with_context(|| format!("cannot listen on port {port} of the loopback interface"))?;
         let shared = Arc::new(Shared {
-            // A redirection is the caller's business, and a proxy of the environment is not meant.
+            // Redirects are left to the caller, and proxies of the environment do not apply.
             http: reqwest::Client::builder()
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())
@@ -117,38 +119,38 @@ impl Proxy {
         Ok(Self { address, shared, server })
     }
 
-    /// Where it passes calls on to, for example `http://127.0.0.1:4566`.
+    /// Sets the endpoint, for example `http://127.0.0.1:4566`.
     pub fn set_upstream(&self, endpoint_url: &str) {
         *lock(&self.shared.upstream) = Some(endpoint_url.trim_end_matches('/').to_owned());
     }
 
-    /// Its address, for `AWS_ENDPOINT_URL`.
+    /// Returns the address, for `AWS_ENDPOINT_URL`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Replaces the plan; calls are counted from here.
+    /// Replaces the plan; its rules count from the next call.
     pub fn set_plan(&self, plan: FaultPlan) {
         *lock(&self.shared.plan_state) = PlanState::new(plan);
     }
 
-    /// What [`Fault::Killed`] does: end the calling process, at once. Without this it only loses the call
-    /// or its answer.
+    /// Sets the action of [`Fault::Killed`], which ends the calling process. The default action
+    /// only closes the connection.
     pub fn on_kill(&self, kill: impl Fn() + Send + Sync + 'static) {
         *lock(&self.shared.kill) = Some(Arc::new(kill));
     }
 
-    /// What it has seen and done since it was started.
+    /// Returns the statistics since the start.
     #[must_use]
     pub fn stats(&self) -> ProxyStats {
         lock(&self.shared.stats).clone()
     }
 
-    /// Resolves when every call that has come is over, those of dead processes included.
+    /// Waits until all calls are complete, including those of killed processes.
     pub async fn wait_until_idle(&self) {
         let mut in_flight = self.shared.in_flight.subscribe();
-        // The sender lives as long as this proxy.
+        // The sender exists as long as this proxy.
         let _settled = in_flight.wait_for(|calls| *calls == 0).await;
     }
 }
@@ -159,7 +161,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A poisoned lock holds what it held: nothing here panics between two changes.
+/// Locks a mutex. Poisoning is ignored, because no code panics between two related changes.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -171,8 +173,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Infallible {
             Ok((stream, _)) => {
                 connections.spawn(serve_connection(stream, Arc::clone(&shared)));
             }
-            // A connection that was given up before it was accepted, or no file descriptors for now.
-            Err(error) => debug!(%error, "no connection"),
+            // The connection was aborted before it was accepted, or no file descriptor is free.
+            Err(error) => debug!(%error, "accepting a connection failed"),
         }
         while connections.try_join_next().is_some() {}
     }
@@ -180,10 +182,10 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Infallible {
 
 async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     let service = service_fn(move |request| handle(Arc::clone(&shared), request));
-    // An error of the service closes the connection without an answer, which is what it is for.
+    // An error of the service closes the connection without a response, as intended.
     if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
     {
-        debug!(%error, "a connection was closed");
+        debug!(%error, "connection closed");
     }
 }
 
@@ -201,17 +203,17 @@ async fn handle(
     };
     let fault = shared.record(&call);
     if let Some(fault) = fault {
-        debug!(%call, %fault, "a fault");
+        debug!(%call, %fault, "injecting a fault");
     }
-    // In a task of its own: what has been sent arrives, whether its sender lives or not.
+    // A separate task, so that a call completes after its caller has disconnected.
     let in_flight = InFlightCall::start(Arc::clone(&shared));
-    let answer = tokio::spawn(async move {
-        let answer = apply_fault(&shared, &call, request, fault).await;
+    let response = tokio::spawn(async move {
+        let response = apply_fault(&shared, &call, request, fault).await;
         drop(in_flight);
-        answer
+        response
     });
-    match answer.await {
-        Ok(answer) => answer.map(Response::into_http),
+    match response.await {
+        Ok(response) => response.map(Response::into_http),
         Err(_panicked) => Err(NoResponse::FaultInjected),
     }
 }
@@ -237,11 +239,11 @@ async fn apply_fault(
         Some(Fault::PartialBatch) => match partial_batch::split(call, request.clone()) {
             None => shared.forward(request).await,
             Some(mut divided) => {
-                let answer = match divided.request.take() {
+                let response = match divided.request.take() {
                     Some(passed) => Some(shared.forward(passed).await?),
                     None => None,
                 };
-                Ok(divided.response(answer))
+                Ok(divided.response(response))
             }
         },
         Some(Fault::Killed(moment)) => {
@@ -278,7 +280,7 @@ impl Shared {
         let response = self
             .http
             .request(request.method, format!("{upstream}{path}"))
-            // The Host that the caller signed, not the endpoint's.
+            // Includes the Host header that the caller signed.
             .headers(request.headers)
             .body(request.body)
             .send()
@@ -291,7 +293,7 @@ impl Shared {
     }
 }
 
-/// A call that is not over.
+/// Counts a call as incomplete until it is dropped.
 struct InFlightCall(Arc<Shared>);
 
 impl InFlightCall {

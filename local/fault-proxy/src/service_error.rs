@@ -1,4 +1,4 @@
-//! Answers of services that would rather not.
+//! Errors of services under load.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -6,25 +6,25 @@ use serde_json::{Value, json};
 use crate::call::{Call, Service};
 use crate::message::{Request, Response};
 
-/// A refusal. Nothing was done, and the same call may be taken the next time.
+/// An error after which nothing was changed, and the same call can succeed when retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ServiceError {
-    /// Too many calls: `ThrottlingException`, S3's `SlowDown`.
+    /// Too many calls: `ThrottlingException`, `SlowDown` in S3.
     Throttled,
-    /// A partition is too hot: `ProvisionedThroughputExceededException`. Only DynamoDB has it.
+    /// Too many calls to a partition: `ProvisionedThroughputExceededException`, in DynamoDB only.
     ThroughputExceeded,
-    /// Something broke: status 500.
+    /// An internal error: status 500.
     Internal,
-    /// A transaction met another one: `TransactionCanceledException`.
+    /// A transaction conflict: `TransactionCanceledException`.
     Conflict,
 }
 
 impl ServiceError {
-    /// Every failure.
+    /// All errors.
     pub const ALL: [Self; 4] =
         [Self::Throttled, Self::ThroughputExceeded, Self::Internal, Self::Conflict];
 
-    /// Its name in plans and tallies.
+    /// Returns the name in plans and statistics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl ServiceError {
         }
     }
 
-    /// Whether this call can fail so.
+    /// Returns whether a call can fail with this error.
     #[must_use]
     pub fn applies_to(self, call: &Call) -> bool {
         match self {
@@ -47,7 +47,7 @@ impl ServiceError {
         }
     }
 
-    /// What the service answers.
+    /// Returns the response of the service.
     pub(crate) fn response(self, call: &Call, request: &Request) -> Response {
         match call.service {
             Service::S3 | Service::Other => self.s3_response(),
@@ -104,15 +104,15 @@ impl ServiceError {
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailureException"),
             _ => (StatusCode::TOO_MANY_REQUESTS, "ThrottlingException"),
         };
-        let mut answer = Response::json(status, &json!({"message": MESSAGE}));
-        answer
+        let mut response = Response::json(status, &json!({"message": MESSAGE}));
+        response
             .headers
             .insert(HeaderName::from_static("x-amzn-errortype"), HeaderValue::from_static(code));
-        answer
+        response
     }
 }
 
-const MESSAGE: &str = "a fault was asked for";
+const MESSAGE: &str = "injected fault";
 
 fn json_response(status: StatusCode, namespace: &str, code: &str, more: Value) -> Response {
     let mut body = json!({"__type": format!("{namespace}#{code}"), "message": MESSAGE});
@@ -122,7 +122,7 @@ fn json_response(status: StatusCode, namespace: &str, code: &str, more: Value) -
     Response::json(status, &body)
 }
 
-/// A reason for each action: the first one met another transaction.
+/// Returns a cancellation reason for each action, of which the first one has the conflict.
 fn cancellation_reasons(request: &Request) -> Vec<Value> {
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let actions = body["TransactItems"].as_array().map_or(1, Vec::len);

@@ -1,4 +1,4 @@
-//! Plans as text: what a failure prints is what replays it.
+//! The text form of plans, which failing tests print for reproduction.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +8,9 @@ use crate::call::{Call, Service};
 use crate::plan::{CallFilter, Fault, FaultPlan, FaultRule, KillPoint, Times};
 use crate::service_error::ServiceError;
 
-/// A text that is no plan.
+/// A text that is not a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{rule:?} is no rule like dynamodb:PutItem#3x2=throttled: {reason}")]
+#[error("{rule:?} is not a rule such as dynamodb:PutItem#3x2=throttled: {reason}")]
 pub struct InvalidPlan {
     rule: String,
     reason: &'static str,
@@ -49,8 +49,8 @@ impl fmt::Display for FaultRule {
 impl fmt::Display for FaultPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, rule) in self.rules.iter().enumerate() {
-            let blank = if index > 0 { " " } else { "" };
-            write!(f, "{blank}{rule}")?;
+            let separator = if index > 0 { " " } else { "" };
+            write!(f, "{separator}{rule}")?;
         }
         Ok(())
     }
@@ -69,20 +69,24 @@ impl FromStr for FaultRule {
 
     fn from_str(text: &str) -> Result<Self, InvalidPlan> {
         let bad = |reason| InvalidPlan { rule: text.to_owned(), reason };
-        let (calls, rest) = text.split_once('#').ok_or(bad("there is no #"))?;
-        let (which, fault) = rest.split_once('=').ok_or(bad("there is no ="))?;
+        let (calls, rest) = text.split_once('#').ok_or(bad("missing #"))?;
+        let (which, fault) = rest.split_once('=').ok_or(bad("missing ="))?;
         let (nth, times) = match which.split_once('x') {
             None => (which, Times::Count(1)),
             Some((nth, "*")) => (nth, Times::Always),
             Some((nth, times)) => {
-                (nth, Times::Count(times.parse().map_err(|_| bad("how many times?"))?))
+                (nth, Times::Count(times.parse().map_err(|_| bad("TIMES must be a number or *"))?))
             }
         };
         Ok(Self {
-            calls: parse_calls(calls).ok_or(bad("there are no such calls"))?,
-            nth: nth.parse().ok().filter(|nth| *nth > 0).ok_or(bad("which call?"))?,
+            calls: parse_calls(calls).ok_or(bad("unknown calls"))?,
+            nth: nth
+                .parse()
+                .ok()
+                .filter(|nth| *nth > 0)
+                .ok_or(bad("NTH must be a number of at least 1"))?,
             times,
-            fault: parse_fault(fault).ok_or(bad("there is no such fault"))?,
+            fault: parse_fault(fault).ok_or(bad("unknown fault"))?,
         })
     }
 }
@@ -118,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_that_is_printed_can_be_read_again() {
+    fn printed_plan_parses_to_the_same_plan() {
         let text = "any#1=request-lost s3#2x4=response-lost dynamodb:BatchWriteItem#10x*=partial-batch any#7=delayed-2000ms \
                     iot-data#1=throttled sqs:SendMessage#3=internal-error dynamodb#1x8=throughput-exceeded \
                     any#1=conflict any#9=killed-before any#10=killed-after other:POST#1=request-lost";
@@ -129,15 +133,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plan_is_named_with_the_reason() {
+    fn invalid_plan_error_names_rule_and_reason() {
         for (text, reason) in [
-            ("any=request-lost", "no #"),
-            ("any#1", "no ="),
-            ("any#0=request-lost", "which call"),
-            ("any#1xmany=request-lost", "how many"),
-            ("disks#1=request-lost", "no such calls"),
-            ("any#1=melted", "no such fault"),
-            ("any#1=delayed-2s", "no such fault"),
+            ("any=request-lost", "missing #"),
+            ("any#1", "missing ="),
+            ("any#0=request-lost", "NTH must be"),
+            ("any#1xmany=request-lost", "TIMES must be"),
+            ("disks#1=request-lost", "unknown calls"),
+            ("any#1=melted", "unknown fault"),
+            ("any#1=delayed-2s", "unknown fault"),
         ] {
             let error =
                 format!("any#1=request-lost {text}").parse::<FaultPlan>().unwrap_err().to_string();

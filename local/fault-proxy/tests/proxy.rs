@@ -1,6 +1,6 @@
-//! The proxy between a client and an endpoint that remembers what it was asked.
+//! The proxy between a client and an endpoint that records requests.
 
-// clippy.toml allows it in tests, but does not see that their helpers are tests, too.
+// clippy.toml allows it in tests, but does not recognize their helper functions.
 #![allow(clippy::unwrap_used)]
 
 use std::net::Ipv4Addr;
@@ -17,7 +17,7 @@ use fault_proxy::{Call, FaultPlan, Proxy, Service};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// What an endpoint was asked.
+/// A recorded request.
 #[derive(Clone, Debug)]
 struct ReceivedRequest {
     method: Method,
@@ -28,7 +28,7 @@ struct ReceivedRequest {
 
 type RequestLog = Arc<Mutex<Vec<ReceivedRequest>>>;
 
-/// An endpoint that answers every request with its own body.
+/// Starts an endpoint that responds to every request with its body.
 async fn recording_endpoint() -> (String, RequestLog) {
     let memory = RequestLog::default();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -69,11 +69,11 @@ fn received_requests(memory: &RequestLog) -> Vec<ReceivedRequest> {
 }
 
 #[tokio::test]
-async fn without_a_fault_a_call_arrives_as_it_left_and_so_does_its_answer() {
+async fn call_without_a_fault_is_forwarded_unchanged() {
     let (proxy, memory) = start_proxy("").await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let body = Bytes::from((0..6_000_000_u32).map(|n| n as u8).collect::<Vec<_>>());
-    let answer = client
+    let response = client
         .put(format!("{}/bucket/a%3Ab?x-id=PutObject&q=%20", proxy.url()))
         .header("host", "bucket.example")
         .header("x-amz-content-sha256", "UNSIGNED-PAYLOAD")
@@ -81,21 +81,24 @@ async fn without_a_fault_a_call_arrives_as_it_left_and_so_does_its_answer() {
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.headers()["x-amzn-requestid"], "1");
-    assert_eq!(answer.bytes().await.unwrap(), body);
+    assert_eq!(response.headers()["x-amzn-requestid"], "1");
+    assert_eq!(response.bytes().await.unwrap(), body);
 
-    let asked = received_requests(&memory).remove(0);
+    let request = received_requests(&memory).remove(0);
     assert_eq!(
-        (asked.method, asked.path.as_str()),
+        (request.method, request.path.as_str()),
         (Method::PUT, "/bucket/a%3Ab?x-id=PutObject&q=%20")
     );
-    assert_eq!(asked.headers["host"], "bucket.example");
-    assert_eq!(asked.headers["x-amz-content-sha256"], HeaderValue::from_static("UNSIGNED-PAYLOAD"));
-    assert_eq!(asked.body, body);
+    assert_eq!(request.headers["host"], "bucket.example");
+    assert_eq!(
+        request.headers["x-amz-content-sha256"],
+        HeaderValue::from_static("UNSIGNED-PAYLOAD")
+    );
+    assert_eq!(request.body, body);
 }
 
 #[tokio::test]
-async fn a_lost_call_never_arrives_and_one_whose_answer_is_lost_does() {
+async fn lost_request_does_not_arrive_and_lost_response_does() {
     let (proxy, memory) = start_proxy("any#1=request-lost any#2=response-lost").await;
     for arrived in [0, 1] {
         let error = call(&proxy, "PutItem", &json!({})).await.unwrap_err();
@@ -109,17 +112,17 @@ async fn a_lost_call_never_arrives_and_one_whose_answer_is_lost_does() {
 }
 
 #[tokio::test]
-async fn calls_that_may_change_something_are_known_by_their_numbers() {
+async fn statistics_contain_the_numbers_of_writes() {
     let (proxy, _) = start_proxy("any#2=request-lost").await;
     for operation in ["Query", "PutItem", "GetItem", "BatchGetItem", "BatchExecuteStatement"] {
-        // One of them is lost.
+        // The response to one of them is lost.
         let _answer = call(&proxy, operation, &json!({})).await;
     }
     assert_eq!(proxy.stats().writes, [2, 5].into());
 }
 
 #[tokio::test]
-async fn a_late_call_arrives_although_its_caller_has_gone() {
+async fn delayed_call_arrives_after_its_caller_disconnected() {
     let (proxy, memory) = start_proxy("any#1=delayed-300ms").await;
     let nothing = json!({});
     let impatient = call(&proxy, "PutItem", &nothing);
@@ -130,19 +133,19 @@ async fn a_late_call_arrives_although_its_caller_has_gone() {
 }
 
 #[tokio::test]
-async fn a_refusal_has_the_form_of_its_service_and_is_not_passed_on() {
+async fn error_has_the_format_of_its_service_and_is_not_forwarded() {
     let plan = "dynamodb#1=throughput-exceeded dynamodb#2=internal-error any#1=conflict s3#1=throttled iot-data#1=throttled";
     let (proxy, memory) = start_proxy(plan).await;
-    let answer = call(&proxy, "PutItem", &json!({})).await.unwrap();
-    assert_eq!(answer.status(), 400);
-    let body: Value = answer.json().await.unwrap();
+    let response = call(&proxy, "PutItem", &json!({})).await.unwrap();
+    assert_eq!(response.status(), 400);
+    let body: Value = response.json().await.unwrap();
     let code = "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException";
     assert_eq!(body["__type"], code);
     assert_eq!(call(&proxy, "PutItem", &json!({})).await.unwrap().status(), 500);
 
     let transaction = json!({"TransactItems": [{}, {}, {}]});
-    let answer = call(&proxy, "TransactWriteItems", &transaction).await.unwrap();
-    let body: Value = answer.json().await.unwrap();
+    let response = call(&proxy, "TransactWriteItems", &transaction).await.unwrap();
+    let body: Value = response.json().await.unwrap();
     let codes: Vec<_> =
         body["CancellationReasons"].as_array().unwrap().iter().map(|r| &r["Code"]).collect();
     assert_eq!(codes, ["TransactionConflict", "None", "None"]);
@@ -151,27 +154,29 @@ async fn a_refusal_has_the_form_of_its_service_and_is_not_passed_on() {
     let signature =
         "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/s3/aws4_request, SignedHeaders=host";
     let get = client.get(format!("{}/b/k", proxy.url())).header("authorization", signature);
-    let answer = get.send().await.unwrap();
-    assert_eq!(answer.status(), 503);
-    assert!(answer.text().await.unwrap().contains("<Code>SlowDown</Code>"));
-    let answer =
+    let response = get.send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert!(response.text().await.unwrap().contains("<Code>SlowDown</Code>"));
+    let response =
         client.post(format!("{}/topics/iot%2Fm%2Fcommand", proxy.url())).send().await.unwrap();
     assert_eq!(
-        (answer.status().as_u16(), &answer.headers()["x-amzn-errortype"]),
+        (response.status().as_u16(), &response.headers()["x-amzn-errortype"]),
         (429, &HeaderValue::from_static("ThrottlingException"))
     );
     assert_eq!(received_requests(&memory).len(), 0);
 }
 
 #[tokio::test]
-async fn a_batch_is_done_in_part_and_says_so() {
+async fn partial_batch_returns_its_unprocessed_items() {
     let (proxy, memory) = start_proxy("any#1x2=partial-batch").await;
     let batch = json!({"RequestItems": {"t": ["a", "b", "c"]}});
-    let answer: Value = call(&proxy, "BatchWriteItem", &batch).await.unwrap().json().await.unwrap();
-    assert_eq!(answer["UnprocessedItems"], json!({"t": ["a", "c"]}));
+    let response: Value =
+        call(&proxy, "BatchWriteItem", &batch).await.unwrap().json().await.unwrap();
+    assert_eq!(response["UnprocessedItems"], json!({"t": ["a", "c"]}));
     let alone = json!({"RequestItems": {"t": ["a"]}});
-    let answer: Value = call(&proxy, "BatchWriteItem", &alone).await.unwrap().json().await.unwrap();
-    assert_eq!(answer["UnprocessedItems"], json!({"t": ["a"]}));
+    let response: Value =
+        call(&proxy, "BatchWriteItem", &alone).await.unwrap().json().await.unwrap();
+    assert_eq!(response["UnprocessedItems"], json!({"t": ["a"]}));
     let bodies: Vec<Value> = received_requests(&memory)
         .iter()
         .map(|a| serde_json::from_slice(&a.body).unwrap())
@@ -180,12 +185,12 @@ async fn a_batch_is_done_in_part_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_process_is_killed_before_a_call_arrives_or_after_it_was_done() {
+async fn process_is_killed_before_or_after_the_call() {
     let (proxy, memory) = start_proxy("any#1=killed-before any#2=killed-after").await;
     let deaths = Arc::new(AtomicUsize::new(0));
     let (counted, arrived) = (Arc::clone(&deaths), Arc::clone(&memory));
     proxy.on_kill(move || {
-        // At the second death its last call has arrived.
+        // When the second process is killed, its call has arrived.
         assert_eq!(counted.fetch_add(1, Ordering::SeqCst), arrived.lock().unwrap().len());
     });
     for death in 1..=2 {
@@ -196,7 +201,7 @@ async fn a_process_is_killed_before_a_call_arrives_or_after_it_was_done() {
 }
 
 #[tokio::test]
-async fn an_outage_lasts_until_the_plan_is_replaced() {
+async fn outage_lasts_until_the_plan_is_replaced() {
     let (proxy, memory) = start_proxy("dynamodb#1x*=request-lost").await;
     for _ in 0..3 {
         call(&proxy, "PutItem", &json!({})).await.unwrap_err();
@@ -207,7 +212,7 @@ async fn an_outage_lasts_until_the_plan_is_replaced() {
 }
 
 #[tokio::test]
-async fn before_the_endpoint_is_known_calls_are_lost() {
+async fn calls_without_an_endpoint_are_lost() {
     let (url, memory) = recording_endpoint().await;
     let proxy = Proxy::listen(0).await.unwrap();
     call(&proxy, "PutItem", &json!({})).await.unwrap_err();

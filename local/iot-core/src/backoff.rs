@@ -1,9 +1,9 @@
-//! How long to wait before the next attempt.
+//! The delay between attempts.
 
 use std::time::Duration;
 
-/// Exponential backoff with jitter, without end: a store that is away for an hour is asked every `cap`
-/// for an hour, since giving up would lose what it is asked to keep.
+/// Exponential backoff with jitter, without a limit of attempts, because giving up would lose
+/// messages.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     base: Duration,
@@ -12,20 +12,20 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The first delay is up to `base`, each further one up to twice the last, none above `cap`.
+    /// Creates a backoff with a first delay of up to `base` and later ones of up to `cap`.
     pub(crate) fn new(base: Duration, cap: Duration) -> Self {
         Self { base, cap, attempt: 0 }
     }
 
-    /// The delay before the next attempt. Between half and all of the exponential value, so that callers
-    /// that failed together do not come back together.
+    /// Returns the next delay: random, between half and all of the exponential value, so that
+    /// callers that failed together do not retry together.
     pub(crate) fn next_delay(&mut self) -> Duration {
         let ceiling = self.ceiling();
         self.attempt = self.attempt.saturating_add(1);
         ceiling.mul_f64(rand::random_range(0.5..=1.0))
     }
 
-    /// Starts again from `base`: the last attempt succeeded.
+    /// Starts again from `base`, after a successful attempt.
     pub(crate) fn reset(&mut self) {
         self.attempt = 0;
     }
@@ -44,7 +44,7 @@ mod tests {
     const CAP: Duration = Duration::from_secs(5);
 
     #[test]
-    fn delays_double_up_to_the_cap_and_stay_there() {
+    fn delays_double_up_to_the_cap() {
         let mut backoff = Backoff::new(BASE, CAP);
         for attempt in 0..100 {
             let expected = BASE.saturating_mul(1 << attempt.min(6)).min(CAP);
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_starts_again_from_the_base() {
+    fn success_resets_the_delay() {
         let mut backoff = Backoff::new(BASE, CAP);
         for _ in 0..10 {
             backoff.next_delay();

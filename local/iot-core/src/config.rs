@@ -1,4 +1,4 @@
-//! Settings, from flags and environment.
+//! Settings from the command line and the environment.
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::mqtt::BrokerAddress;
 
-/// Everything that an edge can be told. Routing is not among it: that is in the template.
+/// The settings of an emulator, except for the routing, which is in the template.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
     /// The SAM template with topic rules, event sources and schedules
@@ -17,7 +17,8 @@ pub struct Config {
     #[arg(long, env = "IOT_CORE_OUTPUTS", value_name = "FILE")]
     pub outputs: PathBuf,
 
-    /// The MQTT broker; NAME:PASSWORD@ before it where it asks who one is, better in the environment
+    /// The MQTT broker, with NAME:PASSWORD@ in front if it requires a login (safer in the
+    /// environment)
     #[arg(
         long,
         env = "IOT_CORE_MQTT",
@@ -27,7 +28,7 @@ pub struct Config {
     )]
     pub mqtt: BrokerAddress,
 
-    /// Name of the session that the broker keeps for this edge; one edge at a time can use it
+    /// The client id of the persistent session at the broker; one emulator at a time can use it
     #[arg(
         long,
         env = "IOT_CORE_CLIENT_ID",
@@ -36,7 +37,7 @@ pub struct Config {
     )]
     pub client_id: String,
 
-    /// The runtime API that hosts the functions
+    /// The Lambda Invoke API of the functions
     #[arg(
         long,
         env = "IOT_CORE_FUNCTIONS",
@@ -45,53 +46,54 @@ pub struct Config {
     )]
     pub functions: String,
 
-    /// Where to offer iot-data's Publish; a loopback address, as nobody is asked for credentials
+    /// The address of the iot-data API; a loopback address, because requests are not authenticated
     #[arg(long, env = "IOT_CORE_IOT_DATA", value_name = "IP:PORT", default_value = "127.0.0.1:4568", value_parser = parse_loopback)]
     pub iot_data: SocketAddr,
 
-    /// The AWS endpoint with the queue; without it the real one
+    /// The AWS endpoint of the queue [default: AWS itself]
     #[arg(long, env = "AWS_ENDPOINT_URL", value_name = "URL")]
     pub endpoint: Option<String>,
 
-    /// Calls to the queue that may be in flight from MQTT
+    /// The maximum number of concurrent calls that send messages to the queue
     #[arg(long, env = "IOT_CORE_SEND_CALLS", value_name = "N", default_value = "4")]
     pub send_calls: NonZeroUsize,
 
-    /// Calls to the queue that may be waiting for messages, for each function
+    /// The maximum number of concurrent calls that receive messages, for each function
     #[arg(long, env = "IOT_CORE_RECEIVE_CALLS", value_name = "N", default_value = "4")]
     pub receive_calls: NonZeroUsize,
 
-    /// Invocations from the queue that may run at once, for each function
+    /// The maximum number of concurrent invocations from the queue, for each function
     #[arg(long, env = "IOT_CORE_INVOCATIONS", value_name = "N", default_value = "2")]
     pub invocations: NonZeroUsize,
 
-    /// The most records in an invocation [default: the template's BatchSize, or 500]
+    /// The maximum number of records in an invocation [default: the BatchSize of the template, or
+    /// 500]
     #[arg(long, env = "IOT_CORE_BATCH_SIZE", value_name = "N")]
     pub batch_size: Option<NonZeroUsize>,
 
-    /// How long messages stay hidden when the edge that received them dies
+    /// The time after which messages of a crashed emulator become visible again
     #[arg(long, env = "IOT_CORE_VISIBILITY_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub visibility_timeout: Duration,
 
-    /// How long an invocation may take [default: the function's Timeout in the template]
+    /// The timeout of an invocation [default: the Timeout of the function in the template]
     #[arg(long, env = "IOT_CORE_INVOKE_TIMEOUT", value_name = "SECONDS", value_parser = parse_seconds)]
     pub invoke_timeout: Option<Duration>,
 }
 
 fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr =
-        text.parse().map_err(|_| "write it as IP:PORT, for example 127.0.0.1:4568".to_owned())?;
+        text.parse().map_err(|_| "expected IP:PORT, for example 127.0.0.1:4568".to_owned())?;
     if address.ip().is_loopback() {
         Ok(address)
     } else {
-        Err(format!("{} is no loopback address", address.ip()))
+        Err(format!("{} is not a loopback address", address.ip()))
     }
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=43_200) => Ok(Duration::from_secs(seconds)),
-        _ => Err("write it as a whole number of seconds, 1 to 43200".to_owned()),
+        _ => Err("expected a whole number of seconds from 1 to 43200".to_owned()),
     }
 }
 
@@ -113,21 +115,21 @@ mod tests {
     }
 
     #[test]
-    fn the_outputs_of_the_stack_are_all_that_must_be_given() {
+    fn outputs_are_the_only_required_setting() {
         parse(&[]).unwrap();
         assert!(Cli::try_parse_from(["iot-core"]).is_err());
     }
 
     #[test]
-    fn a_login_is_taken_and_never_shown() {
-        let broker = parse(&["--mqtt", "edge:s:e@cret@127.0.0.1:1883"]).unwrap().mqtt;
+    fn login_is_parsed_and_not_printed() {
+        let broker = parse(&["--mqtt", "emulator:s:e@cret@127.0.0.1:1883"]).unwrap().mqtt;
         assert_eq!(format!("{broker} {broker:?}").matches("127.0.0.1:1883").count(), 2);
         assert!(!format!("{broker} {broker:?}").contains("cret"));
-        assert!(parse(&["--mqtt", "edge@127.0.0.1:1883"]).is_err());
+        assert!(parse(&["--mqtt", "emulator@127.0.0.1:1883"]).is_err());
     }
 
     #[test]
-    fn iot_data_is_offered_on_loopback_only() {
+    fn iot_data_address_must_be_loopback() {
         for address in ["127.0.0.1:0", "127.0.0.2:4568", "[::1]:4568"] {
             assert!(parse(&["--iot-data", address]).is_ok(), "{address}");
         }
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visibility_timeout_is_one_that_sqs_takes() {
+    fn visibility_timeout_must_be_valid_for_sqs() {
         let config = parse(&["--visibility-timeout", "7"]).unwrap();
         assert_eq!(config.visibility_timeout, Duration::from_secs(7));
         for text in ["0", "43201", "-1", "1.5", "30s"] {

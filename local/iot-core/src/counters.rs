@@ -1,4 +1,4 @@
-//! What passes through the edge, counted.
+//! Counters of messages and invocations.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use tracing::info;
 
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A number that only grows.
+/// A monotonic counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -29,28 +29,28 @@ impl Counter {
     }
 }
 
-/// The counters of a running edge.
+/// The counters of a running emulator.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Messages that came from the broker and concern a rule.
+    /// Messages from the broker that match a rule.
     pub(crate) received: Counter,
-    /// Messages that the edge did not pass on: too large, or QoS 0 while the queue was away.
+    /// Messages that were discarded: too large, or with QoS 0 while the queue was unavailable.
     pub(crate) dropped: Counter,
     /// Messages that the queue accepted.
     pub(crate) queued: Counter,
-    /// Records that a function has worked on.
+    /// Records that a function processed.
     pub(crate) consumed: Counter,
-    /// Records that stay in the queue, as a function failed on them.
+    /// Records that stay in the queue because a function failed.
     pub(crate) failed: Counter,
-    /// Invocations from a queue.
+    /// Invocations by event source mappings.
     pub(crate) invocations: Counter,
-    /// Invocations by a schedule.
+    /// Invocations by schedules.
     pub(crate) scheduled: Counter,
     /// Messages published through iot-data.
     pub(crate) published: Counter,
 }
 
-/// The counters at one instant, since the edge started.
+/// The counter values at one instant.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct CounterSnapshot {
     received: u64,
@@ -78,7 +78,7 @@ impl Counters {
     }
 }
 
-/// Logs a line every ten seconds in which something happened.
+/// Logs the changes of the counters every ten seconds, if there are any.
 pub(crate) async fn report(
     counters: Arc<Counters>,
     shutdown: CancellationToken,
@@ -129,13 +129,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_is_not_reported() {
+    fn unchanged_counters_are_not_reported() {
         let counts = CounterSnapshot { received: 5, ..CounterSnapshot::default() };
         assert_eq!(summary_line(counts, counts, REPORT_INTERVAL), None);
     }
 
     #[test]
-    fn a_report_tells_rates_and_names_only_what_happened() {
+    fn report_contains_rates_of_changed_counters_only() {
         let before = CounterSnapshot { received: 100, failed: 7, ..CounterSnapshot::default() };
         let after = CounterSnapshot {
             received: 1_100,

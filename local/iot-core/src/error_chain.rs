@@ -1,11 +1,11 @@
-//! Errors with what caused them, in one line.
+//! Errors with their causes in one line.
 
 use std::error::Error;
 
-/// The SDK puts whole responses into the messages of some errors; this much of them is enough.
+/// The maximum length of a message, because some errors of the SDK contain whole responses.
 const MAX_CHARS: usize = 300;
 
-/// The messages of an error and its causes: many of the outer ones only say that there is an inner one.
+/// Returns an error with its causes, omitting causes whose text the message repeats.
 pub(crate) fn error_chain(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
@@ -37,13 +37,13 @@ mod tests {
     struct Middle(#[source] std::io::Error);
 
     #[test]
-    fn every_cause_is_told_and_none_twice() {
+    fn error_chain_contains_each_cause_once() {
         let error = Outer(Middle(std::io::Error::other("refused")));
         assert_eq!(error_chain(&error), "dispatch failure: connecting: refused");
     }
 
     #[test]
-    fn a_long_story_is_cut() {
+    fn long_error_chain_is_truncated() {
         let error = std::io::Error::other("ö".repeat(1_000));
         assert_eq!(error_chain(&error).chars().count(), MAX_CHARS + 1);
     }

@@ -1,8 +1,9 @@
-//! Down: from a queue to a function, as Lambda's event source mapping for SQS does it.
+//! The event source mapping from a queue to a function, as Lambda implements it for SQS.
 //!
-//! Messages are received, wait for an invocation ([`backlog`]), are worked on and are deleted, by the tasks
-//! of a [`consumer`]. Until then they stay hidden from others ([`leases`]). What the function fails on
-//! ([`outcome`]) is let go, and comes back when its visibility timeout ends.
+//! The tasks of a [`consumer`] receive messages, keep them until an invocation takes them
+//! ([`backlog`]), invoke the function and delete what it processed. Until then the messages are
+//! hidden from other consumers ([`leases`]). Records that failed ([`outcome`]) become visible again
+//! after the visibility timeout.
 
 mod backlog;
 mod consumer;
@@ -34,7 +35,7 @@ use crate::{
     template::EventSource,
 };
 
-/// What an event source mapping needs to know.
+/// The settings of an event source mapping.
 pub(crate) struct Settings {
     pub(crate) source: EventSource,
     pub(crate) region: String,
@@ -45,18 +46,19 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// How many messages may be held at once: enough to fill each invocation, and one more in the making.
+    /// Returns the maximum number of messages held at once: enough for each invocation and the next
+    /// one.
     fn capacity(&self) -> usize {
         self.batch_size * (self.invocations + 1) + MAX_BATCH_ENTRIES * self.receive_calls
     }
 }
 
-/// Consumes the queue of the event source until `shutdown`, and then until the running invocations have
-/// ended, for a few seconds at most.
+/// Consumes the queue of the event source until `shutdown`; then waits for running invocations, for
+/// a few seconds.
 ///
 /// # Errors
 ///
-/// When one of the tasks is gone: a new process must take over.
+/// If a task ends early.
 pub(crate) async fn run(
     settings: Settings,
     sqs: Client,
@@ -71,7 +73,7 @@ pub(crate) async fn run(
     }
 }
 
-/// The queue of an ARN, as soon as SQS tells.
+/// Looks up the queue of an ARN, until SQS returns it.
 async fn resolve_queue(sqs: &Client, arn: &str) -> Queue {
     let outage = Outage::new(format!("looking up the queue {arn}"));
     let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -106,7 +108,7 @@ async fn consume(
         working.spawn(Arc::clone(&consumer).invoke(done.clone(), shutdown.clone()));
     }
     working.spawn(Arc::clone(&consumer).delete(done_receiver));
-    // The deleter ends when the last invoker has dropped its end of the channel.
+    // The deleter ends when the last invoker has dropped its sender.
     drop(done);
 
     let ended = select! {
@@ -120,10 +122,13 @@ async fn consume(
     }
     let finished = async { while working.join_next().await.is_some() {} };
     if timeout(SHUTDOWN_GRACE, finished).await.is_err() {
-        warn!("{} did not finish in time; its messages come again", settings.source.function.name);
+        warn!(
+            "{} did not finish in time; its messages will be redelivered",
+            settings.source.function.name
+        );
     }
     if timeout(SHUTDOWN_GRACE, consumer.release_backlog()).await.is_err() {
-        debug!("some messages come again after their visibility timeout only");
+        debug!("some messages become visible only after their visibility timeout");
     }
     Ok(())
 }

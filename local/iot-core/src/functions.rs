@@ -1,4 +1,4 @@
-//! Invoking functions through Lambda's Invoke API, as cargo-lambda and AWS offer it.
+//! Invocation of functions through the Invoke API of Lambda, which AWS and cargo-lambda implement.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use serde::Deserialize;
 
 use crate::{error_chain::error_chain, template::Function};
 
-/// How much of a function's error is worth a line of the log.
+/// The maximum length of a function's error in the log.
 const ERROR_EXCERPT_CHARS: usize = 300;
 
-/// Why an invocation brought no answer.
+/// The reason why an invocation returned no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvokeError {
-    /// The function did not run: asking again is safe and is the thing to do.
+    /// The function did not run. The invocation can be repeated.
     #[error("{function} cannot be reached at {url}: {cause}")]
     Unreachable { function: String, url: String, cause: String },
-    /// The function ran, or may have run, and did not finish.
-    #[error("{function} did not answer within {} s", timeout.as_secs_f32())]
+    /// The function may have run, and did not finish in time.
+    #[error("{function} did not respond within {} s", timeout.as_secs_f32())]
     TimedOut { function: String, timeout: Duration },
     /// The function ran and failed.
     #[error("{function} failed: {reason}")]
     Failed { function: String, reason: String },
 }
 
-/// The runtime API that hosts the functions.
+/// A client of the Invoke API of the functions.
 #[derive(Debug, Clone)]
 pub(crate) struct FunctionClient {
     http: Client,
@@ -33,14 +33,14 @@ pub(crate) struct FunctionClient {
 }
 
 impl FunctionClient {
-    /// `base` is the URL of the runtime API, for example `http://127.0.0.1:9000`.
+    /// Creates a client for the API at `base`, for example `http://127.0.0.1:9000`.
     pub(crate) fn new(base: &str) -> reqwest::Result<Self> {
-        // The functions are on this machine; a proxy of the environment is not meant for them.
+        // The functions run on this machine, so proxies of the environment do not apply.
         let http = Client::builder().no_proxy().build()?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
     }
 
-    /// Invokes a function with a JSON event and waits for what it answers.
+    /// Invokes a function with a JSON event and returns its response.
     pub(crate) async fn invoke(
         &self,
         function: &Function,
@@ -79,7 +79,7 @@ impl FunctionClient {
     }
 }
 
-/// What a function's runtime reports when the handler failed.
+/// The error document of a function's runtime.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ErrorDocument {
@@ -87,8 +87,8 @@ struct ErrorDocument {
     error_message: String,
 }
 
-/// Why the answer is an error, if it is one. AWS says so in a header; cargo-lambda answers 200 with the
-/// runtime's error document, so that is looked at, too.
+/// Returns the error that a response contains. AWS marks it with a header; cargo-lambda responds
+/// with 200 with the error document of the runtime.
 fn function_error(status: StatusCode, error_header: bool, body: &[u8]) -> Option<String> {
     let document = serde_json::from_slice::<ErrorDocument>(body).ok();
     if status.is_success() && !error_header && document.is_none() {
@@ -106,14 +106,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_an_answer() {
+    fn successful_response_has_no_error() {
         for body in ["", "null", "{}", r#"{"batchItemFailures":[]}"#, r#"{"errorType":"mine"}"#] {
             assert_eq!(function_error(StatusCode::OK, false, body.as_bytes()), None, "{body}");
         }
     }
 
     #[test]
-    fn an_error_document_is_a_failure_whatever_the_status() {
+    fn error_document_is_a_failure_for_any_status() {
         let body = br#"{"errorType":"Store","errorMessage":"no such bucket","stackTrace":[]}"#;
         for (status, header) in [
             (StatusCode::OK, false),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_status_is_a_failure_whatever_the_body() {
+    fn error_status_is_a_failure_for_any_body() {
         assert_eq!(
             function_error(StatusCode::NOT_FOUND, false, b"no such function").as_deref(),
             Some("404 Not Found: no such function")
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_error_is_cut() {
+    fn long_error_is_truncated() {
         let body = "x".repeat(100_000);
         let reason = function_error(StatusCode::BAD_GATEWAY, false, body.as_bytes()).unwrap();
         assert_eq!(reason.len(), ERROR_EXCERPT_CHARS);

@@ -1,5 +1,5 @@
-//! iot-data's Publish over HTTP, as aws-sdk-iotdataplane calls it: 200 means that the broker has the
-//! message.
+//! The Publish API of iot-data over HTTP, as aws-sdk-iotdataplane calls it. The response 200 means
+//! that the broker has the message.
 
 mod pending;
 mod publisher;
@@ -43,7 +43,7 @@ struct Service {
     ready: watch::Receiver<bool>,
 }
 
-/// The server, bound and not yet serving.
+/// A server that is bound and does not serve yet.
 pub(crate) struct IotDataServer {
     listener: TcpListener,
     service: Service,
@@ -51,12 +51,12 @@ pub(crate) struct IotDataServer {
 }
 
 impl IotDataServer {
-    /// Binds to `address`, and begins to connect to the broker. `ready` is what `GET /ping` tells of the
-    /// whole edge.
+    /// Binds to `address` and starts to connect to the broker. `GET /ping` reports the value of
+    /// `ready`.
     ///
     /// # Errors
     ///
-    /// When the address is taken.
+    /// If the address is in use.
     pub(crate) async fn bind(
         address: SocketAddr,
         broker: &BrokerAddress,
@@ -70,17 +70,17 @@ impl IotDataServer {
         Ok(Self { listener, service: Service { publisher, counters, ready }, connection: tasks })
     }
 
-    /// Where it listens.
+    /// Returns the address of the listener.
     pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Whether there is a connection to the broker.
+    /// Returns whether the broker is connected.
     pub(crate) fn connected(&self) -> watch::Receiver<bool> {
         self.service.publisher.connected()
     }
 
-    /// Serves until `shutdown`, and then until open requests are answered, for a few seconds at most.
+    /// Serves until `shutdown`; then finishes open requests, for a few seconds.
     pub(crate) async fn serve(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let stopped = shutdown.clone().cancelled_owned();
         let server =
@@ -93,9 +93,9 @@ impl IotDataServer {
             result = server => result.context("iot-data's server failed")?,
             () = too_late => warn!("iot-data requests did not finish in time"),
         }
-        // The last publisher is gone with the routes, which ends the connection.
-        let gone = async { while self.connection.join_next().await.is_some() {} };
-        let _ = timeout(DISCONNECT_GRACE, gone).await;
+        // The last publisher is dropped with the routes, which ends the connection.
+        let closed = async { while self.connection.join_next().await.is_some() {} };
+        let _ = timeout(DISCONNECT_GRACE, closed).await;
         Ok(())
     }
 }
@@ -129,7 +129,7 @@ async fn publish(
         Publication { qos: parameters.qos()?, retain: parameters.retain, payload, topic };
     debug!(topic = publication.topic, "publish");
     service.publisher.publish(publication).await.map_err(|error| {
-        warn!(%error, "a message is not published");
+        warn!(%error, "a message was not published");
         ErrorResponse::from(error)
     })?;
     service.counters.published.add(1);
@@ -140,8 +140,7 @@ async fn publish_without_topic() -> ErrorResponse {
     validate_topic("").err().unwrap_or_else(ErrorResponse::unknown_path)
 }
 
-/// Whether the edge does its work (200) or not yet, or not at the moment (503), and what has passed through
-/// it since it started.
+/// Returns whether the emulator works (200) or not (503), and its counters.
 async fn ping(State(service): State<Service>) -> (StatusCode, Json<Value>) {
     let (status, text) = match (*service.ready.borrow(), *service.publisher.connected().borrow()) {
         (true, true) => (StatusCode::OK, "ready"),

@@ -1,15 +1,16 @@
-//! The MQTT side of AWS IoT Core, for one machine.
+//! An IoT Core emulator: the parts of AWS between devices and functions, for one machine.
 //!
-//! Mosquitto is a broker and nothing else; on AWS, IoT Core, SQS's event source mapping and EventBridge
-//! do the rest. This crate stands in for those, between Mosquitto, a queue and the functions' runtime API:
+//! Mosquitto is the MQTT broker. This crate adds what AWS IoT Core, SQS event source mappings and
+//! EventBridge do with its messages:
 //!
 //! ```text
-//! Mosquitto ──▶ uplink ──▶ queue ──▶ downlink ──▶ function
-//!     ▲                              schedules ──▶ function
-//!     └────────────────────────────── iot_data ◀── function
+//! Mosquitto ──▶ topic rules ──▶ queue ──▶ event source mapping ──▶ function
+//! ▲                                              schedules ──▶ function
+//! └──────────────────────────────────────────── iot_data ◀──── function
 //! ```
 //!
-//! What goes where is read from template.yaml ([`template`]), the same that is deployed to AWS.
+//! Rules, event sources and schedules are read from template.yaml ([`template`]), which is also
+//! what is deployed to AWS.
 
 mod backoff;
 mod config;
@@ -44,44 +45,47 @@ use crate::{
     functions::FunctionClient,
     iot_data::IotDataServer,
     queue::Queue,
-    template::{Outputs, Routing},
+    template::{EventSource, Outputs, Routing},
 };
 
-/// How long what is in flight may take at shutdown.
+/// The maximum time that messages and invocations in flight may take at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// How long it may take to say good-bye to the broker.
+/// The maximum time that the disconnect from the broker may take.
 const DISCONNECT_GRACE: Duration = Duration::from_secs(1);
 
-/// Records in an invocation when neither settings nor template say.
+/// The number of records of an invocation, if neither settings nor template set it.
 const DEFAULT_BATCH_SIZE: usize = 500;
 
-/// Where AWS is when the environment does not say.
+/// The AWS region, if the environment does not set it.
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// An edge that has subscribed, listens, and consumes the queue.
+/// What a running emulator offers.
 #[derive(Debug, Clone)]
 pub struct Ready {
-    /// Where iot-data is offered.
+    /// The address of the iot-data API.
     pub iot_data: SocketAddr,
-    /// What goes where.
+    /// The rules, event sources and schedules in force.
     pub routing: Routing,
 }
 
-/// Runs an edge until `shutdown` is cancelled, and then finishes what is in flight, for five seconds at
-/// most. `ready` is called once, when everything works for the first time; broker, queue and functions
-/// may come up after the edge.
+/// Runs an emulator until `shutdown` is cancelled; then finishes what is in flight, within five
+/// seconds.
+///
+/// `ready` is called once, when the subscription, the API and the queue work for the first time.
+/// Broker, queue and functions may start after the emulator.
 ///
 /// # Errors
 ///
-/// When template, outputs or settings are wrong, or an address is taken.
+/// If the template, the outputs or a setting is invalid, an address is in use, or a task fails.
 pub async fn run(
     config: Config,
     shutdown: CancellationToken,
     ready: impl FnOnce(Ready) + Send,
 ) -> anyhow::Result<()> {
     let routing = read_routing(&config).await?;
-    let functions = FunctionClient::new(&config.functions).context("cannot make an HTTP client")?;
+    let functions =
+        FunctionClient::new(&config.functions).context("cannot create an HTTP client")?;
     let sdk = sdk_config(&config).await;
     let sqs = Client::new(&sdk);
     let region = sdk.region().map_or(DEFAULT_REGION, Region::as_ref);
@@ -89,16 +93,7 @@ pub async fn run(
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
 
     let (is_ready, ready_receiver) = watch::channel(false);
-    let iot_data =
-        IotDataServer::bind(config.iot_data, &config.mqtt, Arc::clone(&counters), ready_receiver)
-            .await
-            .with_context(|| {
-                format!(
-                    "cannot listen on {} for iot-data: end what uses it, or choose another \
-                     address with --iot-data",
-                    config.iot_data
-                )
-            })?;
+    let iot_data = bind_iot_data(&config, Arc::clone(&counters), ready_receiver).await?;
     let address = iot_data.address()?;
     let mut connected = iot_data.connected();
     tasks.spawn(iot_data.serve(shutdown.clone()));
@@ -114,17 +109,7 @@ pub async fn run(
     tasks.spawn(topic_rules::run(topic_rules, Arc::clone(&counters), subscribed, shutdown.clone()));
 
     for source in routing.event_sources.iter().cloned() {
-        let settings = event_source_mapping::Settings {
-            receive_calls: config.receive_calls.get(),
-            invocations: config.invocations.get(),
-            batch_size: match config.batch_size {
-                Some(batch_size) => batch_size.get(),
-                None => source.batch_size.unwrap_or(DEFAULT_BATCH_SIZE),
-            },
-            visibility: config.visibility_timeout,
-            region: region.to_owned(),
-            source,
-        };
+        let settings = event_source_settings(&config, source, region);
         tasks.spawn(event_source_mapping::run(
             settings,
             sqs.clone(),
@@ -144,19 +129,17 @@ pub async fn run(
     }
     tasks.spawn(counters::report(counters, shutdown.clone()));
 
-    let everything =
-        async move { connected.wait_for(|it| *it).await.is_ok() && subscription.await.is_ok() };
     let announcement = async {
-        if everything.await {
+        if connected.wait_for(|it| *it).await.is_ok() && subscription.await.is_ok() {
             is_ready.send_replace(true);
             ready(Ready { iot_data: address, routing });
         }
     };
-    // Each task ends at shutdown and not before. What ends before has failed, and so does the edge then: a
-    // new process takes over from what the broker and the queue have kept.
+    // A task that ends before shutdown has failed, and the emulator fails with it. A new process
+    // continues with the messages that broker and queue have kept.
     let ends = async {
         while let Some(ended) = tasks.join_next().await {
-            ended.context("a task of the edge panicked")??;
+            ended.context("a task panicked")??;
         }
         Ok::<_, anyhow::Error>(())
     };
@@ -169,11 +152,43 @@ pub async fn run(
     Ok(())
 }
 
+async fn bind_iot_data(
+    config: &Config,
+    counters: Arc<Counters>,
+    ready: watch::Receiver<bool>,
+) -> anyhow::Result<IotDataServer> {
+    IotDataServer::bind(config.iot_data, &config.mqtt, counters, ready).await.with_context(|| {
+        format!(
+            "cannot listen on {} for iot-data: stop the process that uses the address, or set \
+             another with --iot-data",
+            config.iot_data
+        )
+    })
+}
+
+fn event_source_settings(
+    config: &Config,
+    source: EventSource,
+    region: &str,
+) -> event_source_mapping::Settings {
+    event_source_mapping::Settings {
+        receive_calls: config.receive_calls.get(),
+        invocations: config.invocations.get(),
+        batch_size: match config.batch_size {
+            Some(batch_size) => batch_size.get(),
+            None => source.batch_size.unwrap_or(DEFAULT_BATCH_SIZE),
+        },
+        visibility: config.visibility_timeout,
+        region: region.to_owned(),
+        source,
+    }
+}
+
 async fn read_routing(config: &Config) -> anyhow::Result<Routing> {
-    let outputs = read_file(&config.outputs, "the outputs of the stores' stack").await?;
+    let outputs = read_file(&config.outputs, "the outputs of the stores stack").await?;
     let outputs: Outputs = serde_json::from_str(&outputs).with_context(|| {
         format!(
-            "{} is not a JSON object of texts, as {{\"IngestQueueUrl\": \"...\"}}",
+            "{} is not a JSON object of strings such as {{\"IngestQueueUrl\": \"...\"}}",
             config.outputs.display()
         )
     })?;
@@ -193,7 +208,7 @@ async fn read_file(path: &Path, what: &str) -> anyhow::Result<String> {
 }
 
 async fn sdk_config(config: &Config) -> aws_config::SdkConfig {
-    // The edge retries by itself, without end, which the SDK's retries would only delay.
+    // The emulator retries without limit; the retries of the SDK would only delay that.
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .region(RegionProviderChain::default_provider().or_else(DEFAULT_REGION))
         .retry_config(RetryConfig::disabled());

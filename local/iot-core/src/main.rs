@@ -1,4 +1,4 @@
-//! The edge as a process.
+//! The command line of the IoT Core emulator.
 
 use std::io::IsTerminal;
 
@@ -9,10 +9,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-/// Between Mosquitto and the functions, what AWS IoT Core, SQS and EventBridge do in the cloud
+/// Emulates AWS IoT Core, SQS event source mappings and EventBridge between Mosquitto and the
+/// functions
 ///
-/// Subscribes to the topics of template.yaml's IoT rules and puts what arrives into their queue; invokes
-/// the functions that consume the queue, and those with a schedule; publishes for them over MQTT.
+/// Subscribes to the topics of the IoT rules in template.yaml and sends their messages to the
+/// queue; invokes the functions that consume the queue or have a schedule; publishes the functions'
+/// messages over MQTT.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -27,19 +29,19 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let asked = shutdown.clone();
+    let requested = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         info!("stopping");
-        asked.cancel();
+        requested.cancel();
     });
     iot_core::run(config, shutdown, print_ready).await
 }
 
-/// Whoever has started the edge may wait for this line, so it does not depend on the log's level.
+/// Prints the line that the starting process waits for, independently of the log level.
 fn print_ready(ready: Ready) {
     println!(
         "ready: {} topic filters, {} consumers, {} schedules, iot-data at http://{}",
@@ -50,7 +52,7 @@ fn print_ready(ready: Ready) {
     );
 }
 
-/// `RUST_LOG` chooses the level (default `info`), `LOG_FORMAT=json` the form.
+/// Initializes logging: `RUST_LOG` sets the level (default `info`), `LOG_FORMAT=json` the format.
 fn init_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()

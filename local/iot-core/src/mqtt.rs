@@ -1,13 +1,12 @@
 //! A connection to the broker.
 //!
-//! The packets are rumqttc's, the loop around them is not: its event loop reads up to ten packets for each
-//! acknowledgement that it writes, so under load acknowledgements fall behind without bound, and it cannot
-//! stop reading while it goes on writing, which is what an outage of the queue asks for. With the codec
-//! alone, all there is of a connection is one value, and nothing is carried from one to the next.
+//! The packets are those of rumqttc, but not the event loop. That loop reads up to ten packets for
+//! each acknowledgement that it writes, so acknowledgements lag without bound under load. It also
+//! cannot stop reading while it writes, which an outage of the queue requires. With the codec
+//! alone, one value holds the state of a connection, and no state is carried to the next one.
 //!
-//! MQTT 5, since it has what the edge needs from the broker and 3.1.1 has not: subscribing without a
-//! replay of retained messages, acknowledgements that say why a publish was refused, and a limit for what
-//! is unacknowledged.
+//! The emulator needs MQTT 5 for subscriptions without retained messages, reason codes of rejected
+//! messages, and a limit of unacknowledged messages.
 
 #[cfg(test)]
 pub(crate) mod test_broker;
@@ -32,17 +31,17 @@ use tracing::{error, info};
 
 use crate::{backoff::Backoff, outage::Outage};
 
-/// The most that an MQTT packet can be. With less, the broker would drop larger messages without a word
-/// on their way to the edge; so the edge takes all, and says so when it refuses one.
+/// The maximum size of an MQTT packet. With a smaller one, the broker would discard larger messages
+/// silently; the emulator accepts all and logs what it rejects.
 const MAX_PACKET_BYTES: u32 = 268_435_455;
 
-/// How long the broker may take to answer a CONNECT, and to take what is sent.
+/// The timeout of a CONNECT and of a write.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Where the broker is, and who one says to be there: `HOST:PORT` or `NAME:PASSWORD@HOST:PORT`. Neither
-/// [`Display`](fmt::Display) nor `Debug` tells the password.
+/// The address of the broker and the login: `HOST:PORT` or `NAME:PASSWORD@HOST:PORT`. Neither
+/// [`Display`](fmt::Display) nor `Debug` prints the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerAddress {
     host: String,
@@ -62,8 +61,7 @@ impl FromStr for BrokerAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (login, address) = match text.rsplit_once('@') {
             Some((login, address)) => {
-                let (name, password) =
-                    login.split_once(':').ok_or("write who it is as NAME:PASSWORD@")?;
+                let (name, password) = login.split_once(':').ok_or("expected NAME:PASSWORD@")?;
                 (Some(Login::new(name, password)), address)
             }
             None => (None, text),
@@ -71,10 +69,10 @@ impl FromStr for BrokerAddress {
         match address.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() => Ok(Self {
                 host: host.to_owned(),
-                port: port.parse().map_err(|_| format!("\"{port}\" is no port"))?,
+                port: port.parse().map_err(|_| format!("\"{port}\" is not a port"))?,
                 login,
             }),
-            _ => Err("write it as HOST:PORT, for example 127.0.0.1:1883".to_owned()),
+            _ => Err("expected HOST:PORT, for example 127.0.0.1:1883".to_owned()),
         }
     }
 }
@@ -85,26 +83,26 @@ impl fmt::Display for BrokerAddress {
     }
 }
 
-/// Why there is no connection, or no longer.
+/// The reason why a connection failed or ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MqttError {
     #[error("cannot connect to {broker}: {source}")]
     Connect { broker: BrokerAddress, source: io::Error },
-    #[error("the broker does not accept the connection: {0:?}")]
-    Refused(ConnectReturnCode),
+    #[error("the broker rejected the connection: {0:?}")]
+    Rejected(ConnectReturnCode),
     #[error("the broker ended the connection: {0:?}")]
     Disconnected(DisconnectReasonCode),
     #[error("the broker closed the connection")]
     Closed,
-    #[error("the broker did not answer in time")]
+    #[error("the broker did not respond in time")]
     TimedOut,
     #[error("the broker did not grant a subscription: {0}")]
     NotSubscribed(String),
-    #[error("the broker sent what cannot be understood: {0}")]
+    #[error("the broker sent an invalid packet: {0}")]
     Protocol(#[from] mqttbytes::Error),
 }
 
-/// Makes connections, one after the other is lost.
+/// Creates a connection whenever the previous one is lost.
 #[derive(Debug)]
 pub(crate) struct Connector {
     broker: BrokerAddress,
@@ -115,8 +113,10 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Connects as `client_id` whose session the broker keeps for `session_expiry` seconds after the
-    /// connection ends, and to which it may send `receive_maximum` messages unacknowledged.
+    /// Creates a connector for `client_id`.
+    ///
+    /// The broker keeps the session for `session_expiry` seconds after a connection and sends up to
+    /// `receive_maximum` unacknowledged messages.
     pub(crate) fn new(
         broker: BrokerAddress,
         client_id: String,
@@ -143,7 +143,7 @@ impl Connector {
         }
     }
 
-    /// A connection, as soon as the broker grants one.
+    /// Connects, retrying until the broker accepts.
     pub(crate) async fn connect(&mut self) -> Connection {
         loop {
             if let Some(delay) = self.delay.take() {
@@ -156,17 +156,17 @@ impl Connector {
         }
     }
 
-    /// Notes that a connection does what it is for.
+    /// Records that a connection works, which resets the backoff.
     pub(crate) fn record_success(&mut self) {
         self.outage.record_success();
         self.retry.reset();
     }
 
-    /// Notes that a connection is lost; the next one is made after a while.
+    /// Records that a connection was lost; the next one is made after a delay.
     pub(crate) fn record_failure(&mut self, error: &MqttError) {
         if matches!(error, MqttError::Disconnected(DisconnectReasonCode::SessionTakenOver)) {
             error!(
-                "another client connected as {}: is a second edge running? They push each other out",
+                "another client connected as {} and replaced this one: is a second emulator running?",
                 self.connect.client_id
             );
         }
@@ -179,8 +179,8 @@ impl Connector {
 pub(crate) struct Connection {
     packets: Framed<TcpStream, Codec>,
     pings: Interval,
-    /// How many pings were sent since anything came from the broker, while somebody listened.
-    unanswered_pings: u8,
+    /// The number of pings since the last packet from the broker, counted while reading.
+    pings_without_response: u8,
     receive_maximum: u16,
 }
 
@@ -198,15 +198,15 @@ impl Connection {
             );
             packets.send(Packet::Connect(connect, None, broker.login.clone())).await?;
             match packets.next().await.ok_or(MqttError::Closed)?? {
-                Packet::ConnAck(answer) if answer.code == ConnectReturnCode::Success => {
+                Packet::ConnAck(connack) if connack.code == ConnectReturnCode::Success => {
                     info!(
-                        session = if answer.session_present { "resumed" } else { "new" },
+                        session = if connack.session_present { "resumed" } else { "new" },
                         "{client_id} is connected to the MQTT broker"
                     );
-                    let limit = answer.properties.and_then(|properties| properties.receive_max);
+                    let limit = connack.properties.and_then(|properties| properties.receive_max);
                     Ok((packets, limit.unwrap_or(u16::MAX)))
                 }
-                Packet::ConnAck(answer) => Err(MqttError::Refused(answer.code)),
+                Packet::ConnAck(connack) => Err(MqttError::Rejected(connack.code)),
                 _ => Err(mqttbytes::Error::IncorrectPacketFormat.into()),
             }
         };
@@ -215,16 +215,17 @@ impl Connection {
         let mut pings = interval(KEEP_ALIVE);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
-        Ok(Self { packets, pings, unanswered_pings: 0, receive_maximum })
+        Ok(Self { packets, pings, pings_without_response: 0, receive_maximum })
     }
 
-    /// How many messages at QoS 1 the broker takes before it has acknowledged the first.
+    /// Returns the number of messages with QoS 1 that the broker accepts before it acknowledges the
+    /// first.
     pub(crate) fn receive_maximum(&self) -> usize {
         self.receive_maximum.into()
     }
 
-    /// The next packet, if `reading`; otherwise this goes on for ever. Either way the broker is pinged
-    /// meanwhile. Dropping the future before it is ready loses nothing.
+    /// Returns the next packet if `reading`, and otherwise never returns. In both cases the broker
+    /// is pinged. The future can be dropped without loss.
     pub(crate) async fn next(&mut self, reading: bool) -> Result<Packet, MqttError> {
         loop {
             let packet = select! {
@@ -234,7 +235,7 @@ impl Connection {
                     continue;
                 }
             };
-            self.unanswered_pings = 0;
+            self.pings_without_response = 0;
             match packet {
                 Packet::PingResp(_) => {}
                 Packet::Disconnect(reason) => {
@@ -245,19 +246,19 @@ impl Connection {
         }
     }
 
-    /// Keeps the broker from thinking that the edge is gone, and finds out whether the broker is, unless
-    /// nobody listens to what it says.
+    /// Keeps the connection alive, and detects a broker that does not respond while packets are
+    /// read.
     async fn ping(&mut self, reading: bool) -> Result<(), MqttError> {
-        match (reading, self.unanswered_pings) {
-            // Two: the answer to the last one may be there and not yet read.
+        match (reading, self.pings_without_response) {
+            // The response to the last ping may have arrived and not been read yet.
             (true, 2..) => return Err(MqttError::TimedOut),
-            (true, _) => self.unanswered_pings += 1,
-            (false, _) => self.unanswered_pings = 0,
+            (true, _) => self.pings_without_response += 1,
+            (false, _) => self.pings_without_response = 0,
         }
         self.send([Packet::PingReq(PingReq)]).await
     }
 
-    /// Sends packets together.
+    /// Sends packets in one write.
     pub(crate) async fn send(
         &mut self,
         packets: impl IntoIterator<Item = Packet>,
@@ -271,10 +272,10 @@ impl Connection {
         Ok(timeout(CONNECT_TIMEOUT, sending).await.map_err(|_| MqttError::TimedOut)??)
     }
 
-    /// Says good-bye.
+    /// Sends a DISCONNECT.
     pub(crate) async fn disconnect(mut self) {
         let reason = DisconnectReasonCode::NormalDisconnection;
-        // If the broker cannot be told, it sees the socket close, which comes to the same here.
+        // If this fails, the broker sees that the socket closes, with the same result.
         let _ = self.send([Packet::Disconnect(Disconnect::new(reason))]).await;
     }
 }
@@ -284,7 +285,7 @@ mod tests {
     use super::BrokerAddress;
 
     #[test]
-    fn a_broker_is_a_host_and_a_port() {
+    fn broker_address_needs_host_and_port() {
         let address: BrokerAddress = "127.0.0.1:1883".parse().unwrap();
         assert_eq!(address.to_string(), "127.0.0.1:1883");
         for text in ["127.0.0.1", ":1883", "127.0.0.1:mqtt", "127.0.0.1:65536", ""] {

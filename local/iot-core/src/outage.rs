@@ -1,4 +1,4 @@
-//! Saying once that something is away, and once that it is back.
+//! Outages, logged once at their start and once at their end.
 
 use std::{
     fmt::Display,
@@ -8,12 +8,12 @@ use std::{
 
 use tracing::{debug, info, warn};
 
-/// How long something must fail before it is worth a warning. What fails and works in turn would fill the
-/// log otherwise.
+/// The duration of an outage before it is logged, so that intermittent failures do not fill the
+/// log.
 const WARN_AFTER: Duration = Duration::from_secs(1);
 
-/// A thing that the edge depends on, and since when it fails. Retries come by the thousand in an outage;
-/// two lines of the log tell the same.
+/// A dependency and the time since which it fails. An outage has thousands of retries and two lines
+/// in the log.
 #[derive(Debug)]
 pub(crate) struct Outage {
     operation: String,
@@ -31,19 +31,19 @@ impl Outage {
         Self { operation: operation.into(), state: Mutex::default() }
     }
 
-    /// Notes a failure.
+    /// Records a failure.
     pub(crate) fn record_failure(&self, error: &dyn Display) {
         if self.state().record_failure(Instant::now()) {
-            warn!(%error, "{} fails; trying again until it works", self.operation);
+            warn!(%error, "{} fails; retrying until it succeeds", self.operation);
         } else {
             debug!(%error, "{} fails", self.operation);
         }
     }
 
-    /// Notes a success, which ends the outage, if there was one.
+    /// Records a success, which ends an outage.
     pub(crate) fn record_success(&self) {
         if let Some(since) = self.state().record_success() {
-            info!(outage_s = since.elapsed().as_secs(), "{} works again", self.operation);
+            info!(outage_s = since.elapsed().as_secs(), "{} succeeds again", self.operation);
         }
     }
 
@@ -53,7 +53,7 @@ impl Outage {
 }
 
 impl State {
-    /// Whether this failure is to be reported.
+    /// Returns whether this failure is to be logged.
     fn record_failure(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         if self.reported || now - since < WARN_AFTER {
@@ -63,7 +63,7 @@ impl State {
         true
     }
 
-    /// Since when it has failed, if that was reported.
+    /// Returns the start of the outage, if it was logged.
     fn record_success(&mut self) -> Option<Instant> {
         let State { since, reported } = std::mem::take(self);
         since.filter(|_| reported)
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_announced_once_and_so_is_its_end() {
+    fn outage_and_its_end_are_logged_once() {
         let (mut state, start) = (State::default(), Instant::now());
         assert!(!state.record_failure(start));
         assert!(state.record_failure(start + WARN_AFTER));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_passes_is_not_announced() {
+    fn short_failure_is_not_logged() {
         let (mut state, start) = (State::default(), Instant::now());
         for round in 0..10 {
             assert!(!state.record_failure(start + round * WARN_AFTER));

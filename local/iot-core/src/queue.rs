@@ -1,4 +1,4 @@
-//! The queue, as SQS offers it: at most ten messages a call, and a failure of its own for each of them.
+//! The SQS queue: at most ten messages a call, with a result for each of them.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 use crate::error_chain::error_chain;
 
-/// The most entries of one call.
+/// The maximum number of entries of a call.
 pub(crate) const MAX_BATCH_ENTRIES: usize = 10;
 
-/// How long a call may take, beyond the waiting that it asks for.
+/// The timeout of a call, in addition to the wait time of a receive.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A call that failed as a whole, or whose outcome is unknown.
@@ -25,19 +25,19 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum QueueError {
     #[error("SQS {operation}: {cause}")]
     Call { operation: &'static str, cause: String },
-    #[error("SQS {operation}: no answer within {} s", CALL_TIMEOUT.as_secs())]
+    #[error("SQS {operation}: no response within {} s", CALL_TIMEOUT.as_secs())]
     TimedOut { operation: &'static str },
 }
 
-/// An entry that SQS refused while it took its neighbours.
+/// An entry that SQS rejected although the call succeeded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FailedEntry {
-    /// Position in the call.
+    /// The index in the call.
     pub(crate) index: usize,
     pub(crate) reason: String,
 }
 
-/// One queue.
+/// A queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     client: Client,
@@ -49,19 +49,19 @@ impl Queue {
         Self { client, url }
     }
 
-    /// The queue that an ARN names (`arn:aws:sqs:REGION:ACCOUNT:NAME`).
+    /// Looks up the queue of an ARN (`arn:aws:sqs:REGION:ACCOUNT:NAME`).
     pub(crate) async fn by_arn(client: &Client, arn: &str) -> Result<Self, QueueError> {
         let operation = "GetQueueUrl";
         let name = arn.rsplit(':').next().unwrap_or(arn);
         let call = client.get_queue_url().queue_name(name).send();
-        let answer = with_timeout(operation, CALL_TIMEOUT, call).await?;
-        match answer.queue_url {
+        let response = with_timeout(operation, CALL_TIMEOUT, call).await?;
+        match response.queue_url {
             Some(url) => Ok(Self::new(client.clone(), url)),
             None => Err(QueueError::Call { operation, cause: format!("no URL for {arn}") }),
         }
     }
 
-    /// Sends up to ten messages and returns which ones were refused.
+    /// Sends up to ten messages; returns those that were rejected.
     pub(crate) async fn send(&self, bodies: &[&str]) -> Result<Vec<FailedEntry>, QueueError> {
         let operation = "SendMessageBatch";
         let mut entries = Vec::with_capacity(bodies.len());
@@ -76,8 +76,8 @@ impl Queue {
         }
         let call =
             self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries)).send();
-        let answer = with_timeout(operation, CALL_TIMEOUT, call).await?;
-        Ok(failed_entries(&answer.failed))
+        let response = with_timeout(operation, CALL_TIMEOUT, call).await?;
+        Ok(failed_entries(&response.failed))
     }
 
     /// Waits up to `wait` for messages, at most ten, and hides them for `visibility`.
@@ -96,11 +96,11 @@ impl Queue {
             .message_system_attribute_names(MessageSystemAttributeName::All)
             .message_attribute_names("All")
             .send();
-        let answer = with_timeout("ReceiveMessage", wait + CALL_TIMEOUT, call).await?;
-        Ok(answer.messages.unwrap_or_default())
+        let response = with_timeout("ReceiveMessage", wait + CALL_TIMEOUT, call).await?;
+        Ok(response.messages.unwrap_or_default())
     }
 
-    /// Deletes up to ten messages and returns which ones were refused.
+    /// Deletes up to ten messages; returns those that were rejected.
     pub(crate) async fn delete(&self, receipts: &[String]) -> Result<Vec<FailedEntry>, QueueError> {
         let operation = "DeleteMessageBatch";
         let mut entries = Vec::with_capacity(receipts.len());
@@ -119,12 +119,12 @@ impl Queue {
             .queue_url(&self.url)
             .set_entries(Some(entries))
             .send();
-        let answer = with_timeout(operation, CALL_TIMEOUT, call).await?;
-        Ok(failed_entries(&answer.failed))
+        let response = with_timeout(operation, CALL_TIMEOUT, call).await?;
+        Ok(failed_entries(&response.failed))
     }
 
-    /// Hides up to ten messages for `visibility` from now (zero: shows them), and returns which ones were
-    /// refused.
+    /// Hides up to ten messages for `visibility` from now (zero makes them visible); returns those
+    /// that were rejected.
     pub(crate) async fn change_visibility(
         &self,
         receipts: &[String],
@@ -148,8 +148,8 @@ impl Queue {
             .queue_url(&self.url)
             .set_entries(Some(entries))
             .send();
-        let answer = with_timeout(operation, CALL_TIMEOUT, call).await?;
-        Ok(failed_entries(&answer.failed))
+        let response = with_timeout(operation, CALL_TIMEOUT, call).await?;
+        Ok(failed_entries(&response.failed))
     }
 }
 
@@ -162,7 +162,7 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     match timeout(limit, call).await {
-        Ok(Ok(answer)) => Ok(answer),
+        Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) => Err(QueueError::Call { operation, cause: error_chain(&error) }),
         Err(_) => Err(QueueError::TimedOut { operation }),
     }
@@ -179,7 +179,7 @@ fn failed_entries(failed: &[BatchResultErrorEntry]) -> Vec<FailedEntry> {
     failed
         .iter()
         .filter_map(|entry| {
-            // Ids are the positions that the call was made with.
+            // The ids are the indexes of the call.
             let index = entry.id.parse().ok()?;
             let message = entry.message.as_deref().unwrap_or_default();
             Some(FailedEntry { index, reason: format!("{} {message}", entry.code) })

@@ -1,4 +1,4 @@
-//! Schedules, as EventBridge keeps them.
+//! Schedules, as EventBridge implements them.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ use crate::{
 
 /// Invokes the scheduled function at its rate until `shutdown`.
 ///
-/// The first time is at once: what fell due while nothing ran should not wait for another period. An
-/// invocation that outlasts the period makes the next one wait, so there are never two of a schedule at
-/// once, and none is made up for.
+/// The first invocation is immediate, since deadlines may have passed while nothing ran.
+/// Invocations of a schedule never overlap: one that outlasts the interval delays the next, and
+/// skipped ones are not repeated.
 pub(crate) async fn run(
     schedule: Schedule,
     region: String,
@@ -40,7 +40,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Whether the function ran to its end.
+/// Returns whether the function completed.
 async fn invoke(
     schedule: &Schedule,
     event: Bytes,
@@ -52,23 +52,22 @@ async fn invoke(
         match functions.invoke(&schedule.function, event.clone()).await {
             Ok(_) => return true,
             Err(error @ InvokeError::Unreachable { .. }) => {
-                debug!(%error, "{} is tried again", schedule.name);
+                debug!(%error, "{} will be retried", schedule.name);
                 let delay = retry.next_delay();
                 if shutdown.run_until_cancelled(sleep(delay)).await.is_none() {
                     return false;
                 }
             }
             Err(error) => {
-                warn!(%error, "{} failed; it is due again in its time", schedule.name);
+                warn!(%error, "{} failed; the next invocation follows at its time", schedule.name);
                 return false;
             }
         }
     }
 }
 
-/// EventBridge's scheduled event.
-///
-/// Shape: <https://docs.aws.amazon.com/eventbridge/latest/ref/event-delivery-level.html>
+/// Returns a scheduled event of EventBridge
+/// (<https://docs.aws.amazon.com/eventbridge/latest/ref/event-delivery-level.html>).
 fn event(name: &str, region: &str, now: Timestamp) -> String {
     let time = now.round(Unit::Second).unwrap_or(now);
     json!({
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_event_is_eventbridges() {
+    fn scheduled_event_has_the_format_of_eventbridge() {
         let now = Timestamp::from_millisecond(1_785_000_000_123).unwrap();
         let event: serde_json::Value =
             serde_json::from_str(&event("WatchdogFunctionEveryMinute", "us-east-1", now)).unwrap();

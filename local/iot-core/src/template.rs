@@ -1,8 +1,8 @@
-//! What template.yaml says about the edge: topic filters, the queue, its consumers, the schedules.
+//! The parts of template.yaml that the emulator implements: topic filters, queue, event sources and
+//! schedules.
 //!
-//! The edge has no routing configuration of its own. It reads the SAM template that AWS gets, so that a
-//! topic rule, an event source or a schedule is written once; what the edge cannot do the way AWS does it
-//! is an error that names the resource, never a silent difference.
+//! The emulator has no routing configuration of its own: it reads the SAM template that is deployed
+//! to AWS. What it cannot do as AWS does is an error that names the resource.
 
 mod intrinsic;
 mod rule_sql;
@@ -17,85 +17,86 @@ use self::schema::{
     Document, FunctionProperties, Resource, ScheduleEvent, SqsAction, SqsEvent, TopicRuleProperties,
 };
 
-/// Outputs of the stores' stack by name: what `!GetAtt Stores.Outputs.NAME` in the template stands for.
+/// The outputs of the stores stack by name, to which `!GetAtt Stores.Outputs.NAME` refers.
 pub type Outputs = BTreeMap<String, String>;
 
-/// Lambda's timeout when the template names none.
+/// The default timeout of Lambda.
 const DEFAULT_FUNCTION_TIMEOUT_S: u64 = 3;
 
-/// Everything in the template that the edge acts on.
+/// The resources of the template that the emulator implements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Routing {
     /// The MQTT topic filters of the topic rules, in the order of the template.
     pub topic_filters: Vec<String>,
-    /// The queue that the topic rules send to.
+    /// The URL of the queue that the topic rules send to.
     pub queue_url: String,
-    /// Functions that are fed from a queue.
+    /// The event source mappings from queues.
     pub event_sources: Vec<EventSource>,
-    /// Functions that are invoked by the clock.
+    /// The schedules.
     pub schedules: Vec<Schedule>,
 }
 
 /// An SQS event source mapping.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventSource {
-    /// Who is invoked.
+    /// The function to invoke.
     pub function: Function,
-    /// ARN of the queue.
+    /// The ARN of the queue.
     pub queue_arn: String,
-    /// The most records in an invocation, if the template says so.
+    /// The maximum number of records in an invocation, if it is set.
     pub batch_size: Option<usize>,
-    /// Whether the function's answer names the records that failed.
+    /// Whether the response of the function lists the records that failed.
     pub reports_item_failures: bool,
 }
 
 /// A schedule of EventBridge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
-    /// Logical id of function and event, as EventBridge's rule is named after both.
+    /// The logical ids of function and event, of which the name of the EventBridge rule consists.
     pub name: String,
-    /// Who is invoked.
+    /// The function to invoke.
     pub function: Function,
-    /// How often.
+    /// The time between invocations.
     pub interval: Duration,
 }
 
-/// A function as the runtime API knows it.
+/// A function of the template.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Function {
-    /// Name at the runtime API: the binary that the function is built from.
+    /// The name at the Invoke API, which is the binary that the function is built from.
     pub name: String,
-    /// How long an invocation may take.
+    /// The timeout of an invocation.
     pub timeout: Duration,
 }
 
-/// What is wrong with the template, from the edge's point of view.
+/// The reason why the emulator cannot use a template.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
-    /// Not YAML, or not shaped like a template.
+    /// The text is not YAML, or not a template.
     #[error("the template cannot be read: {0}")]
     Syntax(#[from] yaml_serde::Error),
-    /// A resource that the edge cannot serve.
+    /// The emulator does not support a resource.
     #[error("{resource}: {problem}")]
     Resource {
-        /// Logical id.
+        /// The logical id.
         resource: String,
-        /// What is wrong and what would be right.
+        /// What is not supported, and what would be.
         problem: String,
     },
-    /// No `AWS::IoT::TopicRule`: nothing would ever arrive.
+    /// No `AWS::IoT::TopicRule` exists, so no message would arrive.
     #[error(
-        "the template has no AWS::IoT::TopicRule with an Sqs action, so the edge has nothing to subscribe to"
+        "the template has no AWS::IoT::TopicRule with an Sqs action, so there is no topic to subscribe to"
     )]
     NoTopicRule,
 }
 
 impl Routing {
-    /// Reads a template, with the outputs that its `!GetAtt`s and `!Ref`s point to.
+    /// Parses a template. Its `!GetAtt` and `!Ref` expressions are replaced by `outputs`.
     ///
     /// # Errors
     ///
-    /// When the text is no template, or has something that the edge would do otherwise than AWS.
+    /// If the text is not a template, or has a resource that the emulator does not implement as AWS
+    /// does.
     pub fn read(template: &str, outputs: &Outputs) -> Result<Self, TemplateError> {
         let document: Document = yaml_serde::from_str(template)?;
         let mut rules = Vec::new();
@@ -122,7 +123,7 @@ impl Routing {
         Ok(Self { topic_filters, queue_url, event_sources, schedules })
     }
 
-    /// Gives every function this timeout instead of its own.
+    /// Replaces the timeouts of all functions.
     pub(crate) fn override_timeouts(&mut self, timeout: Duration) {
         let sources = self.event_sources.iter_mut().map(|source| &mut source.function);
         let schedules = self.schedules.iter_mut().map(|schedule| &mut schedule.function);
@@ -132,7 +133,8 @@ impl Routing {
     }
 }
 
-/// All rules must name one queue: the edge acknowledges to the broker what that queue has accepted.
+/// Returns the queue that all rules send to. Only one is possible, because the emulator
+/// acknowledges to the broker what that queue has accepted.
 fn single_queue(
     rules: Vec<(&String, String, String)>,
 ) -> Result<(Vec<String>, String), TemplateError> {
@@ -142,14 +144,14 @@ fn single_queue(
     if let Some((other, ..)) = rules.iter().find(|(.., url)| *url != queue) {
         return Err(TemplateError::Resource {
             resource: (*other).clone(),
-            problem: format!("sends to another queue than {first}; the edge serves one"),
+            problem: format!("sends to another queue than {first}; only one queue is supported"),
         });
     }
     let filters = rules.into_iter().map(|(_, filter, _)| filter).collect();
     Ok((filters, queue))
 }
 
-/// Topic filter and queue of a rule; none when it is disabled.
+/// Returns the topic filter and the queue of a rule, or `None` if it is disabled.
 fn topic_rule(resource: &Resource, outputs: &Outputs) -> Result<Option<(String, String)>, String> {
     let TopicRuleProperties { topic_rule_payload: payload } =
         deserialize("Properties", &resource.properties)?;
@@ -159,11 +161,11 @@ fn topic_rule(resource: &Resource, outputs: &Outputs) -> Result<Option<(String, 
     let sql = intrinsic::resolve(&payload.sql, outputs).map_err(|e| format!("Sql: {e}"))?;
     let filter = rule_sql::topic_filter(&sql)?;
     let [action] = payload.actions.as_slice() else {
-        return Err("the edge can do a rule with exactly one action, an Sqs one".to_owned());
+        return Err("only rules with exactly one action, of type Sqs, are supported".to_owned());
     };
     let Some(sqs) = action.get("Sqs") else {
         return Err(format!(
-            "the edge has no action {}, only Sqs",
+            "action {} is not supported, only Sqs",
             action.keys().cloned().collect::<Vec<_>>().join(", ")
         ));
     };
@@ -225,7 +227,7 @@ fn function_events(
                     });
                 }
             }
-            // The HTTP routes are the runtime API's, not the edge's.
+            // The HTTP routes are served by the gateway.
             _ => {}
         }
     }
@@ -244,11 +246,11 @@ fn binary_name(metadata: &Value) -> Result<String, String> {
         })
 }
 
-/// The interval of EventBridge's `rate(…)`.
+/// Parses a `rate(…)` expression of EventBridge.
 fn parse_rate(expression: &str) -> Result<Duration, String> {
     let problem = || {
         format!(
-            "Schedule \"{expression}\": the edge can do rate(N minutes|hours|days), and no cron(…)"
+            "Schedule \"{expression}\": only rate(N minutes|hours|days) is supported, not cron(…)"
         )
     };
     let (value, unit) = expression

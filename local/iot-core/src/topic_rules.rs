@@ -1,9 +1,10 @@
-//! Up: from MQTT to the queue, as IoT Core's topic rules do it.
+//! Topic rules from MQTT to the queue, as IoT Core implements them.
 //!
-//! One task owns the connection to the broker. What arrives goes through [`rule::apply`] to the batches
-//! ([`batch`]) and from there to the queue ([`send`]); what the queue has accepted comes back here and is
-//! acknowledged to the broker ([`window`]). The session is persistent, so the broker keeps whatever is
-//! not acknowledged: killing the edge at any point loses nothing, and repeats at most what was on its way.
+//! One task owns the connection to the broker. Messages pass [`rule::apply`], are collected in
+//! batches ([`batch`]) and sent to the queue ([`send`]). Those that the queue has accepted are
+//! acknowledged to the broker ([`window`]). The session is persistent, so the broker keeps all
+//! messages that are not acknowledged: a crash loses no message and repeats at most those in
+//! flight.
 
 mod batch;
 mod rule;
@@ -45,35 +46,36 @@ use crate::{
     mqtt::{BrokerAddress, Connection, Connector, MqttError},
 };
 
-/// The most messages that the broker may have sent without seeing them acknowledged, as it is told
-/// (MQTT 5's receive maximum). Mosquitto 2.0 keeps to it until the first acknowledgement, and from then on
-/// sends up to as many again for each; hence [`MAX_IN_FLIGHT`].
+/// The MQTT 5 receive maximum: how many unacknowledged messages the broker may send. Mosquitto 2.0
+/// respects it until the first acknowledgement, and then sends up to as many again for each; hence
+/// [`MAX_IN_FLIGHT`].
 const RECEIVE_MAXIMUM: u16 = 1_000;
 
-/// How much is held before nothing more is read from the broker: it bounds the memory that an outage of
-/// the queue takes.
+/// The amount of messages in flight at which reading from the broker stops. It limits the memory
+/// that an outage of the queue takes.
 const MAX_IN_FLIGHT: InFlight = InFlight { messages: 2_000, bytes: 64 << 20 };
 
-/// MQTT 5's value for a session that does not expire.
+/// The MQTT 5 value for a session that does not expire.
 const SESSION_NEVER_EXPIRES: u32 = u32::MAX;
 
-/// What the uplink needs to know.
+/// The settings of the topic rules.
 pub(crate) struct Settings<Q> {
     pub(crate) broker: BrokerAddress,
-    /// The name of the session that the broker keeps.
+    /// The client id of the persistent session.
     pub(crate) client_id: String,
     pub(crate) topic_filters: Vec<String>,
     pub(crate) queue: Q,
-    /// How many calls to the queue may be in flight.
+    /// The maximum number of concurrent calls to the queue.
     pub(crate) calls: usize,
 }
 
-/// Runs until `shutdown`, and then until what is on its way has arrived, for a few seconds at most.
-/// `subscribed` is told when the broker has taken the subscriptions for the first time.
+/// Runs until `shutdown`; then completes the messages in flight, for a few seconds.
+///
+/// `subscribed` receives a value when the broker has granted the subscriptions for the first time.
 ///
 /// # Errors
 ///
-/// When the task that sends to the queue is gone: a new process must take over.
+/// If the task that sends to the queue ends early.
 pub(crate) async fn run(
     settings: Settings<impl SendBatch>,
     counters: Arc<Counters>,
@@ -83,7 +85,7 @@ pub(crate) async fn run(
     let connector =
         Connector::new(settings.broker, settings.client_id, SESSION_NEVER_EXPIRES, RECEIVE_MAXIMUM);
     let window = AckWindow::default();
-    // Unbounded, but never long: see MAX_IN_FLIGHT.
+    // Unbounded, but limited by MAX_IN_FLIGHT.
     let (messages, received) = unbounded_channel();
     let (settled, settled_receiver) = unbounded_channel();
     let sender =
@@ -118,7 +120,7 @@ async fn send_batches(
     let slots = Arc::new(Semaphore::new(calls));
     let mut batches = Batcher::new(messages);
     let mut in_flight = JoinSet::new();
-    // The slot first: what arrives while all are taken makes the next batch fuller.
+    // The slot is acquired first, so that the next batch grows while all slots are taken.
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         let Some(batch) = batches.next().await else {
             break;
@@ -133,7 +135,7 @@ async fn send_batches(
     in_flight.join_all().await;
 }
 
-/// Messages that are neither in the queue nor given up.
+/// The number and size of messages that are neither in the queue nor given up.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct InFlight {
     messages: usize,
@@ -171,7 +173,8 @@ impl Forwarder {
         loop {
             let connected = shutdown.run_until_cancelled(self.connect(&mut connector));
             let Some(mut connection) = connected.await else {
-                // Without a connection nothing can be acknowledged: the broker sends all of it again.
+                // Messages cannot be acknowledged without a connection; the broker sends them
+                // again.
                 return;
             };
             let exchange = self.serve(&mut connection, &mut connector);
@@ -200,8 +203,8 @@ impl Forwarder {
         }
     }
 
-    /// Takes messages from the broker and acknowledges them, until the connection breaks. Dropped at
-    /// shutdown, which at worst leaves an acknowledgement unsent.
+    /// Receives and acknowledges messages until the connection breaks. If dropped at shutdown, at
+    /// most acknowledgements remain unsent.
     async fn serve(&mut self, connection: &mut Connection, connector: &mut Connector) -> MqttError {
         if let Err(error) = connection.send([self.subscription()]).await {
             return error;
@@ -214,7 +217,7 @@ impl Forwarder {
                         self.receive(&publish);
                         Ok(())
                     }
-                    Ok(Packet::SubAck(answer)) => check_suback(&answer).map(|()| {
+                    Ok(Packet::SubAck(suback)) => check_suback(&suback).map(|()| {
                         connector.record_success();
                         self.notify_subscribed();
                     }),
@@ -236,8 +239,8 @@ impl Forwarder {
         }
     }
 
-    /// Takes nothing more and acknowledges what is on its way. What has been read and not acknowledged
-    /// when time is up, the broker keeps for the next edge.
+    /// Stops reading and acknowledges the messages in flight. The broker keeps messages that remain
+    /// unacknowledged for the next process.
     async fn drain(&mut self, connection: &mut Connection) -> Result<(), MqttError> {
         while self.in_flight.messages > 0 {
             let Some(messages) = self.settled.recv().await else {
@@ -249,9 +252,8 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Subscribes on every connection, as the template may have changed since the last. Nothing is
-    /// replayed for it: what is retained, devices have said at another time, and a topic rule does not
-    /// see it either.
+    /// Subscribes on each connection, because the template may have changed. Retained messages are
+    /// not requested: they are old, and topic rules on AWS do not receive them either.
     fn subscription(&self) -> Packet {
         let filters = self.filters.iter().map(|filter| Filter {
             retain_forward_rule: RetainForwardRule::Never,
@@ -264,7 +266,7 @@ impl Forwarder {
 
     fn notify_subscribed(&mut self) {
         if let Some(subscribed) = self.subscribed.take() {
-            // Whoever waited may have been told to stop.
+            // The receiver may have been dropped at shutdown.
             let _ = subscribed.send(());
         }
     }
@@ -275,19 +277,22 @@ impl Forwarder {
             RuleOutcome::Forward(body) => {
                 self.counters.received.add(1);
                 self.in_flight.add(body.len());
-                // When the receiver is gone, so is this edge in a moment.
+                // Without a receiver the process is about to end.
                 let _ = self.messages.send(Message { body, position });
             }
             RuleOutcome::Ignore => self.complete(position),
             RuleOutcome::Reject { topic, bytes } => {
-                warn!(topic, bytes, "dropped a message that is too large: IoT Core takes 128 KiB");
+                warn!(
+                    topic,
+                    bytes, "discarded a message larger than the 128 KiB that IoT Core accepts"
+                );
                 self.counters.dropped.add(1);
                 self.complete(position);
             }
         }
     }
 
-    /// Notes what the senders are finished with.
+    /// Removes settled messages from those in flight.
     fn settle(&mut self, messages: Vec<Settled>) {
         for Settled { position, bytes } in messages {
             self.in_flight.remove(bytes);
@@ -295,7 +300,7 @@ impl Forwarder {
         }
     }
 
-    /// Notes that a message needs nothing any more but its acknowledgement.
+    /// Marks a message as ready to be acknowledged.
     fn complete(&mut self, position: Option<Position>) {
         if let Some(position) = position {
             self.window.complete(position);
@@ -314,10 +319,10 @@ impl Forwarder {
     }
 }
 
-/// Whether the broker granted the subscriptions as asked.
-fn check_suback(answer: &SubAck) -> Result<(), MqttError> {
-    let wanted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
-    match answer.return_codes.iter().find(|code| **code != wanted) {
+/// Checks whether the broker granted the subscriptions.
+fn check_suback(suback: &SubAck) -> Result<(), MqttError> {
+    let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+    match suback.return_codes.iter().find(|code| **code != granted) {
         None => Ok(()),
         Some(code) => Err(MqttError::NotSubscribed(format!("{code:?}"))),
     }

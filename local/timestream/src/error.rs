@@ -1,4 +1,4 @@
-//! What can go wrong, as the two APIs say it.
+//! Errors of the two APIs.
 
 use axum::{
     Json,
@@ -9,60 +9,60 @@ use serde::Serialize;
 use serde_json::json;
 use tracing::error;
 
-/// An answer that is no success. The names are those of the service's model, so that every SDK finds
-/// its own exception.
+/// An error response. The names are those of the service model, so that every SDK maps them to its
+/// exceptions.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// The request is wrong, and would be wrong again.
+    /// The request is invalid.
     #[error("{0}")]
     Validation(String),
-    /// There is no such database, table or tagged resource.
+    /// The database, table or tagged resource does not exist.
     #[error("{0}")]
     ResourceNotFound(String),
-    /// It exists already.
+    /// The resource exists already.
     #[error("{0}")]
     Conflict(String),
-    /// One of the service's quotas is used up.
+    /// A quota of the service is exhausted.
     #[error("{0}")]
     QuotaExceeded(String),
-    /// Some records of a write are not stored; the others are.
+    /// Some records of a write were rejected; the others were stored.
     #[error("One or more records have been rejected. See RejectedRecords for details.")]
     RejectedRecords(Vec<RejectedRecord>),
-    /// A query that was understood failed while it ran.
+    /// A valid query failed during execution.
     #[error("{0}")]
     QueryExecution(String),
-    /// Too much at once; later it may work.
+    /// Too many concurrent requests; a retry can succeed.
     #[error("{0}")]
     Throttling(String),
-    /// `X-Amz-Target` names nothing that is known here.
+    /// `X-Amz-Target` names an unknown operation.
     #[error("{0}")]
     UnknownOperation(String),
-    /// The body is no JSON, or not of the operation's form.
+    /// The body is not JSON, or lacks a member of the operation.
     #[error("{0}")]
     Serialization(String),
-    /// The body is larger than any request may be.
+    /// The body is larger than any valid request.
     #[error("{0}")]
     TooLarge(String),
-    /// The fault is here. The cause is for the log, not for the client.
-    #[error("an internal error; the log of the stand-in has its cause")]
+    /// An internal error. The cause is logged and not returned to the client.
+    #[error("internal error; the log of the emulator contains its cause")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Why a record is not stored.
+/// The reason why a record was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct RejectedRecord {
-    /// Its place in the request, from 0.
+    /// The zero-based index of the record in the request.
     pub record_index: usize,
-    /// For a person.
+    /// A message for people.
     pub reason: String,
-    /// The version of the stored record that it conflicts with.
+    /// The version of the stored record that the record conflicts with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub existing_version: Option<i64>,
 }
 
 impl ApiError {
-    /// The exception's name in the service's model.
+    /// Returns the name of the exception in the service model.
     fn name(&self) -> &'static str {
         match self {
             Self::Validation(_) => "ValidationException",
@@ -81,7 +81,7 @@ impl ApiError {
 
     fn status(&self) -> StatusCode {
         match self {
-            // What the service answers with: seen in reports of users, as in
+            // The status that the service returns, as reported in
             // https://github.com/dpattmann/prometheus-timestream-adapter/issues/87
             Self::RejectedRecords(_) => {
                 StatusCode::from_u16(419).unwrap_or(StatusCode::BAD_REQUEST)
@@ -109,7 +109,8 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// SQLite fails only when the disk or this program is at fault: what a request can cause is checked before.
+/// SQLite fails only because of the disk or a defect here: errors that a request can cause are
+/// checked before.
 impl From<rusqlite::Error> for ApiError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Internal(Box::new(error))

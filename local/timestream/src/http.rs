@@ -1,4 +1,5 @@
-//! One port, one path: JSON 1.0 under `X-Amz-Target`, as every SDK speaks it. Signatures are not looked at.
+//! The HTTP interface: the AWS JSON 1.0 protocol with `X-Amz-Target` on one path. Signatures are
+//! not checked.
 
 use axum::{
     Router,
@@ -12,7 +13,7 @@ use tracing::debug;
 
 use crate::{api::Service, error::ApiError};
 
-/// A hundred records of 2 KB with all that JSON puts around them are well below.
+/// The maximum body size. A hundred records of 2 KB in JSON are well below.
 const MAX_BODY_BYTES: usize = 4 << 20;
 /// The media type of both APIs.
 const JSON_1_0: &str = "application/x-amz-json-1.0";
@@ -33,17 +34,17 @@ async fn call(
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let target = text("x-amz-target").unwrap_or_default();
     let host = text("host").unwrap_or("127.0.0.1:4567");
-    let answer = match body {
+    let result = match body {
         Ok(body) => service.call(target, host, body.into()).await,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             Err(ApiError::TooLarge(format!("a request has at most {MAX_BODY_BYTES} bytes")))
         }
         Err(rejection) => Err(ApiError::Serialization(rejection.body_text())),
     };
-    let mut response = match answer {
-        Ok(answer) => axum::Json(answer).into_response(),
+    let mut response = match result {
+        Ok(result) => axum::Json(result).into_response(),
         Err(error) => {
-            debug!(target, %error, "refused");
+            debug!(target, %error, "request rejected");
             error.into_response()
         }
     };

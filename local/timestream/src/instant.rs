@@ -1,4 +1,4 @@
-//! Points in time as nanoseconds since the epoch, and their texts.
+//! Instants as nanoseconds since the epoch, and their text forms.
 
 use jiff::{
     Timestamp,
@@ -10,29 +10,29 @@ pub(crate) const NANOS_PER_SECOND: i64 = 1_000_000_000;
 pub(crate) const NANOS_PER_HOUR: i64 = 3_600 * NANOS_PER_SECOND;
 pub(crate) const NANOS_PER_DAY: i64 = 24 * NANOS_PER_HOUR;
 
-/// The system's clock.
+/// Returns the current time.
 pub(crate) fn now() -> i64 {
     nanos(Timestamp::now()).unwrap_or(i64::MAX)
 }
 
-/// `None` after the year 2262 or before 1677.
+/// Returns `None` before the year 1677 and after 2262.
 pub(crate) fn nanos(at: Timestamp) -> Option<i64> {
     i64::try_from(at.as_nanosecond()).ok()
 }
 
-/// UTC on a calendar.
+/// Returns the calendar date and time in UTC.
 pub(crate) fn civil(nanos: i64) -> DateTime {
-    // Every i64 of nanoseconds is well within jiff's range of years.
+    // Every i64 of nanoseconds is within the range of jiff.
     let at = Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default();
     TimeZone::UTC.to_datetime(at)
 }
 
-/// The inverse of [`civil`]; `None` outside 1677 to 2262.
+/// Converts a calendar date and time in UTC; `None` outside the years 1677 to 2262.
 pub(crate) fn from_civil(at: DateTime) -> Option<i64> {
     nanos(TimeZone::UTC.to_timestamp(at).ok()?)
 }
 
-/// `2023-11-14 22:13:20.123456789`
+/// Formats an instant as `2023-11-14 22:13:20.123456789`.
 pub(crate) fn timestamp(nanos: i64) -> String {
     let at = civil(nanos);
     format!(
@@ -47,24 +47,24 @@ pub(crate) fn timestamp(nanos: i64) -> String {
     )
 }
 
-/// `2023-11-14T22:13:20.123456789Z`
+/// Formats an instant as `2023-11-14T22:13:20.123456789Z`.
 pub(crate) fn iso8601(nanos: i64) -> String {
     timestamp(nanos).replacen(' ', "T", 1) + "Z"
 }
 
-/// `2023-11-14`
+/// Formats the date of an instant as `2023-11-14`.
 pub(crate) fn date(nanos: i64) -> String {
     let at = civil(nanos);
     format!("{:04}-{:02}-{:02}", at.year(), at.month(), at.day())
 }
 
-/// `22:13:20.123456789`, of nanoseconds since midnight.
+/// Formats nanoseconds since midnight as `22:13:20.123456789`.
 pub(crate) fn time_of_day(nanos: i64) -> String {
     let text = timestamp(nanos.rem_euclid(NANOS_PER_DAY));
     text.split_once(' ').map(|(_, time)| time.to_owned()).unwrap_or(text)
 }
 
-/// A TIMESTAMP literal: a date, or a date and a time separated by a blank or a T, in UTC.
+/// Parses a TIMESTAMP literal: a date, or a date and a time separated by a space or a T, in UTC.
 pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
     let text = text.trim();
     match text.parse::<DateTime>() {
@@ -73,7 +73,7 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
     }
 }
 
-/// What `from_iso8601_timestamp` takes: with an offset, or in UTC without one.
+/// Parses the argument of `from_iso8601_timestamp`, which is in UTC unless it has an offset.
 pub(crate) fn parse_iso8601(text: &str) -> Option<i64> {
     match text.parse::<Timestamp>() {
         Ok(at) => nanos(at),
@@ -81,13 +81,13 @@ pub(crate) fn parse_iso8601(text: &str) -> Option<i64> {
     }
 }
 
-/// Days since the epoch of `2023-11-14`.
+/// Parses a date such as `2023-11-14` as days since the epoch.
 pub(crate) fn parse_date(text: &str) -> Option<i64> {
     let date = text.trim().parse::<Date>().ok()?;
     Some(from_civil(date.to_datetime(jiff::civil::Time::midnight()))?.div_euclid(NANOS_PER_DAY))
 }
 
-/// Calendar months later; the day is the last one of the month when the month is too short.
+/// Adds calendar months; the day becomes the last one of a shorter month.
 pub(crate) fn add_months(nanos: i64, months: i64) -> Option<i64> {
     let span = jiff::Span::new().try_months(months).ok()?;
     from_civil(civil(nanos).checked_add(span).ok()?)
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_literal_is_a_date_or_a_date_and_a_time() {
+    fn timestamp_literal_is_a_date_with_or_without_a_time() {
         for (text, nanos) in [
             ("1970-01-01", Some(0)),
             ("1970-01-01 00:00:01", Some(NANOS_PER_SECOND)),
@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn iso8601_may_have_an_offset() {
+    fn iso8601_timestamp_can_have_an_offset() {
         assert_eq!(parse_iso8601("1970-01-01T01:00:01+01:00"), Some(NANOS_PER_SECOND));
         assert_eq!(parse_iso8601("1970-01-01T00:00:01Z"), Some(NANOS_PER_SECOND));
         assert_eq!(parse_iso8601("1970-01-01T00:00:01"), Some(NANOS_PER_SECOND));
     }
 
     #[test]
-    fn a_month_later_is_the_same_day_or_the_months_last() {
+    fn added_months_keep_the_day_or_use_the_last_of_the_month() {
         let january = parse_timestamp("2024-01-31").unwrap();
         assert_eq!(add_months(january, 1), parse_timestamp("2024-02-29"));
         assert_eq!(add_months(january, -2), parse_timestamp("2023-11-30"));
@@ -128,7 +128,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_text_of_an_instant_is_read_back_as_it_was(nanos in 0_i64..i64::MAX) {
+        fn text_of_an_instant_parses_to_the_same_instant(nanos in 0_i64..i64::MAX) {
             prop_assert_eq!(parse_timestamp(&timestamp(nanos)), Some(nanos));
             prop_assert_eq!(parse_iso8601(&iso8601(nanos)), Some(nanos));
         }

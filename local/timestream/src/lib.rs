@@ -1,9 +1,9 @@
-//! Amazon Timestream for LiveAnalytics on one machine: TimestreamWrite and TimestreamQuery on one port, over
-//! a SQLite file.
+//! An emulator of Amazon Timestream for LiveAnalytics: TimestreamWrite and TimestreamQuery on one
+//! port, over a SQLite file.
 //!
-//! What a client can tell from the service: everything is in one account and region, nobody is asked for credentials,
-//! reads see every write at once. What is not supported is refused by name. The README of this crate has the
-//! list.
+//! A client can observe these differences: there is one account and region, requests are not
+//! authenticated, and reads see every write at once. Unsupported features are rejected by name. The
+//! README of this crate lists them.
 
 mod api;
 mod error;
@@ -29,28 +29,29 @@ use crate::{
     store::{Store, catalog::Table, records},
 };
 
-/// How long open requests have when the server stops.
+/// The maximum time that open requests have at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-/// How often records are looked for that are older than their table keeps any.
+/// The interval at which expired records are deleted.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What a stand-in can be told.
+/// The settings of an emulator.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Where the data is kept
+    /// The directory of the data
     #[arg(
         long,
         env = "TIMESTREAM_DATA",
-        value_name = "FOLDER",
+        value_name = "DIRECTORY",
         default_value = ".local/timestream"
     )]
     pub data: PathBuf,
 
-    /// The port of both APIs, on 127.0.0.1, as nobody is asked for credentials; 0 takes a free one
+    /// The port of both APIs on 127.0.0.1, because requests are not authenticated; 0 selects a free
+    /// one
     #[arg(long, env = "TIMESTREAM_PORT", default_value_t = 4567)]
     pub port: u16,
 
-    /// How long a query may work on a page
+    /// The time limit of a query for each page
     #[arg(long, env = "TIMESTREAM_QUERY_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub query_timeout: Duration,
 }
@@ -58,22 +59,22 @@ pub struct Config {
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=3_600) => Ok(Duration::from_secs(seconds)),
-        _ => Err("write it as a whole number of seconds, 1 to 3600".to_owned()),
+        _ => Err("expected a whole number of seconds from 1 to 3600".to_owned()),
     }
 }
 
-/// A server that is bound and not yet serving.
+/// A server that is bound and does not serve yet.
 pub struct Server {
     listener: TcpListener,
     service: Service,
 }
 
 impl Server {
-    /// Opens the data, and binds to the port.
+    /// Opens the data and binds to the port.
     ///
     /// # Errors
     ///
-    /// When the port is taken or the data cannot be opened.
+    /// If the port is in use or the data cannot be opened.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         let store = Arc::new(Store::open(&config.data)?);
         let listener = TcpListener::bind(("127.0.0.1", config.port))
@@ -83,20 +84,20 @@ impl Server {
         Ok(Self { listener, service: Service { store, queries } })
     }
 
-    /// Where it listens.
+    /// Returns the address of the listener.
     ///
     /// # Errors
     ///
-    /// When the system does not know.
+    /// If the system cannot return it.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown`, and then until open requests are answered, for a few seconds at most.
+    /// Serves until `shutdown`; then finishes open requests, for a few seconds.
     ///
     /// # Errors
     ///
-    /// When the listener fails.
+    /// If the listener fails.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let expiry = tokio::spawn(expire(Arc::clone(&self.service.store)));
         let stopped = shutdown.clone().cancelled_owned();
@@ -118,27 +119,27 @@ impl Server {
     }
 }
 
-/// Removes what is too old, now and then.
+/// Deletes expired records periodically.
 async fn expire(store: Arc<Store>) {
     loop {
         let store = Arc::clone(&store);
         match tokio::task::spawn_blocking(move || expire_once(&store)).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(count)) => info!(count, "records removed that are beyond retention"),
-            Ok(Err(error)) => error!(%error, "old records cannot be removed"),
-            Err(error) => error!(%error, "old records cannot be removed"),
+            Ok(Ok(count)) => info!(count, "deleted expired records"),
+            Ok(Err(error)) => error!(%error, "expired records cannot be deleted"),
+            Err(error) => error!(%error, "expired records cannot be deleted"),
         }
         sleep(EXPIRY_INTERVAL).await;
     }
 }
 
-/// One bounded transaction at a time, so that writes get between.
+/// Deletes expired records in bounded transactions, between which writes can run.
 fn expire_once(store: &Store) -> Result<usize, error::ApiError> {
     let mut total = 0;
     for table in Table::all(&store.reader()?)? {
         loop {
             let removed = store.write(|change| {
-                // It may have been deleted since it was listed.
+                // The table may have been deleted since it was listed.
                 match Table::find(&change.transaction, &table.database, &table.name) {
                     Ok(table) => records::expire(change, &table, instant::now()),
                     Err(error::ApiError::ResourceNotFound(_)) => Ok(0),

@@ -1,31 +1,31 @@
-//! Which names and how many of what: quotas and naming constraints of
+//! Quotas and naming constraints of
 //! <https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html>.
 
-/// Records in a `WriteRecords`.
+/// The maximum number of records in a `WriteRecords`.
 pub(crate) const MAX_RECORDS: usize = 100;
-/// Dimensions of a record, and of a table.
+/// The maximum number of dimensions of a record and of a table.
 pub(crate) const MAX_DIMENSIONS: usize = 128;
-/// Measures in a multi-measure record.
+/// The maximum number of measures in a multi-measure record.
 pub(crate) const MAX_MEASURES_PER_RECORD: usize = 256;
-/// Different measures in the multi-measure records of a table.
+/// The maximum number of distinct measures in the multi-measure records of a table.
 pub(crate) const MAX_MULTI_MEASURES_PER_TABLE: usize = 1_024;
-/// Different measure names in a table.
+/// The maximum number of distinct measure names in a table.
 pub(crate) const MAX_MEASURE_NAMES_PER_TABLE: i64 = 8_192;
-/// Bytes of all values of a record; a number counts 8. Names do not count: the quota is of the «measure value
-/// size per multi-measure record», and 256 doubles are just allowed.
+/// The maximum size of all values of a record in bytes, with 8 for a number. Names do not count:
+/// the quota is a «measure value size per multi-measure record», and 256 doubles just reach it.
 pub(crate) const MAX_VALUE_BYTES: usize = 2_048;
-/// Bytes of all dimensions of a record, names and values.
+/// The maximum size of all dimensions of a record in bytes, names and values.
 pub(crate) const MAX_DIMENSION_BYTES: usize = 2_048;
-/// Bytes of a dimension's name.
+/// The maximum size of a dimension name in bytes.
 pub(crate) const MAX_DIMENSION_NAME_BYTES: usize = 60;
-/// Bytes of a measure's name.
+/// The maximum size of a measure name in bytes.
 pub(crate) const MAX_MEASURE_NAME_BYTES: usize = 256;
-/// How far ahead of the clock a record may be.
+/// The maximum time by which a record can be in the future.
 pub(crate) const MAX_FUTURE_NANOS: i64 = 15 * 60 * crate::instant::NANOS_PER_SECOND;
-/// Databases of an account.
+/// The maximum number of databases of an account.
 pub(crate) const MAX_DATABASES: i64 = 500;
 
-/// The name of a database or a table: 3 to 256 of letters, digits, `_`, `-` and `.`.
+/// Checks the name of a database or a table: 3 to 256 letters, digits, `_`, `-` and `.`.
 pub(crate) fn check_resource_name(what: &str, name: &str) -> Result<(), String> {
     let right = (3..=256).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
@@ -38,7 +38,7 @@ pub(crate) fn check_resource_name(what: &str, name: &str) -> Result<(), String> 
     }
 }
 
-/// The name of a dimension, which becomes a column.
+/// Checks the name of a dimension, which becomes a column.
 pub(crate) fn check_dimension_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > MAX_DIMENSION_NAME_BYTES {
         return Err(format!(
@@ -48,7 +48,7 @@ pub(crate) fn check_dimension_name(name: &str) -> Result<(), String> {
     check_column_name(name)
 }
 
-/// The name of a measure within a multi-measure record, which becomes a column.
+/// Checks the name of a measure within a multi-measure record, which becomes a column.
 pub(crate) fn check_measure_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > MAX_MEASURE_NAME_BYTES {
         return Err(format!(
@@ -58,7 +58,7 @@ pub(crate) fn check_measure_name(name: &str) -> Result<(), String> {
     check_column_name(name)
 }
 
-/// «System identifiers» of the page above: columns that the service makes itself.
+/// Checks for the «system identifiers» of the page above, which name columns of the service.
 fn check_column_name(name: &str) -> Result<(), String> {
     let lower = name.to_ascii_lowercase();
     if lower == "time"
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_service_makes_itself_nobody_else_can_name() {
+    fn reserved_column_names_are_rejected() {
         for name in
             ["time", "Time", "measure_name", "measure_value", "measure_value::double", "ts_x"]
         {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dimension_is_shorter_than_a_measure() {
+    fn dimension_name_limit_is_lower_than_measure_name_limit() {
         let name = "n".repeat(61);
         assert!(check_dimension_name(&name).is_err());
         assert!(check_measure_name(&name).is_ok());
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_named_by_three_plain_characters_or_more() {
+    fn database_name_needs_three_valid_characters() {
         for name in ["iot-meter", "a.b", "A_1", &"d".repeat(256)] {
             assert_eq!(check_resource_name("DatabaseName", name), Ok(()));
         }

@@ -1,4 +1,4 @@
-//! `timestream`: see `timestream --help`.
+//! The command line of the Timestream emulator.
 
 use std::io::IsTerminal;
 
@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-/// Amazon Timestream for LiveAnalytics on one machine
+/// Emulates Amazon Timestream for LiveAnalytics
 ///
-/// Answers TimestreamWrite and TimestreamQuery, with SQL, on one port of 127.0.0.1, and keeps the data in a
-/// folder. Set AWS_ENDPOINT_URL_TIMESTREAM_WRITE and AWS_ENDPOINT_URL_TIMESTREAM_QUERY to the address that
-/// is printed.
+/// Serves TimestreamWrite and TimestreamQuery, with SQL, on one port of 127.0.0.1, and stores the
+/// data in a directory. Set AWS_ENDPOINT_URL_TIMESTREAM_WRITE and AWS_ENDPOINT_URL_TIMESTREAM_QUERY
+/// to the printed address.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -32,17 +32,17 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let asked = shutdown.clone();
+    let requested = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         info!("stopping");
-        asked.cancel();
+        requested.cancel();
     });
     let server = Server::bind(&config).await?;
-    // Whoever has started this may wait for the line, so it does not depend on the log's level.
+    // The starting process may wait for this line, so it does not depend on the log level.
     println!("ready: http://{}, data in {}", server.address()?, config.data.display());
     server.serve(shutdown).await
 }

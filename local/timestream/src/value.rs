@@ -1,8 +1,7 @@
-//! The types of the query language, and how their values lie in SQLite and look in an answer.
+//! The types of the query language, their representation in SQLite and their text form.
 //!
-//! Types are known before a query runs, since every column of the catalogue has one, so a value in SQLite
-//! does not carry its own. Points in time are therefore plain integers, which SQLite compares, indexes
-//! and adds fastest.
+//! All types are known before a query runs, because every column has one, so values in SQLite carry
+//! no type of their own. Instants are integers, which SQLite compares, indexes and adds fast.
 
 use std::fmt;
 
@@ -11,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::instant::{self, NANOS_PER_DAY, NANOS_PER_SECOND};
 
-/// A scalar type, under its name in `ColumnInfo`.
+/// A scalar type, with the name in `ColumnInfo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum Type {
-    /// 32 bits; literals and a few functions have it, no column does.
+    /// 32 bits; the type of literals and some functions, not of columns.
     Integer,
     /// 64 bits.
     Bigint,
@@ -35,22 +34,23 @@ pub(crate) enum Type {
     IntervalDayToSecond,
     /// Months.
     IntervalYearToMonth,
-    /// That of NULL.
+    /// The type of NULL.
     Unknown,
 }
 
 impl Type {
-    /// Whether it is a number that can be computed with.
+    /// Returns whether arithmetic applies to the type.
     pub(crate) fn is_numeric(self) -> bool {
         matches!(self, Self::Integer | Self::Bigint | Self::Double)
     }
 
-    /// Whether it is a whole number.
+    /// Returns whether the type is an integer type.
     pub(crate) fn is_integral(self) -> bool {
         matches!(self, Self::Integer | Self::Bigint)
     }
 
-    /// The type that values of both become when they meet, as in CASE, COALESCE or a comparison.
+    /// Returns the type to which values of both types are promoted, as in CASE, COALESCE and
+    /// comparisons.
     pub(crate) fn common(self, other: Self) -> Option<Self> {
         use Type::{Bigint, Date, Double, Integer, Timestamp, Unknown};
         match (self, other) {
@@ -63,7 +63,7 @@ impl Type {
         }
     }
 
-    /// The name as SQL says it, and as the word in the catalogue.
+    /// Returns the name in SQL and in the catalog.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Integer => "integer",
@@ -80,7 +80,7 @@ impl Type {
         }
     }
 
-    /// The inverse of [`Type::name`], for the types that a column can have.
+    /// Parses a [`Type::name`] of a type that a column can have.
     pub(crate) fn from_column_type(name: &str) -> Option<Self> {
         [Self::Bigint, Self::Double, Self::Varchar, Self::Boolean, Self::Timestamp]
             .into_iter()
@@ -94,12 +94,12 @@ impl fmt::Display for Type {
     }
 }
 
-/// A value that does not fit the type that the query has for it: an integer that overflowed.
+/// A value is out of the range of its type: an integer overflowed.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("the result is out of the range of {0}")]
 pub(crate) struct OutOfRange(Type);
 
-/// The text of a value in an answer; `None` is NULL.
+/// Formats a value of a result; `None` is NULL.
 pub(crate) fn render(value: ValueRef<'_>, of: Type) -> Result<Option<String>, OutOfRange> {
     let text = match (value, of) {
         (ValueRef::Null, _) => return Ok(None),
@@ -123,13 +123,13 @@ pub(crate) fn render(value: ValueRef<'_>, of: Type) -> Result<Option<String>, Ou
             let months = number.unsigned_abs();
             format!("{sign}{}-{}", months / 12, months % 12)
         }
-        // SQLite goes on in floating point when integers overflow.
+        // SQLite continues in floating point when integers overflow.
         _ => return Err(OutOfRange(of)),
     };
     Ok(Some(text))
 }
 
-/// `2 03:04:05.000000006`
+/// Formats an interval as `2 03:04:05.000000006`.
 fn interval(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let nanos = nanos.unsigned_abs();
@@ -144,7 +144,7 @@ fn interval(nanos: i64) -> String {
     )
 }
 
-/// As Java writes a double, which is what the service is made of: `1.0`, `0.001`, `1.0E7`, `-2.5E-4`.
+/// Formats a double as Java does, like the service: `1.0`, `0.001`, `1.0E7`, `-2.5E-4`.
 pub(crate) fn double(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_double_looks_as_java_writes_it() {
+    fn double_is_formatted_as_in_java() {
         for (number, text) in [
             (1.0, "1.0"),
             (-0.0, "-0.0"),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn each_type_has_its_own_look() {
+    fn value_is_formatted_by_its_type() {
         let day = 86_400_000_000_000;
         for (value, of, text) in [
             (0, Type::Timestamp, "1970-01-01 00:00:00.000000000"),
@@ -205,12 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn null_has_no_text_whatever_its_type() {
+    fn null_has_no_text_in_any_type() {
         assert_eq!(render(ValueRef::Null, Type::Double), Ok(None));
     }
 
     #[test]
-    fn an_integer_that_overflowed_is_an_error() {
+    fn integer_overflow_is_an_error() {
         assert_eq!(render(ValueRef::Real(1e19), Type::Bigint), Err(OutOfRange(Type::Bigint)));
         assert!(render(ValueRef::Integer(1 << 40), Type::Integer).is_err());
     }

@@ -19,8 +19,9 @@ async fn device_with_certificate_comes_online_and_acknowledges() -> Result<()> {
     let system = System::start_with(options).await?;
     system
         .eventually("the device is online", || async {
-            let device = system.get("/api/devices/sim-dc-001").await?;
-            expect_fields(&device, &json!({"connection_status": "online"}))
+            let path = "/api/devices/sim-dc-001";
+            let online = [("/connection_status", json!("online"))];
+            expect_fields(&format!("GET {path}"), &system.get(path).await?, online)
         })
         .await?;
     let commands = "/api/devices/sim-dc-001/commands";

@@ -53,7 +53,8 @@ pub async fn clean_up_device<S: Stores>(
         return Ok(CleanupStatus::Unfinished);
     }
     stores.devices().remove_tombstone(id, since).await?;
-    let complete = |state: &mut DeviceState| state.complete_cleanup(since, cleanup.purge.is_requested());
+    let complete =
+        |state: &mut DeviceState| state.complete_cleanup(since, cleanup.purge.is_requested());
     let state = optimistic_update::update_state(stores.states(), id, complete).await?;
     // A purge may have been requested during the round.
     Ok(if state.cleanup.is_none() { CleanupStatus::Done } else { CleanupStatus::Unfinished })

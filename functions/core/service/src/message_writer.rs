@@ -1,12 +1,12 @@
 //! The writes that ingestion and replay have in common: segments and points of messages, and device
 //! states.
 
-use meter_domain::time::DAY_S;
 use meter_domain::archive::Location;
 use meter_domain::message::Message;
 use meter_domain::metric::{DevicePoint, Sample};
 use meter_domain::segments::MessageSegment;
 use meter_domain::state::DeviceState;
+use meter_domain::time::DAY_S;
 use meter_store::{
     BatchWriteError, MessageStore, MetricStore, StateStore, StateWrite, StoreError, Stores,
     WriteError, WriteSummary,

@@ -1,4 +1,4 @@
-//! Alerts.
+//! The port of alerts.
 
 use std::future::Future;
 
@@ -9,46 +9,49 @@ use uuid::Uuid;
 
 use super::{CreateOutcome, IdempotencyKey, Page, PageRequest, StoreError};
 
-/// Which alerts.
+/// A filter for alerts; a field that is `None` matches all.
 #[derive(Debug, Clone, Default)]
 pub struct AlertFilter {
-    /// Of this device; none: of the fleet.
+    /// The device; `None` selects the whole fleet.
     pub device_id: Option<DeviceId>,
-    /// Seen by somebody, or not.
+    /// Whether a person has acknowledged the alert.
     pub acknowledged: Option<bool>,
-    /// Exactly so bad.
+    /// The severity, exactly.
     pub severity: Option<Severity>,
-    /// There in its life.
+    /// Whether the alert is open, acknowledged or resolved.
     pub state: Option<AlertState>,
 }
 
 impl AlertFilter {
-    /// Whether an alert passes, whosever it is.
+    /// Returns whether an alert matches every field except the device.
     pub fn matches(&self, alert: &Alert) -> bool {
-        self.acknowledged.is_none_or(|wanted| alert.acknowledged == wanted)
-            && self.severity.is_none_or(|wanted| alert.severity == wanted)
-            && self.state.is_none_or(|wanted| alert.state() == wanted)
+        self.acknowledged.is_none_or(|expected| alert.acknowledged == expected)
+            && self.severity.is_none_or(|expected| alert.severity == expected)
+            && self.state.is_none_or(|expected| alert.state() == expected)
     }
 }
 
-/// Alerts.
+/// Stores alerts and the counter of unacknowledged alerts.
 pub trait AlertStore: Send + Sync {
-    /// Raises an alert, in one transaction with the count, if its device is registered.
+    /// Stores an alert, if its device is registered, and counts it in the same transaction.
+    ///
+    /// The same alert id or idempotency key again returns the alert that was created first.
     fn open(
         &self,
         alert: &Alert,
         key: Option<&IdempotencyKey>,
     ) -> impl Future<Output = Result<CreateOutcome<Alert>, StoreError>> + Send;
 
-    /// Newest first.
+    /// Returns a page of alerts, newest first.
     fn list(
         &self,
         filter: &AlertFilter,
         page: &PageRequest,
     ) -> impl Future<Output = Result<Page<Alert>, StoreError>> + Send;
 
-    /// Marks it as seen, `by` whom if that is known; the alert as it is then (unchanged when it was seen before), none
-    /// if there is no such alert.
+    /// Acknowledges an alert and returns it, or `None` if there is no such alert.
+    ///
+    /// `by` names the user, if known. The first acknowledgement is kept.
     fn acknowledge(
         &self,
         alert_id: Uuid,
@@ -56,8 +59,10 @@ pub trait AlertStore: Send + Sync {
         at: Timestamp,
     ) -> impl Future<Output = Result<Option<Alert>, StoreError>> + Send;
 
-    /// Changes what it says, unless a revision of a greater number was applied before, or there is no
-    /// such alert.
+    /// Applies a revision to an alert.
+    ///
+    /// Does nothing if a revision of a later state version was applied, or if there is no such
+    /// alert.
     fn revise(
         &self,
         device_id: &DeviceId,
@@ -65,14 +70,16 @@ pub trait AlertStore: Send + Sync {
         revision: &AlertRevision,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Removes some of a device's alerts, counts included, while the tombstone of the delete that was asked for at
-    /// `deleted_at` is there; whether there may be more.
+    /// Deletes a batch of a device's alerts with their counts; returns whether more may be left.
+    ///
+    /// Does nothing unless the registry holds the tombstone of the deletion requested at
+    /// `deleted_at`.
     fn delete_for_device(
         &self,
         device_id: &DeviceId,
         deleted_at: Timestamp,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// How many of the fleet's alerts nobody has seen.
+    /// Returns the number of unacknowledged alerts in the fleet.
     fn count_unacknowledged(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }

@@ -1,4 +1,4 @@
-//! Objects of bytes.
+//! The ports of the archive: objects of bytes under keys.
 
 use std::future::Future;
 
@@ -7,18 +7,18 @@ use meter_domain::archive::Location;
 
 use super::{StoreError, WriteError};
 
-/// An object as it was read, to replace exactly that.
+/// The content of an object and its version, for a conditional [`Archive::replace`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionedObject {
-    /// All of it.
+    /// The whole content.
     pub body: Bytes,
-    /// Differs from that of any other content. Opaque to everybody but the store.
+    /// An opaque version that differs for different contents.
     pub version: String,
 }
 
-/// Keeps objects of bytes.
+/// Stores objects of bytes.
 pub trait Archive: Send + Sync {
-    /// Writes an object; the same key again replaces it with the same bytes.
+    /// Writes an object, or replaces the one under the same key.
     fn put(
         &self,
         key: &str,
@@ -26,20 +26,27 @@ pub trait Archive: Send + Sync {
         body: Bytes,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Reads the bytes at a location; none when there is no such object.
+    /// Reads the bytes at a location; `None` if there is no such object.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if the object does not contain the whole range of the member.
     fn get(
         &self,
         location: &Location,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
-    /// Reads a whole object; none when there is no such object.
+    /// Reads a whole object; `None` if there is no such object.
     fn get_versioned(
         &self,
         key: &str,
     ) -> impl Future<Output = Result<Option<VersionedObject>, StoreError>> + Send;
 
-    /// Writes an object in place of what was read, if that is still there: two who take something out of
-    /// one object must not bring back what the other one took.
+    /// Replaces an object, if its version is still the one that was read.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Conflict`] otherwise, so that concurrent redactions cannot undo each other.
     fn replace(
         &self,
         key: &str,
@@ -48,14 +55,14 @@ pub trait Archive: Send + Sync {
         read: &VersionedObject,
     ) -> impl Future<Output = Result<(), WriteError>> + Send;
 
-    /// Removes an object, if there is one.
+    /// Deletes an object, if it exists.
     fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Tells which objects there are.
+/// Lists the keys of the archive.
 pub trait ArchiveListing: Send + Sync {
-    /// The first of the keys that begin with `prefix` and come after `after`, in the order of their bytes, and
-    /// whether there may be more after the last of them.
+    /// Returns the first keys with a prefix after the key `after`, in byte order, and whether more
+    /// may follow.
     fn list_keys(
         &self,
         prefix: &str,

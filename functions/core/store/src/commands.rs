@@ -1,4 +1,4 @@
-//! Commands, and the way to the broker.
+//! The ports of commands: their store, and their publication to the broker.
 
 use std::error::Error;
 use std::future::Future;
@@ -11,19 +11,19 @@ use uuid::Uuid;
 
 use super::{CreateOutcome, IdempotencyKey, Page, PageRequest, StoreError};
 
-/// What became of an answer to a command.
+/// The result of recording an acknowledgement of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AcknowledgeOutcome {
-    /// It was taken; the command as it is now.
+    /// The acknowledgement was recorded; contains the command afterwards.
     Recorded(Command),
-    /// There was one before, which stands.
+    /// An earlier acknowledgement is kept; contains the command.
     AlreadyRecorded(Command),
     /// There is no such command.
     CommandNotFound,
 }
 
 impl AcknowledgeOutcome {
-    /// Whether the answer brought another configuration into force.
+    /// Returns whether the acknowledgement puts another configuration into force.
     pub fn changes_configuration(&self) -> bool {
         match self {
             Self::Recorded(command) | Self::AlreadyRecorded(command) => {
@@ -35,35 +35,42 @@ impl AcknowledgeOutcome {
     }
 }
 
-/// Seconds after which a command that the broker did not take is published again.
+/// Seconds after its creation at which a command that was not published is published again.
 pub const PUBLISH_RETRY_DELAY_S: i64 = 60;
 
-/// Commands.
+/// Stores commands.
 pub trait CommandStore: Send + Sync {
-    /// Stores a command if its device is registered. Until the broker has it, it is due at
-    /// [`PUBLISH_RETRY_DELAY_S`] after its making, then when it expires.
+    /// Stores a command, if its device is registered.
+    ///
+    /// Its deadline is [`PUBLISH_RETRY_DELAY_S`] after its creation until it is published, then its
+    /// expiry. The same command id or idempotency key again returns the command that was created
+    /// first.
     fn create(
         &self,
         command: &Command,
         key: Option<&IdempotencyKey>,
     ) -> impl Future<Output = Result<CreateOutcome<Command>, StoreError>> + Send;
 
-    /// One command, read consistently.
+    /// Returns a command; the read is consistent.
     fn get(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
     ) -> impl Future<Output = Result<Option<Command>, StoreError>> + Send;
 
-    /// Pending commands that are due at `now`, at most `limit`; a stale read is allowed.
+    /// Returns at most `limit` pending commands whose deadline is not after `now`.
+    ///
+    /// The read is eventually consistent.
     fn list_due(
         &self,
         now: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<(DeviceId, Uuid)>, StoreError>> + Send;
 
-    /// Notes, before it is done, that a command is published that must not be published twice: if it is pending and
-    /// nobody has noted that before. Whether it is so: of all who ask, one may. It is due when it expires.
+    /// Marks a pending command as published before it is published; returns whether this call did.
+    ///
+    /// Only one of several concurrent calls returns true, so that a command that must not be
+    /// repeated is published once. The deadline becomes the expiry.
     fn claim(
         &self,
         device_id: &DeviceId,
@@ -71,7 +78,7 @@ pub trait CommandStore: Send + Sync {
         at: Timestamp,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Makes a command that is pending, and that the broker has not taken, due at another time.
+    /// Sets another deadline for a pending command and marks it as not published.
     fn postpone(
         &self,
         device_id: &DeviceId,
@@ -79,14 +86,15 @@ pub trait CommandStore: Send + Sync {
         until: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Notes that no answer came, if it is still pending. It is due no more.
+    /// Sets the status of a pending command to `timeout` and removes its deadline.
     fn time_out(
         &self,
         device_id: &DeviceId,
         cmd_id: Uuid,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Notes that the broker has it; a command that is pending is due when it expires.
+    /// Records that the broker accepted a command; the deadline of a pending command becomes its
+    /// expiry.
     fn mark_published(
         &self,
         device_id: &DeviceId,
@@ -94,13 +102,13 @@ pub trait CommandStore: Send + Sync {
         at: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Whose command this is.
+    /// Returns the device of a command.
     fn find_device(
         &self,
         cmd_id: Uuid,
     ) -> impl Future<Output = Result<Option<DeviceId>, StoreError>> + Send;
 
-    /// Newest first.
+    /// Returns a page of a device's commands, newest first.
     fn list(
         &self,
         device_id: &DeviceId,
@@ -108,8 +116,10 @@ pub trait CommandStore: Send + Sync {
         page: &PageRequest,
     ) -> impl Future<Output = Result<Page<Command>, StoreError>> + Send;
 
-    /// Takes the first answer (a late one after `timeout`, too). When `update_config` is accepted, its
-    /// parameters become configuration in force in the same transaction.
+    /// Records the first acknowledgement of a command, also after a timeout.
+    ///
+    /// If an `update_config` is accepted, its parameters are merged into the device's configuration
+    /// in the same transaction.
     fn record_acknowledgement(
         &self,
         device_id: &DeviceId,
@@ -119,8 +129,9 @@ pub trait CommandStore: Send + Sync {
         at: Timestamp,
     ) -> impl Future<Output = Result<AcknowledgeOutcome, StoreError>> + Send;
 
-    /// Moves a `start_ota` on, if [`Ota::is_advanced_by`] says so; else nothing changes. The firmware that it is to
-    /// bring, if there is such a command.
+    /// Updates the upgrade progress of a `start_ota` command, if [`Ota::is_advanced_by`] holds.
+    ///
+    /// Returns the target firmware version of the command, if there is such a command.
     fn advance_ota(
         &self,
         device_id: &DeviceId,
@@ -128,8 +139,10 @@ pub trait CommandStore: Send + Sync {
         ota: &Ota,
     ) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
 
-    /// Removes some of a device's commands, while the tombstone of the delete that was asked for at `deleted_at` is
-    /// there; whether there may be more.
+    /// Deletes a batch of a device's commands; returns whether more may be left.
+    ///
+    /// Does nothing unless the registry holds the tombstone of the deletion requested at
+    /// `deleted_at`.
     fn delete_for_device(
         &self,
         device_id: &DeviceId,
@@ -137,21 +150,22 @@ pub trait CommandStore: Send + Sync {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
-/// Why a command did not reach the broker, or may not have.
+/// The reason why a command was not, or may not have been, published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// It was not sent, or the broker would not have it: it may be sent again.
-    #[error("the broker did not take it")]
+    /// The command was not sent, or the broker rejected it: it may be published again.
+    #[error("the command was not published")]
     Rejected(#[source] Box<dyn Error + Send + Sync>),
-    /// It was sent, and nobody knows what became of it.
-    #[error("nobody knows whether the broker took it")]
+    /// The command was sent, and the response of the broker was lost.
+    #[error("it is unknown whether the command was published")]
     OutcomeUnknown(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Hands commands to the broker.
+/// Publishes commands to devices.
 pub trait CommandPublisher: Send + Sync {
-    /// Publishes to the device's command topic at QoS 1. One that is not [`CommandKind::is_idempotent`] is sent
-    /// once, whatever becomes of it.
+    /// Publishes a payload to the device's command topic at QoS 1.
+    ///
+    /// A command that is not [`CommandKind::is_idempotent`] is sent once, without retries.
     fn publish(
         &self,
         device_id: &DeviceId,

@@ -1,4 +1,4 @@
-//! The registry.
+//! The port of the registry of devices.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,93 +10,101 @@ use meter_domain::time::Timestamp;
 
 use super::{Page, PageRequest, StoreError, WriteError};
 
-/// Which devices.
+/// A filter for devices; a field that is `None` matches all.
 #[derive(Debug, Clone, Default)]
 pub struct DeviceFilter {
-    /// With this status.
+    /// The status.
     pub status: Option<DeviceStatus>,
-    /// Of exactly this type.
+    /// The device type, exactly.
     pub device_type: Option<String>,
-    /// Whose id begins with this. The list is then cut into pages by `device_id`.
+    /// A prefix of the device id. With a prefix, pages are in order of device id.
     pub id_prefix: Option<String>,
 }
 
-/// Why a device was not registered.
+/// The reason why a device was not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateDeviceError {
-    /// There is one of this id.
-    #[error("exists")]
+    /// A device with this id is registered.
+    #[error("the device exists")]
     AlreadyExists,
-    /// One of this id was deleted and what hangs on it is not swept yet: sweep, then try again.
-    #[error("is being deleted")]
+    /// A deleted device with this id still has data: clean it up, then try again.
+    #[error("the device is being deleted")]
     BeingDeleted,
     /// See [`WriteError::Conflict`].
-    #[error("written by somebody else meanwhile")]
+    #[error("the device state was changed by another writer")]
     Conflict,
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The fleet in numbers; exact, since they change in the transactions that change the rows.
+/// Numbers of registered devices, kept exact by the transactions that change the devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FleetCounts {
-    /// Registered devices by status.
+    /// By registry status.
     pub by_status: BTreeMap<DeviceStatus, u64>,
-    /// Registered devices by connection.
+    /// By connection status.
     pub by_connection: BTreeMap<Connection, u64>,
 }
 
-/// The registry.
+/// Stores the registry of devices and the fleet counters.
 pub trait DeviceStore: Send + Sync {
-    /// Registers a device, in one transaction with its state (as [`DeviceState::register`] made it, under
-    /// the version read) and the fleet's counts.
+    /// Registers a device, and writes its state and the fleet counters in the same transaction.
+    ///
+    /// `state` is the state that was read, changed by [`DeviceState::register`].
     fn create(
         &self,
         device: &Device,
         state: &DeviceState,
     ) -> impl Future<Output = Result<(), CreateDeviceError>> + Send;
 
-    /// A registered device, read consistently.
+    /// Returns a registered device; the read is consistent.
     fn get(&self, id: &DeviceId)
     -> impl Future<Output = Result<Option<Device>, StoreError>> + Send;
 
-    /// Replaces `before` by `after`, with the revision after that of `before`, if that is still the stored
-    /// one; counts follow the status, and the state's [`DeviceState::device_type`] the type, in the same transaction.
+    /// Replaces `before` by `after` under the next revision, if `before` is still the stored
+    /// revision.
+    ///
+    /// The fleet counters and [`DeviceState::device_type`] change in the same transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Conflict`] if another revision is stored.
     fn update(
         &self,
         before: &Device,
         after: &Device,
     ) -> impl Future<Output = Result<(), WriteError>> + Send;
 
-    /// Newest first; with an id prefix in the order of ids.
+    /// Returns a page of devices: newest first, or by device id if the filter has a prefix.
     fn list(
         &self,
         filter: &DeviceFilter,
         page: &PageRequest,
     ) -> impl Future<Output = Result<Page<Device>, StoreError>> + Send;
 
-    /// First half of a delete, in one transaction: leaves a tombstone in place of the row, takes the
-    /// device out of the counts, and writes its state as [`DeviceState::bury`] made it, under the version
-    /// read. The tombstone is of the time at which the state's sweep began.
+    /// Replaces a device by a tombstone, the first step of its deletion.
+    ///
+    /// The same transaction decrements the fleet counters and writes `state`, which is the state
+    /// that was read, changed by [`DeviceState::mark_deleted`]. The tombstone has the time of that
+    /// deletion.
     fn create_tombstone(
         &self,
         device: &Device,
         state: &DeviceState,
     ) -> impl Future<Output = Result<(), WriteError>> + Send;
 
-    /// Whether there is a tombstone.
+    /// Returns whether a tombstone exists.
     fn has_tombstone(&self, id: &DeviceId)
     -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Second half of a delete, when what hung on the device is swept: removes the tombstone of the delete that was
-    /// asked for at `deleted_at`, if it is there.
+    /// Removes the tombstone of the deletion requested at `deleted_at`, the last step of a cleanup.
     fn remove_tombstone(
         &self,
         id: &DeviceId,
         deleted_at: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The fleet in numbers.
+    /// Returns the fleet counters.
     fn counts(&self) -> impl Future<Output = Result<FleetCounts, StoreError>> + Send;
 }

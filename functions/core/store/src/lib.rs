@@ -1,6 +1,7 @@
-//! Ports: one small trait a capability, so that a handler asks for no more than it uses.
+//! Ports: one trait for each capability, so that a handler depends on what it uses.
 //!
-//! The adapters are in `meter-aws` and, for tests, in `meter-testing`. Both pass the same contract suite.
+//! `meter-aws` contains the adapters and `meter-testing` in-memory ones for tests. Both pass the
+//! same contract suite.
 
 mod alerts;
 mod archive;
@@ -41,51 +42,52 @@ pub use self::states::{
 };
 pub use self::stores::Stores;
 
-/// Some of a list, and where the rest begins.
+/// A part of a list, and the position of the rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T> {
-    /// In the list's order.
+    /// In the order of the list.
     pub items: Vec<T>,
-    /// The position to go on after; none: that was all. Opaque to everybody but the store.
+    /// The opaque position after which the next page starts; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// How much of a list to read.
+/// The size and start of a page.
 #[derive(Debug, Clone, Default)]
 pub struct PageRequest {
-    /// Items to answer at most. The store examines at most [`MAX_ITEMS_EXAMINED`] items (about), so that with a
-    /// filter a page may be short, even empty, and still have a next.
+    /// The maximum number of items. A page can have fewer, even none, and still have a next page,
+    /// since the store examines about [`MAX_ITEMS_EXAMINED`] items at most and filters them.
     pub limit: usize,
-    /// A [`Page::next`] of the same list.
+    /// [`Page::next`] of the preceding page of the same list.
     pub after: Option<String>,
 }
 
-/// About how many items one request for a page examines.
+/// The approximate number of items that one request for a page examines.
 pub const MAX_ITEMS_EXAMINED: usize = 1_000;
 
-/// A client's name for a request, so that asking twice is asking once (RFC draft Idempotency-Key).
+/// The name that a client gives to a request, so that repeating it creates nothing twice (IETF
+/// draft Idempotency-Key).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(pub String);
 
-/// Seconds for which an [`IdempotencyKey`] is remembered.
+/// Seconds for which an [`IdempotencyKey`] is valid.
 pub const IDEMPOTENCY_TTL_S: i64 = 24 * 3600;
 
-/// What became of something to be made.
+/// The result of an idempotent create.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CreateOutcome<T> {
-    /// It was made.
+    /// The entity was created.
     Created,
-    /// It was made before, under the same id or [`IdempotencyKey`]; this is it.
+    /// It was created before, under the same id or [`IdempotencyKey`]; contains that entity.
     AlreadyExists(T),
     /// Its device is not registered.
     DeviceNotFound,
 }
 
-/// Asks the stores whether they answer.
+/// Checks whether the stores respond.
 pub trait Probe: Send + Sync {
-    /// Each store by name, and whether it answered.
+    /// Sends a request to each store; returns the names of the stores with the results.
     fn probe(&self) -> impl Future<Output = Vec<(&'static str, Result<(), StoreError>)>> + Send;
 }
 
-/// The target of the spans that make a trace.
+/// The `tracing` target of the spans that form a trace.
 pub const TRACE_TARGET: &str = "meter::trace";

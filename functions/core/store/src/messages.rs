@@ -1,4 +1,4 @@
-//! The index of the archive, the measurements, and the index of the quarantine.
+//! The ports of message segments and of the quarantine index.
 
 use std::future::Future;
 
@@ -10,7 +10,7 @@ use meter_domain::time::Timestamp;
 
 use super::{BatchWriteError, Page, PageRequest, StoreError};
 
-/// Which way to read.
+/// The direction of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Oldest first.
@@ -19,57 +19,61 @@ pub enum Order {
     Descending,
 }
 
-/// Which parts of one device and one day (UTC) to read.
+/// A range of message segments of one device and one day (UTC).
 #[derive(Debug, Clone)]
 pub struct SegmentQuery {
-    /// Whose.
+    /// The device.
     pub device_id: DeviceId,
-    /// The day that [`MessageSegment::ts`] lies in.
+    /// The day of [`MessageSegment::ts`].
     pub day: Date,
-    /// From here on.
+    /// The start of the range, inclusive.
     pub from: Timestamp,
-    /// Up to but without this.
+    /// The end of the range, exclusive.
     pub to: Timestamp,
-    /// Which way.
+    /// The direction of the read.
     pub order: Order,
-    /// Only what comes after this, in the order asked for.
+    /// The position after which the read continues, in the direction of the read.
     pub after: Option<SegmentPosition>,
-    /// At most so many; the store may answer fewer and still have more.
+    /// The maximum number of segments. The store may return fewer although more exist.
     pub limit: usize,
-    /// Whether what was just written must be among them. Twice the price.
+    /// Whether the read is strongly consistent, at twice the price.
     pub consistent: bool,
 }
 
-/// The index of the archive and, unless another metric store is chosen, the time series.
+/// Stores the index of the archive and, in the message-backed metric store, the samples.
 pub trait MessageStore: Send + Sync {
-    /// Writes parts; the same part again replaces it. Also remembers the days that they lie in, not
-    /// later than the parts themselves. A part that fails does not hold up the others.
+    /// Writes segments and the days on which they lie; a segment with the same position is
+    /// replaced.
+    ///
+    /// The days are written before or with the segments. A segment that fails does not affect the
+    /// others.
     fn put(
         &self,
         segments: &[MessageSegment],
     ) -> impl Future<Output = Result<(), BatchWriteError>> + Send;
 
-    /// The days on which the device has parts (and perhaps some on which it no longer has), ascending.
+    /// Returns the days on which the device has, or once had, segments, in ascending order.
     fn days(
         &self,
         device_id: &DeviceId,
     ) -> impl Future<Output = Result<Vec<Date>, StoreError>> + Send;
 
-    /// Some parts of a day, and whether there may be more after the last of them.
+    /// Returns segments of a day, and whether more may follow.
     fn read(
         &self,
         query: &SegmentQuery,
     ) -> impl Future<Output = Result<(Vec<MessageSegment>, bool), StoreError>> + Send;
 
-    /// Removes parts of a device; those that are not there are no error. The days stay: whoever writes parts
-    /// remembers which days are known, and parts of a day that is not known would not be found.
+    /// Deletes segments of a device; missing ones are ignored.
+    ///
+    /// The days are kept, because processes cache which days they have written.
     fn remove(
         &self,
         device_id: &DeviceId,
         segments: &[SegmentPosition],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The head of one message.
+    /// Returns the index entry of a message.
     fn get_index_entry(
         &self,
         device_id: &DeviceId,
@@ -78,57 +82,58 @@ pub trait MessageStore: Send + Sync {
     ) -> impl Future<Output = Result<Option<IndexEntry>, StoreError>> + Send;
 }
 
-/// A message that could not be read.
+/// A message that failed validation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuarantineEntry {
-    /// Its identity.
+    /// The id of the message.
     pub message_id: MessageId,
-    /// The topic as received; anything at all.
+    /// The topic as received, unvalidated.
     pub topic: String,
-    /// When the broker had it.
+    /// The receipt time of the broker.
     pub received_at: Timestamp,
-    /// Why it cannot be read.
+    /// The parse error.
     pub reason: String,
-    /// Its payload's length in bytes.
+    /// The length of the payload in bytes.
     pub size: u64,
-    /// Where its bytes are.
+    /// The location of the payload in the archive.
     pub location: Location,
 }
 
 impl QuarantineEntry {
-    /// Its public id: sorts by receipt, and says where it is.
+    /// Returns the public id, which sorts by receipt time and contains the key of the entry.
     pub fn id(&self) -> String {
         format!("{}-{}", self.received_at.file_stem(), self.message_id)
     }
 
-    /// The reverse of [`QuarantineEntry::id`].
+    /// Parses an id that [`QuarantineEntry::id`] returned.
     pub fn parse_id(id: &str) -> Option<(Timestamp, MessageId)> {
         let (stem, message_id) = id.split_once('-')?;
         Some((Timestamp::from_file_stem(stem).ok()?, MessageId::parse(message_id)?))
     }
 
-    /// Its partition in a day's index: a flood of garbage must not heat one partition.
+    /// Returns the shard of an entry in the index of its day, which spreads a flood of invalid
+    /// messages over partitions.
     pub fn shard(message_id: MessageId) -> Shard {
         Shard::of(message_id.as_bytes())
     }
 }
 
-/// The index of the quarantine.
+/// Stores the index of the quarantine.
 pub trait QuarantineStore: Send + Sync {
-    /// Writes entries, one a message: of several receipts the first that was written stands for all, and
-    /// what is written again for it replaces it.
+    /// Writes one entry for each message; the first receipt time is kept, the other fields are
+    /// replaced.
     fn put_quarantined(
         &self,
         entries: &[QuarantineEntry],
     ) -> impl Future<Output = Result<(), BatchWriteError>> + Send;
 
-    /// By id, the newest first.
+    /// Returns a page of entries, newest first.
     fn list_quarantined(
         &self,
         page: &PageRequest,
     ) -> impl Future<Output = Result<Page<QuarantineEntry>, StoreError>> + Send;
 
-    /// One entry.
+    /// Returns an entry.
     fn get_quarantined(
         &self,
         received_at: Timestamp,

@@ -1,4 +1,4 @@
-//! The time series.
+//! The port of the time series.
 
 use std::future::Future;
 
@@ -12,73 +12,72 @@ use meter_domain::time::Timestamp;
 
 use super::{BatchWriteError, StoreError};
 
-/// Which points.
+/// A range of points of one device.
 #[derive(Debug, Clone)]
 pub struct PointQuery {
-    /// Whose.
+    /// The device.
     pub device_id: DeviceId,
-    /// From this instant on.
+    /// The start of the range, inclusive.
     pub start: Timestamp,
-    /// Up to but without this one.
+    /// The end of the range, exclusive.
     pub stop: Timestamp,
-    /// Of one metric; none: of all.
+    /// The metric; `None` selects all.
     pub metric: Option<MetricName>,
-    /// Only what comes after this.
+    /// The key after which the page starts.
     pub after: Option<PointKey>,
-    /// At most so many.
+    /// The maximum number of points.
     pub limit: usize,
 }
 
-/// Some points.
+/// A page of points.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointPage {
-    /// By time, metric and sample_index; each point once, of the message with the greater claim.
+    /// By time, metric and sample index, without superseded points.
     pub points: Vec<Point>,
-    /// Everything up to here is read, and there may be more: the `after` of the next query.
+    /// The `after` of the next query; `None` on the last page.
     pub next: Option<PointKey>,
 }
 
-/// Which windows.
+/// A range of windows of one device.
 #[derive(Debug, Clone)]
 pub struct WindowQuery {
-    /// Whose.
+    /// The device.
     pub device_id: DeviceId,
-    /// Points from this instant on count.
+    /// The start of the range of points, inclusive.
     pub start: Timestamp,
-    /// Points up to but without this one count.
+    /// The end of the range of points, exclusive.
     pub stop: Timestamp,
-    /// Of one metric; none: of all.
+    /// The metric; `None` selects all.
     pub metric: Option<MetricName>,
-    /// How wide.
+    /// The window size.
     pub every: WindowSize,
-    /// What is made of each.
+    /// The aggregate to compute for each window.
     pub aggregate: Aggregate,
-    /// Only what comes after this.
+    /// The key after which the page starts.
     pub after: Option<WindowKey>,
-    /// At most so many.
+    /// The maximum number of windows.
     pub limit: usize,
 }
 
-/// Some windows.
+/// A page of windows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WindowPage {
-    /// By start and metric; those without points left out.
+    /// By start and metric, without windows that have no points.
     pub windows: Vec<Window>,
-    /// Everything up to here is read, and there may be more: the `after` of the next query.
+    /// The `after` of the next query; `None` on the last page.
     pub next: Option<WindowKey>,
 }
 
-/// What became of points that were not refused for a while.
+/// The numbers of points that a successful write did not store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WriteSummary {
-    /// Points that the store does not take any more, since they are older than it keeps any. They are in the
-    /// archive.
+    /// Points older than the retention of the store. They remain in the archive.
     pub outside_retention: usize,
-    /// Records that were not written since another message, with a greater claim, has said the same instant.
+    /// Points that are superseded by another message.
     pub superseded: usize,
 }
 
-/// The time series of a fleet.
+/// Stores and aggregates the points of all devices.
 pub trait MetricStore: Send + Sync {
     /// Divides a message into the segments that the message store stores and the points that this
     /// store stores. The samples for which `keep` returns true are in one of them: by default in the
@@ -94,20 +93,20 @@ pub trait MetricStore: Send + Sync {
         (vec![index], segments::points(message, keep))
     }
 
-    /// Stores points. Of two for one key the greater claim stands, in whatever order they come; the same
-    /// point again is no error.
+    /// Stores points; of two points with the same key, the one with precedence is kept in any order
+    /// of arrival.
     fn put_points(
         &self,
         points: &[DevicePoint],
     ) -> impl Future<Output = Result<WriteSummary, BatchWriteError>> + Send;
 
-    /// A page of points.
+    /// Returns a page of points.
     fn points(
         &self,
         query: &PointQuery,
     ) -> impl Future<Output = Result<PointPage, StoreError>> + Send;
 
-    /// A page of windows.
+    /// Returns a page of windows.
     fn windows(
         &self,
         query: &WindowQuery,

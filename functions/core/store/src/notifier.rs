@@ -1,18 +1,18 @@
-//! The way to people.
+//! The port of notifications.
 
 use std::error::Error;
 use std::future::Future;
 
 use meter_domain::notification::Notification;
 
-/// Why people were not told.
+/// The topic did not accept a notification.
 #[derive(Debug, thiserror::Error)]
-#[error("the topic did not take it")]
+#[error("the notification was not published")]
 pub struct NotifyError(#[source] pub Box<dyn Error + Send + Sync>);
 
-/// Tells people of alerts.
+/// Publishes notifications of alerts.
 pub trait Notifier: Send + Sync {
-    /// Publishes a notification. Twice is sometimes not to be avoided: [`Notification::dedup_id`] tells that it is the same.
+    /// Publishes a notification, possibly more than once with the same [`Notification::dedup_id`].
     fn notify(
         &self,
         notification: &Notification,

@@ -1,4 +1,4 @@
-//! Making the fleet's counts right, should they ever be wrong.
+//! The port that corrects fleet counters.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -7,25 +7,27 @@ use serde::Serialize;
 
 use super::StoreError;
 
-/// Counts by the names that they have in the store. One of many is never below zero in sum; a single one may be.
+/// Counter values by name. The sum over all shards is never negative; the value of one shard may
+/// be.
 pub type Counts = BTreeMap<&'static str, i64>;
 
-/// Counts that were compared with what they count.
+/// The result of a recount of one kind of counters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecountReport {
-    /// What was counted.
+    /// The name of what was counted.
     pub what: &'static str,
-    /// What the counts were.
+    /// The values before the recount.
     pub before: Counts,
-    /// What they are now.
+    /// The values after the recount.
     pub after: Counts,
-    /// Shares of the counts that are as they were, because what they count changed all the time: count again.
+    /// The number of shards that were not corrected because they changed during each attempt.
     pub skipped_shards: usize,
 }
 
-/// Counts that can be made right.
+/// Counters that can be recomputed.
 pub trait Recount: Send + Sync {
-    /// Counts what there is and sets the counts to it, share by share, each only if nothing of it changed
-    /// meanwhile. It may end anywhere, and run twice at once.
+    /// Counts the items of each shard and corrects its counters, if none of them changed meanwhile.
+    ///
+    /// Can be interrupted at any time and run concurrently.
     fn recount(&self) -> impl Future<Output = Result<Vec<RecountReport>, StoreError>> + Send;
 }

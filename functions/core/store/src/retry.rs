@@ -1,23 +1,23 @@
-//! The one retry policy: exponential backoff with full jitter, so that those who met once do not meet
-//! again at the same instant.
+//! The retry policy: exponential backoff with full jitter, which spreads competing writers over
+//! time.
 
 use std::time::Duration;
 
-/// How often something contended or throttled is tried before it is given up and comes again with the
-/// redelivery of its message.
+/// The number of attempts of a contended or throttled request. After that, the redelivery of the
+/// message repeats it.
 pub const MAX_ATTEMPTS: u32 = 8;
 
 const BASE_DELAY: Duration = Duration::from_millis(20);
 const MAX_DELAY: Duration = Duration::from_millis(1_000);
 
-/// How long to wait after the `attempt`-th failure, from 0: a random time up to 20 ms × 2^attempt, at
-/// most a second.
+/// Returns the delay after failure number `attempt` (from 0): random, at most 20 ms × 2^`attempt`
+/// and one second.
 pub fn backoff(attempt: u32) -> Duration {
     let ceiling = BASE_DELAY.saturating_mul(1 << attempt.min(10)).min(MAX_DELAY);
     ceiling.mul_f64(rand::random::<f64>())
 }
 
-/// Waits as [`backoff`] says.
+/// Sleeps for the time that [`backoff`] returns.
 pub async fn wait(attempt: u32) {
     tokio::time::sleep(backoff(attempt)).await;
 }

@@ -1,4 +1,4 @@
-//! Rollups: what the minutes and the hours of a metric come to.
+//! The port of rollups: stored aggregates of a metric over minutes and hours.
 
 use std::future::Future;
 
@@ -9,17 +9,17 @@ use meter_domain::time::Timestamp;
 
 use super::StoreError;
 
-/// How coarse.
+/// The resolution of a rollup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RollupLevel {
-    /// A summary a minute; an item holds those of an hour.
+    /// One bucket a minute, one item an hour.
     Minute,
-    /// A summary an hour; an item holds those of a day.
+    /// One bucket an hour, one item a day.
     Hour,
 }
 
 impl RollupLevel {
-    /// How wide what is summed up is, in seconds.
+    /// Returns the width of a bucket in seconds.
     pub const fn bucket_seconds(self) -> u32 {
         match self {
             Self::Minute => 60,
@@ -27,7 +27,7 @@ impl RollupLevel {
         }
     }
 
-    /// How much time an item covers, in seconds.
+    /// Returns the time that one item covers in seconds.
     pub const fn item_seconds(self) -> u32 {
         match self {
             Self::Minute => 3_600,
@@ -36,82 +36,84 @@ impl RollupLevel {
     }
 }
 
-/// What a minute or an hour of one metric comes to.
+/// The aggregates of one metric over one minute or hour.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RollupBucket {
-    /// Where it starts.
+    /// The start of the bucket.
     pub start: Timestamp,
-    /// What its points come to.
+    /// The aggregates of its points.
     pub summary: Summary,
-    /// Of its latest point.
+    /// The unit of the latest point.
     pub unit: Option<String>,
 }
 
-/// All of an hour of one metric.
+/// The rollup of one metric over one hour.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HourRollup {
-    /// Whose.
+    /// The device.
     pub device_id: DeviceId,
-    /// Of what.
+    /// The metric.
     pub metric: MetricName,
-    /// The hour's.
+    /// The bucket of the whole hour.
     pub hour: RollupBucket,
-    /// Those of its minutes that have points, in order.
+    /// The buckets of the minutes that have points, in order.
     pub minutes: Vec<RollupBucket>,
-    /// The version of the device's state that was read before the points were.
+    /// The version of the device state that was read before the points.
     pub generation: u64,
-    /// When the first of the points will be forgotten, in seconds since the epoch: from then on the hour
-    /// cannot be rolled up again.
+    /// The earliest expiry of the points, in seconds since the epoch. Afterwards the hour cannot be
+    /// computed again.
     pub points_expire_at: Option<i64>,
-    /// When the store may forget the rollup, in seconds since the epoch.
+    /// The time from which the store may delete the rollup, in seconds since the epoch.
     pub ttl: Option<i64>,
 }
 
-/// Which buckets.
+/// A range of rollup buckets of one metric.
 #[derive(Debug, Clone)]
 pub struct BucketQuery {
-    /// Whose.
+    /// The device.
     pub device_id: DeviceId,
-    /// Of what.
+    /// The metric.
     pub metric: MetricName,
-    /// How coarse.
+    /// The resolution.
     pub level: RollupLevel,
-    /// From here on; where a bucket starts.
+    /// The start of the range, inclusive and aligned to a bucket.
     pub from: Timestamp,
-    /// Up to but without this; where a bucket starts.
+    /// The end of the range, exclusive and aligned to a bucket.
     pub to: Timestamp,
-    /// Items to read at most.
+    /// The maximum number of items to read.
     pub limit: usize,
 }
 
-/// Some buckets.
+/// A page of rollup buckets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BucketPage {
-    /// In order.
+    /// In ascending order.
     pub buckets: Vec<RollupBucket>,
-    /// Everything before this is among them.
+    /// The time before which all buckets of the range are included.
     pub complete_until: Timestamp,
-    /// Items that were read.
+    /// The number of items that were read.
     pub items_read: usize,
 }
 
-/// The rollups of a fleet.
+/// Stores rollups.
 pub trait RollupStore: Send + Sync {
-    /// Stores the rollup of an hour at `now`, unless it holds one of a later generation, or one whose points
-    /// have begun to be forgotten, which nothing can be made of again.
+    /// Stores the rollup of an hour.
+    ///
+    /// Each stored bucket of the same or a later generation is kept, and so is one whose points
+    /// have begun to expire before `now`, because it cannot be computed again.
     fn put_rollup(
         &self,
         rollup: &HourRollup,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Some buckets, read consistently.
+    /// Returns a page of rollup buckets; the read is consistent.
     fn buckets(
         &self,
         query: &BucketQuery,
     ) -> impl Future<Output = Result<BucketPage, StoreError>> + Send;
 
-    /// Removes some rollups of a device; whether there may be more.
+    /// Deletes a batch of a device's rollups; returns whether more may be left.
     fn delete_rollups_for_device(
         &self,
         device_id: &DeviceId,

@@ -1,4 +1,4 @@
-//! Alert rules.
+//! The port of alert rules.
 
 use std::future::Future;
 
@@ -7,50 +7,62 @@ use uuid::Uuid;
 
 use super::{Page, PageRequest, StoreError, WriteError};
 
-/// Why a rule was not made.
+/// The reason why an alert rule was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateRuleError {
-    /// There are [`MAX_RULES`](meter_domain::rule::MAX_RULES) already.
-    #[error("there are as many rules as there may be")]
+    /// [`MAX_RULES`](meter_domain::rule::MAX_RULES) rules exist.
+    #[error("the maximum number of alert rules exists")]
     LimitReached,
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Every rule at one moment.
+/// All alert rules at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RuleSnapshot {
-    /// In no order.
+    /// The rules, in no particular order.
     pub rules: Vec<Rule>,
-    /// How often a rule was made, changed or removed until then.
+    /// The number of creations, changes and deletions of rules until then.
     pub generation: u64,
 }
 
-/// Alert rules.
+/// Stores alert rules.
 pub trait RuleStore: Send + Sync {
     /// Stores a new rule.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateRuleError::LimitReached`] if the maximum number of rules exists.
     fn create(&self, rule: &Rule) -> impl Future<Output = Result<(), CreateRuleError>> + Send;
 
-    /// One rule, read consistently.
+    /// Returns a rule; the read is consistent.
     fn get(&self, rule_id: Uuid) -> impl Future<Output = Result<Option<Rule>, StoreError>> + Send;
 
-    /// Newest first.
+    /// Returns a page of rules, newest first.
     fn list(
         &self,
         page: &PageRequest,
     ) -> impl Future<Output = Result<Page<Rule>, StoreError>> + Send;
 
-    /// Stores a rule in place of itself, if the version before its own is the stored one.
+    /// Replaces a rule, if the stored version is the one before its own.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Conflict`] if another version is stored.
     fn replace(&self, rule: &Rule) -> impl Future<Output = Result<(), WriteError>> + Send;
 
-    /// Removes a rule, if this version is the stored one.
+    /// Deletes a rule, if the stored version is `version`.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Conflict`] if another version is stored.
     fn remove(
         &self,
         rule_id: Uuid,
         version: u64,
     ) -> impl Future<Output = Result<(), WriteError>> + Send;
 
-    /// Every rule at one moment: all that was written before the call is in it.
+    /// Returns all rules at one moment, including every write that was complete before the call.
     fn all(&self) -> impl Future<Output = Result<RuleSnapshot, StoreError>> + Send;
 }

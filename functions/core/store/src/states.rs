@@ -1,4 +1,4 @@
-//! What is known of each device, under optimistic locks, and how far ingest is.
+//! The ports of device states, ingest lag and queue depth.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -10,32 +10,36 @@ use uuid::Uuid;
 
 use super::{StoreError, WriteError};
 
-/// A state to write, and what it was.
+/// A new device state, to be written with an optimistic update.
 #[derive(Debug, Clone)]
 pub struct StateWrite {
-    /// As it should be; its version is still the one that was read.
+    /// The new state, with the version that was read.
     pub state: DeviceState,
-    /// The connection as it was read: for a registered device the fleet's counts follow the change.
+    /// The connection status that was read. The fleet counters of registered devices follow its
+    /// change.
     pub connection_before: Connection,
 }
 
-/// Device states, under optimistic locks.
+/// Stores device states with optimistic updates.
 pub trait StateStore: Send + Sync {
-    /// The states that exist, read consistently.
+    /// Returns the states that exist; the read is consistent.
     fn get_many(
         &self,
         ids: &[DeviceId],
     ) -> impl Future<Output = Result<HashMap<DeviceId, DeviceState>, StoreError>> + Send;
 
-    /// Writes each state if its version is still the stored one (0: none is stored), with the version
-    /// after it. One answer a write, in order; one that fails does not hold up the others.
+    /// Writes each state under the next version, if its version is still the stored one (0 if none
+    /// is).
+    ///
+    /// Returns the results in order. A write that fails does not affect the others.
     fn save_many(
         &self,
         writes: &[StateWrite],
     ) -> impl Future<Output = Vec<Result<(), WriteError>>> + Send;
 
-    /// Devices whose [`DeviceState::due`] is not after `now`, at most `limit`; a stale read is allowed,
-    /// so a device may be among them that no longer is due.
+    /// Returns at most `limit` devices whose [`DeviceState::next_check`] is not after `now`.
+    ///
+    /// The read is eventually consistent, so a device can be listed that is no longer due.
     fn list_due(
         &self,
         now: Timestamp,
@@ -43,38 +47,40 @@ pub trait StateStore: Send + Sync {
     ) -> impl Future<Output = Result<Vec<DeviceId>, StoreError>> + Send;
 }
 
-/// How far a process of ingest is with what was received.
+/// The ingest lag of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IngestLag {
-    /// Which process says so.
+    /// The process.
     pub process_id: Uuid,
-    /// When it last handled a batch.
+    /// The time of the report.
     pub reported_at: Timestamp,
-    /// How old the oldest message was that it has handled since it said so before, in seconds.
+    /// The greatest age of a message since the preceding report, in seconds.
     pub lag_s: u32,
 }
 
-/// Seconds for which what a process says of its progress counts. It says so more often while it has work.
+/// Seconds for which a report of ingest lag is valid. A process that has work reports more often.
 pub const INGEST_LAG_TTL_S: i64 = 30;
 
-/// Remembers how far ingest is.
+/// Stores the ingest lag of the processes.
 pub trait IngestLagStore: Send + Sync {
-    /// Notes it in place of what the process noted before. Processes share a few places: a note of another process
-    /// gives way when it is no further behind, or counts no more.
+    /// Replaces the preceding report of a process.
+    ///
+    /// Processes share a fixed number of slots: a valid report with a greater lag is kept.
     fn record_ingest_lag(
         &self,
-        progress: IngestLag,
+        lag: IngestLag,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Of the notes that count at `now`, the one that is furthest behind; none: nothing was ingested lately.
+    /// Returns the greatest lag among the reports that are valid at `now`; `None` without such a
+    /// report.
     fn ingest_lag(
         &self,
         now: Timestamp,
     ) -> impl Future<Output = Result<Option<IngestLag>, StoreError>> + Send;
 }
 
-/// How much waits for ingest.
+/// Reports the depth of the ingest queue.
 pub trait QueueDepth: Send + Sync {
-    /// About how many messages are in the queue, handed out ones included.
+    /// Returns the approximate number of messages in the queue, including those in flight.
     fn depth(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }

@@ -1,3 +1,5 @@
+//! The bundle of all ports.
+
 use crate::{
     AlertStore, Archive, ArchiveListing, CommandPublisher, CommandStore, DeviceStore,
     IngestLagStore, MessageStore, MetricStore, Notifier, QuarantineStore, QueueDepth, Recount,
@@ -8,45 +10,45 @@ use crate::{
 ///
 /// Each accessor returns an adapter. Adapters are cheap to clone and share their connections.
 pub trait Stores: Clone + Send + Sync + 'static {
-    /// The objects of the archive.
+    /// Objects of the archive.
     type Archive: Archive + ArchiveListing;
-    /// The index of the archive with the samples, the index of the quarantine, and the rollups.
+    /// Message segments, the quarantine index and rollups.
     type Messages: MessageStore + QuarantineStore + RollupStore;
-    /// The time series.
+    /// Points and windows.
     type Metrics: MetricStore;
-    /// The states of devices, and the lag of ingest.
+    /// Device states and ingest lag.
     type States: StateStore + IngestLagStore;
     /// The registry of devices.
     type Devices: DeviceStore + Recount;
-    /// The alerts.
+    /// Alerts.
     type Alerts: AlertStore + Recount;
-    /// The alert rules.
+    /// Alert rules.
     type Rules: RuleStore;
-    /// The commands.
+    /// Commands.
     type Commands: CommandStore;
-    /// Where commands and notifications leave.
+    /// Publication of commands and notifications.
     type Publisher: CommandPublisher + Notifier;
-    /// The queue in front of ingest.
+    /// The ingest queue.
     type Queue: QueueDepth;
 
-    /// See [`Stores::Archive`].
+    /// Returns the archive.
     fn archive(&self) -> &Self::Archive;
-    /// See [`Stores::Messages`].
+    /// Returns the store of messages, quarantine and rollups.
     fn messages(&self) -> &Self::Messages;
-    /// See [`Stores::Metrics`].
+    /// Returns the metric store.
     fn metrics(&self) -> &Self::Metrics;
-    /// See [`Stores::States`].
+    /// Returns the store of device states and ingest lag.
     fn states(&self) -> &Self::States;
-    /// See [`Stores::Devices`].
+    /// Returns the registry.
     fn devices(&self) -> &Self::Devices;
-    /// See [`Stores::Alerts`].
+    /// Returns the store of alerts.
     fn alerts(&self) -> &Self::Alerts;
-    /// See [`Stores::Rules`].
+    /// Returns the store of alert rules.
     fn rules(&self) -> &Self::Rules;
-    /// See [`Stores::Commands`].
+    /// Returns the store of commands.
     fn commands(&self) -> &Self::Commands;
-    /// See [`Stores::Publisher`].
+    /// Returns the publisher of commands and notifications.
     fn publisher(&self) -> &Self::Publisher;
-    /// See [`Stores::Queue`].
+    /// Returns the ingest queue.
     fn queue(&self) -> &Self::Queue;
 }

@@ -4,7 +4,7 @@
 //! The mutations are the same on every run. `PROPTEST_CASES` sets their number, and `make fuzz`
 //! searches further.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 #[path = "../../http/fuzz/entry/cursor.rs"]
 mod cursor;
@@ -53,15 +53,15 @@ mod targets {
 const MUTATIONS: u32 = 4_096;
 
 fn corpus(layer: &str, target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("..")
         .join(layer)
         .join("fuzz/corpus")
         .join(target);
-    let entries = std::fs::read_dir(&folder).unwrap();
+    let entries = std::fs::read_dir(&directory).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    assert!(!paths.is_empty(), "{} is empty", folder.display());
+    assert!(!paths.is_empty(), "{} is empty", directory.display());
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 

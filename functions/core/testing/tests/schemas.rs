@@ -4,7 +4,7 @@
 //! A schema describes what a device should send. The parser accepts more than that; each difference
 //! in the corpus is listed in [`BEYOND_SCHEMA`] and [`NOT_IN_SCHEMA`], and in the document.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 #[path = "schemas/document.rs"]
 mod document;

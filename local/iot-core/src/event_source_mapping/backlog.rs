@@ -9,13 +9,13 @@ use tokio::sync::Notify;
 
 use super::record::Record;
 
-/// The most bytes of an event. Lambda takes 6 MB.
+/// The maximum size of an event in bytes. Lambda accepts 6 MB.
 const MAX_EVENT_BYTES: usize = 5_000_000;
 
-/// A queue between those who receive and those who invoke.
+/// A queue between the receiving and the invoking tasks.
 ///
-/// Whoever is free takes all that is there: a single record at once, so that nothing waits in quiet
-/// times, and hundreds together when they come faster than invocations end.
+/// A free invoker takes everything that waits: a single record at low rates, hundreds at high
+/// rates.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     records: Mutex<VecDeque<Record>>,
@@ -28,11 +28,11 @@ impl Backlog {
         self.arrived.notify_one();
     }
 
-    /// The oldest records, `most` of them at most, as soon as there is one.
+    /// Waits for a record; returns the oldest records, at most `max_records`.
     pub(super) async fn take(&self, max_records: usize) -> Vec<Record> {
         loop {
-            // Each notification wakes one who waits, and one is kept when nobody does; so a record that
-            // is added between the look and the wait is not missed.
+            // A notification wakes one waiting task, or is stored if none waits. So no record is
+            // missed that arrives between the check and the wait.
             let (taken, more) = {
                 let mut records = self.records();
                 let taken = batch_len(&records, max_records);
@@ -49,7 +49,7 @@ impl Backlog {
         }
     }
 
-    /// Everything, without waiting.
+    /// Returns all records without waiting.
     pub(super) fn drain(&self) -> Vec<Record> {
         self.records().drain(..).collect()
     }
@@ -59,7 +59,7 @@ impl Backlog {
     }
 }
 
-/// How many of the first records make an event; at least one, if there is one.
+/// Returns how many of the first records fit into one event, at least one.
 fn batch_len(records: &VecDeque<Record>, max_records: usize) -> usize {
     let mut bytes = 0;
     records
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_that_is_there_is_taken_at_once_up_to_the_limit() {
+    async fn all_records_are_taken_up_to_the_limit() {
         let backlog = Backlog::default();
         backlog.add(records(1, 100));
         assert_eq!(backlog.take(500).await.len(), 1);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_stays_within_what_lambda_takes() {
+    async fn event_is_limited_in_bytes() {
         let backlog = Backlog::default();
         backlog.add(records(60, 180_000));
         let mut sizes = Vec::new();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn records_are_taken_in_the_order_of_arrival() {
+    async fn records_are_taken_in_order_of_arrival() {
         let backlog = Backlog::default();
         backlog.add([record("1", 10), record("2", 10)]);
         backlog.add([record("3", 10)]);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everyone_who_waits_gets_something_as_long_as_there_is_something() {
+    async fn each_waiting_task_takes_a_record() {
         let backlog = Arc::new(Backlog::default());
         let takers: Vec<_> = (0..3)
             .map(|_| {

@@ -34,18 +34,20 @@ use crate::{
     template::Function,
 };
 
-/// How long a call waits for messages. SQS would do up to 20 s, but a queue goes on waiting for a caller
-/// that was killed, and hands it messages that then stay hidden for their visibility timeout; this is how
-/// long that can happen after a restart, and how long a shutdown waits for the last call.
+/// The time for which a receive call waits for messages.
+///
+/// SQS allows 20 s. However, a call of a killed process stays open at the queue, which delivers
+/// messages to it that are then hidden for their visibility timeout. One second limits that, and
+/// the time until shutdown.
 const RECEIVE_WAIT: Duration = Duration::from_secs(1);
 
-/// How many calls to delete may be in flight.
+/// The number of concurrent delete calls.
 const DELETE_CALLS: usize = 4;
 
-/// How long an incomplete call to delete waits for more. Nobody waits for a deletion.
+/// The time for which an incomplete delete call waits for more messages.
 const DELETE_LINGER: Duration = Duration::from_millis(100);
 
-/// The queue, as far as consuming goes.
+/// The operations of a queue that a consumer needs.
 pub(super) trait MessageQueue: Send + Sync + 'static {
     /// Waits up to `wait` for messages, at most ten, and hides them for `visibility`.
     fn receive(
@@ -54,13 +56,13 @@ pub(super) trait MessageQueue: Send + Sync + 'static {
         visibility: Duration,
     ) -> impl Future<Output = Result<Vec<Message>, QueueError>> + Send;
 
-    /// Deletes up to ten messages and returns which ones were refused.
+    /// Deletes up to ten messages; returns those that were rejected.
     fn delete(
         &self,
         receipts: &[String],
     ) -> impl Future<Output = Result<Vec<FailedEntry>, QueueError>> + Send;
 
-    /// Hides up to ten messages for `visibility` from now, and returns which ones were refused.
+    /// Hides up to ten messages for `visibility` from now; returns those that were rejected.
     fn change_visibility(
         &self,
         receipts: &[String],
@@ -90,7 +92,7 @@ impl MessageQueue for Queue {
     }
 }
 
-/// What the tasks of an event source mapping share.
+/// The state that the tasks of an event source mapping share.
 pub(super) struct Consumer<Q> {
     queue: Q,
     functions: FunctionClient,
@@ -140,16 +142,16 @@ impl<Q: MessageQueue> Consumer<Q> {
         }
     }
 
-    /// Receives messages, as long as there is room for them.
+    /// Receives messages while there is room for them.
     pub(super) async fn receive(self: Arc<Self>, shutdown: CancellationToken) {
         let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
             let permit = Arc::clone(&self.capacity).acquire_many_owned(MAX_BATCH_ENTRIES as u32);
-            // A semaphore that is closed, which this one never is, or the end.
+            // Ends at shutdown; the semaphore is never closed.
             let Some(Ok(permit)) = shutdown.run_until_cancelled(permit).await else {
                 return;
             };
-            // Not cut short at shutdown: see RECEIVE_WAIT.
+            // Not interrupted at shutdown: see RECEIVE_WAIT.
             match self.queue.receive(RECEIVE_WAIT, self.visibility).await {
                 Ok(messages) => {
                     self.receive_outage.record_success();
@@ -180,7 +182,7 @@ impl<Q: MessageQueue> Consumer<Q> {
         }
     }
 
-    /// Invokes the function with what is there, again and again.
+    /// Invokes the function with the records of the backlog in a loop.
     pub(super) async fn invoke(
         self: Arc<Self>,
         done: UnboundedSender<String>,
@@ -189,16 +191,17 @@ impl<Q: MessageQueue> Consumer<Q> {
         while let Some(records) =
             shutdown.run_until_cancelled(self.backlog.take(self.batch_size)).await
         {
-            let Some(answer) = self.invoke_with_retry(&records, &shutdown).await else {
+            let Some(response) = self.invoke_with_retry(&records, &shutdown).await else {
                 self.backlog.add(records);
                 return;
             };
-            self.handle_response(records, answer, &done);
+            self.handle_response(records, response, &done);
         }
     }
 
-    /// Invokes the function, again and again if it cannot be reached: then it has not run. None when
-    /// `shutdown` comes before it could be reached.
+    /// Invokes the function; retries while it is unreachable, because it has not run then.
+    ///
+    /// Returns `None` at shutdown, if the function was not reached before.
     async fn invoke_with_retry(
         &self,
         records: &[Record],
@@ -213,24 +216,26 @@ impl<Q: MessageQueue> Consumer<Q> {
                     let delay = retry.next_delay();
                     shutdown.run_until_cancelled(sleep(delay)).await?;
                 }
-                answer => {
+                response => {
                     self.invoke_outage.record_success();
-                    return Some(answer);
+                    return Some(response);
                 }
             }
         }
     }
 
-    /// Sends on what is done, and lets go of what failed.
+    /// Queues the processed records for deletion and releases the failed ones.
     fn handle_response(
         &self,
         records: Vec<Record>,
-        answer: Result<Bytes, InvokeError>,
+        response: Result<Bytes, InvokeError>,
         done: &UnboundedSender<String>,
     ) {
         let ids = records.iter().map(|record| record.message_id.as_str());
-        let outcome = match answer {
-            Ok(answer) if self.reports_item_failures => BatchOutcome::from_response(&answer, ids),
+        let outcome = match response {
+            Ok(response) if self.reports_item_failures => {
+                BatchOutcome::from_response(&response, ids)
+            }
             Ok(_) => BatchOutcome::ItemFailures([].into()),
             Err(error) => BatchOutcome::BatchFailure(error.to_string()),
         };
@@ -249,7 +254,7 @@ impl<Q: MessageQueue> Consumer<Q> {
             };
             warn!(
                 reason,
-                "{}: {} of {total} records failed and come again within {} s",
+                "{}: {} of {total} records failed and become visible again within {} s",
                 self.function.name,
                 failed.len(),
                 self.visibility.as_secs()
@@ -259,12 +264,12 @@ impl<Q: MessageQueue> Consumer<Q> {
         self.counters.consumed.add(done_records.len());
         self.counters.failed.add(failed.len());
         for record in done_records {
-            // The deleter ends after all invokers, so there is one.
+            // The deleter outlives all invokers.
             let _ = done.send(record.message_id);
         }
     }
 
-    /// Deletes what is done, ten at a time, several calls at once.
+    /// Deletes processed messages, ten a call, with several concurrent calls.
     pub(super) async fn delete(self: Arc<Self>, mut done: UnboundedReceiver<String>) {
         let slots = Arc::new(Semaphore::new(DELETE_CALLS));
         let mut calls = JoinSet::new();
@@ -289,18 +294,18 @@ impl<Q: MessageQueue> Consumer<Q> {
         calls.join_all().await;
     }
 
-    /// Deletes messages, however long it takes: while they are held, those that the queue hands out again
-    /// are recognised, and the function is spared the repeat.
+    /// Deletes messages, retrying without limit. Meanwhile their leases are kept, so that
+    /// redeliveries are recognized and not invoked again.
     async fn delete_batch(&self, ids: &[String]) {
         let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
-            // Looked up each time: a message that came again meanwhile has a new receipt.
+            // Looked up for each attempt: a redelivery has a new receipt handle.
             let receipts: Vec<_> = ids.iter().filter_map(|id| self.leases.receipt(id)).collect();
             match self.queue.delete(&receipts).await {
-                Ok(refused) => {
+                Ok(rejected) => {
                     self.delete_outage.record_success();
-                    for FailedEntry { reason, .. } in refused {
-                        debug!(reason, "a message is not deleted and comes again");
+                    for FailedEntry { reason, .. } in rejected {
+                        debug!(reason, "a message was not deleted and will be redelivered");
                     }
                     break;
                 }
@@ -311,7 +316,7 @@ impl<Q: MessageQueue> Consumer<Q> {
         self.leases.release(ids.iter().map(String::as_str));
     }
 
-    /// Keeps messages hidden for as long as they are held.
+    /// Extends the visibility timeout of messages while they are held.
     pub(super) async fn extend_leases(self: Arc<Self>) {
         let mut ticks = interval(self.visibility / 6);
         loop {
@@ -321,7 +326,7 @@ impl<Q: MessageQueue> Consumer<Q> {
                     messages.iter().map(|(_, receipt)| receipt.clone()).collect();
                 let now = Instant::now();
                 match self.queue.change_visibility(&receipts, self.visibility).await {
-                    // A refused one has come back to the queue already; it is worked on all the same.
+                    // A rejected message is visible again; its invocation continues nevertheless.
                     Ok(_) => {
                         self.extend_outage.record_success();
                         for (id, _) in messages {
@@ -337,14 +342,14 @@ impl<Q: MessageQueue> Consumer<Q> {
         }
     }
 
-    /// Shows what is still waiting to others at once, instead of after the visibility timeout.
+    /// Makes waiting messages visible to other consumers at once.
     pub(super) async fn release_backlog(&self) {
         let waiting = self.backlog.drain();
         for records in waiting.chunks(MAX_BATCH_ENTRIES) {
             let receipts =
                 self.leases.release(records.iter().map(|record| record.message_id.as_str()));
             if let Err(error) = self.queue.change_visibility(&receipts, Duration::ZERO).await {
-                debug!(%error, "messages come again after their visibility timeout");
+                debug!(%error, "messages become visible only after their visibility timeout");
                 return;
             }
         }

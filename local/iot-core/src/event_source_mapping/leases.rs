@@ -1,4 +1,4 @@
-//! Messages that the queue has hidden from others, as long as this edge works on them.
+//! The messages that the queue hides from other consumers while this one processes them.
 
 use std::{
     collections::HashMap,
@@ -8,10 +8,10 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The messages in the hands of this edge, from receipt to deletion.
+/// The messages that this consumer holds, from receipt to deletion.
 ///
-/// They are hidden for a short time only, so that those of an edge that is killed come back soon; so the
-/// time must be extended while a long invocation runs, and for those that wait behind it.
+/// Their visibility timeout is short, so that messages of a killed process are redelivered soon. It
+/// is extended while an invocation runs, and for messages that wait.
 #[derive(Debug)]
 pub(super) struct Leases {
     visibility: Duration,
@@ -22,7 +22,7 @@ pub(super) struct Leases {
 struct Lease {
     receipt: String,
     until: Instant,
-    /// Room among the messages that may be held.
+    /// A permit for the place among the messages held.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -31,8 +31,8 @@ impl Leases {
         Self { visibility, held: Mutex::default() }
     }
 
-    /// Enters a message that was received just now. False when it is held already: then its lease ran
-    /// out, the queue handed it out again, and the new receipt is the one that counts.
+    /// Adds a received message. Returns false if it is held already: the queue has redelivered it,
+    /// and only the new receipt handle is valid.
     pub(super) fn insert(
         &self,
         message_id: &str,
@@ -52,12 +52,12 @@ impl Leases {
         true
     }
 
-    /// The receipt to delete a message by.
+    /// Returns the receipt handle to delete a message with.
     pub(super) fn receipt(&self, message_id: &str) -> Option<String> {
         self.held().get(message_id).map(|lease| lease.receipt.clone())
     }
 
-    /// Lets go of messages: they are deleted, or the queue may have them back. Returns their receipts.
+    /// Removes messages; returns their receipt handles.
     pub(super) fn release<'a>(
         &self,
         message_ids: impl IntoIterator<Item = &'a str>,
@@ -70,7 +70,8 @@ impl Leases {
             .collect()
     }
 
-    /// Id and receipt of the messages that have less than half of their time left.
+    /// Returns id and receipt handle of the messages that have less than half of their visibility
+    /// timeout left.
     pub(super) fn expiring(&self, now: Instant) -> Vec<(String, String)> {
         let horizon = now + self.visibility / 2;
         self.held()
@@ -80,7 +81,7 @@ impl Leases {
             .collect()
     }
 
-    /// Notes that the queue hides a message anew from `now` on.
+    /// Records that the visibility timeout of a message restarted at `now`.
     pub(super) fn extend(&self, message_id: &str, now: Instant) {
         if let Some(lease) = self.held().get_mut(message_id) {
             lease.until = now + self.visibility;
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_extended_when_half_of_its_time_is_over() {
+    fn lease_is_extended_after_half_of_its_time() {
         let (leases, start) = (Leases::new(VISIBILITY), Instant::now());
         leases.insert("a", "r1", start, None);
         leases.insert("b", "r2", after(start, 10), None);
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_comes_again_while_it_is_held_is_not_worked_on_twice() {
+    fn redelivery_of_a_held_message_only_updates_its_receipt() {
         let (leases, start) = (Leases::new(VISIBILITY), Instant::now());
         assert!(leases.insert("a", "r1", start, None));
         assert!(!leases.insert("a", "r2", after(start, 31), None));
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_let_go_is_not_extended_and_makes_room() {
+    fn released_message_is_not_extended_and_frees_its_permit() {
         let semaphore = Arc::new(Semaphore::new(1));
         let (leases, start) = (Leases::new(VISIBILITY), Instant::now());
         let permit = Arc::clone(&semaphore).try_acquire_owned().unwrap();

@@ -1,19 +1,18 @@
-//! Which records of an invocation the function has failed on.
+//! The records of an invocation that failed, by Lambda's rules:
+//! <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>.
 //!
-//! Lambda's rules: <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>. An
-//! answer that cannot be understood fails the batch, since deleting a message that was not worked on
-//! would lose it.
+//! An invalid response fails the batch, because deleting unprocessed messages would lose them.
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
 
-/// What the function's answer means for its records.
+/// The result of an invocation for its records.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BatchOutcome {
-    /// All but these ids are done.
+    /// All records succeeded, except those with these ids.
     ItemFailures(HashSet<String>),
-    /// None is done, for this reason.
+    /// All records failed, for this reason.
     BatchFailure(String),
 }
 
@@ -30,14 +29,16 @@ struct ItemFailure {
 }
 
 impl BatchOutcome {
-    /// Reads an answer to an invocation with these message ids.
+    /// Parses the response to an invocation with these message ids.
     pub(super) fn from_response<'a>(
-        answer: &[u8],
+        response: &[u8],
         message_ids: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let failures = match serde_json::from_slice::<Option<BatchResponse>>(answer) {
-            Ok(answer) => answer.unwrap_or_default().batch_item_failures,
-            Err(error) => return Self::BatchFailure(format!("its answer cannot be read: {error}")),
+        let failures = match serde_json::from_slice::<Option<BatchResponse>>(response) {
+            Ok(response) => response.unwrap_or_default().batch_item_failures,
+            Err(error) => {
+                return Self::BatchFailure(format!("the response cannot be parsed: {error}"));
+            }
         };
         let known: HashSet<&str> = message_ids.into_iter().collect();
         let mut failed = HashSet::new();
@@ -46,12 +47,12 @@ impl BatchOutcome {
                 Some(id) if known.contains(id.as_str()) => failed.insert(id),
                 Some(id) => {
                     return Self::BatchFailure(format!(
-                        "it reports a failure of \"{id}\", which was not in the batch"
+                        "the response reports a failure of \"{id}\", which was not in the batch"
                     ));
                 }
                 None => {
                     return Self::BatchFailure(
-                        "it reports a failure without itemIdentifier".to_owned(),
+                        "the response reports a failure without itemIdentifier".to_owned(),
                     );
                 }
             };
@@ -64,25 +65,25 @@ impl BatchOutcome {
 mod tests {
     use super::*;
 
-    fn outcome(answer: &str) -> BatchOutcome {
-        BatchOutcome::from_response(answer.as_bytes(), ["a", "b", "c"])
+    fn outcome(response: &str) -> BatchOutcome {
+        BatchOutcome::from_response(response.as_bytes(), ["a", "b", "c"])
     }
 
     #[test]
-    fn no_failures_in_any_form_is_success() {
-        for answer in [
+    fn response_without_failures_is_a_success() {
+        for response in [
             "null",
             "{}",
             r#"{"batchItemFailures":null}"#,
             r#"{"batchItemFailures":[]}"#,
             r#"{"processed":3}"#,
         ] {
-            assert_eq!(outcome(answer), BatchOutcome::ItemFailures(HashSet::new()), "{answer}");
+            assert_eq!(outcome(response), BatchOutcome::ItemFailures(HashSet::new()), "{response}");
         }
     }
 
     #[test]
-    fn reported_records_failed_and_the_others_did_not() {
+    fn only_reported_records_failed() {
         assert_eq!(
             outcome(r#"{"batchItemFailures":[{"itemIdentifier":"c"},{"itemIdentifier":"a"}]}"#),
             BatchOutcome::ItemFailures(HashSet::from(["a".to_owned(), "c".to_owned()]))
@@ -90,8 +91,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_understood_fails_the_batch() {
-        for answer in [
+    fn invalid_response_fails_the_batch() {
+        for response in [
             "",
             "ok",
             "[]x",
@@ -102,7 +103,7 @@ mod tests {
             r#"{"batchItemFailures":[{"id":"a"}]}"#,
             r#"{"batchItemFailures":[{"itemIdentifier":"a"},{"itemIdentifier":"unknown"}]}"#,
         ] {
-            assert!(matches!(outcome(answer), BatchOutcome::BatchFailure(_)), "{answer}");
+            assert!(matches!(outcome(response), BatchOutcome::BatchFailure(_)), "{response}");
         }
     }
 }

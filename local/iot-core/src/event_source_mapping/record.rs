@@ -1,6 +1,5 @@
-//! SQS messages as a function sees them.
-//!
-//! Shape: <https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html>
+//! SQS messages as records of a Lambda event
+//! (<https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html>).
 
 use std::collections::BTreeMap;
 
@@ -8,17 +7,17 @@ use aws_sdk_sqs::types::{Message, MessageAttributeValue};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
-/// What surrounds the records in an event.
+/// The text before and after the records of an event.
 const ENVELOPE: (&str, &str) = (r#"{"Records":["#, "]}");
 
-/// Where records come from.
+/// The queue of a record.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     pub(super) queue_arn: String,
     pub(super) region: String,
 }
 
-/// A message, ready to be put into an event.
+/// A message as a record of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) message_id: String,
@@ -65,7 +64,7 @@ impl<'a> From<&'a MessageAttributeValue> for Attribute<'a> {
 }
 
 impl Record {
-    /// None when the message lacks its id, receipt or body, which SQS always sends.
+    /// Returns `None` if the message has no id, receipt handle or body, which SQS always sends.
     pub(super) fn from_message(message: &Message, origin: &Origin) -> Option<Self> {
         let message_id = message.message_id()?;
         let attributes = message.attributes().into_iter().flatten();
@@ -86,13 +85,13 @@ impl Record {
         Some(Self { message_id: message_id.to_owned(), json: serde_json::to_string(&body).ok()? })
     }
 
-    /// How much an event grows by this record.
+    /// Returns by how many bytes an event grows with this record.
     pub(super) fn bytes(&self) -> usize {
         self.json.len() + 1
     }
 }
 
-/// The event that an invocation with these records gets.
+/// Returns the event with these records.
 pub(super) fn event(records: &[Record]) -> String {
     let bytes = records.iter().map(Record::bytes).sum::<usize>() + 32;
     let mut event = String::with_capacity(bytes);
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_what_a_function_expects() {
+    fn event_has_the_format_of_lambda() {
         let body = r#"{"payload":"e30=","topic":"iot/ö/telemetry"}"#;
         let records = [message("m-1", body), message("m-2", "")]
             .map(|message| Record::from_message(&message, &origin()).unwrap());
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_as_long_as_its_records_say() {
+    fn event_length_is_the_sum_of_record_lengths() {
         let records = ["a", "b", "c"].map(|id| record(id, 100));
         assert_eq!(event(&records).len(), ENVELOPE.0.len() + ENVELOPE.1.len() + 3 * 100 - 1);
     }

@@ -1,4 +1,4 @@
-//! A consumer between a queue in memory and a function behind HTTP.
+//! Tests of a consumer with an in-memory queue and a function behind HTTP.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,8 +18,10 @@ use crate::{
     template::Function,
 };
 
-/// SQS in memory: receiving hides a message and gives it a new receipt, only the last receipt deletes it,
-/// and hiding ends only by [`MessageQueue::change_visibility`], so that no test waits for a clock.
+/// An in-memory queue with the semantics of SQS.
+///
+/// A receive hides a message and issues a new receipt handle; only the last one deletes it.
+/// Messages stay hidden until [`MessageQueue::change_visibility`], so that no test depends on time.
 #[derive(Default)]
 struct MemoryQueue {
     state: Mutex<State>,
@@ -46,7 +48,7 @@ impl MemoryQueue {
         self.state.lock().unwrap()
     }
 
-    /// Ids of the messages that are visible, and of those that are hidden.
+    /// Returns the ids of the visible and of the hidden messages.
     fn remaining(&self) -> (Vec<String>, Vec<String>) {
         let state = self.state();
         let mut hidden: Vec<_> = state.receipts.keys().cloned().collect();
@@ -54,7 +56,7 @@ impl MemoryQueue {
         (state.visible.iter().cloned().collect(), hidden)
     }
 
-    /// Waits until the queue is in this state.
+    /// Waits for a state of the queue.
     async fn wait_until(&self, reached: impl Fn(&State) -> bool) {
         loop {
             let changed = self.changed.notified();
@@ -121,15 +123,16 @@ impl MessageQueue for Arc<MemoryQueue> {
     }
 }
 
-/// Serves a function: `answer` gets the ids of the records and how many invocations there were before.
-async fn function<F, A>(answer: F) -> FunctionClient
+/// Serves a function. `respond` maps the ids of the records and the number of earlier invocations
+/// to a response.
+async fn function<F, A>(respond: F) -> FunctionClient
 where
     F: Fn(Vec<String>, usize) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = (StatusCode, Value)> + Send,
 {
     let count = Arc::new(Mutex::new(0));
     let handler = move |Json(event): Json<SqsEvent>| {
-        let (answer, count) = (answer.clone(), Arc::clone(&count));
+        let (respond, count) = (respond.clone(), Arc::clone(&count));
         async move {
             let before = {
                 let mut count = count.lock().unwrap();
@@ -137,7 +140,7 @@ where
                 *count - 1
             };
             let ids = event.records.into_iter().map(|record| record.message_id.unwrap());
-            let (status, body) = answer(ids.collect(), before).await;
+            let (status, body) = respond(ids.collect(), before).await;
             (status, Json(body)).into_response()
         }
     };
@@ -164,7 +167,7 @@ fn settings() -> Settings {
     }
 }
 
-/// A consumer that runs until it is told to stop.
+/// A consumer that runs until it is stopped.
 struct TestConsumer {
     counters: Arc<Counters>,
     shutdown: CancellationToken,
@@ -196,7 +199,7 @@ fn no_ids() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_function_has_worked_on_is_deleted() {
+async fn processed_messages_are_deleted() {
     let queue = MemoryQueue::with(&["a", "b", "c"]);
     let functions = function(|_, _| async { (StatusCode::OK, Value::Null) }).await;
     let running = TestConsumer::start(settings(), &queue, functions);
@@ -206,12 +209,12 @@ async fn what_the_function_has_worked_on_is_deleted() {
 }
 
 #[tokio::test]
-async fn what_the_function_reports_as_failed_is_left_to_its_visibility_timeout() {
+async fn failed_messages_stay_hidden_until_their_visibility_timeout() {
     let queue = MemoryQueue::with(&["a", "b", "c"]);
-    let answer = json!({ "batchItemFailures": [{ "itemIdentifier": "b" }] });
+    let response = json!({ "batchItemFailures": [{ "itemIdentifier": "b" }] });
     let functions = function(move |_, _| {
-        let answer = answer.clone();
-        async move { (StatusCode::OK, answer) }
+        let response = response.clone();
+        async move { (StatusCode::OK, response) }
     })
     .await;
     let running = TestConsumer::start(settings(), &queue, functions);
@@ -221,12 +224,12 @@ async fn what_the_function_reports_as_failed_is_left_to_its_visibility_timeout()
 }
 
 #[tokio::test]
-async fn reported_failures_do_not_count_when_the_mapping_does_not_ask_for_them() {
+async fn item_failures_are_ignored_unless_the_mapping_reports_them() {
     let queue = MemoryQueue::with(&["a", "b"]);
-    let answer = json!({ "batchItemFailures": [{ "itemIdentifier": "b" }] });
+    let response = json!({ "batchItemFailures": [{ "itemIdentifier": "b" }] });
     let functions = function(move |_, _| {
-        let answer = answer.clone();
-        async move { (StatusCode::OK, answer) }
+        let response = response.clone();
+        async move { (StatusCode::OK, response) }
     })
     .await;
     let mut settings = settings();
@@ -237,7 +240,7 @@ async fn reported_failures_do_not_count_when_the_mapping_does_not_ask_for_them()
 }
 
 #[tokio::test]
-async fn a_function_that_fails_leaves_its_whole_batch_in_the_queue() {
+async fn failed_invocation_keeps_the_batch_in_the_queue() {
     let queue = MemoryQueue::with(&["a", "b"]);
     let invoked = Arc::new(Notify::new());
     let functions = function({
@@ -256,7 +259,7 @@ async fn a_function_that_fails_leaves_its_whole_batch_in_the_queue() {
 }
 
 #[tokio::test]
-async fn a_function_that_cannot_be_reached_is_asked_again_with_the_same_records() {
+async fn unreachable_function_is_invoked_again_with_the_same_records() {
     let queue = MemoryQueue::with(&["a", "b"]);
     let functions = function(|_, before| async move {
         match before {
@@ -272,7 +275,7 @@ async fn a_function_that_cannot_be_reached_is_asked_again_with_the_same_records(
 }
 
 #[tokio::test]
-async fn messages_stay_hidden_while_an_invocation_takes_long_and_others_wait_for_it() {
+async fn messages_stay_hidden_during_a_long_invocation() {
     let queue = MemoryQueue::with(&["a", "b"]);
     let go_on = Arc::new(Notify::new());
     let functions = function({
@@ -299,12 +302,13 @@ async fn messages_stay_hidden_while_an_invocation_takes_long_and_others_wait_for
 }
 
 #[tokio::test]
-async fn a_message_that_comes_again_while_it_waits_for_deletion_is_not_worked_on_again() {
+async fn redelivery_during_deletion_is_not_invoked_again() {
     let queue = MemoryQueue::with(&["a"]);
     queue.state().failing_deletes = 1;
     let functions = function(|_, _| async { (StatusCode::OK, Value::Null) }).await;
     let running = TestConsumer::start(settings(), &queue, functions);
-    // The delete has failed; now the visibility timeout ends, and the queue hands the message out again.
+    // The delete has failed. Now the visibility timeout ends, and the queue delivers the message
+    // again.
     queue.wait_until(|state| state.failing_deletes == 0).await;
     queue.state().visible.push_back("a".to_owned());
     queue.wait_until(|state| state.received == 2 && state.receipts.is_empty()).await;
@@ -313,7 +317,7 @@ async fn a_message_that_comes_again_while_it_waits_for_deletion_is_not_worked_on
 }
 
 #[tokio::test]
-async fn at_shutdown_the_running_invocation_ends_and_what_waits_is_shown_to_others() {
+async fn shutdown_completes_the_invocation_and_releases_waiting_messages() {
     let queue = MemoryQueue::with(&["a", "b", "c"]);
     let (invoked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let functions = function({

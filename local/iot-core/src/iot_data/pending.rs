@@ -1,8 +1,8 @@
-//! Which publish an acknowledgement of the broker belongs to.
+//! The assignment of the broker's acknowledgements to published messages.
 
 use std::collections::HashMap;
 
-/// Publishes that the broker has not acknowledged, by packet id.
+/// Messages that the broker has not acknowledged, by packet id.
 #[derive(Debug)]
 pub(super) struct PendingAcks<T> {
     by_id: HashMap<u16, T>,
@@ -14,11 +14,11 @@ impl<T> PendingAcks<T> {
         Self { by_id: HashMap::new(), last_id: 0 }
     }
 
-    /// Enters a publish and returns the packet id to send it with, which no other one has. There must be
-    /// a free one: fewer than 65,535 are pending.
+    /// Adds a message; returns its packet id, which is unique among those pending. Fewer than
+    /// 65,535 messages may be pending.
     pub(super) fn insert(&mut self, publish: T) -> u16 {
         loop {
-            // 0 is no packet id ([MQTT-2.2.1-3]).
+            // 0 is not a valid packet id ([MQTT-2.2.1-3]).
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
             if !self.by_id.contains_key(&self.last_id) {
                 self.by_id.insert(self.last_id, publish);
@@ -27,12 +27,12 @@ impl<T> PendingAcks<T> {
         }
     }
 
-    /// The publish that the broker acknowledged.
+    /// Removes and returns the message that the broker acknowledged.
     pub(super) fn remove(&mut self, packet_id: u16) -> Option<T> {
         self.by_id.remove(&packet_id)
     }
 
-    /// All of them: nothing will be acknowledged any more, as the connection is gone.
+    /// Removes all messages, after the connection was lost.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> {
         self.by_id.drain().map(|(_, publish)| publish)
     }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_acknowledgement_finds_its_message_in_any_order() {
+    fn acknowledgements_match_their_messages_in_any_order() {
         let mut pending = PendingAcks::new();
         let [a, b] = ["a", "b"].map(|publish| pending.insert(publish));
         assert_eq!(pending.remove(b), Some("b"));
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_messages_have_one_id_however_many_come() {
+    fn packet_ids_of_pending_messages_are_unique() {
         let mut pending = PendingAcks::new();
         let slow = pending.insert("slow");
         for _ in 0..200_000 {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_connection_abandons_what_is_pending() {
+    fn lost_connection_removes_pending_messages() {
         let mut pending = PendingAcks::new();
         let id = pending.insert("a");
         assert_eq!(pending.drain().collect::<Vec<_>>(), ["a"]);

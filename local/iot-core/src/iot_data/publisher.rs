@@ -1,4 +1,4 @@
-//! Publishing with certainty: an answer comes from the broker or not at all.
+//! Publication of messages with confirmation by the broker.
 
 use std::{pin::pin, time::Duration};
 
@@ -17,10 +17,10 @@ use uuid::Uuid;
 use super::pending::PendingAcks;
 use crate::mqtt::{BrokerAddress, Connection, Connector, MqttError};
 
-/// How long a publish may take. AWS's SDKs try again after 5xx, so sooner than their own patience ends.
+/// The timeout of a publication, shorter than that of the AWS SDKs, which retry after a 5xx.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most publishes that the broker has not acknowledged. Others wait, within their patience.
+/// The maximum number of unacknowledged messages. Further ones wait, up to their timeout.
 const MAX_IN_FLIGHT: usize = 100;
 
 /// A message for the broker.
@@ -32,26 +32,26 @@ pub(super) struct Publication {
     pub(super) retain: bool,
 }
 
-/// Why a message was not published, or may not have been.
+/// The reason why a message was not, or may not have been, published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PublishError {
     /// It was not sent.
     #[error("there is no connection to the MQTT broker")]
     NotConnected,
-    /// It was sent, and nobody knows what became of it.
+    /// It was sent; the outcome is unknown.
     #[error("the connection to the MQTT broker broke before it acknowledged the message")]
     Interrupted,
-    /// It was sent, and nobody knows what became of it.
+    /// It was sent; the outcome is unknown.
     #[error("the MQTT broker did not acknowledge the message within {} s", PUBLISH_TIMEOUT.as_secs())]
     TimedOut,
-    /// The broker would not have it.
-    #[error("the MQTT broker refused the message: {0:?}")]
-    Refused(PubAckReason),
+    /// The broker rejected it.
+    #[error("the MQTT broker rejected the message: {0:?}")]
+    Rejected(PubAckReason),
 }
 
 type ResultSender = oneshot::Sender<Result<(), PublishError>>;
 
-/// Publishes over a connection of its own.
+/// Publishes messages over its own connection.
 #[derive(Debug, Clone)]
 pub(super) struct Publisher {
     requests: mpsc::Sender<(Publication, ResultSender)>,
@@ -59,10 +59,10 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher, and the task that must run for it to work; it ends when the last clone is dropped.
+    /// Creates a publisher and the task that it needs, which ends when the last clone is dropped.
     pub(super) fn new(broker: &BrokerAddress) -> (Self, impl Future<Output = ()> + Send + use<>) {
-        // A session that ends with its connection: whoever is told that his message failed must not see
-        // it sent later behind his back. Nothing is subscribed, so nothing has to be received.
+        // The session ends with the connection, so that a message that was reported as failed is
+        // not sent later. There are no subscriptions to keep.
         let client_id = format!("iot-data-{}", Uuid::new_v4().simple());
         let connector = Connector::new(broker.clone(), client_id, 0, 1);
         let (requests, receiver) = mpsc::channel(MAX_IN_FLIGHT);
@@ -72,43 +72,43 @@ impl Publisher {
         (publisher, exchange.run(connector))
     }
 
-    /// Publishes, and returns when the broker has the message: at QoS 1 when it says so, at QoS 0 when it
-    /// was sent.
+    /// Publishes a message; returns when the broker has acknowledged it (QoS 1) or when it was sent
+    /// (QoS 0).
     pub(super) async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         let exchange = async {
-            let (answer, receiver) = oneshot::channel();
+            let (result_sender, receiver) = oneshot::channel();
             self.requests
-                .send((publication, answer))
+                .send((publication, result_sender))
                 .await
                 .map_err(|_| PublishError::NotConnected)?;
-            // Without an answer, the connection was shut down with the message on its way.
+            // The sender was dropped: the connection ended with the message in flight.
             receiver.await.unwrap_or(Err(PublishError::Interrupted))
         };
         timeout(PUBLISH_TIMEOUT, exchange).await.unwrap_or(Err(PublishError::TimedOut))
     }
 
-    /// Whether there is a connection to the broker.
+    /// Returns whether the broker is connected.
     pub(super) fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
     }
 }
 
-/// The other end of the [`Publisher`]s.
+/// The task behind the [`Publisher`]s.
 struct PublisherTask {
     requests: mpsc::Receiver<(Publication, ResultSender)>,
     pending: PendingAcks<ResultSender>,
     connected: watch::Sender<bool>,
 }
 
-/// What came to an end.
+/// The reason why a connection ended.
 enum ExitReason {
     ConnectionLost(MqttError),
-    /// No [`Publisher`] is left.
+    /// No [`Publisher`] exists any more.
     PublishersDropped,
 }
 
 impl PublisherTask {
-    /// Runs until no [`Publisher`] is left.
+    /// Runs until no [`Publisher`] exists any more.
     async fn run(mut self, mut connector: Connector) {
         while let Some(mut connection) = self.connect(&mut connector).await {
             connector.record_success();
@@ -118,22 +118,22 @@ impl PublisherTask {
                 ExitReason::ConnectionLost(error) => connector.record_failure(&error),
             }
             self.connected.send_replace(false);
-            for answer in self.pending.drain() {
-                send_result(answer, Err(PublishError::Interrupted));
+            for result_sender in self.pending.drain() {
+                send_result(result_sender, Err(PublishError::Interrupted));
             }
         }
     }
 
-    /// Waits for a connection; who wants to publish meanwhile is told that there is none. None when no
-    /// [`Publisher`] is left.
+    /// Waits for a connection and fails all publications meanwhile. Returns `None` when no
+    /// [`Publisher`] exists any more.
     async fn connect(&mut self, connector: &mut Connector) -> Option<Connection> {
         let mut connecting = pin!(connector.connect());
         loop {
             select! {
                 connection = &mut connecting => return Some(connection),
                 request = self.requests.recv() => {
-                    let (_, answer) = request?;
-                    send_result(answer, Err(PublishError::NotConnected));
+                    let (_, result_sender) = request?;
+                    send_result(result_sender, Err(PublishError::NotConnected));
                 }
             }
         }
@@ -146,8 +146,8 @@ impl PublisherTask {
             let result = select! {
                 packet = connection.next(true) => packet.map(|packet| self.receive(packet)),
                 request = self.requests.recv(), if has_room => match request {
-                    Some((publication, answer)) => {
-                        self.send(connection, publication, answer).await
+                    Some((publication, result_sender)) => {
+                        self.send(connection, publication, result_sender).await
                     }
                     None => return ExitReason::PublishersDropped,
                 },
@@ -160,9 +160,9 @@ impl PublisherTask {
 
     fn receive(&mut self, packet: Packet) {
         if let Packet::PubAck(ack) = packet
-            && let Some(answer) = self.pending.remove(ack.pkid)
+            && let Some(result_sender) = self.pending.remove(ack.pkid)
         {
-            send_result(answer, puback_result(ack.reason));
+            send_result(result_sender, puback_result(ack.reason));
         }
     }
 
@@ -170,10 +170,10 @@ impl PublisherTask {
         &mut self,
         connection: &mut Connection,
         publication: Publication,
-        answer: ResultSender,
+        result_sender: ResultSender,
     ) -> Result<(), MqttError> {
-        if answer.is_closed() {
-            // Its sender has lost patience and was told that it failed.
+        if result_sender.is_closed() {
+            // Its publication has timed out and was reported as failed.
             return Ok(());
         }
         let mut publish =
@@ -181,24 +181,24 @@ impl PublisherTask {
         publish.retain = publication.retain;
         if publish.qos == QoS::AtMostOnce {
             connection.send([Packet::Publish(publish)]).await?;
-            send_result(answer, Ok(()));
+            send_result(result_sender, Ok(()));
             return Ok(());
         }
-        publish.pkid = self.pending.insert(answer);
+        publish.pkid = self.pending.insert(result_sender);
         connection.send([Packet::Publish(publish)]).await
     }
 }
 
-/// Answers whoever waits; he may have lost patience.
-fn send_result(answer: ResultSender, result: Result<(), PublishError>) {
-    let _ = answer.send(result);
+/// Sends a result to a publication, which may have timed out.
+fn send_result(result_sender: ResultSender, result: Result<(), PublishError>) {
+    let _ = result_sender.send(result);
 }
 
 fn puback_result(reason: PubAckReason) -> Result<(), PublishError> {
     match reason {
-        // Nobody listening is no failure, on AWS neither.
+        // As on AWS, a message without subscribers is no failure.
         PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
-        reason => Err(PublishError::Refused(reason)),
+        reason => Err(PublishError::Rejected(reason)),
     }
 }
 

@@ -1,6 +1,5 @@
-//! What iot-data's Publish takes, and how AWS says no.
-//!
-//! <https://docs.aws.amazon.com/iot/latest/apireference/API_iotdata_Publish.html>
+//! Requests and errors of the Publish API
+//! (<https://docs.aws.amazon.com/iot/latest/apireference/API_iotdata_Publish.html>).
 
 use axum::{
     Json,
@@ -14,15 +13,15 @@ use uuid::Uuid;
 
 use super::publisher::PublishError;
 
-/// IoT Core's limits: <https://docs.aws.amazon.com/general/latest/gr/iot-core.html>
+/// The quotas of IoT Core: <https://docs.aws.amazon.com/general/latest/gr/iot-core.html>
 pub(super) const MAX_PAYLOAD_BYTES: usize = 128 * 1024;
 const MAX_TOPIC_BYTES: usize = 256;
 const MAX_TOPIC_SLASHES: usize = 7;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
-/// The parameters in the query of a Publish. Those of MQTT 5 (content type, expiry, …) have no use here
-/// yet and are ignored.
+/// The query parameters of a Publish. Those of MQTT 5, such as content type and expiry, are
+/// ignored.
 #[derive(Debug, Deserialize)]
 pub(super) struct Parameters {
     #[serde(default)]
@@ -36,12 +35,12 @@ impl Parameters {
         match self.qos {
             0 => Ok(QoS::AtMostOnce),
             1 => Ok(QoS::AtLeastOnce),
-            other => Err(ErrorResponse::invalid(format!("qos is 0 or 1, not {other}"))),
+            other => Err(ErrorResponse::invalid(format!("qos must be 0 or 1, not {other}"))),
         }
     }
 }
 
-/// Whether IoT Core would publish to this topic.
+/// Checks whether IoT Core would accept the topic.
 pub(super) fn validate_topic(topic: &str) -> Result<(), ErrorResponse> {
     let problem = if topic.is_empty() {
         "the topic is empty".to_owned()
@@ -61,7 +60,7 @@ pub(super) fn validate_topic(topic: &str) -> Result<(), ErrorResponse> {
     Err(ErrorResponse::invalid(problem))
 }
 
-/// An answer that is no success.
+/// An error response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ErrorResponse {
     status: StatusCode,
@@ -89,7 +88,7 @@ impl ErrorResponse {
         Self {
             status: StatusCode::NOT_FOUND,
             error_type: "ResourceNotFoundException",
-            message: "the edge offers POST /topics/{topic}, and GET /ping".to_owned(),
+            message: "supported: POST /topics/{topic} and GET /ping".to_owned(),
         }
     }
 
@@ -97,7 +96,7 @@ impl ErrorResponse {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
             error_type: "MethodNotAllowedException",
-            message: "publish with POST".to_owned(),
+            message: "use POST to publish".to_owned(),
         }
     }
 }
@@ -108,7 +107,7 @@ impl From<PublishError> for ErrorResponse {
             PublishError::NotConnected => {
                 (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException")
             }
-            PublishError::Interrupted | PublishError::TimedOut | PublishError::Refused(_) => {
+            PublishError::Interrupted | PublishError::TimedOut | PublishError::Rejected(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailureException")
             }
         };
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn topics_of_commands_are_published_to() {
+    fn command_topics_are_accepted() {
         for topic in ["iot/dc-meter-001/command", "a", "a/b/c/d/e/f/g/h", "iot/ö:1/command"] {
             assert_eq!(validate_topic(topic), Ok(()), "{topic}");
         }
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_that_iot_core_would_refuse_are_refused() {
+    fn topics_outside_the_iot_core_limits_are_rejected() {
         let long = "x".repeat(MAX_TOPIC_BYTES + 1);
         for topic in [
             "",
@@ -147,14 +146,14 @@ mod tests {
             "a/b/c/d/e/f/g/h/i",
             &long,
         ] {
-            let refusal = validate_topic(topic).unwrap_err();
-            assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{topic}");
-            assert_eq!(refusal.error_type, "InvalidRequestException");
+            let response = validate_topic(topic).unwrap_err();
+            assert_eq!(response.status, StatusCode::BAD_REQUEST, "{topic}");
+            assert_eq!(response.error_type, "InvalidRequestException");
         }
     }
 
     #[test]
-    fn qos_2_does_not_exist_at_iot_core() {
+    fn qos_2_is_rejected() {
         let parameters = |qos| Parameters { qos, retain: false };
         assert_eq!(parameters(0).qos(), Ok(QoS::AtMostOnce));
         assert_eq!(parameters(1).qos(), Ok(QoS::AtLeastOnce));
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_broker_has_not_confirmed_is_a_server_error() {
+    fn unconfirmed_publication_is_a_server_error() {
         for error in [PublishError::NotConnected, PublishError::Interrupted, PublishError::TimedOut]
         {
             assert!(ErrorResponse::from(error).status.is_server_error());

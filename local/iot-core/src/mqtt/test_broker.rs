@@ -1,4 +1,4 @@
-//! A broker for tests, which says what the test says.
+//! A scripted broker for tests.
 
 use futures::{SinkExt, StreamExt};
 use rumqttc::v5::mqttbytes::{
@@ -10,7 +10,7 @@ use tokio_util::codec::Framed;
 
 use super::BrokerAddress;
 
-/// A socket to connect to.
+/// The listener of the broker.
 pub(crate) struct TestBroker {
     listener: TcpListener,
 }
@@ -27,13 +27,13 @@ impl TestBroker {
         (Self { listener }, address)
     }
 
-    /// Accepts a connection, and returns what the client asked for.
+    /// Accepts a connection; returns the CONNECT packet of the client.
     pub(crate) async fn accept(&self) -> (Peer, Connect) {
         let (stream, _) = self.listener.accept().await.unwrap();
         let codec = Codec { max_incoming_size: None, max_outgoing_size: None };
         let mut peer = Peer { packets: Framed::new(stream, codec) };
         let Packet::Connect(connect, ..) = peer.next().await else {
-            panic!("a connection begins with CONNECT");
+            panic!("expected CONNECT");
         };
         let code = ConnectReturnCode::Success;
         peer.send(Packet::ConnAck(ConnAck { session_present: false, code, properties: None }))
@@ -47,7 +47,7 @@ impl Peer {
         self.packets.next().await.unwrap().unwrap()
     }
 
-    /// Reads a DISCONNECT. Without a reason it has nothing after its header, which rumqttc writes but
+    /// Reads a DISCONNECT. Without a reason code it consists of a header, which rumqttc writes but
     /// does not read.
     pub(crate) async fn expect_disconnect(&mut self) {
         let packet = self.packets.next().await;
@@ -58,7 +58,7 @@ impl Peer {
         self.packets.send(packet).await.unwrap();
     }
 
-    /// Sends a message at QoS 1.
+    /// Sends a message with QoS 1.
     pub(crate) async fn publish(&mut self, topic: &str, payload: &str, packet_id: u16) {
         let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload.to_owned(), None);
         publish.pkid = packet_id;

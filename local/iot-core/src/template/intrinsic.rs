@@ -1,27 +1,27 @@
-//! The intrinsic functions of CloudFormation that the edge can evaluate: a look-up among outputs.
+//! The intrinsic functions of CloudFormation that the emulator evaluates: references to outputs.
 
 use yaml_serde::Value;
 
 use super::Outputs;
 
-/// The text that a property stands for: itself, or the output that a `!GetAtt Stores.Outputs.NAME` or a
-/// `!Ref NAME` points to, in the short or the long form.
+/// Returns the text of a property: itself, or the output that `!GetAtt Stores.Outputs.NAME` or
+/// `!Ref NAME` refers to, in short or long form.
 pub(super) fn resolve(value: &Value, outputs: &Outputs) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Tagged(tagged) if tagged.tag == "Ref" => reference(&tagged.value, outputs),
         Value::Tagged(tagged) if tagged.tag == "GetAtt" => attribute(&tagged.value, outputs),
-        Value::Tagged(tagged) => Err(format!("the edge cannot evaluate {}", tagged.tag)),
+        Value::Tagged(tagged) => Err(format!("{} is not supported", tagged.tag)),
         Value::Mapping(mapping) => {
             if let Some(name) = mapping.get("Ref") {
                 reference(name, outputs)
             } else if let Some(path) = mapping.get("Fn::GetAtt") {
                 attribute(path, outputs)
             } else {
-                Err("the edge can evaluate Ref and Fn::GetAtt, nothing else".to_owned())
+                Err("only Ref and Fn::GetAtt are supported".to_owned())
             }
         }
-        _ => Err("is not a text".to_owned()),
+        _ => Err("is not a string".to_owned()),
     }
 }
 
@@ -40,7 +40,7 @@ fn attribute(path: &Value, outputs: &Outputs) -> Result<String, String> {
     match path.split_once(".Outputs.") {
         Some((_stack, name)) => output(name, outputs),
         None => Err(format!(
-            "!GetAtt {path} is no output of a nested stack (STACK.Outputs.NAME), and the edge knows no other attributes"
+            "!GetAtt {path} is not an output of a nested stack (STACK.Outputs.NAME), the only supported attribute"
         )),
     }
 }
@@ -49,5 +49,5 @@ fn output(name: &str, outputs: &Outputs) -> Result<String, String> {
     outputs
         .get(name)
         .cloned()
-        .ok_or_else(|| format!("there is no {name} among the outputs of the stores' stack"))
+        .ok_or_else(|| format!("{name} is not among the outputs of the stores stack"))
 }

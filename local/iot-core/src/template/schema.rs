@@ -1,5 +1,5 @@
-//! The parts of a SAM template that the edge looks at, as they are written. What may be an intrinsic
-//! function is a [`Value`], whose tags `yaml_serde` keeps.
+//! The parts of a SAM template that the emulator reads. Properties that can be intrinsic functions
+//! are [`Value`]s, whose tags `yaml_serde` keeps.
 
 use std::collections::BTreeMap;
 

@@ -78,14 +78,14 @@ fn read(template: &str) -> Result<Routing, TemplateError> {
     Routing::read(template, &outputs())
 }
 
-/// The message of the error that a change to the template leads to.
+/// Returns the error message for a changed template.
 fn error_message(from: &str, to: &str) -> String {
-    assert!(TEMPLATE.contains(from), "the fixture has no {from}");
+    assert!(TEMPLATE.contains(from), "the fixture does not contain {from}");
     read(&TEMPLATE.replace(from, to)).unwrap_err().to_string()
 }
 
 #[test]
-fn the_template_says_what_goes_where() {
+fn template_defines_filters_queue_event_sources_and_schedules() {
     assert_eq!(
         read(TEMPLATE).unwrap(),
         Routing {
@@ -110,7 +110,7 @@ fn the_template_says_what_goes_where() {
 }
 
 #[test]
-fn the_long_forms_of_the_intrinsics_mean_the_same() {
+fn long_forms_of_intrinsic_functions_are_equivalent() {
     let long = TEMPLATE
         .replace(
             "!GetAtt Stores.Outputs.IngestQueueUrl",
@@ -121,7 +121,7 @@ fn the_long_forms_of_the_intrinsics_mean_the_same() {
 }
 
 #[test]
-fn a_disabled_event_source_or_schedule_is_left_out() {
+fn disabled_event_source_or_schedule_is_ignored() {
     let disabled = TEMPLATE
         .replace("BatchSize: 200", "Enabled: false")
         .replace("{Schedule: rate(1 minute)}", "{Schedule: rate(1 minute), State: DISABLED}");
@@ -130,29 +130,29 @@ fn a_disabled_event_source_or_schedule_is_left_out() {
 }
 
 #[test]
-fn a_template_without_an_enabled_rule_has_nothing_to_subscribe_to() {
+fn template_without_an_enabled_rule_is_rejected() {
     let disabled = TEMPLATE.replace("AwsIotSqlVersion: \"2016-03-23\"", "RuleDisabled: true");
     assert!(matches!(read(&disabled), Err(TemplateError::NoTopicRule)));
 }
 
 #[test]
-fn errors_name_the_resource_and_what_is_wrong_with_it() {
+fn error_names_the_resource_and_the_problem() {
     for (from, to, expected) in [
         ("{Binary: ingest}", "{}", "IngestFunction: Metadata.BuildProperties.Binary is missing"),
         (
             "Outputs.IngestQueueUrl",
             "Outputs.InboxUrl",
-            "TelemetryRule: Sqs.QueueUrl: there is no InboxUrl among the outputs",
+            "TelemetryRule: Sqs.QueueUrl: InboxUrl is not among the outputs",
         ),
         (
             "!GetAtt Stores.Outputs.IngestQueueArn",
             "!GetAtt IngestQueue.Arn",
-            "IngestFunction: event Queue: Queue: !GetAtt IngestQueue.Arn is no output",
+            "IngestFunction: event Queue: Queue: !GetAtt IngestQueue.Arn is not an output",
         ),
         (
             "!GetAtt Stores.Outputs.IngestQueueArn",
             "!Sub \"${Queue}\"",
-            "IngestFunction: event Queue: Queue: the edge cannot evaluate !Sub",
+            "IngestFunction: event Queue: Queue: !Sub is not supported",
         ),
         (
             "rate(1 minute)",
@@ -160,7 +160,7 @@ fn errors_name_the_resource_and_what_is_wrong_with_it() {
             "WatchdogFunction: event EveryMinute: Schedule \"cron(0 * * * ? *)\"",
         ),
         ("UseBase64: false", "UseBase64: true", "TelemetryRule: Sqs.UseBase64"),
-        ("- Sqs:", "- Kinesis:", "TelemetryRule: the edge has no action Kinesis"),
+        ("- Sqs:", "- Kinesis:", "TelemetryRule: action Kinesis is not supported"),
         ("timestamp() AS received_at", "timestamp() AS at", "TelemetryRule: Sql:"),
     ] {
         let message = error_message(from, to);
@@ -169,7 +169,7 @@ fn errors_name_the_resource_and_what_is_wrong_with_it() {
 }
 
 #[test]
-fn two_rules_with_two_queues_are_refused() {
+fn rules_with_different_queues_are_rejected() {
     let second = TEMPLATE
         .split_once("  TelemetryRule:")
         .map(|(_, rule)| format!("{TEMPLATE}  ZRule:{rule}"))
@@ -181,11 +181,14 @@ fn two_rules_with_two_queues_are_refused() {
         .collect::<Vec<_>>()
         .join("http://127.0.0.1:4566/000000000000/other");
     let message = read(&second).unwrap_err().to_string();
-    assert_eq!(message, "ZRule: sends to another queue than TelemetryRule; the edge serves one");
+    assert_eq!(
+        message,
+        "ZRule: sends to another queue than TelemetryRule; only one queue is supported"
+    );
 }
 
 #[test]
-fn rates_are_read_in_every_unit_and_nothing_else_is() {
+fn only_rates_are_valid_schedules() {
     for (expression, seconds) in [
         ("rate(1 minute)", 60),
         ("rate(5 minutes)", 300),
@@ -201,7 +204,7 @@ fn rates_are_read_in_every_unit_and_nothing_else_is() {
 }
 
 #[test]
-fn the_projects_own_template_can_be_served() {
+fn template_of_the_project_is_supported() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
     let routing = read(&std::fs::read_to_string(path).unwrap()).unwrap();
     for filter in ["iot/+/telemetry", "iot/+/command/ack", "$aws/events/presence/+/+"] {

@@ -1,4 +1,4 @@
-//! Messages in groups that one call to the queue can take.
+//! Batches of messages that fit into one call to the queue.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,26 +10,26 @@ use tokio::{
 use super::window::Position;
 use crate::queue::MAX_BATCH_ENTRIES;
 
-/// The most bytes of one call. SQS took 256 KiB for years, and takes 1 MiB since August 2025; this works
-/// with both.
+/// The maximum size of a call in bytes. SQS accepted 256 KiB until August 2025 and accepts 1 MiB
+/// since then.
 const MAX_BYTES: usize = 250_000;
 
-/// How long an incomplete batch waits for company. Small against the second that a message may take from
-/// device to answer, large against the gap between two messages under load.
+/// The time for which an incomplete batch waits for further messages: short in comparison with the
+/// permitted latency of a message, and long in comparison with the gap between messages under load.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// A message on its way to the queue.
+/// A message to be sent to the queue.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) body: String,
-    /// Its place among those that the broker waits to see acknowledged; none at QoS 0.
+    /// The position among the messages to acknowledge; `None` with QoS 0.
     pub(super) position: Option<Position>,
 }
 
-/// Takes messages from a channel and forms batches.
+/// Forms batches of the messages of a channel.
 pub(super) struct Batcher {
     messages: UnboundedReceiver<Message>,
-    /// Taken from the channel and not yet in a batch.
+    /// Messages that were received and are in no batch yet.
     buffer: VecDeque<Message>,
 }
 
@@ -38,8 +38,8 @@ impl Batcher {
         Self { messages, buffer: VecDeque::new() }
     }
 
-    /// The next batch: what is there, after a short wait for more if that is not enough for a full one.
-    /// None when the channel is closed and empty.
+    /// Returns the next batch, after a short wait if it is not full; `None` when the channel is
+    /// closed and empty.
     pub(super) async fn next(&mut self) -> Option<Vec<Message>> {
         if self.buffer.is_empty() {
             self.buffer.push_back(self.messages.recv().await?);
@@ -57,7 +57,7 @@ impl Batcher {
     }
 }
 
-/// How many of the first messages fit into one call; at least one.
+/// Returns how many of the first messages fit into one call, at least one.
 fn batch_len(messages: &VecDeque<Message>) -> usize {
     let mut bytes = 0;
     messages
@@ -81,7 +81,7 @@ mod tests {
         Message { body: "x".repeat(bytes), position: None }
     }
 
-    /// The sizes of the messages of each batch that these messages are sent in.
+    /// Returns the sizes of the messages of each batch.
     async fn batches(sizes: &[usize]) -> Vec<Vec<usize>> {
         let (sender, receiver) = unbounded_channel();
         for size in sizes {
@@ -97,19 +97,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_holds_ten_messages_at_most() {
+    async fn batch_contains_at_most_ten_messages() {
         let formed = batches(&[1; 23]).await;
         assert_eq!(formed, [vec![1; 10], vec![1; 10], vec![1; 3]]);
     }
 
     #[tokio::test]
-    async fn a_batch_stays_within_the_bytes_of_a_call_and_in_order() {
+    async fn batch_is_limited_in_bytes_and_keeps_the_order() {
         let formed = batches(&[100_000, 150_000, 1, 249_999, 250_000, 2]).await;
         assert_eq!(formed, [vec![100_000, 150_000], vec![1, 249_999], vec![250_000], vec![2]]);
     }
 
     #[tokio::test]
-    async fn a_message_alone_is_sent_alone() {
+    async fn single_message_is_sent_alone() {
         let (sender, receiver) = unbounded_channel();
         let mut batches = Batcher::new(receiver);
         sender.send(message(3)).unwrap();

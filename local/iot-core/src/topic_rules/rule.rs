@@ -1,16 +1,17 @@
-//! What a topic rule makes of a message.
+//! The effect of a topic rule on a message.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rumqttc::v5::mqttbytes::v5::Publish;
 use serde::Serialize;
 
-/// IoT Core's limit; a device that publishes more is disconnected there.
+/// The limit of IoT Core, which disconnects devices that publish more.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 128 * 1024;
 
-/// Who published. Mosquitto does not tell subscribers; on AWS it is the id of the device's certificate.
+/// The principal of all messages, because Mosquitto does not report the publisher. On AWS it is the
+/// id of the device certificate.
 const PRINCIPAL: &str = "mosquitto";
 
-/// What the rules' SQL selects, field by field.
+/// The fields that the SQL of the rules selects.
 #[derive(Serialize)]
 struct Selection<'a> {
     payload: &'a str,
@@ -19,20 +20,20 @@ struct Selection<'a> {
     principal: &'a str,
 }
 
-/// What becomes of a message.
+/// The result of applying the rules to a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RuleOutcome {
-    /// Its rule sends this to the queue.
+    /// The object to send to the queue.
     Forward(String),
-    /// No rule sees it, as it is retained and replayed, or as the session still has a filter that the
+    /// No rule applies: the message is retained and replayed, or the session has a filter that the
     /// template no longer has.
     Ignore,
-    /// IoT Core would never have taken it.
+    /// IoT Core would not have accepted the message.
     Reject { topic: String, bytes: usize },
 }
 
-/// Applies the rules with these topic filters to a message that arrived at `received_at`, in
-/// milliseconds since the epoch.
+/// Applies the rules with these topic filters to a message received at `received_at` (ms since the
+/// epoch).
 pub(super) fn apply(publish: &Publish, filters: &[String], received_at: i64) -> RuleOutcome {
     // The broker has checked that topics are UTF-8 ([MQTT-1.5.4-1]).
     let topic = String::from_utf8_lossy(&publish.topic);
@@ -50,13 +51,13 @@ pub(super) fn apply(publish: &Publish, filters: &[String], received_at: i64) -> 
     };
     match serde_json::to_string(&selection) {
         Ok(body) => RuleOutcome::Forward(body),
-        // Texts and a number always have a JSON form.
+        // Strings and an integer can always be serialized.
         Err(_) => RuleOutcome::Ignore,
     }
 }
 
-/// Whether a topic filter selects a topic ([MQTT-4.7]; rumqttc's own `matches` panics on a topic that
-/// begins with a letter beyond ASCII).
+/// Returns whether a topic filter matches a topic ([MQTT-4.7]). The `matches` of rumqttc panics on
+/// topics that start with a letter outside ASCII.
 fn filter_matches(filter: &str, topic: &str) -> bool {
     let mut levels = topic.split('/');
     for part in filter.split('/') {
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_becomes_the_object_that_the_sql_selects() {
+    fn message_is_converted_to_the_object_of_the_sql() {
         let body = r#"{"payload":"eyJ2IjoyfQ==","topic":"iot/dc-meter-001/telemetry","received_at":1785000000123,"principal":"mosquitto"}"#;
         assert_eq!(
             outcome(&publish("iot/dc-meter-001/telemetry", br#"{"v":2}"#)),
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_json_and_no_bytes_at_all_pass_unchanged() {
+    fn binary_and_empty_payloads_are_forwarded_unchanged() {
         for (payload, encoded) in [(&[0u8, 255, 10][..], "AP8K"), (&[], "")] {
             let RuleOutcome::Forward(body) = outcome(&publish("iot/a/telemetry", payload)) else {
                 panic!("{payload:?} was not sent");
@@ -108,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn a_retained_replay_is_ignored() {
+    fn retained_message_is_ignored() {
         let mut replay = publish("iot/a/telemetry", b"{}");
         replay.retain = true;
         assert_eq!(outcome(&replay), RuleOutcome::Ignore);
     }
 
     #[test]
-    fn a_topic_without_a_rule_is_ignored() {
+    fn topic_without_a_rule_is_ignored() {
         for topic in ["iot/a/command", "iot/a/b/telemetry", "iot/a/telemetry/x", "telemetry", "ö"]
         {
             assert_eq!(outcome(&publish(topic, b"{}")), RuleOutcome::Ignore, "{topic}");
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_select_as_mqtt_says() {
+    fn filters_match_by_the_rules_of_mqtt() {
         for (filter, topic, selected) in [
             ("iot/+/telemetry", "iot/ö/telemetry", true),
             ("iot/+/telemetry", "iot//telemetry", true),
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_up_to_the_limit_is_sent_and_one_byte_more_is_refused() {
+    fn payload_larger_than_the_limit_is_rejected() {
         let limit = vec![b'x'; MAX_PAYLOAD_BYTES];
         assert!(matches!(outcome(&publish("iot/a/telemetry", &limit)), RuleOutcome::Forward(_)));
         let over = vec![b'x'; MAX_PAYLOAD_BYTES + 1];

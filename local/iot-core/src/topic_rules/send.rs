@@ -1,4 +1,4 @@
-//! Sending a batch until the queue has all of it.
+//! Sends a batch until the queue has accepted all of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     queue::{FailedEntry, Queue, QueueError},
 };
 
-/// A message that needs no sending any more.
+/// A message that was accepted or given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Settled {
     pub(super) position: Option<Position>,
@@ -28,9 +28,9 @@ impl From<&Message> for Settled {
     }
 }
 
-/// The queue, as far as sending goes.
+/// The operation of a queue that a sender needs.
 pub(crate) trait SendBatch: Send + Sync + 'static {
-    /// Sends these bodies in one call; returns the refused ones.
+    /// Sends these bodies in one call; returns those that were rejected.
     fn send(
         &self,
         bodies: &[&str],
@@ -43,7 +43,7 @@ impl SendBatch for Queue {
     }
 }
 
-/// Sends batches; one for all that are in flight.
+/// Sends batches, and is shared by all that are in flight.
 pub(super) struct Sender<Q> {
     queue: Q,
     connection_start: ConnectionStart,
@@ -54,7 +54,7 @@ pub(super) struct Sender<Q> {
 }
 
 impl<Q: SendBatch> Sender<Q> {
-    /// A sender that waits up to five seconds between attempts.
+    /// Creates a sender with a delay of at most five seconds between attempts.
     pub(super) fn new(
         queue: Q,
         connection_start: ConnectionStart,
@@ -71,7 +71,8 @@ impl<Q: SendBatch> Sender<Q> {
         }
     }
 
-    /// Tries until each message is accepted, or is about to come again: then the broker still has it.
+    /// Retries until each message is accepted, or belongs to a lost connection, since the broker
+    /// sends it again then.
     pub(super) async fn send(&self, mut batch: Vec<Message>) {
         let mut retry = self.retry.clone();
         loop {
@@ -84,12 +85,12 @@ impl<Q: SendBatch> Sender<Q> {
             }
             let bodies: Vec<&str> = batch.iter().map(|message| message.body.as_str()).collect();
             match self.queue.send(&bodies).await {
-                Ok(refused) => {
-                    let (accepted, again) = partition(batch, &refused);
+                Ok(rejected) => {
+                    let (accepted, again) = partition(batch, &rejected);
                     self.counters.queued.add(accepted.len());
                     self.settle(accepted);
-                    match refused.first() {
-                        Some(refused) => self.outage.record_failure(&refused.reason),
+                    match rejected.first() {
+                        Some(rejected) => self.outage.record_failure(&rejected.reason),
                         None => self.outage.record_success(),
                     }
                     batch = again;
@@ -108,17 +109,16 @@ impl<Q: SendBatch> Sender<Q> {
             return;
         }
         let settled = messages.iter().map(Settled::from).collect();
-        // Nobody listens when the edge has already given up waiting at its end; the broker keeps the
-        // messages then.
+        // The receiver may have been dropped at shutdown; the broker keeps the messages then.
         let _ = self.settled.send(settled);
     }
 }
 
-/// Parts a batch into what was accepted and what was refused.
-fn partition(batch: Vec<Message>, refused: &[FailedEntry]) -> (Vec<Message>, Vec<Message>) {
+/// Splits a batch into accepted and rejected messages.
+fn partition(batch: Vec<Message>, rejected: &[FailedEntry]) -> (Vec<Message>, Vec<Message>) {
     let (mut accepted, mut again) = (Vec::new(), Vec::new());
     for (index, message) in batch.into_iter().enumerate() {
-        if refused.iter().any(|refused| refused.index == index) {
+        if rejected.iter().any(|rejected| rejected.index == index) {
             again.push(message);
         } else {
             accepted.push(message);
@@ -136,8 +136,8 @@ mod tests {
     use super::*;
     use crate::topic_rules::window::AckWindow;
 
-    /// A queue that follows a script: for each call the positions to refuse, or a failure of the call.
-    /// Once the script is over it accepts everything.
+    /// A queue that rejects the positions of a script, call by call, or fails a call. After the
+    /// script it accepts everything.
     #[derive(Default)]
     struct ScriptedQueue {
         script: Mutex<VecDeque<Option<Vec<usize>>>>,
@@ -151,7 +151,7 @@ mod tests {
             match self.script.lock().unwrap().pop_front() {
                 None => Ok(Vec::new()),
                 Some(None) => Err(QueueError::TimedOut { operation: "test" }),
-                Some(Some(refused)) => Ok(refused
+                Some(Some(rejected)) => Ok(rejected
                     .into_iter()
                     .map(|index| FailedEntry { index, reason: "InternalError".to_owned() })
                     .collect()),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_is_sent_again_until_the_queue_takes_it() {
+    async fn batch_is_sent_until_the_queue_accepts_it() {
         let mut window = AckWindow::default();
         let queue = queue([None, None, None]);
         let (sender, mut received) = sender(&queue, &window);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_was_refused_is_sent_again() {
+    async fn only_rejected_messages_are_sent_again() {
         let mut window = AckWindow::default();
         let queue = queue([Some(vec![1, 2]), Some(vec![0])]);
         let (sender, mut received) = sender(&queue, &window);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_lost_connection_brought_is_left_to_the_next() {
+    async fn messages_of_a_lost_connection_are_not_sent_again() {
         let mut window = AckWindow::default();
         let queue = queue([]);
         let (sender, mut received) = sender(&queue, &window);

@@ -1,4 +1,4 @@
-//! An uplink between a broker and a queue that do what the test says.
+//! Tests of the topic rules with a scripted broker and queue.
 
 use std::{collections::HashSet, sync::Mutex};
 
@@ -12,7 +12,7 @@ use crate::{
     queue::{FailedEntry, QueueError},
 };
 
-/// A queue that holds each message until the test lets it in.
+/// A queue that accepts each message when the test releases it.
 #[derive(Default)]
 struct GatedQueue {
     arrived: Mutex<Vec<String>>,
@@ -21,7 +21,7 @@ struct GatedQueue {
 }
 
 impl GatedQueue {
-    /// Waits until a message with this payload stands at the gate.
+    /// Waits until a message with this payload has been sent to the queue.
     async fn wait_for_arrival(&self, payload: &str) {
         self.wait_until(|| self.arrived.lock().unwrap().iter().any(|arrived| arrived == payload))
             .await;
@@ -90,7 +90,7 @@ impl TestForwarder {
     async fn connection(&self) -> (Peer, Connect, Subscribe) {
         let (mut peer, connect) = self.broker.accept().await;
         let Packet::Subscribe(subscribe) = peer.next().await else {
-            panic!("a connection is for subscribing");
+            panic!("expected SUBSCRIBE");
         };
         let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
         peer.send(Packet::SubAck(SubAck {
@@ -102,17 +102,17 @@ impl TestForwarder {
         (peer, connect, subscribe)
     }
 
-    /// The packet id of the next acknowledgement.
+    /// Returns the packet id of the next acknowledgement.
     async fn next_ack(peer: &mut Peer) -> u16 {
         match peer.next().await {
             Packet::PubAck(ack) => ack.pkid,
-            packet => panic!("{packet:?} instead of an acknowledgement"),
+            packet => panic!("expected PUBACK, actual {packet:?}"),
         }
     }
 }
 
 #[tokio::test]
-async fn the_session_is_kept_and_nothing_retained_is_replayed() {
+async fn session_is_persistent_and_retained_messages_are_not_requested() {
     let mut running = TestForwarder::start().await;
     let (_peer, connect, subscribe) = running.connection().await;
     assert!(!connect.clean_start);
@@ -127,7 +127,7 @@ async fn the_session_is_kept_and_nothing_retained_is_replayed() {
 }
 
 #[tokio::test]
-async fn a_message_is_acknowledged_when_the_queue_has_it_and_not_before() {
+async fn message_is_acknowledged_after_the_queue_accepted_it() {
     let running = TestForwarder::start().await;
     let (mut peer, ..) = running.connection().await;
     peer.publish("iot/a/telemetry", "first", 7).await;
@@ -140,7 +140,7 @@ async fn a_message_is_acknowledged_when_the_queue_has_it_and_not_before() {
 }
 
 #[tokio::test]
-async fn acknowledgements_keep_the_order_of_receipt() {
+async fn acknowledgements_are_sent_in_order_of_receipt() {
     let running = TestForwarder::start().await;
     let (mut peer, ..) = running.connection().await;
     peer.publish("iot/a/telemetry", "slow", 1).await;
@@ -154,7 +154,7 @@ async fn acknowledgements_keep_the_order_of_receipt() {
 }
 
 #[tokio::test]
-async fn what_a_lost_connection_brought_is_not_acknowledged_over_the_next() {
+async fn message_of_a_lost_connection_is_not_acknowledged() {
     let running = TestForwarder::start().await;
     let (mut peer, ..) = running.connection().await;
     peer.publish("iot/a/telemetry", "old", 1).await;
@@ -170,7 +170,7 @@ async fn what_a_lost_connection_brought_is_not_acknowledged_over_the_next() {
 }
 
 #[tokio::test]
-async fn what_no_rule_takes_is_acknowledged_all_the_same() {
+async fn message_without_a_rule_is_acknowledged() {
     let running = TestForwarder::start().await;
     let (mut peer, ..) = running.connection().await;
     peer.publish("iot/a/command", "no rule", 1).await;
@@ -183,7 +183,7 @@ async fn what_no_rule_takes_is_acknowledged_all_the_same() {
 }
 
 #[tokio::test]
-async fn at_shutdown_what_is_on_its_way_is_acknowledged_before_the_good_bye() {
+async fn messages_in_flight_at_shutdown_are_acknowledged_before_disconnect() {
     let running = TestForwarder::start().await;
     let (mut peer, ..) = running.connection().await;
     peer.publish("iot/a/telemetry", "last", 3).await;

@@ -1,4 +1,4 @@
-//! Which messages of a connection can be acknowledged to the broker.
+//! The messages of a connection that can be acknowledged to the broker.
 
 use std::{
     collections::VecDeque,
@@ -8,22 +8,22 @@ use std::{
     },
 };
 
-/// A message's place in the order of receipt, over all connections since the edge started.
+/// The number of a message in order of receipt, over all connections of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position(u64);
 
-/// What was received over the current connection and is not yet acknowledged.
+/// The messages of the current connection that are not acknowledged.
 ///
-/// Acknowledgements go out in the order of receipt, whatever order the queue accepted in: MQTT asks for
-/// it ([MQTT-4.6.0-2]), and it keeps the packet ids in use close together.
+/// They are acknowledged in order of receipt, independently of the order of acceptance, as MQTT
+/// requires ([MQTT-4.6.0-2]).
 ///
-/// A connection that is lost takes its messages along: the broker sends them again over the next one.
-/// An acknowledgement for the old one would name a packet id that may belong to another message now, so
-/// it is forgotten here, by [`AckWindow::reset`], and nowhere else.
+/// [`AckWindow::reset`] removes the messages of a lost connection, because the broker sends them
+/// again. An acknowledgement of an old message would use a packet id that now belongs to another
+/// one.
 #[derive(Debug, Default)]
 pub(super) struct AckWindow {
     waiting: VecDeque<Slot>,
-    /// Place of the first slot.
+    /// The position of the first slot.
     front: u64,
     connection_start: ConnectionStart,
 }
@@ -34,28 +34,27 @@ struct Slot {
     completed: bool,
 }
 
-/// Where the current connection begins, for those who would otherwise go on working on messages that the
-/// broker sends again anyway.
+/// The first position of the current connection, to recognize messages that the broker sends again.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConnectionStart(Arc<AtomicU64>);
 
 impl ConnectionStart {
-    /// Whether the connection that brought this message is gone.
+    /// Returns whether the connection of a message was lost.
     pub(super) fn is_stale(&self, position: Position) -> bool {
         position.0 < self.0.load(Ordering::Relaxed)
     }
 }
 
 impl AckWindow {
-    /// Enters a message, and returns the place to settle it by.
+    /// Adds a message; returns its position.
     pub(super) fn receive(&mut self, packet_id: u16) -> Position {
         let position = Position(self.front + self.waiting.len() as u64);
         self.waiting.push_back(Slot { packet_id, completed: false });
         position
     }
 
-    /// Notes that a message needs nothing any more but its acknowledgement. Without effect if it came
-    /// over an earlier connection.
+    /// Marks a message as ready to be acknowledged. Has no effect for a message of an earlier
+    /// connection.
     pub(super) fn complete(&mut self, position: Position) {
         let slot = position
             .0
@@ -66,14 +65,14 @@ impl AckWindow {
         }
     }
 
-    /// The packet id to acknowledge next, if the oldest message is accepted.
+    /// Returns the next packet id to acknowledge, if the oldest message is ready.
     pub(super) fn next_ack(&mut self) -> Option<u16> {
         let slot = self.waiting.pop_front_if(|slot| slot.completed)?;
         self.front += 1;
         Some(slot.packet_id)
     }
 
-    /// Forgets everything: the connection is gone.
+    /// Removes all messages after the connection was lost.
     pub(super) fn reset(&mut self) {
         self.front += self.waiting.len() as u64;
         self.waiting.clear();
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_acknowledged_in_the_order_of_receipt() {
+    fn acknowledgements_are_returned_in_order_of_receipt() {
         let mut window = AckWindow::default();
         let [first, second, third] = [7, 8, 9].map(|id| window.receive(id));
         window.complete(third);
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_lost_connection_brought_is_not_acknowledged_over_the_next() {
+    fn message_of_a_lost_connection_is_not_acknowledged() {
         let mut window = AckWindow::default();
         let connection_start = window.connection_start();
         let old = window.receive(1);
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn accepting_twice_acknowledges_once() {
+    fn repeated_completion_acknowledges_once() {
         let mut window = AckWindow::default();
         let position = window.receive(5);
         window.complete(position);
@@ -156,9 +155,9 @@ mod tests {
     }
 
     proptest! {
-        /// Packet ids count up here, so that each acknowledgement tells which message it is for.
+        /// Packet ids increase, so that each acknowledgement identifies its message.
         #[test]
-        fn only_accepted_messages_of_this_connection_are_acknowledged_each_once_in_order(
+        fn completed_messages_of_the_connection_are_acknowledged_once_in_order(
             steps in steps()
         ) {
             let mut window = AckWindow::default();

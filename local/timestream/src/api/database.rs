@@ -15,7 +15,7 @@ use crate::{
     store::catalog::Database,
 };
 
-/// What a database has if none is named; keys are remembered and do nothing.
+/// The key of databases that name none; keys are stored and have no effect.
 const DEFAULT_KEY: &str = "arn:aws:kms:us-east-1:000000000000:key/timestream";
 
 #[derive(Deserialize)]
@@ -82,13 +82,13 @@ pub(super) fn list(service: &Service, request: List) -> ApiResult {
     let mut databases = Database::list(&service.store.reader()?, &after, size + 1)?;
     let more = databases.len() > size;
     databases.truncate(size);
-    let mut answer = json!({
+    let mut result = json!({
         "Databases": databases.iter().map(describe_json).collect::<Vec<_>>(),
     });
     if let Some(last) = databases.last().filter(|_| more) {
-        answer["NextToken"] = json!(last.name);
+        result["NextToken"] = json!(last.name);
     }
-    Ok(answer)
+    Ok(result)
 }
 
 pub(super) fn update(service: &Service, request: Update) -> ApiResult {
@@ -111,7 +111,7 @@ pub(super) fn delete(service: &Service, request: Name) -> ApiResult {
     Ok(json!({}))
 }
 
-/// Region and account are made up: there is one of each here.
+/// Returns the ARN of a database. Region and account are fixed.
 pub(super) fn arn(database: &str) -> String {
     format!("arn:aws:timestream:us-east-1:000000000000:database/{database}")
 }

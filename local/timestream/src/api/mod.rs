@@ -1,4 +1,4 @@
-//! The operations of both APIs, by the name in `X-Amz-Target`.
+//! The operations of both APIs.
 
 mod database;
 mod query;
@@ -13,35 +13,34 @@ use serde_json::{Value, json};
 
 use crate::{error::ApiError, query::Queries, store::Store};
 
-/// What an operation answers.
+/// The response of an operation.
 pub(crate) type ApiResult = Result<Value, ApiError>;
 
-/// What the operations work on.
+/// The state that the operations share.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) store: Arc<Store>,
     pub(crate) queries: Queries,
 }
 
-/// How long a client may remember an endpoint. It is always the address that it requested.
+/// The time for which a client may cache an endpoint, which is always the address it requested.
 const ENDPOINT_CACHE_MINUTES: u32 = 1_440;
-/// The prefix of `X-Amz-Target`, of both APIs.
+/// The prefix of `X-Amz-Target` in both APIs.
 const TARGET: &str = "Timestream_20181101.";
 
 impl Service {
-    /// Carries out `target` with the JSON in `body`. `host` is where the client thinks that we are.
+    /// Performs the operation `target` with the JSON in `body`. `host` is the address that the
+    /// client uses.
     pub(crate) async fn call(&self, target: &str, host: &str, body: Vec<u8>) -> ApiResult {
-        let unknown = || {
-            ApiError::UnknownOperation(format!(
-                "'{target}' is no operation that this stand-in of Timestream knows."
-            ))
-        };
+        let unknown =
+            || ApiError::UnknownOperation(format!("'{target}' is not a supported operation."));
         let operation = target.strip_prefix(TARGET).ok_or_else(unknown)?.to_owned();
         match operation.as_str() {
             "DescribeEndpoints" => {
                 read::<Value>(&body)?;
-                // botocore takes an address with a scheme as it is, and puts https:// before any other. So the AWS CLI and
-                // boto3 work with the environment's endpoint, where they insist on discovery.
+                // botocore uses an address with a scheme unchanged, and puts https:// before
+                // others. So the AWS CLI and boto3 work with the endpoint of the environment,
+                // although they use endpoint discovery.
                 let address = format!("http://{host}");
                 return Ok(json!({ "Endpoints": [
                     { "Address": address, "CachePeriodInMinutes": ENDPOINT_CACHE_MINUTES }
@@ -53,13 +52,13 @@ impl Service {
             _ => {}
         }
         let service = self.clone();
-        let answer = tokio::task::spawn_blocking(move || service.store_call(&operation, &body))
+        let result = tokio::task::spawn_blocking(move || service.store_call(&operation, &body))
             .await
             .map_err(|panic| ApiError::Internal(Box::new(panic)))?;
-        answer.unwrap_or_else(|| Err(unknown()))
+        result.unwrap_or_else(|| Err(unknown()))
     }
 
-    /// The operations that wait for the disk; `None` is an operation that there is not.
+    /// Performs an operation that accesses the disk; `None` if there is no such operation.
     fn store_call(&self, operation: &str, body: &[u8]) -> Option<ApiResult> {
         Some(match operation {
             "WriteRecords" => self.with(body, write::write_records),
@@ -89,18 +88,18 @@ impl Service {
     }
 }
 
-/// The body of a request. What is no JSON at all is another error than what lacks a member.
+/// Parses the body of a request. A body that is not JSON gives another error than a missing member.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         if error.is_data() {
             ApiError::Validation(error.to_string())
         } else {
-            ApiError::Serialization(format!("the body is no JSON: {error}"))
+            ApiError::Serialization(format!("the body is not JSON: {error}"))
         }
     })
 }
 
-/// Times in answers are seconds since the epoch, to the millisecond.
+/// Converts to seconds since the epoch, with millisecond precision, as in responses.
 fn seconds(nanos: i64) -> f64 {
     (nanos / 1_000_000) as f64 / 1_000.0
 }

@@ -1,4 +1,4 @@
-//! Query, CancelQuery, and PrepareQuery, which is refused.
+//! Query, CancelQuery, and PrepareQuery, which is not supported.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -46,11 +46,11 @@ fn page_json(reply: &PageReply) -> Value {
         .iter()
         .map(|column| json!({ "Name": column.name, "Type": { "ScalarType": column.of } }))
         .collect();
-    let mut answer = json!({
+    let mut result = json!({
         "QueryId": reply.query_id,
         "ColumnInfo": columns,
         "Rows": reply.rows.as_ref(),
-        // What an answer has, since what SQLite read for it is not known. Nobody is charged.
+        // The size of the result, because the amount that SQLite read is unknown.
         "QueryStatus": {
             "ProgressPercentage": 100.0,
             "CumulativeBytesScanned": reply.bytes,
@@ -58,9 +58,9 @@ fn page_json(reply: &PageReply) -> Value {
         },
     });
     if let Some(token) = &reply.next_token {
-        answer["NextToken"] = json!(token);
+        result["NextToken"] = json!(token);
     }
-    answer
+    result
 }
 
 pub(super) fn cancel(service: &Service, request: Cancel) -> ApiResult {
@@ -74,7 +74,7 @@ pub(super) fn cancel(service: &Service, request: Cancel) -> ApiResult {
 
 pub(super) fn prepare() -> ApiResult {
     Err(ApiError::Validation(
-        "PrepareQuery and parameters are not supported by this stand-in: write the values into the query."
+        "PrepareQuery and parameters are not supported: include the values in the query."
             .to_owned(),
     ))
 }

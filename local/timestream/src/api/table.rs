@@ -64,8 +64,8 @@ struct RetentionProperties {
     magnetic_store_retention_period_in_days: i64,
 }
 
-/// Writes to the magnetic store, and where the service would report those that failed later. Here they fail at
-/// once, so the place is remembered and nothing else.
+/// Writes to the magnetic store, and the location for reports of asynchronous rejections.
+/// Rejections are synchronous here, so the location is only stored.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct MagneticStoreWriteProperties {
@@ -93,7 +93,7 @@ struct S3Configuration {
     kms_key_id: Option<String>,
 }
 
-/// How the service would partition the table; remembered, and enforced on nobody.
+/// The partition keys of the table, which are stored and not enforced.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Schema {
@@ -112,7 +112,7 @@ struct PartitionKey {
 }
 
 impl RetentionProperties {
-    /// What a table has that says nothing.
+    /// The retention of tables that set none.
     const DEFAULT: Self = Self {
         memory_store_retention_period_in_hours: 6,
         magnetic_store_retention_period_in_days: 73_000,
@@ -136,7 +136,7 @@ impl RetentionProperties {
 }
 
 impl Schema {
-    /// What a table has that says nothing.
+    /// The schema of tables that set none.
     fn by_measure_name() -> Self {
         let key =
             PartitionKey { of: "MEASURE".to_owned(), name: None, enforcement_in_record: None };
@@ -144,7 +144,7 @@ impl Schema {
     }
 }
 
-/// Whether records may be older than the memory store keeps them.
+/// Returns whether records beyond the memory retention are accepted.
 pub(super) fn magnetic_writes_enabled(table: &Table) -> bool {
     serde_json::from_str(&table.magnetic_writes).is_ok_and(
         |properties: MagneticStoreWriteProperties| properties.enable_magnetic_store_writes,
@@ -192,11 +192,11 @@ pub(super) fn list(service: &Service, request: List) -> ApiResult {
     let mut tables = Table::list(&reader, database, after, size + 1)?;
     let more = tables.len() > size;
     tables.truncate(size);
-    let mut answer = json!({ "Tables": tables.iter().map(describe_json).collect::<Vec<_>>() });
+    let mut result = json!({ "Tables": tables.iter().map(describe_json).collect::<Vec<_>>() });
     if let Some(last) = tables.last().filter(|_| more) {
-        answer["NextToken"] = json!(format!("{}/{}", last.database, last.name));
+        result["NextToken"] = json!(format!("{}/{}", last.database, last.name));
     }
-    Ok(answer)
+    Ok(result)
 }
 
 pub(super) fn update(service: &Service, request: Update) -> ApiResult {
@@ -230,7 +230,7 @@ pub(super) fn delete(service: &Service, request: Name) -> ApiResult {
     Ok(json!({}))
 }
 
-/// How many databases or tables a page has.
+/// Returns the number of databases or tables on a page.
 pub(super) fn page_size(requested: Option<i64>) -> Result<usize, ApiError> {
     const MAX_COUNT: usize = 20;
     match requested {
@@ -267,7 +267,7 @@ fn to_json<T: Serialize>(value: &T) -> Result<String, ApiError> {
     serde_json::to_string(value).map_err(|error| ApiError::Internal(Box::new(error)))
 }
 
-/// Of a text that [`to_json`] wrote.
+/// Parses a text that [`to_json`] wrote.
 fn from_json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }

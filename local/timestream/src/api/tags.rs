@@ -1,4 +1,4 @@
-//! ListTagsForResource, TagResource, UntagResource. Tags are kept, and mean nothing here.
+//! ListTagsForResource, TagResource, UntagResource. Tags are stored and have no effect.
 
 use rusqlite::OptionalExtension;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! WriteRecords: a request of common attributes and records, read into points.
+//! WriteRecords: parsing of common attributes and records into points.
 
 use std::collections::HashSet;
 
@@ -12,13 +12,14 @@ use crate::{
     instant, limits,
     store::{
         catalog::Table,
-        records::{self, IngestionWindow, Measure, Point},
+        ingestion_window::IngestionWindow,
+        records::{self, Measure, Point},
         schema::Role,
     },
     value::Type,
 };
 
-/// `WriteRecords`.
+/// A `WriteRecords` request.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct WriteRecords {
@@ -29,7 +30,7 @@ pub(super) struct WriteRecords {
     records: Vec<Record>,
 }
 
-/// A record, or what all records of a request have in common.
+/// A record, or the common attributes of the records of a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Record {
@@ -61,12 +62,12 @@ struct MeasureValue {
     of: String,
 }
 
-/// Why a record cannot be taken.
+/// The reason why a record is not accepted.
 #[derive(Debug, PartialEq, Eq)]
 enum RecordError {
-    /// The whole request is refused: it is not of the form that the API has.
+    /// The whole request is invalid by the form of the API.
     InvalidRequest(String),
-    /// This record is refused, the others are stored.
+    /// The record is rejected; the others are stored.
     RejectedRecord(String),
 }
 
@@ -114,7 +115,7 @@ pub(super) fn write_records(service: &Service, request: WriteRecords) -> ApiResu
     } }))
 }
 
-/// What a record says itself goes before what all have in common.
+/// Parses a record; its attributes take precedence over the common ones.
 fn parse_record(common: &Record, record: &Record) -> Result<Point, RecordError> {
     let version = record.version.or(common.version).unwrap_or(1);
     if version < 1 {
@@ -124,7 +125,7 @@ fn parse_record(common: &Record, record: &Record) -> Result<Point, RecordError> 
     let time = record.time.as_ref().or(common.time.as_ref());
     let time = time.ok_or_else(|| RecordError::InvalidRequest("Time is missing.".to_owned()))?;
     let time = parse_time(time, unit).filter(|time| *time >= 0).ok_or_else(|| {
-        RecordError::InvalidRequest(format!("Time '{time}' is no time since the epoch."))
+        RecordError::InvalidRequest(format!("Time '{time}' is not a time since the epoch."))
     })?;
     let measure_name = record.measure_name.as_ref().or(common.measure_name.as_ref());
     let measure_name = measure_name
@@ -157,7 +158,7 @@ fn parse_time(text: &str, unit: i64) -> Option<i64> {
     text.parse::<i64>().ok()?.checked_mul(unit)
 }
 
-/// Those of both; one that both have is refused.
+/// Returns the dimensions of both; a name in both is an error.
 fn dimensions(common: &Record, record: &Record) -> Result<Vec<(String, String)>, RecordError> {
     let all = common.dimensions.iter().chain(record.dimensions.iter()).flatten();
     let mut dimensions = Vec::new();
@@ -189,7 +190,7 @@ fn dimensions(common: &Record, record: &Record) -> Result<Vec<(String, String)>,
     }
     if let Some([(name, _), _]) = dimensions.array_windows().find(|[(one, _), (two, _)]| one == two)
     {
-        return Err(RecordError::InvalidRequest(format!("The dimension '{name}' is there twice.")));
+        return Err(RecordError::InvalidRequest(format!("The dimension '{name}' occurs twice.")));
     }
     if bytes > limits::MAX_DIMENSION_BYTES {
         return Err(RecordError::RejectedRecord(format!(
@@ -204,7 +205,7 @@ fn measures(common: &Record, record: &Record, unit: i64) -> Result<Vec<Measure>,
     let of = record.measure_value_type.as_ref().or(common.measure_value_type.as_ref());
     let measures = match of.map_or("DOUBLE", String::as_str) {
         "MULTI" => multi(common, record, unit)?,
-        // The page on writes says so, and so does the service: https://github.com/boto/boto3/issues/3138
+        // Documented, and confirmed in https://github.com/boto/boto3/issues/3138
         "TIMESTAMP" => {
             return Err(RecordError::InvalidRequest(
                 "TIMESTAMP is an invalid measure value type outside of MULTI.".to_owned(),
@@ -259,7 +260,7 @@ fn multi(common: &Record, record: &Record, unit: i64) -> Result<Vec<Measure>, Re
             limits::check_measure_name(name)?;
             if !seen.insert(name) {
                 return Err(RecordError::InvalidRequest(format!(
-                    "The measure '{name}' is there twice."
+                    "The measure '{name}' occurs twice."
                 )));
             }
             let of = measure_type(of)?;
@@ -280,11 +281,11 @@ fn measure_type(name: &str) -> Result<Type, RecordError> {
         "VARCHAR" => Ok(Type::Varchar),
         "BOOLEAN" => Ok(Type::Boolean),
         "TIMESTAMP" => Ok(Type::Timestamp),
-        other => Err(RecordError::InvalidRequest(format!("'{other}' is no type of a measure."))),
+        other => Err(RecordError::InvalidRequest(format!("'{other}' is not a type of a measure."))),
     }
 }
 
-/// A value as SQLite keeps it; a TIMESTAMP is in the record's TimeUnit.
+/// Parses a value for SQLite; a TIMESTAMP is in the TimeUnit of the record.
 fn parse_value(text: &str, of: Type, unit: i64) -> Result<Value, RecordError> {
     let value = match of {
         Type::Double => {
@@ -300,11 +301,11 @@ fn parse_value(text: &str, of: Type, unit: i64) -> Result<Value, RecordError> {
         _ => Some(Value::Text(text.to_owned())).filter(|_| !text.contains('\0')),
     };
     value.ok_or_else(|| {
-        RecordError::RejectedRecord(format!("The measure value '{text}' is no {of}."))
+        RecordError::RejectedRecord(format!("The measure value '{text}' is not a {of}."))
     })
 }
 
-/// Bytes, for the quota.
+/// Returns the size in bytes by the rules of the quota.
 fn size(value: &Value) -> usize {
     match value {
         Value::Text(text) => text.len(),

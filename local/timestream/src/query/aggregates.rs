@@ -1,4 +1,4 @@
-//! The aggregates that the translation calls and SQLite does not have.
+//! Aggregate functions of the translation that SQLite does not have.
 
 use std::cmp::Ordering;
 
@@ -27,7 +27,7 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
     connection.create_aggregate_function("ts_geometric_mean", 1, flags, GeometricMean)
 }
 
-/// `max_by(x, y)`: the x of the greatest y.
+/// `max_by(x, y)` and `min_by(x, y)`: the x of the extreme y.
 struct MinMaxBy {
     better: Ordering,
 }
@@ -61,7 +61,7 @@ impl Aggregate<Option<(Value, Value)>, Option<Value>> for MinMaxBy {
     }
 }
 
-/// Of two values of one type.
+/// Compares two values of one type.
 fn compare(one: ValueRef<'_>, two: ValueRef<'_>) -> Ordering {
     match (one, two) {
         (ValueRef::Integer(one), ValueRef::Integer(two)) => one.cmp(&two),
@@ -73,7 +73,7 @@ fn compare(one: ValueRef<'_>, two: ValueRef<'_>) -> Ordering {
     }
 }
 
-/// `approx_percentile(x, p)`, which here is exact: the smallest value that is not below the share p of all.
+/// `approx_percentile(x, p)`, exact here: the smallest value that is not below the share p of all.
 struct Percentile;
 
 impl Aggregate<(Vec<Value>, Option<f64>), Option<Value>> for Percentile {
@@ -116,7 +116,7 @@ impl Aggregate<(Vec<Value>, Option<f64>), Option<Value>> for Percentile {
     }
 }
 
-/// Variance and standard deviation, by Welford's method.
+/// Variance and standard deviation by Welford's method.
 #[derive(Clone, Copy)]
 enum VarianceFunction {
     PopulationVariance,

@@ -1,4 +1,4 @@
-//! How long a query may still work.
+//! The time limit of a query.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 
 use crate::error::ApiError;
 
-/// Time for a page, which a cancelled query has none of.
+/// The time left for a page; none after a cancellation.
 pub(super) struct Budget {
     timeout: Duration,
     until: Mutex<Instant>,
@@ -23,7 +23,7 @@ impl Budget {
         Self { timeout, until, cancelled: AtomicBool::new(false) }
     }
 
-    /// Time for the next page.
+    /// Restarts the time for the next page.
     pub(super) fn renew(&self) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.timeout;
     }
@@ -37,7 +37,7 @@ impl Budget {
             || *self.until.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
     }
 
-    /// What to say to whom SQLite was interrupted for.
+    /// Returns the error of a query that was interrupted.
     pub(super) fn error(&self) -> ApiError {
         ApiError::QueryExecution(if self.cancelled.load(Ordering::Relaxed) {
             "The query was cancelled.".to_owned()

@@ -1,4 +1,4 @@
-//! The catalogue as the translation of a query asks for it.
+//! The catalog as the translation of a query reads it.
 
 use rusqlite::Connection;
 
@@ -12,7 +12,8 @@ use crate::{
     value::Type,
 };
 
-/// Reads within the transaction of the query, so that it sees the columns of the records that it sees.
+/// Reads the catalog within the transaction of the query, so that columns and records are
+/// consistent.
 pub(super) struct StoreCatalog<'a>(pub(super) &'a Connection);
 
 impl Catalog for StoreCatalog<'_> {
@@ -27,11 +28,12 @@ impl Catalog for StoreCatalog<'_> {
 }
 
 fn failed(error: &dyn std::error::Error) -> TranslationError {
-    tracing::error!(%error, "the catalogue cannot be read");
-    TranslationError::new("the catalogue cannot be read")
+    tracing::error!(%error, "the catalog cannot be read");
+    TranslationError::new("the catalog cannot be read")
 }
 
-/// Dimensions, then what every record has, then measures, as `SELECT *` shows them.
+/// Returns a table with the columns in the order of `SELECT *`: dimensions, columns of all records,
+/// measures.
 fn source(id: i64, schema: &Schema) -> Source {
     let column = |name: &str, sql_name: String, of, nullable| SourceColumn {
         name: name.to_owned(),

@@ -1,7 +1,7 @@
-//! The functions that the translation calls and SQLite does not have, under `ts_…`.
+//! The functions `ts_…` of the translation, which SQLite does not have.
 //!
-//! Their types were checked when the query was translated, so an argument of another type than expected is NULL,
-//! or an integer where a double may be.
+//! The translation has checked the types, so an argument of another type is NULL, or an integer for
+//! a double.
 
 use rusqlite::{
     Connection, Error, Result,
@@ -15,10 +15,10 @@ use crate::{
     value::{self, Type},
 };
 
-/// What a function answers; `None` is NULL, and text is why there is no answer.
+/// The value of a function, where `None` is NULL, or an error message.
 type FunctionResult = std::result::Result<Option<Value>, String>;
 
-/// Makes all of them known to a connection.
+/// Registers all functions at a connection.
 pub(super) fn register(connection: &Connection) -> Result<()> {
     for (name, function) in DOUBLE_FUNCTIONS {
         define(connection, &format!("ts_{name}"), 1, move |of| {
@@ -50,6 +50,7 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
     define(connection, "ts_divide", 2, |of| integer_op(of, i64::checked_div))?;
     define(connection, "ts_modulo", 2, |of| integer_op(of, i64::checked_rem))?;
     register_times(connection)?;
+    register_time_conversions(connection)?;
     register_strings(connection)?;
     define(connection, "ts_cast", 3, cast)?;
     define(connection, "ts_try_cast", 3, |of| Ok(cast(of).unwrap_or(None)))
@@ -103,7 +104,10 @@ fn register_times(connection: &Connection) -> Result<()> {
     define(connection, "ts_field", 2, |of| {
         let (Some(name), Some(at)) = (text(of, 0), integer(of, 1)) else { return Ok(None) };
         Ok(field(name, at).map(Value::Integer))
-    })?;
+    })
+}
+
+fn register_time_conversions(connection: &Connection) -> Result<()> {
     define(connection, "ts_from_unixtime", 1, |of| {
         let Some(seconds) = double(of, 0) else { return Ok(None) };
         let nanos = seconds * NANOS_PER_SECOND as f64;
@@ -117,7 +121,7 @@ fn register_times(connection: &Connection) -> Result<()> {
         let Some(given) = text(of, 0) else { return Ok(None) };
         match instant::parse_iso8601(given) {
             Some(at) => Ok(Some(Value::Integer(at))),
-            None => Err(format!("'{given}' is no ISO 8601 timestamp")),
+            None => Err(format!("'{given}' is not an ISO 8601 timestamp")),
         }
     })?;
     define(connection, "ts_to_iso8601", 1, |of| {
@@ -132,7 +136,7 @@ fn register_times(connection: &Connection) -> Result<()> {
             (Ok(count), Some(Unit::Nanos(size))) => {
                 Ok(Some(Value::Integer((count * size as f64).round() as i64)))
             }
-            _ => Err(format!("'{given}' is no duration")),
+            _ => Err(format!("'{given}' is not a duration")),
         }
     })
 }
@@ -210,7 +214,7 @@ fn integer_op(of: &Context<'_>, compute: fn(i64, i64) -> Option<i64>) -> Functio
         .ok_or_else(|| "the result is out of the range of bigint".to_owned())
 }
 
-/// Half away from zero.
+/// Rounds half away from zero.
 fn round(number: f64, digits: f64) -> f64 {
     let scale = 10_f64.powi(digits as i32);
     let rounded = (number * scale).round() / scale;
@@ -218,12 +222,12 @@ fn round(number: f64, digits: f64) -> f64 {
 }
 
 fn out_of_range() -> String {
-    "the result is no time between 1677 and 2262".to_owned()
+    "the result is not a time between 1677 and 2262".to_owned()
 }
 
 fn truncate(unit: &str, at: i64) -> Option<i64> {
     match Unit::of(unit)? {
-        // Weeks begin on Monday, and the epoch was a Thursday.
+        // Weeks start on Monday, and the epoch was a Thursday.
         Unit::Nanos(size) if size == 7 * NANOS_PER_DAY => {
             let days = at.div_euclid(NANOS_PER_DAY);
             (days - (days + 3).rem_euclid(7)).checked_mul(NANOS_PER_DAY)
@@ -242,7 +246,7 @@ fn truncate(unit: &str, at: i64) -> Option<i64> {
     }
 }
 
-/// Whole units from one to the other.
+/// Returns the number of full units between two instants.
 fn difference(unit: &str, from: i64, to: i64) -> Option<i64> {
     match Unit::of(unit)? {
         Unit::Nanos(size) => Some(to.checked_sub(from)? / size),
@@ -330,7 +334,7 @@ fn cast(of: &Context<'_>) -> FunctionResult {
     result.map(Some).ok_or_else(failed)
 }
 
-/// The inverse of [`Type::name`].
+/// Parses a [`Type::name`].
 fn type_from_name(name: &str) -> Type {
     const ALL: [Type; 10] = [
         Type::Integer,

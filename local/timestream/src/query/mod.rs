@@ -1,8 +1,8 @@
-//! Running queries, and handing out their answers in pages.
+//! Execution of queries, with results in pages.
 //!
-//! Each query is a thread with a snapshot of the file. It works out the first page, and if that is not all it
-//! waits for whoever asks for the next, so an answer of any length is consistent, and held in memory one page
-//! at a time. A query that nobody asks about any more ends.
+//! Each query is a thread with a snapshot of the file. It computes a page and waits until the next
+//! one is requested, so a result of any length is consistent and takes the memory of one page. A
+//! query whose next page is not requested for a while ends.
 
 mod aggregates;
 mod budget;
@@ -28,47 +28,47 @@ use crate::{
     store::Store,
 };
 
-/// Queries that run or wait at one time; one more takes the place of the one that has waited longest.
+/// The maximum number of open queries. A further one replaces the query that has been idle longest.
 const MAX_OPEN_QUERIES: usize = 32;
-/// How long a query waits for somebody to ask for its next page. The service waits an hour; here a snapshot that is
-/// held keeps the write-ahead log from being emptied.
+/// The time after which an idle query ends. The service waits an hour; here an open snapshot keeps
+/// the write-ahead log from being truncated.
 const PAGE_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// How long the last page is kept, for a client that did not receive it.
+/// The time for which the last page can be requested again.
 const LAST_PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The queries that are not finished.
+/// The open queries.
 #[derive(Clone)]
 pub(crate) struct Queries {
     store: Arc<Store>,
-    /// How long a page may take.
+    /// The time limit of a page.
     timeout: Duration,
     open: Arc<Mutex<HashMap<String, OpenQuery>>>,
 }
 
-/// A query that runs, or waits for somebody to ask for its next page.
+/// A query that runs, or waits for a request for its next page.
 struct OpenQuery {
     text: String,
     requests: mpsc::Sender<Request>,
     budget: Arc<Budget>,
-    /// `None` while it works.
+    /// `None` while the query runs.
     idle_since: Option<Instant>,
 }
 
-/// For a page; 0 is the first.
+/// A request for a page; 0 is the first.
 struct Request {
     page: u64,
     max_rows: Option<usize>,
     reply: oneshot::Sender<Result<PageReply, ApiError>>,
 }
 
-/// A page of an answer.
+/// A page of a result.
 #[derive(Debug, Clone)]
 pub(crate) struct PageReply {
     pub(crate) query_id: String,
     pub(crate) columns: Arc<[OutputColumn]>,
     pub(crate) rows: Arc<[Row]>,
-    /// Of this page and all before it.
+    /// The size of this page and all before it.
     pub(crate) bytes: u64,
     pub(crate) next_token: Option<String>,
 }
@@ -79,11 +79,11 @@ impl Queries {
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<String, OpenQuery>> {
-        // What is done under the lock cannot be left half done.
+        // No code panics between two related changes under the lock.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first page of a new query.
+    /// Starts a query; returns its first page.
     pub(crate) async fn start(
         &self,
         text: String,
@@ -107,9 +107,9 @@ impl Queries {
             .stack_size(STACK_BYTES)
             .spawn(move || thread.run())
             .map_err(|error| ApiError::Internal(Box::new(error)))?;
-        let answer = request_page(&requests, 0, max_rows).await;
+        let result = request_page(&requests, 0, max_rows).await;
         abandoned.0 = None;
-        answer
+        result
     }
 
     fn evict_idle_query(&self) -> Result<(), ApiError> {
@@ -122,12 +122,12 @@ impl Queries {
             ApiError::Throttling(format!("{MAX_OPEN_QUERIES} queries run already."))
         })?;
         let longest = longest.clone();
-        // Its thread ends, since nobody can ask it anything any more.
+        // Its thread ends because its channel of requests is closed.
         open.remove(&longest);
         Ok(())
     }
 
-    /// A later page. `text` must be that of the query, as the service wants it.
+    /// Returns a later page. `text` must be the text of the query, as in the service.
     pub(crate) async fn resume(
         &self,
         token: &str,
@@ -146,7 +146,7 @@ impl Queries {
         request_page(&requests, page, max_rows).await
     }
 
-    /// Ends a query; `false` if there is none of this id, which may have ended by itself.
+    /// Cancels a query; returns `false` if it is not open.
     pub(crate) fn cancel(&self, id: &str) -> bool {
         match self.open().remove(id) {
             Some(query) => {
@@ -163,12 +163,12 @@ async fn request_page(
     page: u64,
     max_rows: Option<usize>,
 ) -> Result<PageReply, ApiError> {
-    let (reply, answer) = oneshot::channel();
+    let (reply, result) = oneshot::channel();
     query.send(Request { page, max_rows, reply }).map_err(|_| invalid_token())?;
-    answer.await.map_err(|_| invalid_token())?
+    result.await.map_err(|_| invalid_token())?
 }
 
-/// Ends a query whose client goes away before the first page: nobody knows its id, so nobody can come back for it.
+/// Cancels a query whose client disconnects before the first page, because no client has its id.
 struct CancelledIfDropped(Option<Arc<Budget>>);
 
 impl Drop for CancelledIfDropped {
@@ -207,12 +207,13 @@ impl Worker {
         if let Err(error) = self.serve(max_rows, &mut client)
             && let Some(client) = client
         {
-            // A client that has gone needs no answer.
+            // The client may have disconnected.
             let _ = client.send(Err(error));
         }
     }
 
-    /// Answers until there is no more, or nobody asks. `client` is who waits for an answer now.
+    /// Serves pages until the last one, or until no page is requested. `client` waits for the next
+    /// response.
     fn serve(
         &self,
         max_rows: Option<usize>,
@@ -237,10 +238,10 @@ impl Worker {
                 next_token,
             };
             if !page.more && number == 0 {
-                self.answer(client.take(), Ok(reply));
+                self.result(client.take(), Ok(reply));
                 return Ok(());
             }
-            self.answer(client.take(), Ok(reply.clone()));
+            self.result(client.take(), Ok(reply.clone()));
             let idle_timeout = if page.more { PAGE_IDLE_TIMEOUT } else { LAST_PAGE_TIMEOUT };
             let Some(next) = self.next_request(number, &reply, page.more, idle_timeout) else {
                 return Ok(());
@@ -252,8 +253,8 @@ impl Worker {
         }
     }
 
-    /// Waits for who wants the page after `number`, and repeats that one meanwhile, for a client that did not
-    /// receive it: «Using the same NextToken will return the same set of records».
+    /// Waits for a request for the page after `number`. Repeats that page meanwhile, for a client
+    /// that did not receive it: «Using the same NextToken will return the same set of records».
     fn next_request(
         &self,
         number: u64,
@@ -271,21 +272,21 @@ impl Worker {
             } else {
                 Err(invalid_token())
             };
-            self.answer(Some(request.reply), again);
+            self.result(Some(request.reply), again);
         }
     }
 
-    fn answer(
+    fn result(
         &self,
         client: Option<oneshot::Sender<Result<PageReply, ApiError>>>,
-        answer: Result<PageReply, ApiError>,
+        result: Result<PageReply, ApiError>,
     ) {
         if let Some(query) = self.queries.open().get_mut(&self.id) {
             query.idle_since = Some(Instant::now());
         }
         if let Some(client) = client {
-            // A client that has gone needs no answer.
-            let _ = client.send(answer);
+            // The client may have disconnected.
+            let _ = client.send(result);
         }
     }
 }

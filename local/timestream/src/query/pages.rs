@@ -1,4 +1,4 @@
-//! An answer in pages.
+//! A result in pages.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -12,12 +12,12 @@ use crate::{
     value::render,
 };
 
-/// The most that the values of a page take, with what is around each in JSON. A row alone may not be larger.
+/// The maximum size of a page with the JSON around its values. A larger row is an error.
 const MAX_PAGE_BYTES: usize = 1 << 20;
 /// `{"ScalarValue":""},`
 const DATUM_BYTES: usize = 19;
 
-/// A row as the API has it.
+/// A row in the form of the API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Row {
@@ -30,19 +30,19 @@ enum Datum {
     NullValue(bool),
 }
 
-/// Some rows of an answer.
+/// A part of the rows of a result.
 pub(super) struct Page {
     pub(super) rows: Arc<[Row]>,
     pub(super) more: bool,
     pub(super) cumulative_bytes: u64,
 }
 
-/// The rows that are still to come.
+/// The remaining rows of a result.
 pub(super) struct Pages<'s> {
     rows: Rows<'s>,
     columns: &'s [OutputColumn],
     budget: &'s Budget,
-    /// Rows that were read and not handed out.
+    /// Rows that were read and not returned.
     ahead: VecDeque<Row>,
     bytes: u64,
 }
@@ -57,8 +57,8 @@ impl<'s> Pages<'s> {
         Ok(Self { rows, columns: &translation.columns, budget, ahead: VecDeque::new(), bytes: 0 })
     }
 
-    /// The first page. With MaxRows it is the whole answer, or none of it: «Otherwise, the initial invocation of Query
-    /// only returns a NextToken» (MaxRows in
+    /// Returns the first page. With MaxRows it is the whole result or empty: «Otherwise, the
+    /// initial invocation of Query only returns a NextToken» (MaxRows in
     /// <https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_Query.html>).
     pub(super) fn first(&mut self, max_rows: Option<usize>) -> Result<Page, ApiError> {
         let before = self.bytes;
@@ -72,7 +72,7 @@ impl<'s> Pages<'s> {
         Ok(self.page(rows, more))
     }
 
-    /// A later page.
+    /// Returns a later page.
     pub(super) fn next(&mut self, max_rows: Option<usize>) -> Result<Page, ApiError> {
         let rows = self.take(max_rows)?;
         let more = self.has_next()?;
@@ -98,7 +98,7 @@ impl<'s> Pages<'s> {
         Ok(taken)
     }
 
-    /// Whether there is another row, which then is in `ahead`.
+    /// Returns whether another row exists, which is then in `ahead`.
     fn has_next(&mut self) -> Result<bool, ApiError> {
         if !self.ahead.is_empty() {
             return Ok(true);

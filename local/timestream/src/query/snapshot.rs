@@ -1,4 +1,4 @@
-//! A connection that sees the file as it was at one instant.
+//! A connection with a snapshot of the file.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::{
     store::Store,
 };
 
-/// SQLite asks whether to go on after so many of its instructions, some tens of microseconds.
+/// The number of SQLite instructions between two checks of the time limit, some tens of
+/// microseconds.
 const INSTRUCTIONS_BETWEEN_CHECKS: i32 = 1_000;
 
 pub(super) struct Snapshot {
@@ -25,7 +26,7 @@ impl Snapshot {
         let mut connection = store.reader()?;
         functions::register(&connection)?;
         aggregates::register(&connection)?;
-        // One query is one statement, and nothing of it attaches other files.
+        // A query is one statement and attaches no other files.
         connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
         let budget = Arc::clone(budget);
         connection
@@ -40,19 +41,19 @@ impl Snapshot {
 
     /// # Errors
     ///
-    /// `Validation` for what SQLite has narrower limits for than the translation.
+    /// `Validation` if the query exceeds a limit of SQLite that is stricter than the translation.
     pub(super) fn prepare(&self, translation: &Translation) -> Result<Statement<'_>, ApiError> {
         self.connection.prepare(&translation.sql).map_err(|error| {
-            warn!(%error, sql = translation.sql, "a translation that SQLite refuses");
+            warn!(%error, sql = translation.sql, "SQLite rejected a translation");
             ApiError::Validation(format!(
-                "the query is beyond what this stand-in can do: {}",
+                "the query exceeds a limit of the emulator: {}",
                 error_message(error)
             ))
         })
     }
 }
 
-/// What a query that runs fails with.
+/// Converts an error of a running query.
 pub(super) fn query_error(error: Error, budget: &Budget) -> ApiError {
     match &error {
         Error::SqliteFailure(cause, _) if cause.code == ErrorCode::OperationInterrupted => {
@@ -65,7 +66,7 @@ pub(super) fn query_error(error: Error, budget: &Budget) -> ApiError {
     }
 }
 
-/// The message without the query, which the client has not written.
+/// Returns the message without the translated query, which is not the client's text.
 fn error_message(error: Error) -> String {
     match error {
         Error::SqliteFailure(_, Some(message)) => message,

@@ -1,4 +1,4 @@
-//! Aggregates.
+//! Aggregate functions.
 
 use sqlparser::ast::{DuplicateTreatment, Function, FunctionArg, FunctionArgExpr, ObjectName};
 
@@ -40,7 +40,7 @@ pub(super) fn is_aggregate(name: &ObjectName) -> bool {
 }
 
 impl Translator<'_> {
-    /// `place` is that of the call.
+    /// Translates a call of an aggregate function; `place` is the context of the call.
     pub(super) fn aggregate(
         &mut self,
         name: &str,
@@ -100,7 +100,7 @@ impl Translator<'_> {
     }
 }
 
-/// SQLite's function for it, and the type of its result.
+/// Returns the function in SQLite and the type of its result.
 fn plan(name: &str, of: &[Type]) -> Result<(&'static str, Type), TranslationError> {
     use Type::{Bigint, Boolean, Double, Integer, IntervalDayToSecond, Unknown};
     Ok(match (name, of) {

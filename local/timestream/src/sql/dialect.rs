@@ -1,9 +1,9 @@
-//! How to read the words of the query language.
+//! The lexical rules of the query language.
 
 use sqlparser::dialect::Dialect;
 
-/// Trino's words, and literals of intervals (`15m`): a word may begin with a digit. Without that
-/// `time + 1h` would be read as `time + 1` under the alias `h`.
+/// The keywords of Trino, and literals of intervals (`15m`): a word may start with a digit.
+/// Otherwise `time + 1h` would be parsed as `time + 1` with the alias `h`.
 #[derive(Debug)]
 pub(super) struct TimestreamDialect;
 

@@ -1,4 +1,4 @@
-//! Expressions, each with its type.
+//! Expressions with their types.
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Ident, Query, Spanned, UnaryOperator, Value,
@@ -7,13 +7,13 @@ use sqlparser::ast::{
 use super::{TranslationError, literal, operator, scope::Scope, select::Translator};
 use crate::{instant, value::Type};
 
-/// An expression of SQLite. It can stand anywhere: what needs parentheses has them.
+/// An expression for SQLite, with parentheses where any context requires them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SqlExpr {
     pub(super) text: String,
     pub(super) of: Type,
     pub(super) nullable: bool,
-    /// A literal, so the same for every row.
+    /// Whether it is a literal, and so the same for every row.
     pub(super) is_constant: bool,
 }
 
@@ -26,7 +26,7 @@ impl SqlExpr {
         Self { text: text.into(), of, nullable: false, is_constant: true }
     }
 
-    /// As a value of another type, to which it can be promoted: see [`Type::common`].
+    /// Converts the expression to a type that it can be promoted to: see [`Type::common`].
     pub(super) fn promoted(self, to: Type) -> Self {
         let text = match (self.of, to) {
             (Type::Integer | Type::Bigint, Type::Double) => format!("CAST({} AS REAL)", self.text),
@@ -39,23 +39,23 @@ impl SqlExpr {
     }
 }
 
-/// Where an expression stands.
+/// The context of an expression.
 #[derive(Clone, Copy)]
 pub(super) struct ExprContext<'a> {
     pub(super) scope: &'a Scope<'a>,
     pub(super) row_context: RowContext<'a>,
 }
 
-/// What one evaluation of an expression is about.
+/// The input of one evaluation of an expression.
 #[derive(Clone, Copy)]
 pub(super) enum RowContext<'a> {
-    /// A row of FROM; the text says which clause allows no aggregate.
+    /// A row of FROM, in a clause of this name that allows no aggregate.
     PerRow(&'static str),
     /// A row of FROM, within an aggregate.
     InAggregate,
-    /// A row of the answer of a query without groups, where a window may look at others.
+    /// A row of the result of a query without groups, which allows window functions.
     Output,
-    /// A group. Columns are its keys, of which these are the expressions in SQLite.
+    /// A group. Columns are its keys, whose expressions in SQLite these are.
     Grouped(&'a [String]),
 }
 
@@ -66,7 +66,7 @@ impl<'a> ExprContext<'a> {
 }
 
 impl Translator<'_> {
-    /// The expression in SQLite.
+    /// Translates an expression.
     pub(super) fn expression(
         &mut self,
         expression: &Expr,
@@ -81,7 +81,7 @@ impl Translator<'_> {
             return Ok(key);
         }
         self.translate_expression(expression, context)
-            .map_err(|refusal| refusal.with_location(expression.span()))
+            .map_err(|error| error.with_location(expression.span()))
     }
 
     fn translate_expression(
@@ -112,27 +112,6 @@ impl Translator<'_> {
                 operator::binary(left, op, right)
             }
             Expr::UnaryOp { op, expr } => self.unary(*op, expr, context),
-            Expr::IsNull(inner) => self.predicate("IS NULL", inner, None, context),
-            Expr::IsNotNull(inner) => self.predicate("IS NOT NULL", inner, None, context),
-            Expr::IsTrue(inner) => self.predicate("IS TRUE", inner, Some(Type::Boolean), context),
-            Expr::IsFalse(inner) => self.predicate("IS FALSE", inner, Some(Type::Boolean), context),
-            Expr::IsNotTrue(inner) => {
-                self.predicate("IS NOT TRUE", inner, Some(Type::Boolean), context)
-            }
-            Expr::IsNotFalse(inner) => {
-                self.predicate("IS NOT FALSE", inner, Some(Type::Boolean), context)
-            }
-            Expr::IsDistinctFrom(left, right) => self.distinct("IS NOT", left, right, context),
-            Expr::IsNotDistinctFrom(left, right) => self.distinct("IS", left, right, context),
-            Expr::Between { expr, negated, low, high } => {
-                self.between(expr, *negated, low, high, context)
-            }
-            Expr::In { expr, target, negated, global: false } => {
-                self.is_in(expr, target, *negated, context)
-            }
-            Expr::Like { negated, any: false, expr, pattern, escape_char } => {
-                self.like(expr, *negated, pattern, escape_char.as_deref(), context)
-            }
             Expr::Case { operand, conditions, else_result, .. } => {
                 self.case(operand.as_deref(), conditions, else_result.as_deref(), context)
             }
@@ -158,13 +137,44 @@ impl Translator<'_> {
                 let not = if *negated { "NOT " } else { "" };
                 Ok(SqlExpr::new(format!("({not}EXISTS ({sql}))"), Type::Boolean))
             }
+            other => self.translate_predicate(other, context),
+        }
+    }
+
+    fn translate_predicate(
+        &mut self,
+        expression: &Expr,
+        context: ExprContext<'_>,
+    ) -> Result<SqlExpr, TranslationError> {
+        match expression {
+            Expr::IsNull(inner) => self.predicate("IS NULL", inner, None, context),
+            Expr::IsNotNull(inner) => self.predicate("IS NOT NULL", inner, None, context),
+            Expr::IsTrue(inner) => self.predicate("IS TRUE", inner, Some(Type::Boolean), context),
+            Expr::IsFalse(inner) => self.predicate("IS FALSE", inner, Some(Type::Boolean), context),
+            Expr::IsNotTrue(inner) => {
+                self.predicate("IS NOT TRUE", inner, Some(Type::Boolean), context)
+            }
+            Expr::IsNotFalse(inner) => {
+                self.predicate("IS NOT FALSE", inner, Some(Type::Boolean), context)
+            }
+            Expr::IsDistinctFrom(left, right) => self.distinct("IS NOT", left, right, context),
+            Expr::IsNotDistinctFrom(left, right) => self.distinct("IS", left, right, context),
+            Expr::Between { expr, negated, low, high } => {
+                self.between(expr, *negated, low, high, context)
+            }
+            Expr::In { expr, target, negated, global: false } => {
+                self.is_in(expr, target, *negated, context)
+            }
+            Expr::Like { negated, any: false, expr, pattern, escape_char } => {
+                self.like(expr, *negated, pattern, escape_char.as_deref(), context)
+            }
             other => {
                 Err(TranslationError::unsupported(format!("the expression {}", shortened(other))))
             }
         }
     }
 
-    /// A word alone: a column, or the literal of an interval.
+    /// Translates a single word: a column, or the literal of an interval.
     fn identifier(
         &mut self,
         name: &Ident,
@@ -186,7 +196,7 @@ impl Translator<'_> {
     ) -> Result<SqlExpr, TranslationError> {
         let column = context.scope.resolve(relation, name)?;
         match context.row_context {
-            // It would have been found among the keys.
+            // A key of the group would have been found before.
             RowContext::Grouped(_) => Err(TranslationError::new(format!(
                 "'{name}' must be an aggregate expression or appear in GROUP BY clause"
             ))),
@@ -207,7 +217,7 @@ impl Translator<'_> {
             return literal::number(&format!("-{digits}"));
         }
         let inner = self.expression(inner, context)?;
-        let wanted = match op {
+        let is_valid = match op {
             UnaryOperator::Not => inner.of == Type::Boolean || inner.of == Type::Unknown,
             _ => inner.of.is_numeric() || inner.of == Type::IntervalDayToSecond,
         };
@@ -217,13 +227,13 @@ impl Translator<'_> {
             UnaryOperator::Plus => "+",
             _ => return Err(TranslationError::unsupported(format!("the operator {op}"))),
         };
-        if !wanted {
+        if !is_valid {
             return Err(TranslationError::new(format!("the operator {op} takes no {}", inner.of)));
         }
         Ok(SqlExpr { text: format!("({sign}{})", inner.text), ..inner })
     }
 
-    /// `a AND b AND c …`. Long chains are written as a balanced tree, since SQLite refuses deep ones.
+    /// Translates `a AND b AND c …` as a balanced tree, since SQLite limits the depth.
     fn chain(
         &mut self,
         op: &BinaryOperator,
@@ -247,7 +257,7 @@ impl Translator<'_> {
         Ok(SqlExpr::new(balanced(&parts, &op.to_string()), Type::Boolean))
     }
 
-    /// An expression that must be a truth value.
+    /// Translates an expression that must be boolean.
     pub(super) fn condition(
         &mut self,
         expression: &Expr,
@@ -257,15 +267,15 @@ impl Translator<'_> {
         if condition.of == Type::Boolean || condition.of == Type::Unknown {
             Ok(condition)
         } else {
-            let refusal = TranslationError::new(format!(
+            let error = TranslationError::new(format!(
                 "a boolean is expected, and this is {}",
                 condition.of
             ));
-            Err(refusal.with_location(expression.span()))
+            Err(error.with_location(expression.span()))
         }
     }
 
-    /// `measure_value::double` is a column; every other cast is a conversion.
+    /// Translates a cast; `measure_value::double` is a column.
     fn cast(
         &mut self,
         kind: &CastKind,
@@ -297,7 +307,7 @@ impl Translator<'_> {
         }
     }
 
-    /// A subquery that stands for a value.
+    /// Translates a scalar subquery.
     pub(super) fn one_column(
         &mut self,
         query: &Query,
@@ -314,7 +324,7 @@ impl Translator<'_> {
     }
 }
 
-/// Promotes all to the type that they have in common.
+/// Promotes all expressions to their common type.
 pub(super) fn unify(all: &mut Vec<SqlExpr>) -> Result<Type, TranslationError> {
     let mut of = Type::Unknown;
     for one in all.iter() {
@@ -339,7 +349,7 @@ fn balanced(parts: &[String], op: &str) -> String {
     }
 }
 
-/// An expression for a person to find in the query.
+/// Shortens an expression for an error message.
 fn shortened(expression: &Expr) -> String {
     let text = expression.to_string();
     match text.char_indices().nth(80) {

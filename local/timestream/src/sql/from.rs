@@ -1,4 +1,4 @@
-//! FROM: tables, subqueries, the names of WITH, and their joins.
+//! The FROM clause: tables, subqueries, common table expressions and joins.
 
 use sqlparser::ast::{
     Ident, Join, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, Spanned, TableAlias,
@@ -13,7 +13,7 @@ use super::{
 };
 
 impl Translator<'_> {
-    /// The clause, or nothing; what can be named in the query is put into `scope`.
+    /// Translates the clause and adds its relations to `scope`.
     pub(super) fn from(
         &mut self,
         tables: &[TableWithJoins],
@@ -46,7 +46,7 @@ impl Translator<'_> {
             _ => return Err(TranslationError::unsupported("this kind of JOIN")),
         };
         let relation = self.relation(&join.relation, scope)?;
-        // A side that may be missing makes every column of it nullable.
+        // The outer side of a join makes its columns nullable.
         for column in scope.relations.iter_mut().flat_map(|relation| &mut relation.columns) {
             column.sql.nullable = true;
         }
@@ -57,7 +57,7 @@ impl Translator<'_> {
             }
             JoinConstraint::None if word == "CROSS JOIN" => String::new(),
             JoinConstraint::None => return Err(TranslationError::new("a JOIN needs ON")),
-            _ => return Err(TranslationError::unsupported("JOIN … USING: write it as ON; it")),
+            _ => return Err(TranslationError::unsupported("JOIN … USING instead of ON")),
         };
         Ok(format!(" {word} {relation}{on}"))
     }
@@ -82,7 +82,7 @@ impl Translator<'_> {
                 inheritance: None,
             } if with_hints.is_empty() && partitions.is_empty() && index_directives.is_empty() => {
                 self.table(name, alias.as_ref(), scope)
-                    .map_err(|refusal| refusal.with_location(name.span()))
+                    .map_err(|error| error.with_location(name.span()))
             }
             TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
                 let translation = self.query(subquery, scope.outer)?;
@@ -120,7 +120,7 @@ impl Translator<'_> {
                     .find(|candidate| candidate.name.eq_ignore_ascii_case(&name.value))
                     .ok_or_else(|| {
                         TranslationError::new(format!(
-                            "'{}' is no table of WITH; a table is written as \"database\".\"table\"",
+                            "'{}' is not a table of WITH; tables have the form \"database\".\"table\"",
                             name.value
                         ))
                     })?;
@@ -150,7 +150,7 @@ impl Translator<'_> {
     }
 }
 
-/// Columns under the names that an alias gives them.
+/// Renames columns by the column list of an alias.
 pub(super) fn renamed(
     mut columns: Vec<OutputColumn>,
     alias: &TableAlias,

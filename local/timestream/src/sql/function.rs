@@ -1,5 +1,5 @@
-//! Scalar functions: which there are, of which types, and what SQLite calls them. Those whose names begin with `ts_`
-//! are ours, in `query::functions`.
+//! Scalar functions with their types and translations. Functions named `ts_…` are those of
+//! `query::functions`.
 
 use sqlparser::ast::{
     CeilFloorKind, DateTimeField, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{instant::NANOS_PER_DAY, value::Type};
 
-/// How the parser reads a `floor(x)` without more.
+/// The form in which the parser returns a plain `floor(x)`.
 const NO_FIELD: CeilFloorKind = CeilFloorKind::DateTimeField(DateTimeField::NoDateTime);
 /// A function of a double.
 type DoubleFunction = fn(f64) -> f64;
-/// Functions of one double that SQLite gets from us under `ts_{name}`.
+/// Functions of a double that are registered in SQLite as `ts_{name}`.
 pub(crate) const DOUBLE_FUNCTIONS: [(&str, DoubleFunction); 15] = [
     ("acos", f64::acos),
     ("asin", f64::asin),
@@ -37,7 +37,7 @@ pub(crate) const DOUBLE_FUNCTIONS: [(&str, DoubleFunction); 15] = [
     ("tan", f64::tan),
 ];
 
-/// The fields of a point in time that can be asked for by a function of their name.
+/// The fields of an instant that are also functions.
 pub(crate) const FIELDS: [&str; 13] = [
     "day",
     "day_of_month",
@@ -89,7 +89,7 @@ impl Translator<'_> {
         self.scalar(&name, values)
     }
 
-    /// Functions that the parser reads as syntax.
+    /// Translates functions that the parser treats as syntax.
     pub(super) fn spelled_function(
         &mut self,
         expression: &Expr,
@@ -137,6 +137,7 @@ impl Translator<'_> {
     fn scalar(&self, name: &str, values: Vec<SqlExpr>) -> Result<SqlExpr, TranslationError> {
         let of: Vec<Type> = values.iter().map(|value| value.of).collect();
         time(name, &values, self.now)
+            .or_else(|| time_conversion(name, &values).map(Ok))
             .or_else(|| conditional(name, &values))
             .or_else(|| mathematical(name, &values))
             .or_else(|| textual(name, &values))
@@ -144,11 +145,9 @@ impl Translator<'_> {
     }
 }
 
-/// Functions of points in time; `None` is another function, or other types.
+/// Translates functions of instants; `None` for other functions or types.
 fn time(name: &str, values: &[SqlExpr], now: i64) -> Option<Result<SqlExpr, TranslationError>> {
-    use Type::{
-        Bigint, Date, Double, Integer, IntervalDayToSecond, Time, Timestamp, Unknown, Varchar,
-    };
+    use Type::{Bigint, Date, Integer, IntervalDayToSecond, Time, Timestamp, Unknown, Varchar};
     let of: Vec<Type> = values.iter().map(|value| value.of).collect();
     let text: Vec<&str> = values.iter().map(|value| value.text.as_str()).collect();
     let instant = |at: usize| values.get(at).cloned().map(|value| value.promoted(Timestamp).text);
@@ -159,7 +158,7 @@ fn time(name: &str, values: &[SqlExpr], now: i64) -> Option<Result<SqlExpr, Tran
         ("current_time", []) => constant(now.rem_euclid(NANOS_PER_DAY), Time),
         ("ago", [IntervalDayToSecond]) => {
             let [length] = text.as_slice() else { return None };
-            // Computed here, the bound of a range of time is one that an index can be asked for.
+            // Computed here, so that the bound of a time range is a constant that an index can use.
             match length.parse::<i64>().ok().and_then(|length| now.checked_sub(length)) {
                 Some(at) => constant(at, Timestamp),
                 None => SqlExpr::new(format!("({now} - {length})"), Timestamp),
@@ -191,40 +190,6 @@ fn time(name: &str, values: &[SqlExpr], now: i64) -> Option<Result<SqlExpr, Tran
             format!("ts_difference({}, {}, {})", unit(&values[0])?, instant(1)?, instant(2)?),
             Bigint,
         ),
-        ("from_milliseconds", [Integer | Bigint]) => {
-            SqlExpr::new(format!("({} * 1000000)", text[0]), Timestamp)
-        }
-        ("from_nanoseconds", [Integer | Bigint]) => SqlExpr::new(text[0], Timestamp),
-        ("from_unixtime", [one]) if one.is_numeric() => {
-            SqlExpr::new(format!("ts_from_unixtime({})", text[0]), Timestamp)
-        }
-        ("to_milliseconds", [Timestamp | Date]) => {
-            SqlExpr::new(format!("({} / 1000000)", instant(0)?), Bigint)
-        }
-        ("to_milliseconds", [IntervalDayToSecond]) => {
-            SqlExpr::new(format!("({} / 1000000)", text[0]), Bigint)
-        }
-        ("to_nanoseconds", [Timestamp | Date]) => SqlExpr::new(instant(0)?, Bigint),
-        ("to_nanoseconds", [IntervalDayToSecond]) => SqlExpr::new(text[0], Bigint),
-        ("to_unixtime", [Timestamp | Date]) => {
-            SqlExpr::new(format!("({} / 1000000000.0)", instant(0)?), Double)
-        }
-        ("from_iso8601_timestamp", [Varchar]) => {
-            SqlExpr::new(format!("ts_from_iso8601({})", text[0]), Timestamp)
-        }
-        ("from_iso8601_date", [Varchar]) => {
-            SqlExpr::new(format!("ts_cast({}, 'varchar', 'date')", text[0]), Date)
-        }
-        ("to_iso8601", [Timestamp]) => SqlExpr::new(format!("ts_to_iso8601({})", text[0]), Varchar),
-        ("to_iso8601", [Date]) => {
-            SqlExpr::new(format!("ts_cast({}, 'date', 'varchar')", text[0]), Varchar)
-        }
-        ("date", [Timestamp]) => {
-            SqlExpr::new(format!("ts_cast({}, 'timestamp', 'date')", text[0]), Date)
-        }
-        ("parse_duration", [Varchar]) => {
-            SqlExpr::new(format!("ts_parse_duration({})", text[0]), IntervalDayToSecond)
-        }
         (_, [Timestamp | Date | IntervalDayToSecond | Unknown]) if FIELDS.contains(&name) => {
             return Some(field(name, values[0].clone()));
         }
@@ -233,7 +198,52 @@ fn time(name: &str, values: &[SqlExpr], now: i64) -> Option<Result<SqlExpr, Tran
     Some(Ok(sql))
 }
 
-/// `year(time)` and `extract(year FROM time)`.
+/// Translates conversions from and to instants; `None` for other functions or types.
+fn time_conversion(name: &str, values: &[SqlExpr]) -> Option<SqlExpr> {
+    use Type::{Bigint, Date, Double, Integer, IntervalDayToSecond, Timestamp, Varchar};
+    let [value] = values else { return None };
+    let text = value.text.as_str();
+    let instant = || value.clone().promoted(Timestamp).text;
+    Some(match (name, value.of) {
+        ("from_milliseconds", Integer | Bigint) => {
+            SqlExpr::new(format!("({} * 1000000)", text), Timestamp)
+        }
+        ("from_nanoseconds", Integer | Bigint) => SqlExpr::new(text, Timestamp),
+        ("from_unixtime", of) if of.is_numeric() => {
+            SqlExpr::new(format!("ts_from_unixtime({})", text), Timestamp)
+        }
+        ("to_milliseconds", Timestamp | Date) => {
+            SqlExpr::new(format!("({} / 1000000)", instant()), Bigint)
+        }
+        ("to_milliseconds", IntervalDayToSecond) => {
+            SqlExpr::new(format!("({} / 1000000)", text), Bigint)
+        }
+        ("to_nanoseconds", Timestamp | Date) => SqlExpr::new(instant(), Bigint),
+        ("to_nanoseconds", IntervalDayToSecond) => SqlExpr::new(text, Bigint),
+        ("to_unixtime", Timestamp | Date) => {
+            SqlExpr::new(format!("({} / 1000000000.0)", instant()), Double)
+        }
+        ("from_iso8601_timestamp", Varchar) => {
+            SqlExpr::new(format!("ts_from_iso8601({})", text), Timestamp)
+        }
+        ("from_iso8601_date", Varchar) => {
+            SqlExpr::new(format!("ts_cast({}, 'varchar', 'date')", text), Date)
+        }
+        ("to_iso8601", Timestamp) => SqlExpr::new(format!("ts_to_iso8601({})", text), Varchar),
+        ("to_iso8601", Date) => {
+            SqlExpr::new(format!("ts_cast({}, 'date', 'varchar')", text), Varchar)
+        }
+        ("date", Timestamp) => {
+            SqlExpr::new(format!("ts_cast({}, 'timestamp', 'date')", text), Date)
+        }
+        ("parse_duration", Varchar) => {
+            SqlExpr::new(format!("ts_parse_duration({})", text), IntervalDayToSecond)
+        }
+        _ => return None,
+    })
+}
+
+/// Translates `year(time)` and `extract(year FROM time)`.
 pub(super) fn field(name: &str, at: SqlExpr) -> Result<SqlExpr, TranslationError> {
     let name = name.to_ascii_lowercase();
     if !FIELDS.contains(&name.as_str()) {
@@ -247,13 +257,13 @@ pub(super) fn field(name: &str, at: SqlExpr) -> Result<SqlExpr, TranslationError
     Ok(SqlExpr::new(format!("ts_field('{name}', {at})"), Type::Bigint))
 }
 
-/// A unit of time, which must be a literal: `'hour'`.
+/// Returns the unit of time that a literal such as `'hour'` names.
 fn unit(value: &SqlExpr) -> Option<&str> {
     let name = value.text.strip_prefix('\'')?.strip_suffix('\'')?;
     (value.is_constant && Unit::of(name).is_some()).then_some(&value.text)
 }
 
-/// Functions that choose among their arguments.
+/// Translates functions that select one of their arguments.
 fn conditional(name: &str, values: &[SqlExpr]) -> Option<Result<SqlExpr, TranslationError>> {
     let choose = |form: &dyn Fn(Vec<String>) -> String, values: &[SqlExpr]| {
         let mut values = values.to_vec();
@@ -283,7 +293,7 @@ fn conditional(name: &str, values: &[SqlExpr]) -> Option<Result<SqlExpr, Transla
     })
 }
 
-/// Functions of numbers.
+/// Translates functions of numbers.
 fn mathematical(name: &str, values: &[SqlExpr]) -> Option<Result<SqlExpr, TranslationError>> {
     use Type::{Bigint, Boolean, Double, Integer};
     let of: Vec<Type> = values.iter().map(|value| value.of).collect();
@@ -291,7 +301,7 @@ fn mathematical(name: &str, values: &[SqlExpr]) -> Option<Result<SqlExpr, Transl
     let sql = match (name, of.as_slice()) {
         ("abs", [one]) if one.is_numeric() => SqlExpr::new(format!("abs({})", text[0]), *one),
         ("sign", [one]) if one.is_numeric() => {
-            // SQLite's is a whole number whatever its argument.
+            // `sign` of SQLite returns an integer for any argument.
             SqlExpr::new(format!("sign({})", text[0]), Bigint).promoted(*one)
         }
         ("ceil" | "ceiling" | "floor" | "round" | "truncate", [Integer | Bigint]) => {
@@ -334,7 +344,7 @@ fn mathematical(name: &str, values: &[SqlExpr]) -> Option<Result<SqlExpr, Transl
     Some(Ok(sql))
 }
 
-/// Functions of texts.
+/// Translates functions of strings.
 fn textual(name: &str, values: &[SqlExpr]) -> Option<Result<SqlExpr, TranslationError>> {
     use Type::{Bigint, Boolean, Varchar};
     let of: Vec<Type> = values.iter().map(|value| value.of).collect();
@@ -368,7 +378,7 @@ fn textual(name: &str, values: &[SqlExpr]) -> Option<Result<SqlExpr, Translation
     }))
 }
 
-/// A function's name; `None` if it is qualified.
+/// Returns the name of a function; `None` if it is qualified.
 pub(super) fn lower_name(name: &ObjectName) -> Option<String> {
     match name.0.as_slice() {
         [ObjectNamePart::Identifier(name)] => Some(name.value.to_ascii_lowercase()),
@@ -376,7 +386,7 @@ pub(super) fn lower_name(name: &ObjectName) -> Option<String> {
     }
 }
 
-/// The arguments of a call, and whether DISTINCT stands before them.
+/// Returns the arguments of a call, and whether DISTINCT precedes them.
 pub(super) fn arguments(
     call: &Function,
 ) -> Result<(&[FunctionArg], Option<DuplicateTreatment>), TranslationError> {
@@ -393,5 +403,5 @@ pub(super) fn arguments(
 
 pub(super) fn unknown_function(name: &str, of: &[Type]) -> TranslationError {
     let types = of.iter().map(|of| of.name()).collect::<Vec<_>>().join(", ");
-    TranslationError::new(format!("there is no function {name}({types}) in this stand-in"))
+    TranslationError::new(format!("the function {name}({types}) is not supported"))
 }

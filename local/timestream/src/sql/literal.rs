@@ -1,4 +1,4 @@
-//! Literals: reading those of Timestream, writing those of SQLite.
+//! Literals of Timestream, and their form in SQLite.
 
 use sqlparser::ast::{DataType, DateTimeField, Expr, Interval, TypedString, Value, ValueWithSpan};
 
@@ -20,7 +20,7 @@ pub(super) fn constant(value: &Value) -> Result<SqlExpr, TranslationError> {
     }
 }
 
-/// `timestamp '2024-01-01 00:00:00'`, `date '2024-01-01'`
+/// Translates `timestamp '2024-01-01 00:00:00'` and `date '2024-01-01'`.
 pub(super) fn typed(typed: &TypedString) -> Result<SqlExpr, TranslationError> {
     let Value::SingleQuotedString(text) = &typed.value.value else {
         return Err(TranslationError::unsupported(format!("the literal {typed}")));
@@ -31,7 +31,7 @@ pub(super) fn typed(typed: &TypedString) -> Result<SqlExpr, TranslationError> {
         Type::Date => instant::parse_date(text),
         _ => return Err(TranslationError::unsupported(format!("the literal {typed}"))),
     };
-    let value = value.ok_or_else(|| TranslationError::new(format!("'{text}' is no {of}")))?;
+    let value = value.ok_or_else(|| TranslationError::new(format!("'{text}' is not a {of}")))?;
     Ok(SqlExpr::constant(value.to_string(), of))
 }
 
@@ -49,8 +49,8 @@ pub(super) fn sql_type(name: &DataType) -> Result<Type, TranslationError> {
     }
 }
 
-/// A text as SQLite reads it back. What is not plain is written in hexadecimal, a NUL before all, at which
-/// SQLite would stop reading.
+/// Formats a string for SQLite. Strings that are not plain are in hexadecimal, especially those
+/// with a NUL, at which SQLite would stop.
 pub(super) fn text(text: &str) -> String {
     if text.chars().any(char::is_control) {
         let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -59,31 +59,32 @@ pub(super) fn text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A double as SQLite reads it back, to the last bit.
+/// Formats a double for SQLite without loss of precision.
 pub(super) fn double(number: f64) -> String {
     let text = format!("{number:?}");
     if text.contains(['.', 'e']) { text } else { format!("{text}.0") }
 }
 
-/// A number of the query: whole ones are INTEGER if they fit, else BIGINT, all others DOUBLE.
+/// Translates a number: whole ones are INTEGER or, if that is too small, BIGINT; all others are
+/// DOUBLE.
 pub(super) fn number(digits: &str) -> Result<SqlExpr, TranslationError> {
     if digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         let number: i64 = digits.parse().map_err(|_| {
             TranslationError::new(format!("{digits} is out of the range of bigint"))
         })?;
         let of = if i32::try_from(number).is_ok() { Type::Integer } else { Type::Bigint };
-        // SQLite takes the magnitude of i64::MIN for a double.
+        // SQLite parses the magnitude of i64::MIN as a double.
         let text =
             if number == i64::MIN { format!("({} - 1)", -i64::MAX) } else { number.to_string() };
         return Ok(SqlExpr::constant(text, of));
     }
     match digits.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(SqlExpr::constant(double(number), Type::Double)),
-        _ => Err(TranslationError::new(format!("{digits} is no number"))),
+        _ => Err(TranslationError::new(format!("{digits} is not a number"))),
     }
 }
 
-/// `15m`, as one word; `None` if the word is none.
+/// Translates an interval in one word such as `15m`; `None` if the word is not an interval.
 pub(super) fn interval_word(word: &str) -> Option<Result<SqlExpr, TranslationError>> {
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
     let (count, unit) = word.split_at(digits);
@@ -93,7 +94,7 @@ pub(super) fn interval_word(word: &str) -> Option<Result<SqlExpr, TranslationErr
     Some(interval_of(count, unit))
 }
 
-/// `interval '15' minute`
+/// Translates `interval '15' minute`.
 pub(super) fn interval(interval: &Interval) -> Result<SqlExpr, TranslationError> {
     let Interval {
         value,
@@ -107,7 +108,7 @@ pub(super) fn interval(interval: &Interval) -> Result<SqlExpr, TranslationError>
     };
     let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(count), .. }) = value.as_ref()
     else {
-        return Err(TranslationError::unsupported("an interval whose count is no text"));
+        return Err(TranslationError::unsupported("an interval with a count that is not a string"));
     };
     let unit = match field {
         DateTimeField::Custom(word) => word.value.clone(),
@@ -121,7 +122,7 @@ fn interval_of(count: &str, unit: &str) -> Result<SqlExpr, TranslationError> {
         || TranslationError::new(format!("the interval {count} {unit} is out of range"));
     let count: i64 = count.trim().parse().map_err(|_| out_of_range())?;
     let unit = Unit::of(unit)
-        .ok_or_else(|| TranslationError::new(format!("'{unit}' is no unit of an interval")))?;
+        .ok_or_else(|| TranslationError::new(format!("'{unit}' is not a unit of an interval")))?;
     let (size, of) = match unit {
         Unit::Nanos(size) => (size, Type::IntervalDayToSecond),
         Unit::Months(size) => (size, Type::IntervalYearToMonth),
@@ -130,7 +131,7 @@ fn interval_of(count: &str, unit: &str) -> Result<SqlExpr, TranslationError> {
     Ok(SqlExpr::constant(length.to_string(), of))
 }
 
-/// A unit of time by its length.
+/// A unit of time with its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     Nanos(i64),
@@ -138,7 +139,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// By its name or its abbreviation.
+    /// Returns the unit of a name or an abbreviation.
     pub(crate) fn of(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
         Some(match name.strip_suffix('s').filter(|stem| stem.len() > 2).unwrap_or(&name) {
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_unit_has_a_short_and_a_long_name() {
+    fn unit_has_a_short_and_a_long_name() {
         for (names, unit) in [
             (["s", "second", "seconds"], Unit::Nanos(NANOS_PER_SECOND)),
             (["m", "minute", "MINUTES"], Unit::Nanos(60 * NANOS_PER_SECOND)),
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_beyond_292_years_is_refused() {
+    fn interval_longer_than_292_years_is_rejected() {
         assert!(interval_word("200000d").unwrap().is_err());
         assert!(interval_word("99999999999999999999s").unwrap().is_err());
         assert!(interval_word("5parsec").unwrap().is_err());
@@ -191,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sqlite_reads_a_text_as_it_was(given in any::<String>()) {
+        fn string_round_trips_through_sqlite(given in any::<String>()) {
             let sqlite = Connection::open_in_memory().unwrap();
             let read: String =
                 sqlite.query_row(&format!("SELECT {}", text(&given)), [], |row| row.get(0)).unwrap();
@@ -199,7 +200,7 @@ mod tests {
         }
 
         #[test]
-        fn sqlite_reads_a_number_as_it_was(whole in any::<i64>(), broken in any::<f64>()) {
+        fn number_round_trips_through_sqlite(whole in any::<i64>(), broken in any::<f64>()) {
             prop_assume!(broken.is_finite());
             let sqlite = Connection::open_in_memory().unwrap();
             let whole_text = number(&whole.to_string()).unwrap().text;

@@ -1,8 +1,9 @@
-//! From the SQL of Timestream to that of SQLite.
+//! The translation of Timestream's SQL to that of SQLite.
 //!
-//! A query is parsed, checked and typed, and then written anew: nothing of its text reaches SQLite but names that the
-//! catalogue confirmed, which are replaced by our own, and literals that were read and are written again. What is
-//! not known here is refused by name, so no answer is silently another one than the service's.
+//! A query is parsed, checked and typed, and then written anew. Of its text only names that the
+//! catalog contains, replaced by internal ones, and literals, parsed and formatted again, reach
+//! SQLite. Unknown constructs are rejected by name, so that no result silently differs from that of
+//! the service.
 
 mod aggregate;
 mod dialect;
@@ -31,26 +32,26 @@ pub(crate) use self::{
 };
 use crate::value::Type;
 
-/// The API's limit, in characters of the query.
+/// The maximum length of a query in the API, in characters.
 const MAX_QUERY_BYTES: usize = 262_144;
-/// Words, literals and signs of a query. The syntax tree of a chain (`a + b + c …`) is as deep as it is long, and this
-/// bounds what it takes of the stack.
+/// The maximum number of tokens of a query. The syntax tree of a chain (`a + b + c …`) is as deep
+/// as the chain is long, and this limits the stack that it needs.
 const MAX_TOKENS: usize = 20_000;
-/// How deep parentheses, CASE and subqueries may nest.
+/// The maximum depth of parentheses, CASE and subqueries.
 const MAX_DEPTH: usize = 100;
-/// Bytes of stack that a query within these limits needs at most, in a debug build, with room to spare.
+/// The stack size in bytes for a query within these limits, with a margin, in a debug build.
 pub(crate) const STACK_BYTES: usize = 64 << 20;
 
-/// Where the translation looks up tables.
+/// The lookup of tables for the translation.
 pub(crate) trait Catalog {
-    /// The table, or the refusal that says which of the two there is not.
+    /// Returns a table, or an error that names the missing database or table.
     fn table(&self, database: &str, table: &str) -> Result<Source, TranslationError>;
 }
 
-/// A table of the catalogue as a query sees it.
+/// A table of the catalog.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    /// Its name in SQLite.
+    /// The name in SQLite.
     pub(crate) sql_name: String,
     /// In the order of `SELECT *`.
     pub(crate) columns: Vec<SourceColumn>,
@@ -60,27 +61,27 @@ pub(crate) struct Source {
 #[derive(Debug, Clone)]
 pub(crate) struct SourceColumn {
     pub(crate) name: String,
-    /// Its name in SQLite.
+    /// The name in SQLite.
     pub(crate) sql_name: String,
     pub(crate) of: Type,
     pub(crate) nullable: bool,
 }
 
-/// A query for SQLite, and what its columns are.
+/// A query for SQLite with its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Translation {
     pub(crate) sql: String,
     pub(crate) columns: Vec<OutputColumn>,
 }
 
-/// A column of an answer.
+/// A column of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutputColumn {
     pub(crate) name: String,
     pub(crate) of: Type,
 }
 
-/// Translates one query. `now` is what `now()` is everywhere in it, in nanoseconds since the epoch.
+/// Translates a query. `now` is the value of `now()` throughout, in nanoseconds since the epoch.
 pub(crate) fn translate(
     text: &str,
     catalog: &dyn Catalog,
@@ -91,11 +92,11 @@ pub(crate) fn translate(
     }
     let tokens = Tokenizer::new(&TimestreamDialect, text)
         .tokenize_with_location()
-        .map_err(|error| TranslationError::new(format!("the query cannot be read: {error}")))?;
+        .map_err(|error| TranslationError::new(format!("the query cannot be parsed: {error}")))?;
     let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count();
     if words > MAX_TOKENS {
         return Err(TranslationError::new(format!(
-            "the query has {words} words and signs, at most {MAX_TOKENS} are taken"
+            "the query has {words} tokens, more than {MAX_TOKENS}"
         )));
     }
     let statements = Parser::new(&TimestreamDialect)
@@ -107,7 +108,7 @@ pub(crate) fn translate(
         [Statement::Query(query)] => Translator::new(catalog, now).translate(query),
         [] => Err(TranslationError::new("the query is empty")),
         [_] => Err(TranslationError::new("only SELECT, also after WITH, is supported")),
-        _ => Err(TranslationError::new("only one statement a query is supported")),
+        _ => Err(TranslationError::new("only one statement in a query is supported")),
     }
 }
 

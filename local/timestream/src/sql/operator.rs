@@ -30,8 +30,8 @@ pub(super) fn binary(
     }
 }
 
-/// Both as values that can be compared. Numbers are as they are: SQLite compares an integer with a double
-/// exactly.
+/// Makes two expressions comparable. Numbers are unchanged, since SQLite compares an integer with a
+/// double exactly.
 pub(super) fn comparable(
     left: SqlExpr,
     right: SqlExpr,
@@ -92,8 +92,8 @@ fn arithmetic(
     }
 }
 
-/// Whole numbers that overflow go on as doubles in SQLite, which is noticed when the answer is written: its column is
-/// not one of doubles.
+/// Translates arithmetic of numbers. SQLite continues in doubles after an integer overflow, which
+/// is detected in the result, where the type of the column is an integer.
 fn numbers(
     left: SqlExpr,
     op: &BinaryOperator,
@@ -108,7 +108,7 @@ fn numbers(
         Modulo => "ts_modulo_double",
         _ => return Ok(SqlExpr::new(format!("({} {op} {})", left.text, right.text), of)),
     };
-    // A divisor that is seen not to be zero needs no function.
+    // A constant divisor other than zero needs no check.
     let is_harmless = right.is_constant && !right.text.trim_matches(['-', '0', '.']).is_empty();
     let (left, right) = (left.promoted(of), right.promoted(of));
     let text = if is_harmless && *op == Divide {
@@ -119,7 +119,8 @@ fn numbers(
     Ok(SqlExpr::new(text, of))
 }
 
-/// CAST by `function`, which is one that fails, or one that makes NULL of what it cannot convert.
+/// Translates a CAST by `function`, which either fails or returns NULL for a value that it cannot
+/// convert.
 pub(super) fn cast(value: SqlExpr, to: Type, function: &str) -> Result<SqlExpr, TranslationError> {
     use Type::{Bigint, Boolean, Date, Double, Integer, Timestamp, Varchar};
     let from = value.of;

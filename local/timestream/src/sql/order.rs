@@ -1,4 +1,4 @@
-//! ORDER BY, LIMIT, and numbers that stand for items of SELECT.
+//! ORDER BY, LIMIT, and numbers that refer to items of SELECT.
 
 use sqlparser::ast::{Expr, LimitClause, OrderBy, OrderByExpr, OrderByKind, OrderBySort, Value};
 
@@ -9,7 +9,7 @@ use super::{
 };
 
 impl Translator<'_> {
-    /// A key of ORDER BY: an item by its alias or its number, or any expression.
+    /// Translates a key of ORDER BY: an item by alias or number, or any expression.
     pub(super) fn order_key(
         &mut self,
         key: &OrderByExpr,
@@ -30,7 +30,7 @@ impl Translator<'_> {
             Some((at, item)) => ((at + 1).to_string(), item.sql.nullable),
             None => {
                 let sql = self.expression(&key.expr, context)?;
-                // A bare number would be taken for the number of an item.
+                // A bare number would refer to an item.
                 let text = if sql.is_constant { format!("(0 + {})", sql.text) } else { sql.text };
                 (text, sql.nullable)
             }
@@ -38,7 +38,7 @@ impl Translator<'_> {
         Ok(format!("{text}{}", direction(key, nullable)?))
     }
 
-    /// A window's ORDER BY has no aliases and no numbers.
+    /// Translates the ORDER BY of a window, which has no aliases or numbers.
     pub(super) fn window_order(
         &mut self,
         keys: &[OrderByExpr],
@@ -53,8 +53,9 @@ impl Translator<'_> {
     }
 }
 
-/// NULLs come last in either direction, unless the query says otherwise. SQLite has them last in descending order by
-/// itself; in ascending order saying so costs it an index, so it is said only where there can be a NULL.
+/// Translates the direction of a key. NULLs are last in both directions by default. In SQLite they
+/// are last in descending order; in ascending order `NULLS LAST` prevents the use of an index, so
+/// it is added only for nullable keys.
 fn direction(key: &OrderByExpr, nullable: bool) -> Result<&'static str, TranslationError> {
     if key.with_fill.is_some() {
         return Err(TranslationError::unsupported("WITH FILL"));
@@ -80,7 +81,7 @@ pub(super) fn order_exprs(order_by: Option<&OrderBy>) -> Result<&[OrderByExpr], 
     }
 }
 
-/// ORDER BY after a UNION: columns of the answer, by name or number.
+/// Translates the ORDER BY of a UNION: columns of the result by name or number.
 pub(super) fn positions(
     order_by: &OrderBy,
     columns: &[OutputColumn],
@@ -116,7 +117,7 @@ pub(super) fn limit(clause: Option<&LimitClause>) -> Result<String, TranslationE
             Value::Number(digits, false) => digits
                 .parse::<u32>()
                 .map(i64::from)
-                .map_err(|_| TranslationError::new(format!("{digits} is no number of rows"))),
+                .map_err(|_| TranslationError::new(format!("{digits} is not a number of rows"))),
             _ => Err(TranslationError::new("LIMIT and OFFSET take a number")),
         },
         _ => Err(TranslationError::new("LIMIT and OFFSET take a number")),
@@ -124,7 +125,7 @@ pub(super) fn limit(clause: Option<&LimitClause>) -> Result<String, TranslationE
     match clause {
         None => Ok(String::new()),
         Some(LimitClause::LimitOffset { limit, offset, limit_by }) if limit_by.is_empty() => {
-            // -1 is SQLite's way to say that there is only an offset.
+            // In SQLite, -1 means no limit, which an offset alone requires.
             let limit = limit.as_ref().map_or(Ok(-1), &count)?;
             let offset = offset.as_ref().map_or(Ok(0), |offset| count(&offset.value))?;
             Ok(match offset {
@@ -136,7 +137,7 @@ pub(super) fn limit(clause: Option<&LimitClause>) -> Result<String, TranslationE
     }
 }
 
-/// `GROUP BY 1`
+/// Returns the number of an item, as in `GROUP BY 1`.
 pub(super) fn ordinal(expression: &Expr) -> Option<usize> {
     match expression {
         Expr::Value(value) => match &value.value {

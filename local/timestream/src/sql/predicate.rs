@@ -15,10 +15,10 @@ impl Translator<'_> {
         &mut self,
         test: &str,
         inner: &Expr,
-        wanted: Option<Type>,
+        expected: Option<Type>,
         context: ExprContext<'_>,
     ) -> Result<SqlExpr, TranslationError> {
-        let inner = match wanted {
+        let inner = match expected {
             Some(_) => self.condition(inner, context)?,
             None => self.expression(inner, context)?,
         };
@@ -112,7 +112,7 @@ impl Translator<'_> {
             Some(escape) => {
                 let escape = self.expression(escape, context)?;
                 if !(escape.is_constant && escape.of == Type::Varchar) {
-                    return Err(TranslationError::unsupported("an ESCAPE that is no text"));
+                    return Err(TranslationError::unsupported("an ESCAPE that is not a string"));
                 }
                 format!(" ESCAPE {}", escape.text)
             }

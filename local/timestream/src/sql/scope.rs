@@ -1,27 +1,27 @@
-//! Which columns a name can mean.
+//! The columns that names can refer to.
 
 use sqlparser::ast::Ident;
 
 use super::{TranslationError, expression::SqlExpr};
 use crate::value::Type;
 
-/// A column that can be named.
+/// A column that a name can refer to.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub(super) name: String,
-    /// How SQLite names it within this scope.
+    /// The expression in SQLite within this scope.
     pub(super) sql: SqlExpr,
 }
 
-/// What stands in FROM under one name.
+/// A relation of FROM.
 #[derive(Debug, Clone)]
 pub(super) struct Relation {
-    /// Its alias, or the table's name.
+    /// The alias, or the name of the table.
     pub(super) name: Option<String>,
     pub(super) columns: Vec<Column>,
 }
 
-/// The relations of a FROM, and those around a subquery.
+/// The relations of a FROM, and the scopes around a subquery.
 #[derive(Debug, Default)]
 pub(super) struct Scope<'a> {
     pub(super) relations: Vec<Relation>,
@@ -29,7 +29,7 @@ pub(super) struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// The column that `name` means; `relation` is what stands before its dot.
+    /// Returns the column that `name` refers to; `relation` is its qualifier.
     pub(super) fn resolve(
         &self,
         relation: Option<&Ident>,
@@ -55,11 +55,11 @@ impl Scope<'_> {
         name: &str,
     ) -> Result<Option<SqlExpr>, TranslationError> {
         let relations = self.relations.iter().filter(|candidate| match relation {
-            Some(wanted) => candidate.is_named(&wanted.value),
+            Some(qualifier) => candidate.is_named(&qualifier.value),
             None => true,
         });
         let columns: Vec<&Column> = relations.flat_map(|relation| &relation.columns).collect();
-        // Names are told apart by case only where a table has both.
+        // Case is significant only if a table has both names.
         let exact = columns.iter().filter(|column| column.name == name);
         let found = match exact.clone().count() {
             0 => columns.iter().filter(|column| column.name.eq_ignore_ascii_case(name)).collect(),
@@ -72,17 +72,19 @@ impl Scope<'_> {
         }
     }
 
-    /// All columns, or those of the relation that is named.
+    /// Returns all columns, or those of the given relation.
     pub(super) fn all(&self, relation: Option<&Ident>) -> Result<Vec<Column>, TranslationError> {
         let relations: Vec<&Relation> = self
             .relations
             .iter()
-            .filter(|candidate| relation.is_none_or(|wanted| candidate.is_named(&wanted.value)))
+            .filter(|candidate| {
+                relation.is_none_or(|qualifier| candidate.is_named(&qualifier.value))
+            })
             .collect();
         match relation {
-            Some(wanted) if relations.is_empty() => Err(TranslationError::new(format!(
+            Some(qualifier) if relations.is_empty() => Err(TranslationError::new(format!(
                 "Table '{}' does not exist in FROM",
-                wanted.value
+                qualifier.value
             ))),
             _ => Ok(relations.into_iter().flat_map(|relation| relation.columns.clone()).collect()),
         }
@@ -94,7 +96,8 @@ impl Relation {
         self.name.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// One whose columns are those of a subquery, `c0`, `c1` and so on, under `alias` in SQLite.
+    /// Creates a relation with the columns of a subquery, which are `c0`, `c1` and so on under
+    /// `alias` in SQLite.
     pub(super) fn of_subquery(
         name: Option<String>,
         alias: &str,

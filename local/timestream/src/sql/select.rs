@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     CastKind, Distinct, Expr, Function, GroupByExpr, Ident, ObjectName, ObjectNamePart, OrderBy,
     Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Visit, Visitor,
-    WildcardAdditionalOptions,
+    WildcardAdditionalOptions, With,
 };
 
 use super::{
@@ -17,26 +17,26 @@ use super::{
     scope::{Column, Scope},
 };
 
-/// One translation of one query.
+/// The translation of one query.
 pub(super) struct Translator<'c> {
     pub(super) catalog: &'c dyn Catalog,
     pub(super) now: i64,
-    /// The common table expressions that can be named here, the innermost last.
+    /// The common table expressions in scope, the innermost last.
     pub(super) common_tables: Vec<CommonTable>,
     aliases: usize,
 }
 
-/// A table of WITH.
+/// A common table expression.
 pub(super) struct CommonTable {
     pub(super) name: String,
     pub(super) sql_name: String,
     pub(super) columns: Vec<OutputColumn>,
 }
 
-/// An item of the answer.
+/// An item of the result.
 pub(super) struct SelectedItem {
     name: String,
-    /// What ORDER BY can call it: only what has an alias.
+    /// The alias, by which ORDER BY can refer to the item.
     pub(super) alias: Option<String>,
     pub(super) sql: SqlExpr,
 }
@@ -50,13 +50,13 @@ impl<'c> Translator<'c> {
         self.query(query, None)
     }
 
-    /// A name in SQLite that is not used yet.
+    /// Returns an unused name in SQLite.
     pub(super) fn alias(&mut self, prefix: char) -> String {
         self.aliases += 1;
         format!("{prefix}{}", self.aliases)
     }
 
-    /// A query or subquery; its columns are `c0`, `c1` and so on in SQLite.
+    /// Translates a query or subquery; its columns are `c0`, `c1` and so on in SQLite.
     pub(super) fn query(
         &mut self,
         query: &Query,
@@ -84,23 +84,7 @@ impl<'c> Translator<'c> {
             return Err(TranslationError::unsupported("a clause after the query"));
         }
         let known = self.common_tables.len();
-        let mut definitions = Vec::new();
-        if let Some(with) = with {
-            if with.recursive {
-                return Err(TranslationError::unsupported("WITH RECURSIVE"));
-            }
-            for cte in &with.cte_tables {
-                let translation = self.query(&cte.query, outer)?;
-                let columns = renamed(translation.columns, &cte.alias)?;
-                let sql_name = self.alias('w');
-                definitions.push(format!("{sql_name} AS ({})", translation.sql));
-                self.common_tables.push(CommonTable {
-                    name: cte.alias.name.value.clone(),
-                    sql_name,
-                    columns,
-                });
-            }
-        }
+        let definitions = with.as_ref().map(|with| self.common_tables(with, outer)).transpose()?;
         let mut translation = match body.as_ref() {
             SetExpr::Select(select) => self.select(select, order_by.as_ref(), outer)?,
             other => {
@@ -114,10 +98,31 @@ impl<'c> Translator<'c> {
         };
         self.common_tables.truncate(known);
         translation.sql.push_str(&limit(limit_clause.as_ref())?);
-        if !definitions.is_empty() {
-            translation.sql = format!("WITH {} {}", definitions.join(", "), translation.sql);
+        if let Some(definitions) = definitions {
+            translation.sql = format!("WITH {definitions} {}", translation.sql);
         }
         Ok(translation)
+    }
+
+    /// Translates the definitions of a WITH clause and adds them to the scope.
+    fn common_tables(
+        &mut self,
+        with: &With,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<String, TranslationError> {
+        if with.recursive {
+            return Err(TranslationError::unsupported("WITH RECURSIVE"));
+        }
+        let mut definitions = Vec::new();
+        for cte in &with.cte_tables {
+            let translation = self.query(&cte.query, outer)?;
+            let columns = renamed(translation.columns, &cte.alias)?;
+            let sql_name = self.alias('w');
+            definitions.push(format!("{sql_name} AS ({})", translation.sql));
+            let name = cte.alias.name.value.clone();
+            self.common_tables.push(CommonTable { name, sql_name, columns });
+        }
+        Ok(definitions.join(", "))
     }
 
     pub(super) fn select(
@@ -162,7 +167,7 @@ impl<'c> Translator<'c> {
         }
         if let Some(having) = &select.having {
             let having = self.condition(having, context)?.text;
-            // SQLite wants a GROUP BY before HAVING; a constant one is a single group.
+            // SQLite requires GROUP BY before HAVING; a constant one gives a single group.
             let group = if keys.is_empty() { " GROUP BY NULL" } else { "" };
             sql.push_str(&format!("{group} HAVING {having}"));
         }
@@ -240,7 +245,8 @@ impl<'c> Translator<'c> {
         Ok(())
     }
 
-    /// The expressions of GROUP BY; a number is an item of SELECT. `None`: there is no GROUP BY.
+    /// Returns the expressions of GROUP BY, where numbers refer to items of SELECT; `None` without
+    /// GROUP BY.
     fn group_keys(
         &mut self,
         select: &Select,
@@ -267,7 +273,7 @@ impl<'c> Translator<'c> {
     }
 }
 
-/// Everything that the parser knows and Timestream does not.
+/// Rejects the clauses that the parser supports and Timestream does not.
 fn reject_unsupported_clauses(select: &Select) -> Result<(), TranslationError> {
     let odd = [
         (matches!(select.distinct, Some(Distinct::On(_))), "DISTINCT ON"),
@@ -307,7 +313,7 @@ fn selected(projection: &[SelectItem], position: usize) -> Result<&Expr, Transla
     }
 }
 
-/// What a column of the answer is called that has no alias.
+/// Returns the name of a column without an alias.
 fn implied_name(expression: &Expr) -> Option<String> {
     match expression {
         Expr::Identifier(name) if literal::interval_word(&name.value).is_none() => {
@@ -323,7 +329,7 @@ fn implied_name(expression: &Expr) -> Option<String> {
     }
 }
 
-/// Whether an aggregate stands in it, other than in a subquery or over a window.
+/// Returns whether the node contains an aggregate outside subqueries and windows.
 fn has_aggregate(node: &impl Visit) -> bool {
     struct Finder {
         subqueries: usize,

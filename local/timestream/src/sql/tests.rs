@@ -1,8 +1,8 @@
-//! What is translated, into what, and what is refused.
+//! Tests of the translation and of its errors.
 
 use super::*;
 
-/// One table, `"iot-meter"."telemetry"`.
+/// A catalog with the table `"iot-meter"."telemetry"`.
 struct OneTable;
 
 impl Catalog for OneTable {
@@ -35,17 +35,17 @@ impl Catalog for OneTable {
 const NOW: i64 = 1_700_000_000_000_000_000;
 
 fn translated(query: &str) -> Translation {
-    translate(query, &OneTable, NOW).unwrap_or_else(|refusal| panic!("{query}: {refusal}"))
+    translate(query, &OneTable, NOW).unwrap_or_else(|error| panic!("{query}: {error}"))
 }
 
 fn translate_error(query: &str) -> String {
     match translate(query, &OneTable, NOW) {
-        Err(refusal) => refusal.to_string(),
+        Err(error) => error.to_string(),
         Ok(translation) => panic!("{query} became {}", translation.sql),
     }
 }
 
-/// What an expression over the table becomes, and its type.
+/// Returns the translation of an expression over the table, and its type.
 fn expression(text: &str) -> (String, Type) {
     let query = format!("SELECT {text} FROM \"iot-meter\".telemetry");
     let Translation { sql, columns } = translated(&query);
@@ -55,7 +55,7 @@ fn expression(text: &str) -> (String, Type) {
 }
 
 #[test]
-fn a_query_of_a_device_is_one_that_its_index_answers() {
+fn query_of_a_device_and_time_range_can_use_an_index() {
     let query = "SELECT time, voltage FROM \"iot-meter\".\"telemetry\" \
          WHERE device_id = 'm1' AND time BETWEEN ago(15m) AND now() ORDER BY time LIMIT 10";
     assert_eq!(
@@ -67,7 +67,7 @@ fn a_query_of_a_device_is_one_that_its_index_answers() {
 }
 
 #[test]
-fn groups_are_the_same_expression_in_select_and_group_by() {
+fn group_keys_are_equal_in_select_and_group_by() {
     let query = "SELECT bin(time, 5m) AS t, avg(voltage) FROM \"iot-meter\".telemetry \
          GROUP BY bin(time, 5m) ORDER BY t DESC";
     assert_eq!(
@@ -132,7 +132,7 @@ fn expressions_have_the_types_of_trino() {
 }
 
 #[test]
-fn a_column_of_the_answer_is_named_by_its_alias_its_column_or_its_place() {
+fn result_column_is_named_by_alias_column_or_position() {
     let columns = translated(
         "SELECT voltage, count AS n, 1 + 1, measure_value::double FROM \"iot-meter\".telemetry",
     )
@@ -142,7 +142,7 @@ fn a_column_of_the_answer_is_named_by_its_alias_its_column_or_its_place() {
 }
 
 #[test]
-fn a_with_can_be_joined_with_a_table() {
+fn common_table_expression_can_be_joined_with_a_table() {
     let query = "WITH latest AS (SELECT device_id, max(time) AS time FROM \"iot-meter\".telemetry GROUP BY device_id) \
          SELECT t.device_id, t.voltage FROM \"iot-meter\".telemetry t JOIN latest l \
          ON t.device_id = l.device_id AND t.time = l.time";
@@ -167,7 +167,7 @@ fn nulls_are_last_in_both_directions() {
 }
 
 #[test]
-fn what_is_refused_is_named() {
+fn translation_error_names_the_construct() {
     for (query, named) in [
         ("SELECT nothing FROM \"iot-meter\".telemetry", "'nothing' does not exist"),
         ("SELECT 1 FROM \"iot-meter\".other", "other does not exist"),
@@ -202,7 +202,7 @@ fn what_is_refused_is_named() {
         ("ATTACH DATABASE 'x' AS y", "only SELECT"),
         ("", "empty"),
         ("SELECT", "syntax"),
-        ("SELECT 'unfinished", "read"),
+        ("SELECT 'unfinished", "parsed"),
     ] {
         let message = translate_error(query);
         assert!(message.contains(named), "{query}: {message}");
@@ -210,13 +210,13 @@ fn what_is_refused_is_named() {
 }
 
 #[test]
-fn the_place_of_a_wrong_name_is_told() {
+fn error_contains_the_location_of_an_unknown_name() {
     let message = translate_error("SELECT voltage,\n  volts FROM \"iot-meter\".telemetry");
     assert!(message.starts_with("line 2:3: "), "{message}");
 }
 
 #[test]
-fn no_text_of_a_query_is_sql_for_sqlite() {
+fn literals_and_aliases_cannot_inject_sql() {
     let (sql, _) = expression("'''; DROP TABLE records_1; --'");
     assert_eq!(sql, "'''; DROP TABLE records_1; --'");
     let aliased = translated("SELECT 1 AS \"x\"\"; DROP TABLE records_1; --\"");
@@ -224,20 +224,20 @@ fn no_text_of_a_query_is_sql_for_sqlite() {
     assert_eq!(aliased.columns[0].name, "x\"; DROP TABLE records_1; --");
 }
 
-/// On a stack as queries have it, and in a debug build.
+/// Runs a test with the stack size of a query, in a debug build.
 fn run_on_query_thread(test: fn()) {
     std::thread::Builder::new().stack_size(STACK_BYTES).spawn(test).unwrap().join().unwrap();
 }
 
 #[test]
-fn long_and_deep_queries_are_answered_or_refused_and_overflow_nothing() {
+fn long_and_deep_queries_do_not_overflow_the_stack() {
     run_on_query_thread(|| {
         let many = vec!["device_id = 'm'"; 3_000].join(" OR ");
         translated(&format!("SELECT 1 FROM \"iot-meter\".telemetry WHERE {many}"));
         let sums = vec!["1"; 5_000].join(" + ");
         translated(&format!("SELECT {sums}"));
         let too_many = vec!["1"; 20_000].join(" + ");
-        assert!(translate_error(&format!("SELECT {too_many}")).contains("words"));
+        assert!(translate_error(&format!("SELECT {too_many}")).contains("tokens"));
         for depth in [200, 5_000] {
             let deep = format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth));
             assert!(translate_error(&deep).contains("recursion"), "{}", translate_error(&deep));

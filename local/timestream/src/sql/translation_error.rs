@@ -1,4 +1,4 @@
-//! Why a query is not carried out.
+//! Errors of the translation.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use sqlparser::tokenizer::Span;
 
 use crate::error::ApiError;
 
-/// What cannot be translated, and where it is.
+/// What cannot be translated, and its location in the query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) struct TranslationError {
     /// Line and column, from 1.
@@ -19,12 +19,12 @@ impl TranslationError {
         Self { location: None, message: message.into() }
     }
 
-    /// For what the service may know and this translation does not.
+    /// Creates an error for a construct that the service may support and the emulator does not.
     pub(super) fn unsupported(what: impl fmt::Display) -> Self {
-        Self::new(format!("{what} is not supported by this stand-in"))
+        Self::new(format!("{what} is not supported"))
     }
 
-    /// Adds the place, unless a closer one is known.
+    /// Adds a location, unless a more precise one is set.
     pub(super) fn with_location(mut self, span: Span) -> Self {
         if self.location.is_none() && span.start.line > 0 {
             self.location = Some((span.start.line, span.start.column));
@@ -43,7 +43,7 @@ impl fmt::Display for TranslationError {
 }
 
 impl From<TranslationError> for ApiError {
-    fn from(refusal: TranslationError) -> Self {
-        Self::Validation(refusal.to_string())
+    fn from(error: TranslationError) -> Self {
+        Self::Validation(error.to_string())
     }
 }

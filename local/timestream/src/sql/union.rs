@@ -8,7 +8,7 @@ use super::{
 };
 
 impl Translator<'_> {
-    /// What is no SELECT: a query in parentheses, or a UNION.
+    /// Translates a query body other than a SELECT: a query in parentheses, or a UNION.
     pub(super) fn set(
         &mut self,
         body: &SetExpr,
@@ -41,7 +41,7 @@ impl Translator<'_> {
                 );
                 Ok(Translation { sql, columns })
             }
-            _ => Err(TranslationError::unsupported("a query that is no SELECT")),
+            _ => Err(TranslationError::unsupported("a query other than SELECT")),
         }
     }
 }
@@ -72,7 +72,7 @@ fn common_columns(
         .collect()
 }
 
-/// A side of a UNION with its columns as values of the common types.
+/// Converts the columns of a side of a UNION to the common types.
 fn promoted(side: &Translation, columns: &[OutputColumn]) -> String {
     let items: Vec<String> = side
         .columns

@@ -1,4 +1,4 @@
-//! Functions over a window: `lag(x) OVER (PARTITION BY device_id ORDER BY time)`.
+//! Window functions such as `lag(x) OVER (PARTITION BY device_id ORDER BY time)`.
 
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, Value, WindowFrame, WindowFrameBound,
@@ -116,13 +116,13 @@ fn bound_text(bound: &WindowFrameBound) -> Result<String, TranslationError> {
             Value::Number(digits, false) if digits.parse::<u32>().is_ok() => digits.clone(),
             _ => {
                 return Err(TranslationError::unsupported(
-                    "a window's bound that is no number of rows",
+                    "a window bound that is not a number of rows",
                 ));
             }
         },
         Some(_) => {
             return Err(TranslationError::unsupported(
-                "a window's bound that is no number of rows",
+                "a window bound that is not a number of rows",
             ));
         }
     };

@@ -1,4 +1,4 @@
-//! Databases and tables: making, finding, listing and removing them.
+//! Creation, lookup, listing and deletion of databases and tables.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -24,9 +24,9 @@ pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) memory_hours: i64,
     pub(crate) magnetic_days: i64,
-    /// `MagneticStoreWriteProperties`, as JSON.
+    /// `MagneticStoreWriteProperties` as JSON.
     pub(crate) magnetic_writes: String,
-    /// `Schema`, as JSON.
+    /// `Schema` as JSON.
     pub(crate) partition_keys: String,
     pub(crate) created: i64,
     pub(crate) updated: i64,
@@ -57,7 +57,7 @@ impl Database {
             })
     }
 
-    /// Databases by name, those after `after`, at most `limit`.
+    /// Returns at most `limit` databases by name, starting after `after`.
     pub(crate) fn list(
         connection: &Connection,
         after: &str,
@@ -75,7 +75,7 @@ impl Database {
 
     /// # Errors
     ///
-    /// `Conflict` when there is one of this name.
+    /// `Conflict` if a database of this name exists.
     pub(crate) fn create(&self, change: &WriteTransaction<'_>) -> Result<(), ApiError> {
         let made = change.transaction.execute(
             "INSERT OR IGNORE INTO databases VALUES (?, ?, ?, ?)",
@@ -97,7 +97,7 @@ impl Database {
 
     /// # Errors
     ///
-    /// `Validation` when it still has tables.
+    /// `Validation` if it has tables.
     pub(crate) fn delete(&self, change: &WriteTransaction<'_>) -> Result<(), ApiError> {
         if self.tables > 0 {
             return Err(ApiError::Validation(format!(
@@ -143,7 +143,7 @@ impl Table {
         }
     }
 
-    /// Tables by database and name, those after `after`, at most `limit`.
+    /// Returns at most `limit` tables by database and name, starting after `after`.
     pub(crate) fn list(
         connection: &Connection,
         database: Option<&str>,
@@ -163,11 +163,11 @@ impl Table {
         Self::list(connection, None, ("", ""), usize::MAX >> 1)
     }
 
-    /// Makes the table, and the place for its records; the id is given here.
+    /// Creates the table and the storage of its records, and sets the id.
     ///
     /// # Errors
     ///
-    /// `Conflict` when there is one of this name.
+    /// `Conflict` if a table of this name exists.
     pub(crate) fn create(&mut self, change: &WriteTransaction<'_>) -> Result<(), ApiError> {
         Database::find(&change.transaction, &self.database)?;
         let made = change.transaction.execute(
@@ -189,8 +189,8 @@ impl Table {
         }
         self.id = change.transaction.last_insert_rowid();
         let id = self.id;
-        // By series and time, which is a record's identity, so that a device's hour lies together. No column has an
-        // affinity: what is written is what is read.
+        // The key is the identity of a record, so that records of a device within an hour are
+        // adjacent. Columns have no affinity, so that values are stored unchanged.
         change.transaction.execute_batch(&format!(
             "CREATE TABLE records_{id} (
                  series INTEGER NOT NULL,

@@ -1,10 +1,11 @@
-//! What is kept, in one SQLite file: the catalogue of databases and tables, and their records.
+//! The data in one SQLite file: the catalog of databases and tables, and the records.
 //!
-//! A table's records are a table of SQLite, a column of Timestream is a column of it. One connection
-//! writes; queries read through their own, each a snapshot of its own (write-ahead log), so neither
-//! waits for the other.
+//! The records of a table are a table in SQLite with the same columns. One connection writes. Each
+//! query reads a snapshot through its own connection (write-ahead log), so neither waits for the
+//! other.
 
 pub(crate) mod catalog;
+pub(crate) mod ingestion_window;
 pub(crate) mod records;
 pub(crate) mod schema;
 
@@ -19,14 +20,15 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use self::schema::Schema;
 use crate::error::ApiError;
 
-/// The file in the data folder.
+/// The name of the file in the data directory.
 const FILE_NAME: &str = "timestream.sqlite3";
-/// Raised when the layout below changes; a file of another one is refused rather than misread.
+/// The version of the layout below. A file of another version is rejected.
 const SCHEMA_VERSION: i64 = 1;
-/// Statements of the writer that stay prepared; a few for each set of columns that is written together.
+/// The number of cached statements of the writer: a few for each set of columns that is written
+/// together.
 const PREPARED_STATEMENTS: usize = 128;
 
-/// The catalogue. Records are in `records_{id}`, made with each table.
+/// The catalog. Records are in `records_{id}`, created with each table.
 const CREATE_TABLES: &str = "
     CREATE TABLE databases (
         name TEXT PRIMARY KEY,
@@ -74,35 +76,35 @@ const CREATE_TABLES: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// The file, and the connection that writes to it.
+/// The file and the connection that writes to it.
 pub(crate) struct Store {
     path: PathBuf,
     writer: Mutex<Writer>,
 }
 
-/// The one connection that writes, and the schemas that it knows to be those in the file.
+/// The writing connection, and the schemas that are known to equal those in the file.
 struct Writer {
     connection: Connection,
     schemas: HashMap<i64, Arc<Schema>>,
 }
 
 impl Store {
-    /// Opens the file in `folder`, or makes both.
+    /// Opens the file in `directory`; creates both if necessary.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be written, or the file is none of ours.
-    pub(crate) fn open(folder: &Path) -> anyhow::Result<Self> {
+    /// If the directory cannot be written, or the file is not of this program.
+    pub(crate) fn open(directory: &Path) -> anyhow::Result<Self> {
         use anyhow::Context as _;
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the data folder {}", folder.display()))?;
-        let path = folder.join(FILE_NAME);
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create the data directory {}", directory.display()))?;
+        let path = directory.join(FILE_NAME);
         let connection =
             writer(&path).with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Self { path, writer: Mutex::new(Writer { connection, schemas: HashMap::new() }) })
     }
 
-    /// A connection that only reads.
+    /// Opens a read-only connection.
     pub(crate) fn reader(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
@@ -110,12 +112,13 @@ impl Store {
         Ok(connection)
     }
 
-    /// Runs `change` in a transaction, which is committed if it succeeds. It blocks: not for async threads.
+    /// Runs `change` in a transaction, which is committed if it succeeds. Blocks, so not for async
+    /// tasks.
     pub(crate) fn write<T>(
         &self,
         change: impl FnOnce(&WriteTransaction<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
-        // A change that panicked was rolled back when its transaction was dropped.
+        // The transaction of a change that panicked was rolled back when it was dropped.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Writer { connection, schemas } = &mut *writer;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -128,14 +131,14 @@ impl Store {
     }
 }
 
-/// A transaction.
+/// A transaction of the writer.
 pub(crate) struct WriteTransaction<'a> {
     pub(crate) transaction: Transaction<'a>,
     schemas: std::cell::RefCell<HashMap<i64, Arc<Schema>>>,
 }
 
 impl WriteTransaction<'_> {
-    /// The columns of a table.
+    /// Returns the columns of a table.
     pub(crate) fn schema(&self, table: i64) -> rusqlite::Result<Arc<Schema>> {
         if let Some(known) = self.schemas.borrow().get(&table) {
             return Ok(Arc::clone(known));
@@ -145,7 +148,7 @@ impl WriteTransaction<'_> {
         Ok(schema)
     }
 
-    /// Remembers what the columns of a table are now; `None` forgets the table.
+    /// Caches the columns of a table; `None` removes them from the cache.
     pub(crate) fn cache_schema(&self, table: i64, schema: Option<Schema>) {
         let mut schemas = self.schemas.borrow_mut();
         match schema {
@@ -155,10 +158,12 @@ impl WriteTransaction<'_> {
     }
 }
 
-/// `synchronous = NORMAL`: what was acknowledged is in the write-ahead log in the kernel's hands, so killing this
-/// process loses nothing, and the file is whole whatever happens. Only a machine that loses power may lose
-/// the last writes. FULL would wait for the disk at every write, which on a laptop costs more than
-/// all the rest of it.
+/// Opens the writing connection.
+///
+/// With `synchronous = NORMAL`, acknowledged writes are in the write-ahead log in the kernel, so
+/// killing the process loses none, and the file stays consistent. Only a power failure can lose the
+/// last writes. FULL would wait for the disk at every write, which costs more than all other work
+/// on a laptop.
 fn writer(path: &Path) -> anyhow::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.execute_batch(
@@ -171,7 +176,7 @@ fn writer(path: &Path) -> anyhow::Result<Connection> {
         ))?,
         SCHEMA_VERSION => {}
         other => anyhow::bail!(
-            "its layout is version {other}, this program knows {SCHEMA_VERSION}: remove it, or choose another --data"
+            "its layout has version {other}, supported is {SCHEMA_VERSION}: remove the file, or set another --data"
         ),
     }
     Ok(connection)

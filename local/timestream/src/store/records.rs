@@ -1,4 +1,4 @@
-//! Storing records: retention, versions, columns.
+//! Storage of records: series, versions, columns.
 
 use std::fmt::Write as _;
 
@@ -7,19 +7,20 @@ use rusqlite::{OptionalExtension, ToSql, params_from_iter, types::Value};
 use super::{
     WriteTransaction,
     catalog::Table,
+    ingestion_window::{IngestionWindow, Tier},
     schema::{Role, Schema},
 };
 use crate::{
     error::{ApiError, RejectedRecord},
-    instant::{self, NANOS_PER_DAY, NANOS_PER_HOUR},
-    limits::{MAX_FUTURE_NANOS, MAX_MEASURE_NAMES_PER_TABLE},
+    instant::NANOS_PER_DAY,
+    limits::MAX_MEASURE_NAMES_PER_TABLE,
     value::Type,
 };
 
-/// A record, all of its values read.
+/// A record with its parsed values.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Point {
-    /// By name.
+    /// Sorted by name.
     pub(crate) dimensions: Vec<(String, String)>,
     pub(crate) measure_name: String,
     /// Nanoseconds since the epoch.
@@ -28,7 +29,7 @@ pub(crate) struct Point {
     pub(crate) measures: Vec<Measure>,
 }
 
-/// A value under the column that it goes to.
+/// A value with its column.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Measure {
     pub(crate) column: String,
@@ -37,25 +38,7 @@ pub(crate) struct Measure {
     pub(crate) value: Value,
 }
 
-/// Where records of which age go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IngestionWindow {
-    /// The oldest instant that the memory store takes.
-    pub(crate) memory_from: i64,
-    /// The oldest instant that any store takes.
-    pub(crate) from: i64,
-    /// The first instant that is too far in the future.
-    pub(crate) until: i64,
-}
-
-/// Which store took a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tier {
-    Memory,
-    Magnetic,
-}
-
-/// What became of the records of a request.
+/// The result of a write.
 #[derive(Debug, Default)]
 pub(crate) struct WriteOutcome {
     pub(crate) memory: usize,
@@ -63,7 +46,7 @@ pub(crate) struct WriteOutcome {
     pub(crate) rejected: Vec<RejectedRecord>,
 }
 
-/// Why a record is not stored.
+/// The reason why a record is rejected.
 #[derive(Debug, PartialEq, Eq)]
 struct Rejection {
     reason: String,
@@ -76,38 +59,8 @@ impl From<String> for Rejection {
     }
 }
 
-impl IngestionWindow {
-    /// The memory store takes what is not older than its retention; what is older goes to the magnetic store if the
-    /// table has writes to it enabled and it is not older than that one's retention:
-    /// <https://docs.aws.amazon.com/timestream/latest/developerguide/storage.html>.
-    pub(crate) fn new(table: &Table, magnetic_writes: bool, now: i64) -> Self {
-        let back = |count: i64, unit: i64| now.saturating_sub(count.saturating_mul(unit));
-        let memory_from = back(table.memory_hours, NANOS_PER_HOUR);
-        let magnetic_from = back(table.magnetic_days, NANOS_PER_DAY);
-        Self {
-            memory_from,
-            from: if magnetic_writes { memory_from.min(magnetic_from) } else { memory_from },
-            until: now.saturating_add(MAX_FUTURE_NANOS),
-        }
-    }
-
-    fn tier(&self, time: i64) -> Result<Tier, String> {
-        if (self.memory_from..self.until).contains(&time) {
-            Ok(Tier::Memory)
-        } else if (self.from..self.memory_from).contains(&time) {
-            Ok(Tier::Magnetic)
-        } else {
-            Err(format!(
-                "The record timestamp is outside the time range [{}, {}) of the data ingestion window.",
-                instant::iso8601(self.from),
-                instant::iso8601(self.until)
-            ))
-        }
-    }
-}
-
-/// Stores what can be stored. `points` are the records of a request by their place in it; an `Err` is the reason
-/// why one cannot be read.
+/// Stores the records that are valid. `points` are the records of a request by index; an `Err` is
+/// the reason why one could not be parsed.
 pub(crate) fn write(
     change: &WriteTransaction<'_>,
     table: i64,
@@ -162,7 +115,7 @@ fn store_record(
     if insert(change, table, "INSERT OR IGNORE", series, point, &columns.positions)? {
         return Ok(Ok(tier));
     }
-    // The key is taken.
+    // The key exists.
     let existing = ExistingRecord::read(change, table, schema, series, point.time)?;
     match existing.upsert_decision(point, &columns.positions) {
         UpsertDecision::Replace => {
@@ -176,10 +129,10 @@ fn store_record(
     }
 }
 
-/// Where the values of a record go: first its dimensions, then its measures.
+/// The columns of the values of a record: first dimensions, then measures.
 struct ColumnMapping {
     positions: Vec<usize>,
-    /// The schema with columns that it has not yet.
+    /// The schema with new columns, if there are any.
     extended_schema: Option<Schema>,
 }
 
@@ -202,7 +155,8 @@ fn map_columns(schema: &Schema, point: &Point) -> Result<ColumnMapping, String> 
     Ok(ColumnMapping { positions, extended_schema: Some(extended_schema) })
 }
 
-/// The number of the record's series. Dimensions are a set: their order in the request means nothing.
+/// Returns the number of the series of a record. Dimensions are a set, so their order in the
+/// request is not significant.
 fn series(
     change: &WriteTransaction<'_>,
     table: i64,
@@ -245,7 +199,7 @@ fn series(
     Ok(Ok(transaction.last_insert_rowid()))
 }
 
-/// Whether a row was written.
+/// Inserts a record; returns whether a row was written.
 fn insert(
     change: &WriteTransaction<'_>,
     table: i64,
@@ -256,7 +210,7 @@ fn insert(
 ) -> Result<bool, ApiError> {
     let mut sql = format!("{verb} INTO records_{table} (series, time, version, measure_name");
     for position in positions {
-        // Writing into a String cannot fail.
+        // Writing to a String cannot fail.
         let _ = write!(sql, ", c{position}");
     }
     sql.push_str(") VALUES (?, ?, ?, ?");
@@ -270,10 +224,10 @@ fn insert(
     Ok(written > 0)
 }
 
-/// The record that is stored under the key of a new one.
+/// The stored record with the key of a new one.
 struct ExistingRecord {
     version: i64,
-    /// Values by position, of all columns but dimensions.
+    /// The values by position, except dimensions.
     measures: Vec<(usize, Value)>,
 }
 
@@ -315,14 +269,17 @@ impl ExistingRecord {
         Ok(existing)
     }
 
-    /// Versions are of records, as WriteRecords says under «Upserts»: a higher one updates the measure values, the same
-    /// one with the same values changes nothing and is no error, everything else is refused with the version
-    /// that is there (RejectedRecord, «ExistingVersion»):
+    /// Decides how a record affects the stored one with the same key.
+    ///
+    /// As documented for WriteRecords under «Upserts», a higher version updates the measure values,
+    /// and the same version with the same values changes nothing. All others are rejected with the
+    /// stored version (RejectedRecord, «ExistingVersion»):
     /// <https://docs.aws.amazon.com/timestream/latest/developerguide/API_WriteRecords.html>,
     /// <https://docs.aws.amazon.com/timestream/latest/developerguide/API_RejectedRecord.html>.
     ///
-    /// No page of AWS says what becomes of a measure that the stored record has and its update has not. Here the update is
-    /// the whole record, and such a measure is NULL afterwards: who relies on it being kept will notice.
+    /// AWS does not document the effect on a measure that the update lacks. Here the update
+    /// replaces the whole record, so that such a measure becomes NULL and code that relies on the
+    /// opposite is noticed.
     fn upsert_decision(&self, point: &Point, positions: &[usize]) -> UpsertDecision {
         if point.version > self.version {
             UpsertDecision::Replace
@@ -354,7 +311,7 @@ impl ExistingRecord {
     }
 }
 
-/// Removes records that are older than their table keeps any, a bounded number at a time; how many those were.
+/// Deletes a bounded number of expired records; returns their number.
 pub(crate) fn expire(
     change: &WriteTransaction<'_>,
     table: &Table,
@@ -371,50 +328,4 @@ pub(crate) fn expire(
         [oldest],
     )?;
     Ok(removed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: i64 = NANOS_PER_HOUR;
-    const NOW: i64 = 1_000 * NANOS_PER_DAY;
-
-    /// Memory for two hours, magnetic for three days.
-    fn window(magnetic_writes: bool) -> IngestionWindow {
-        let table = Table {
-            id: 1,
-            database: String::new(),
-            name: String::new(),
-            memory_hours: 2,
-            magnetic_days: 3,
-            magnetic_writes: String::new(),
-            partition_keys: String::new(),
-            created: 0,
-            updated: 0,
-        };
-        IngestionWindow::new(&table, magnetic_writes, NOW)
-    }
-
-    #[test]
-    fn the_window_is_closed_at_its_old_end_and_open_at_the_new_one() {
-        let window = window(true);
-        for (time, tier) in [
-            (NOW + MAX_FUTURE_NANOS, None),
-            (NOW + MAX_FUTURE_NANOS - 1, Some(Tier::Memory)),
-            (NOW - 2 * HOUR, Some(Tier::Memory)),
-            (NOW - 2 * HOUR - 1, Some(Tier::Magnetic)),
-            (NOW - 72 * HOUR, Some(Tier::Magnetic)),
-            (NOW - 72 * HOUR - 1, None),
-        ] {
-            assert_eq!(window.tier(time).ok(), tier, "{} h ago", (NOW - time) / HOUR);
-        }
-    }
-
-    #[test]
-    fn without_magnetic_writes_the_window_ends_with_the_memory_store() {
-        let window = window(false);
-        assert_eq!(window.tier(NOW - 2 * HOUR), Ok(Tier::Memory));
-        assert!(window.tier(NOW - 2 * HOUR - 1).unwrap_err().contains("data ingestion window"));
-    }
 }

@@ -1,4 +1,4 @@
-//! The columns of a table, which come into being with the records that need them.
+//! The columns of a table, which are created by the records that need them.
 
 use std::collections::HashMap;
 
@@ -9,28 +9,28 @@ use crate::{
     value::Type,
 };
 
-/// What a column is for.
+/// The role of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Part of a record's identity.
+    /// Part of the identity of a record.
     Dimension,
-    /// A measure within multi-measure records.
+    /// A measure of multi-measure records.
     Measure,
     /// `measure_value::{type}`, the measure of single-measure records.
     SingleMeasure,
 }
 
-/// A column besides `time` and `measure_name`, which every table has.
+/// A column other than `time` and `measure_name`, which every table has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Column {
-    /// In SQLite it is `c{position}`.
+    /// The number in its name `c{position}` in SQLite.
     pub(crate) position: usize,
     pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) of: Type,
 }
 
-/// The columns in the order in which they came.
+/// The columns in order of creation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Schema {
     columns: Vec<Column>,
@@ -62,7 +62,7 @@ impl Schema {
         let mut schema = Self::default();
         while let Some(row) = rows.next()? {
             let (role, of): (String, String) = (row.get(1)?, row.get(2)?);
-            // Nobody else writes there.
+            // Only this program writes the table.
             let role = Role::of_name(&role).unwrap_or(Role::Measure);
             schema.push(row.get(0)?, role, Type::from_column_type(&of).unwrap_or(Type::Varchar));
         }
@@ -87,11 +87,12 @@ impl Schema {
         self.columns.iter().filter(|column| column.role == role).count()
     }
 
-    /// The position of a column as a record needs it, which is added if there is none of that name.
+    /// Returns the position of a column, which is added if it does not exist.
     ///
     /// # Errors
     ///
-    /// The reason why the record cannot be stored: the name is another kind of column, or there are too many.
+    /// The reason why the record is rejected: the column has another role or type, or there are too
+    /// many.
     pub(crate) fn require(&mut self, name: &str, role: Role, of: Type) -> Result<usize, String> {
         if let Some(known) = self.find(name) {
             return if known.role != role {
@@ -124,7 +125,7 @@ impl Schema {
         Ok(self.columns.len() - 1)
     }
 
-    /// Writes the columns from position `from` on, which [`Schema::require`] added, to the file.
+    /// Stores the columns from position `from` on, which [`Schema::require`] added.
     pub(crate) fn persist(
         &self,
         connection: &Connection,
@@ -139,8 +140,8 @@ impl Schema {
             )?;
             connection
                 .execute_batch(&format!("ALTER TABLE records_{table} ADD COLUMN c{position}"))?;
-            // A table is asked by its first dimensions, device_id before all; an index on each of 128 would
-            // make every write as slow as 128.
+            // Queries select by the first dimensions, above all device_id. An index on each of 128
+            // would make writes much slower.
             if column.role == Role::Dimension && position < INDEXED_DIMENSIONS {
                 connection.execute_batch(&format!(
                     "CREATE INDEX records_{table}_c{position} ON records_{table} (c{position}, time)"
@@ -151,7 +152,7 @@ impl Schema {
     }
 }
 
-/// How many of the first columns have an index if they are dimensions.
+/// The number of columns that have an index if they are dimensions.
 const INDEXED_DIMENSIONS: usize = 3;
 
 #[cfg(test)]
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_column_stays_what_its_first_record_made_it() {
+    fn column_keeps_the_role_and_type_of_its_first_record() {
         let mut schema = Schema::default();
         assert_eq!(schema.require("device", Role::Dimension, Type::Varchar), Ok(0));
         assert_eq!(schema.require("power", Role::Measure, Type::Double), Ok(1));
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_1025th_measure_is_one_too_many() {
+    fn measure_number_1025_is_rejected() {
         let mut schema = Schema::default();
         for number in 0..MAX_MULTI_MEASURES_PER_TABLE {
             schema.require(&format!("m{number}"), Role::Measure, Type::Double).unwrap();

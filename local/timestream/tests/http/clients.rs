@@ -1,4 +1,4 @@
-//! The clients that people have: the AWS CLI, boto3, the Rust SDK.
+//! The common clients: the AWS CLI, boto3 and the Rust SDK.
 
 use std::{path::Path, process::Command};
 
@@ -8,7 +8,7 @@ use write::types::{Dimension, MeasureValue, MeasureValueType, Record, TimeUnit};
 
 use crate::server::{DATABASE, Emulator, TABLE, now, record};
 
-/// A program of `.venv`, told about the stand-in by the environment alone.
+/// Runs a program of `.venv` that finds the emulator by environment variables only.
 async fn run(emulator: &Emulator, program: &str, arguments: &[&str]) -> String {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin");
     let mut command = Command::new(tools.join(program));
@@ -29,7 +29,7 @@ async fn run(emulator: &Emulator, program: &str, arguments: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn the_aws_cli() {
+async fn aws_cli_writes_and_queries() {
     let emulator = Emulator::empty().await;
     let names = ["--database-name", DATABASE, "--table-name", TABLE];
     run(&emulator, "aws", &["timestream-write", "create-database", "--database-name", DATABASE])
@@ -55,7 +55,7 @@ async fn the_aws_cli() {
 }
 
 #[tokio::test]
-async fn boto3() {
+async fn boto3_writes_and_queries() {
     const SCRIPT: &str = r#"
 import boto3, time
 write, query = boto3.client("timestream-write"), boto3.client("timestream-query")
@@ -86,7 +86,7 @@ except query.exceptions.ValidationException as error:
 }
 
 #[tokio::test]
-async fn the_rust_sdk() {
+async fn rust_sdk_writes_and_queries() {
     let emulator = Emulator::with_table().await;
     let credentials = write::config::Credentials::new("local", "local", None, None, "test");
     let config = write::Config::builder()
@@ -119,8 +119,8 @@ async fn the_rust_sdk() {
             .build()
     };
     let request = || writer.write_records().database_name(DATABASE).table_name(TABLE);
-    let answer = request().records(one("1.5")).send().await.unwrap();
-    assert_eq!(answer.records_ingested().unwrap().total(), 1);
+    let result = request().records(one("1.5")).send().await.unwrap();
+    assert_eq!(result.records_ingested().unwrap().total(), 1);
     let error = request().records(one("2.5")).send().await.unwrap_err().into_service_error();
     match error {
         write::operation::write_records::WriteRecordsError::RejectedRecordsException(rejected) => {

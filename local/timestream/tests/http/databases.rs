@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::server::{DATABASE, Emulator, TABLE, now, record};
 
 #[tokio::test]
-async fn a_database_lives_until_it_is_deleted() {
+async fn database_exists_until_it_is_deleted() {
     let emulator = Emulator::empty().await;
     let name = json!({ "DatabaseName": DATABASE });
     let made = emulator.ok("CreateDatabase", name.clone()).await;
@@ -27,7 +27,7 @@ async fn a_database_lives_until_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_database_with_tables_is_not_deleted() {
+async fn database_with_tables_cannot_be_deleted() {
     let emulator = Emulator::with_table().await;
     let database = json!({ "DatabaseName": DATABASE });
     let (exception, _) = emulator.expect_error("DeleteDatabase", database.clone()).await;
@@ -37,7 +37,7 @@ async fn a_database_with_tables_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn lists_come_in_pages_by_name() {
+async fn lists_are_paged_in_order_of_name() {
     let emulator = Emulator::empty().await;
     for number in 0..5 {
         let name = format!("database-{number}");
@@ -72,7 +72,7 @@ async fn lists_come_in_pages_by_name() {
 }
 
 #[tokio::test]
-async fn a_table_says_what_it_was_made_with() {
+async fn table_description_contains_its_properties() {
     let emulator = Emulator::with_table().await;
     let name = json!({ "DatabaseName": DATABASE, "TableName": TABLE });
     let table = &emulator.ok("DescribeTable", name).await["Table"];
@@ -102,7 +102,7 @@ async fn a_table_says_what_it_was_made_with() {
 }
 
 #[tokio::test]
-async fn names_and_retention_out_of_range_are_refused() {
+async fn invalid_names_and_retention_are_rejected() {
     let emulator = Emulator::with_table().await;
     for name in ["ab", "with space", "größe", "a/b", &"x".repeat(257)] {
         let database = json!({ "DatabaseName": name });
@@ -123,7 +123,7 @@ async fn names_and_retention_out_of_range_are_refused() {
 }
 
 #[tokio::test]
-async fn tags_are_kept_with_their_resource() {
+async fn tags_exist_as_long_as_their_resource() {
     let emulator = Emulator::empty().await;
     let database = json!({ "DatabaseName": DATABASE, "Tags": [{ "Key": "a", "Value": "1" }] });
     let arn = emulator.ok("CreateDatabase", database).await["Database"]["Arn"].clone();
@@ -138,7 +138,7 @@ async fn tags_are_kept_with_their_resource() {
 }
 
 #[tokio::test]
-async fn a_table_that_is_made_again_is_empty() {
+async fn recreated_table_is_empty() {
     let emulator = Emulator::with_table().await;
     emulator.write(json!([record("m1", now(), 1.0)])).await;
     let name = json!({ "DatabaseName": DATABASE, "TableName": TABLE });
@@ -163,8 +163,8 @@ async fn data_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn endpoints_are_where_one_asks_for_them() {
+async fn described_endpoint_is_the_requested_address() {
     let emulator = Emulator::empty().await;
-    let answer = emulator.ok("DescribeEndpoints", json!({})).await;
-    assert_eq!(answer["Endpoints"][0]["Address"], emulator.url.as_str());
+    let result = emulator.ok("DescribeEndpoints", json!({})).await;
+    assert_eq!(result["Endpoints"][0]["Address"], emulator.url.as_str());
 }

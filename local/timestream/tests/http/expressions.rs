@@ -1,11 +1,11 @@
-//! Random expressions: each is expect_error or answered, and an answer is of the type that its column says.
+//! Random expressions: each is rejected or has a value, and a value has the type of its column.
 
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::{Value, json};
 
 use crate::server::{Emulator, multi};
 
-/// Operands, some of which fit where others do not.
+/// Operands, some of which are not valid in the place of others.
 const LEAVES: [&str; 20] = [
     "voltage",
     "pulses",
@@ -29,7 +29,7 @@ const LEAVES: [&str; 20] = [
     "timestamp '2024-02-29 12:34:56'",
 ];
 
-/// What is made of one, two or three operands.
+/// Patterns of one, two or three operands.
 const FORMS: [&str; 48] = [
     "(A + B)",
     "(A - B)",
@@ -92,7 +92,7 @@ fn expression() -> impl Strategy<Value = String> {
                 'C' => Some(&c),
                 _ => None,
             };
-            // A letter alone is an operand; in a word it is a letter.
+            // A single letter is an operand; in a word it is a letter.
             let mut text = String::new();
             for part in form.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
                 let word = part.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
@@ -106,7 +106,7 @@ fn expression() -> impl Strategy<Value = String> {
     })
 }
 
-/// Whether a text is how the values of a type look.
+/// Returns whether a text has the form of a type.
 fn fits(of: &str, text: &str) -> bool {
     match of {
         "INTEGER" => text.parse::<i32>().is_ok(),
@@ -118,13 +118,13 @@ fn fits(of: &str, text: &str) -> bool {
         "INTERVAL_DAY_TO_SECOND" => text.contains(' ') && text.contains('.'),
         "INTERVAL_YEAR_TO_MONTH" => text.trim_start_matches('-').contains('-'),
         "VARCHAR" => true,
-        // Of NULL alone.
+        // The type of NULL.
         _ => false,
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_is_of_the_type_that_its_column_says() {
+async fn value_has_the_type_of_its_column() {
     let emulator = Emulator::with_table().await;
     let measures = json!([
         { "Name": "voltage", "Value": "-1.5", "Type": "DOUBLE" },
@@ -138,28 +138,28 @@ async fn an_answer_is_of_the_type_that_its_column_says() {
         .write(json!([multi("m1", 1_700_000_000, measures), multi("m2", 1_700_000_007, without)]))
         .await;
     let handle = tokio::runtime::Handle::current();
-    let answered = tokio::task::spawn_blocking(move || {
-        let answered = std::cell::Cell::new(0);
+    let evaluated = tokio::task::spawn_blocking(move || {
+        let evaluated = std::cell::Cell::new(0);
         let config =
             ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() };
         TestRunner::new(config)
             .run(&expression(), |expression| {
                 let query = format!("SELECT {expression} FROM \"iot-meter\".telemetry");
                 let request = json!({ "QueryString": query });
-                let (status, answer) = handle.block_on(emulator.call("Query", request));
+                let (status, result) = handle.block_on(emulator.call("Query", request));
                 if !status.is_success() {
-                    prop_assert_eq!(status.as_u16(), 400, "{}: {}", query, answer);
-                    let message = answer["Message"].as_str().unwrap();
-                    prop_assert!(!message.contains("beyond"), "{}: {}", query, message);
-                    // Only a number that large overflows.
+                    prop_assert_eq!(status.as_u16(), 400, "{}: {}", query, result);
+                    let message = result["Message"].as_str().unwrap();
+                    prop_assert!(!message.contains("exceeds a limit"), "{}: {}", query, message);
+                    // Only large numbers overflow.
                     let is_right =
                         !message.contains("out of the range") || query.contains("3000000000");
                     prop_assert!(is_right, "{}: {}", query, message);
                     return Ok(());
                 }
-                answered.set(answered.get() + 1);
-                let of = answer["ColumnInfo"][0]["Type"]["ScalarType"].as_str().unwrap();
-                for row in answer["Rows"].as_array().unwrap() {
+                evaluated.set(evaluated.get() + 1);
+                let of = result["ColumnInfo"][0]["Type"]["ScalarType"].as_str().unwrap();
+                for row in result["Rows"].as_array().unwrap() {
                     let datum = &row["Data"][0];
                     let is_right = datum["NullValue"] == Value::Bool(true)
                         || fits(of, datum["ScalarValue"].as_str().unwrap());
@@ -168,9 +168,9 @@ async fn an_answer_is_of_the_type_that_its_column_says() {
                 Ok(())
             })
             .unwrap();
-        answered.get()
+        evaluated.get()
     })
     .await
     .unwrap();
-    assert!(answered > 60, "only {answered} expressions meant something");
+    assert!(evaluated > 60, "only {evaluated} expressions had a value");
 }

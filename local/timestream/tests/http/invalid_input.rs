@@ -1,11 +1,11 @@
-//! What no client sends by accident.
+//! Input that no client sends by accident.
 
 use serde_json::json;
 
 use crate::server::{Emulator, now, record};
 
 #[tokio::test]
-async fn any_body_of_any_operation_gets_an_answer_that_blames_the_client() {
+async fn invalid_body_of_any_operation_is_a_client_error() {
     let emulator = Emulator::with_table().await;
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let bodies = ["", "{", "null", "[]", "7", "\"text\"", "{\"DatabaseName\": 7}", "\u{0}", &deep];
@@ -27,16 +27,16 @@ async fn any_body_of_any_operation_gets_an_answer_that_blames_the_client() {
         "PrepareQuery",
     ] {
         for body in bodies {
-            let (status, answer) =
+            let (status, result) =
                 emulator.send(&format!("Timestream_20181101.{operation}"), body).await;
-            assert_eq!(status.as_u16(), 400, "{operation} {body:.40}: {answer}");
-            assert!(answer["__type"].is_string() && answer["Message"].is_string());
+            assert_eq!(status.as_u16(), 400, "{operation} {body:.40}: {result}");
+            assert!(result["__type"].is_string() && result["Message"].is_string());
         }
     }
 }
 
 #[tokio::test]
-async fn unknown_targets_are_named() {
+async fn unknown_target_is_named_in_the_error() {
     let emulator = Emulator::empty().await;
     for target in [
         "",
@@ -45,23 +45,23 @@ async fn unknown_targets_are_named() {
         "Timestream_20181101.DropEverything",
         "DynamoDB_20120810.ListTables",
     ] {
-        let (status, answer) = emulator.send(target, "{}").await;
+        let (status, result) = emulator.send(target, "{}").await;
         assert_eq!(status.as_u16(), 400);
-        assert!(answer["__type"].as_str().unwrap().ends_with("#UnknownOperationException"));
-        assert!(answer["Message"].as_str().unwrap().contains(target));
+        assert!(result["__type"].as_str().unwrap().ends_with("#UnknownOperationException"));
+        assert!(result["Message"].as_str().unwrap().contains(target));
     }
 }
 
 #[tokio::test]
-async fn a_body_too_large_is_said_to_be() {
+async fn oversized_body_is_rejected() {
     let emulator = Emulator::empty().await;
     let body = format!("{{\"QueryString\": \"{}\"}}", "x".repeat(5 << 20));
-    let (status, answer) = emulator.send("Timestream_20181101.Query", body).await;
-    assert_eq!(status.as_u16(), 413, "{answer}");
+    let (status, result) = emulator.send("Timestream_20181101.Query", body).await;
+    assert_eq!(status.as_u16(), 413, "{result}");
 }
 
 #[tokio::test]
-async fn a_query_that_would_take_for_ever_is_ended() {
+async fn endless_query_times_out() {
     let emulator = Emulator::with_table().await;
     let records = (0..100).map(|second| record("m1", now() - second, 1.0)).collect();
     emulator.write(records).await;
@@ -73,7 +73,7 @@ async fn a_query_that_would_take_for_ever_is_ended() {
 }
 
 #[tokio::test]
-async fn names_and_values_that_look_like_sql_are_names_and_values() {
+async fn names_and_values_cannot_inject_sql() {
     let emulator = Emulator::with_table().await;
     let evil = "x\"; DROP TABLE records_1; --";
     let mut strange = record("'; DELETE FROM records_1; --", now(), 1.0);
@@ -87,7 +87,7 @@ async fn names_and_values_that_look_like_sql_are_names_and_values() {
 }
 
 #[tokio::test]
-async fn deep_and_long_queries_leave_the_server_alive() {
+async fn deep_and_long_queries_do_not_stop_the_server() {
     let emulator = Emulator::empty().await;
     for query in [
         format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000)),
@@ -102,8 +102,8 @@ async fn deep_and_long_queries_leave_the_server_alive() {
         "SELECT \u{0}".to_owned(),
         "/*".to_owned(),
     ] {
-        let (status, answer) = emulator.call("Query", json!({ "QueryString": query })).await;
-        assert_eq!(status.as_u16(), 400, "{query:.60}: {answer}");
+        let (status, result) = emulator.call("Query", json!({ "QueryString": query })).await;
+        assert_eq!(status.as_u16(), 400, "{query:.60}: {result}");
     }
     assert_eq!(emulator.value("SELECT 1").await.as_deref(), Some("1"));
 }

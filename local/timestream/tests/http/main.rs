@@ -1,4 +1,4 @@
-//! The stand-in as its clients see it.
+//! Tests of the emulator through HTTP and through AWS clients.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! NextToken, MaxRows, cancelling.
+//! NextToken, MaxRows and CancelQuery.
 
 use serde_json::{Value, json};
 
@@ -17,39 +17,39 @@ async fn with_records(count: i64) -> Emulator {
     emulator
 }
 
-fn voltages(answer: &Value) -> Vec<String> {
-    let rows = answer["Rows"].as_array().unwrap();
+fn voltages(result: &Value) -> Vec<String> {
+    let rows = result["Rows"].as_array().unwrap();
     rows.iter().map(|row| row["Data"][1]["ScalarValue"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn an_answer_within_max_rows_is_whole() {
+async fn result_within_max_rows_is_one_page() {
     let emulator = with_records(5).await;
-    let answer = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 5 })).await;
-    assert_eq!(voltages(&answer).len(), 5);
-    assert_eq!(answer.get("NextToken"), None);
+    let result = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 5 })).await;
+    assert_eq!(voltages(&result).len(), 5);
+    assert_eq!(result.get("NextToken"), None);
 }
 
 #[tokio::test]
-async fn an_answer_beyond_max_rows_begins_with_a_token_and_no_rows() {
+async fn result_beyond_max_rows_starts_with_an_empty_page() {
     let emulator = with_records(5).await;
     let mut request = json!({ "QueryString": ALL, "MaxRows": 2 });
     let first = emulator.ok("Query", request.clone()).await;
     assert_eq!(first["Rows"], json!([]));
     assert_eq!(first["ColumnInfo"].as_array().unwrap().len(), 2);
     let mut pages = Vec::new();
-    let mut answer = first.clone();
-    while let Some(token) = answer.get("NextToken") {
+    let mut result = first.clone();
+    while let Some(token) = result.get("NextToken") {
         request["NextToken"] = token.clone();
-        answer = emulator.ok("Query", request.clone()).await;
-        assert_eq!(answer["QueryId"], first["QueryId"]);
-        pages.push(voltages(&answer));
+        result = emulator.ok("Query", request.clone()).await;
+        assert_eq!(result["QueryId"], first["QueryId"]);
+        pages.push(voltages(&result));
     }
     assert_eq!(pages, [vec!["0.0", "1.0"], vec!["2.0", "3.0"], vec!["4.0"]]);
 }
 
 #[tokio::test]
-async fn the_latest_token_answers_again_and_the_one_before_no_more() {
+async fn latest_token_is_repeatable_and_earlier_ones_expire() {
     let emulator = with_records(6).await;
     let request = |token: &Value| json!({ "QueryString": ALL, "MaxRows": 2, "NextToken": token });
     let first = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 2 })).await;
@@ -62,12 +62,12 @@ async fn the_latest_token_answers_again_and_the_one_before_no_more() {
     let three = emulator.ok("Query", request(&two["NextToken"])).await;
     assert_eq!(voltages(&three), ["4.0", "5.0"]);
     assert_eq!(three.get("NextToken"), None);
-    // The last page may have been lost on its way, too.
+    // The last page may be lost, too.
     assert_eq!(emulator.ok("Query", request(&two["NextToken"])).await, three);
 }
 
 #[tokio::test]
-async fn all_pages_are_of_one_instant() {
+async fn pages_are_of_one_snapshot() {
     let emulator = with_records(4).await;
     let first = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 3 })).await;
     emulator.write(json!([record("m1", 1_700_000_099, 99.0)])).await;
@@ -82,7 +82,7 @@ async fn all_pages_are_of_one_instant() {
 }
 
 #[tokio::test]
-async fn without_max_rows_pages_are_of_a_megabyte() {
+async fn page_without_max_rows_is_limited_to_one_megabyte() {
     let emulator = Emulator::with_table().await;
     let text = "x".repeat(2_000);
     for begin in 0..8 {
@@ -108,7 +108,7 @@ async fn without_max_rows_pages_are_of_a_megabyte() {
 }
 
 #[tokio::test]
-async fn a_token_is_for_its_own_query() {
+async fn token_of_another_query_is_rejected() {
     let emulator = with_records(3).await;
     let first = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 1 })).await;
     let token = &first["NextToken"];
@@ -130,20 +130,20 @@ async fn a_token_is_for_its_own_query() {
 }
 
 #[tokio::test]
-async fn a_cancelled_query_has_no_next_page() {
+async fn cancelled_query_has_no_next_page() {
     let emulator = with_records(3).await;
     let first = emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 1 })).await;
     let id = json!({ "QueryId": first["QueryId"] });
     for _ in 0..2 {
-        let answer = emulator.ok("CancelQuery", id.clone()).await;
-        assert!(answer["CancellationMessage"].is_string());
+        let result = emulator.ok("CancelQuery", id.clone()).await;
+        assert!(result["CancellationMessage"].is_string());
     }
     let request = json!({ "QueryString": ALL, "MaxRows": 1, "NextToken": first["NextToken"] });
     assert_eq!(emulator.expect_error("Query", request).await.0, "ValidationException");
 }
 
 #[tokio::test]
-async fn queries_that_nobody_continues_make_room_for_others() {
+async fn idle_queries_are_replaced_by_new_ones() {
     let emulator = with_records(2).await;
     for _ in 0..100 {
         emulator.ok("Query", json!({ "QueryString": ALL, "MaxRows": 1 })).await;

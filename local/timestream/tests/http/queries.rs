@@ -1,4 +1,4 @@
-//! What queries answer.
+//! Results of queries.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,8 @@ use crate::server::{Emulator, multi, record};
 /// 2023-11-14 22:00:00
 const TEN: i64 = 1_699_999_200;
 
-/// Two meters, a value each minute for ten minutes: 0 to 9, and 100 to 109 with `state` at every other minute.
+/// Two devices with a value each minute for ten minutes: 0 to 9, and 100 to 109 with `state` in
+/// every other minute.
 async fn two_meters() -> Emulator {
     let emulator = Emulator::with_table().await;
     let mut records = Vec::new();
@@ -27,7 +28,7 @@ async fn two_meters() -> Emulator {
     emulator
 }
 
-/// Rows as one text, values separated by blanks and rows by commas; NULL is `-`.
+/// Formats rows as one text: values separated by spaces, rows by commas; NULL is `-`.
 async fn table(emulator: &Emulator, query: &str) -> String {
     let rows = emulator.rows(query).await;
     let line = |row: Vec<Option<String>>| {
@@ -89,7 +90,7 @@ async fn queries_over_records() {
             "0.5 0.5",
         ),
         (
-            "SELECT avg(voltage), max(voltage), count(*), sum(voltage) FROM {t} WHERE device_id = 'nobody'",
+            "SELECT avg(voltage), max(voltage), count(*), sum(voltage) FROM {t} WHERE device_id = 'unknown'",
             "- - 0 -",
         ),
         ("SELECT state FROM {t} WHERE device_id = 'm2' AND voltage < 102 ORDER BY state", "s0, -"),
@@ -204,7 +205,7 @@ async fn expressions_without_a_table() {
 }
 
 #[tokio::test]
-async fn what_fails_while_it_runs_says_so() {
+async fn runtime_error_is_returned() {
     let emulator = Emulator::empty().await;
     for (expression, named) in [
         ("1 / 0", "Division by zero"),
@@ -221,12 +222,12 @@ async fn what_fails_while_it_runs_says_so() {
 }
 
 #[tokio::test]
-async fn the_columns_of_an_empty_answer_have_types() {
+async fn empty_result_has_typed_columns() {
     let emulator = two_meters().await;
     let query = "SELECT voltage, time, state, count(*) AS n FROM \"iot-meter\".telemetry WHERE device_id = 'x' GROUP BY voltage, time, state";
-    let answer = emulator.ok("Query", json!({ "QueryString": query })).await;
-    assert_eq!(answer["Rows"], json!([]));
-    let types: Vec<_> = answer["ColumnInfo"]
+    let result = emulator.ok("Query", json!({ "QueryString": query })).await;
+    assert_eq!(result["Rows"], json!([]));
+    let types: Vec<_> = result["ColumnInfo"]
         .as_array()
         .unwrap()
         .iter()
@@ -236,7 +237,7 @@ async fn the_columns_of_an_empty_answer_have_types() {
 }
 
 #[tokio::test]
-async fn a_query_that_cannot_be_translated_is_a_validation_exception_that_names_it() {
+async fn unsupported_query_is_a_validation_exception_that_names_it() {
     let emulator = two_meters().await;
     for (query, named) in [
         ("SELECT interpolate_linear(voltage) FROM \"iot-meter\".telemetry", "interpolate_linear"),

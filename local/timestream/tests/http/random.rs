@@ -1,4 +1,4 @@
-//! Binned aggregates against the same in plain Rust, over random records.
+//! Binned aggregates of random records, compared with an implementation in Rust.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::server::Emulator;
 
 const BEGIN: i64 = 1_700_000_000_000_000_000;
 
-/// Instants in nanoseconds after [`BEGIN`], each with a value or none.
+/// Instants in nanoseconds after [`BEGIN`], each with a value or without one.
 type Points = BTreeMap<i64, Option<f64>>;
 
 fn points() -> impl Strategy<Value = Points> {
@@ -32,7 +32,7 @@ struct Bin {
     median: Option<f64>,
 }
 
-/// The bins, and the sum of each, which is only about the same in another order of addition.
+/// Returns the bins and the sum of each, which depends slightly on the order of addition.
 fn plain(points: &Points, width: i64) -> (Vec<Bin>, Vec<f64>) {
     let mut bins: BTreeMap<i64, Vec<Option<f64>>> = BTreeMap::new();
     for (offset, value) in points {
@@ -78,11 +78,11 @@ fn records(device: &str, points: &Points) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bins_hold_what_plain_arithmetic_says() {
+async fn binned_aggregates_equal_plain_arithmetic() {
     let emulator = Emulator::with_table().await;
-    // The column is there even if no record has a value.
+    // Creates the column even if no record has a value.
     let zero = BTreeMap::from([(0, Some(0.0))]);
-    emulator.write(records("nobody", &zero)).await;
+    emulator.write(records("other", &zero)).await;
     let handle = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let devices = std::cell::Cell::new(0);
@@ -103,7 +103,7 @@ async fn bins_hold_what_plain_arithmetic_says() {
                 let (bins, sums) = plain(&points, seconds * 1_000_000_000);
                 let double = |text: &Option<String>| text.as_ref().map(|text| text.parse::<f64>().unwrap());
                 let count = |text: &Option<String>| text.as_ref().unwrap().parse::<usize>().unwrap();
-                let answered: Vec<Bin> = rows
+                let actual: Vec<Bin> = rows
                     .iter()
                     .map(|row| Bin {
                         begin: row[0].as_ref().unwrap().parse().unwrap(),
@@ -115,13 +115,13 @@ async fn bins_hold_what_plain_arithmetic_says() {
                         median: double(&row[6]),
                     })
                     .collect();
-                prop_assert_eq!(&answered, &bins);
+                prop_assert_eq!(&actual, &bins);
                 for ((row, bin), sum) in rows.iter().zip(&bins).zip(sums) {
                     if bin.values == 0 {
                         prop_assert_eq!((&row[7], &row[8]), (&None, &None));
                         continue;
                     }
-                    let off = |answered: f64, right: f64| (answered - right).abs() > 1e-9 * (1.0 + 1e6 * bin.values as f64);
+                    let off = |actual: f64, right: f64| (actual - right).abs() > 1e-9 * (1.0 + 1e6 * bin.values as f64);
                     prop_assert!(!off(double(&row[7]).unwrap(), sum));
                     prop_assert!(!off(double(&row[8]).unwrap(), sum / bin.values as f64));
                 }

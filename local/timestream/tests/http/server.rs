@@ -1,4 +1,4 @@
-//! A stand-in of a test's own.
+//! An emulator for a test.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const DATABASE: &str = "iot-meter";
 pub(crate) const TABLE: &str = "telemetry";
 
-/// It listens on a free port, and its data is in a temporary folder.
+/// An emulator on a free port with data in a temporary directory.
 pub(crate) struct Emulator {
     pub(crate) url: String,
     http: reqwest::Client,
@@ -22,12 +22,12 @@ pub(crate) struct Emulator {
 }
 
 impl Emulator {
-    /// With nothing in it.
+    /// Starts an empty emulator.
     pub(crate) async fn empty() -> Self {
         Self::on(tempfile::tempdir().unwrap()).await
     }
 
-    /// With a table that takes any age.
+    /// Starts an emulator with a table that accepts records of any age.
     pub(crate) async fn with_table() -> Self {
         let emulator = Self::empty().await;
         emulator.ok("CreateDatabase", json!({ "DatabaseName": DATABASE })).await;
@@ -53,19 +53,19 @@ impl Emulator {
         Self { url, http: reqwest::Client::new(), shutdown, server, data }
     }
 
-    /// Stops it, and starts another on its data.
+    /// Stops the emulator and starts another one on its data.
     pub(crate) async fn restarted(self) -> Self {
         self.shutdown.cancel();
         self.server.await.unwrap().unwrap();
         Self::on(self.data).await
     }
 
-    /// What an operation answers.
+    /// Returns the response of an operation.
     pub(crate) async fn call(&self, operation: &str, body: Value) -> (StatusCode, Value) {
         self.send(&format!("Timestream_20181101.{operation}"), body.to_string()).await
     }
 
-    /// What any target and any body are answered with, which has to be JSON.
+    /// Returns the response, which must be JSON, to any target and body.
     pub(crate) async fn send(&self, target: &str, body: impl Into<String>) -> (StatusCode, Value) {
         let response = self
             .http
@@ -79,19 +79,19 @@ impl Emulator {
         (response.status(), response.json().await.unwrap())
     }
 
-    /// What an operation answers that must succeed.
+    /// Returns the response of an operation that must succeed.
     pub(crate) async fn ok(&self, operation: &str, body: Value) -> Value {
-        let (status, answer) = self.call(operation, body).await;
-        assert!(status.is_success(), "{operation}: {status} {answer}");
-        answer
+        let (status, result) = self.call(operation, body).await;
+        assert!(status.is_success(), "{operation}: {status} {result}");
+        result
     }
 
-    /// The exception and its message of an operation that must fail.
+    /// Returns the exception and the message of an operation that must fail.
     pub(crate) async fn expect_error(&self, operation: &str, body: Value) -> (String, String) {
-        let (status, answer) = self.call(operation, body).await;
-        assert!(status.is_client_error(), "{operation}: {status} {answer}");
-        let name = answer["__type"].as_str().unwrap().rsplit('#').next().unwrap();
-        (name.to_owned(), answer["Message"].as_str().unwrap().to_owned())
+        let (status, result) = self.call(operation, body).await;
+        assert!(status.is_client_error(), "{operation}: {status} {result}");
+        let name = result["__type"].as_str().unwrap().rsplit('#').next().unwrap();
+        (name.to_owned(), result["Message"].as_str().unwrap().to_owned())
     }
 
     /// Writes records to the table.
@@ -99,35 +99,35 @@ impl Emulator {
         self.ok("WriteRecords", write_request(records)).await
     }
 
-    /// The records that are rejected of these.
+    /// Returns the rejected ones of these records.
     pub(crate) async fn rejected(&self, records: Value) -> Vec<Value> {
-        let (status, answer) = self.call("WriteRecords", write_request(records)).await;
-        assert_eq!(status.as_u16(), 419, "{answer}");
-        answer["RejectedRecords"].as_array().unwrap().clone()
+        let (status, result) = self.call("WriteRecords", write_request(records)).await;
+        assert_eq!(status.as_u16(), 419, "{result}");
+        result["RejectedRecords"].as_array().unwrap().clone()
     }
 
-    /// The rows of a query, each value as its text; all pages.
+    /// Returns all rows of a query as texts.
     pub(crate) async fn rows(&self, query: &str) -> Vec<Vec<Option<String>>> {
         let mut rows = Vec::new();
         let mut request = json!({ "QueryString": query });
         loop {
-            let answer = self.ok("Query", request.clone()).await;
-            rows.extend(answer["Rows"].as_array().unwrap().iter().map(texts));
-            match answer.get("NextToken") {
+            let result = self.ok("Query", request.clone()).await;
+            rows.extend(result["Rows"].as_array().unwrap().iter().map(texts));
+            match result.get("NextToken") {
                 Some(token) => request["NextToken"] = token.clone(),
                 None => return rows,
             }
         }
     }
 
-    /// The one value of a query.
+    /// Returns the single value of a query.
     pub(crate) async fn value(&self, query: &str) -> Option<String> {
         let rows = self.rows(query).await;
         assert_eq!((rows.len(), rows[0].len()), (1, 1), "{query}: {rows:?}");
         rows[0][0].clone()
     }
 
-    /// The exception and its message of a query that must fail.
+    /// Returns the exception and the message of a query that must fail.
     pub(crate) async fn expect_query_error(&self, query: &str) -> (String, String) {
         self.expect_error("Query", json!({ "QueryString": query })).await
     }
@@ -137,7 +137,7 @@ pub(crate) fn write_request(records: Value) -> Value {
     json!({ "DatabaseName": DATABASE, "TableName": TABLE, "Records": records })
 }
 
-/// The values of a row; `None` is NULL.
+/// Returns the values of a row; `None` is NULL.
 pub(crate) fn texts(row: &Value) -> Vec<Option<String>> {
     let data = row["Data"].as_array().unwrap();
     data.iter()
@@ -151,7 +151,7 @@ pub(crate) fn texts(row: &Value) -> Vec<Option<String>> {
         .collect()
 }
 
-/// A multi-measure record of one measure.
+/// Returns a multi-measure record with one measure.
 pub(crate) fn record(device: &str, time: i64, voltage: f64) -> Value {
     multi(
         device,
@@ -160,7 +160,7 @@ pub(crate) fn record(device: &str, time: i64, voltage: f64) -> Value {
     )
 }
 
-/// A multi-measure record; `time` in seconds.
+/// Returns a multi-measure record; `time` is in seconds.
 pub(crate) fn multi(device: &str, time: i64, measures: Value) -> Value {
     json!({
         "Dimensions": [{ "Name": "device_id", "Value": device }],
@@ -172,7 +172,7 @@ pub(crate) fn multi(device: &str, time: i64, measures: Value) -> Value {
     })
 }
 
-/// Seconds since the epoch.
+/// Returns the current time in seconds since the epoch.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(since.as_secs()).unwrap()

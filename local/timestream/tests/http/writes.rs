@@ -11,7 +11,7 @@ fn some(texts: &[&str]) -> Vec<Option<String>> {
 }
 
 #[tokio::test]
-async fn every_type_comes_back_as_it_went() {
+async fn values_of_every_type_round_trip() {
     let emulator = Emulator::with_table().await;
     let measures = json!([
         { "Name": "power", "Value": "-0.1", "Type": "DOUBLE" },
@@ -21,10 +21,10 @@ async fn every_type_comes_back_as_it_went() {
         { "Name": "since", "Value": "1700000000", "Type": "TIMESTAMP" },
     ]);
     emulator.write(json!([multi("m1", 1_700_000_001, measures)])).await;
-    let answer = emulator
+    let result = emulator
         .ok("Query", json!({ "QueryString": "SELECT * FROM \"iot-meter\".telemetry" }))
         .await;
-    let columns: Vec<_> = answer["ColumnInfo"]
+    let columns: Vec<_> = result["ColumnInfo"]
         .as_array()
         .unwrap()
         .iter()
@@ -43,7 +43,7 @@ async fn every_type_comes_back_as_it_went() {
         ("since", "TIMESTAMP"),
     ];
     assert_eq!(columns, expected);
-    let row = crate::server::texts(&answer["Rows"][0]);
+    let row = crate::server::texts(&result["Rows"][0]);
     let expected = some(&[
         "m1",
         "iot_telemetry",
@@ -74,7 +74,7 @@ async fn single_measures_have_a_column_for_each_type() {
         }
         record
     };
-    // DOUBLE is what a measure is that does not say.
+    // The default type of a measure is DOUBLE.
     emulator
         .write(json!([
             single("temperature", "21.5", None),
@@ -115,9 +115,9 @@ async fn common_attributes_complete_each_record() {
         "MeasureValueType": "MULTI",
         "MeasureValues": [{ "Name": "site", "Value": "depot", "Type": "VARCHAR" }],
     });
-    let answer = emulator.ok("WriteRecords", request.clone()).await;
+    let result = emulator.ok("WriteRecords", request.clone()).await;
     assert_eq!(
-        answer["RecordsIngested"],
+        result["RecordsIngested"],
         json!({ "Total": 2, "MemoryStore": 2, "MagneticStore": 0 })
     );
     let rows = emulator
@@ -133,7 +133,7 @@ async fn common_attributes_complete_each_record() {
 }
 
 #[tokio::test]
-async fn nanoseconds_are_kept() {
+async fn nanoseconds_are_preserved() {
     let emulator = Emulator::with_table().await;
     let mut precise = record("m1", 0, 1.0);
     precise["Time"] = json!("1700000000123456789");
@@ -151,18 +151,18 @@ fn with_version(mut record: Value, version: i64) -> Value {
 }
 
 #[tokio::test]
-async fn a_repeat_is_accepted_and_changes_nothing() {
+async fn repeated_record_is_accepted_without_change() {
     let emulator = Emulator::with_table().await;
     let time = now();
     for _ in 0..2 {
-        let answer = emulator.write(json!([record("m1", time, 1.0)])).await;
-        assert_eq!(answer["RecordsIngested"]["Total"], 1);
+        let result = emulator.write(json!([record("m1", time, 1.0)])).await;
+        assert_eq!(result["RecordsIngested"]["Total"], 1);
     }
     assert_eq!(emulator.rows(VOLTAGES).await, [some(&["1.0"])]);
 }
 
 #[tokio::test]
-async fn the_same_version_with_another_value_is_rejected_with_the_version_that_is_there() {
+async fn same_version_with_another_value_is_rejected_with_the_existing_version() {
     let emulator = Emulator::with_table().await;
     let time = now();
     emulator.write(json!([with_version(record("m1", time, 1.0), 7)])).await;
@@ -171,7 +171,7 @@ async fn the_same_version_with_another_value_is_rejected_with_the_version_that_i
             record("m2", time, 5.0),
             with_version(record("m1", time, 2.0), 7),
             with_version(record("m1", time, 2.0), 6),
-            // An identical record exists with a higher version.
+            // The same values with a lower version.
             with_version(record("m1", time, 1.0), 6),
         ]))
         .await;
@@ -180,12 +180,12 @@ async fn the_same_version_with_another_value_is_rejected_with_the_version_that_i
     assert!(rejected.iter().all(|one| one["ExistingVersion"] == 7), "{rejected:?}");
     let reason = rejected[1]["Reason"].as_str().unwrap();
     assert!(reason.contains("lower than the existing version 7"), "{reason}");
-    // The others are stored.
+    // Other records are stored.
     assert_eq!(emulator.rows(VOLTAGES).await.len(), 2);
 }
 
 #[tokio::test]
-async fn a_higher_version_is_the_record_from_then_on() {
+async fn higher_version_replaces_the_record() {
     let emulator = Emulator::with_table().await;
     let time = now();
     let both = json!([
@@ -196,14 +196,14 @@ async fn a_higher_version_is_the_record_from_then_on() {
     emulator.write(json!([with_version(record("m1", time, 3.0), 2)])).await;
     let rows = emulator.rows("SELECT voltage, current FROM \"iot-meter\".telemetry").await;
     assert_eq!(rows, [[Some("3.0".to_owned()), None]]);
-    // The version counts although the value did not change.
+    // The version changed although the value did not.
     emulator.write(json!([with_version(record("m1", time, 3.0), 9)])).await;
     let rejected = emulator.rejected(json!([with_version(record("m1", time, 4.0), 8)])).await;
     assert_eq!(rejected[0]["ExistingVersion"], 9);
 }
 
 #[tokio::test]
-async fn the_order_of_dimensions_makes_no_other_series() {
+async fn order_of_dimensions_is_not_significant() {
     let emulator = Emulator::with_table().await;
     let mut one = record("m1", now(), 1.0);
     one["Dimensions"] = json!([{ "Name": "a", "Value": "1" }, { "Name": "b", "Value": "2" }]);
@@ -215,7 +215,7 @@ async fn the_order_of_dimensions_makes_no_other_series() {
 }
 
 #[tokio::test]
-async fn ages_go_to_the_store_that_keeps_them_or_nowhere() {
+async fn records_outside_the_retention_are_rejected() {
     let emulator = Emulator::empty().await;
     emulator.ok("CreateDatabase", json!({ "DatabaseName": DATABASE })).await;
     let retention = json!({
@@ -235,9 +235,9 @@ async fn ages_go_to_the_store_that_keeps_them_or_nowhere() {
 
     table["MagneticStoreWriteProperties"] = json!({ "EnableMagneticStoreWrites": true });
     emulator.ok("UpdateTable", table).await;
-    let answer = emulator.write(ago(3 * hour)).await;
+    let result = emulator.write(ago(3 * hour)).await;
     assert_eq!(
-        answer["RecordsIngested"],
+        result["RecordsIngested"],
         json!({ "Total": 1, "MemoryStore": 0, "MagneticStore": 1 })
     );
     assert_eq!(emulator.rejected(ago(3 * day + hour)).await.len(), 1);
@@ -247,7 +247,7 @@ async fn ages_go_to_the_store_that_keeps_them_or_nowhere() {
 }
 
 #[tokio::test]
-async fn a_column_keeps_its_type_and_its_role() {
+async fn record_with_another_column_type_or_role_is_rejected() {
     let emulator = Emulator::with_table().await;
     let time = now();
     emulator.write(json!([record("m1", time, 1.0)])).await;
@@ -272,7 +272,7 @@ async fn a_column_keeps_its_type_and_its_role() {
 }
 
 #[tokio::test]
-async fn a_record_beyond_the_limits_is_rejected_alone() {
+async fn record_beyond_the_limits_is_rejected_alone() {
     let emulator = Emulator::with_table().await;
     let time = now();
     let measures = |count: usize, value: &str, of: &str| -> Value {
@@ -302,7 +302,7 @@ async fn a_record_beyond_the_limits_is_rejected_alone() {
 }
 
 #[tokio::test]
-async fn requests_out_of_form_are_refused_whole() {
+async fn invalid_request_is_rejected_as_a_whole() {
     let emulator = Emulator::with_table().await;
     let time = now();
     let good = record("m1", time, 1.0);
@@ -348,7 +348,7 @@ async fn requests_out_of_form_are_refused_whole() {
 }
 
 #[tokio::test]
-async fn what_is_older_than_a_table_keeps_is_removed() {
+async fn expired_records_are_deleted() {
     let emulator = Emulator::with_table().await;
     emulator.write(json!([record("m1", now(), 1.0), record("m1", now() - 2 * 86_400, 2.0)])).await;
     let shorter = json!({ "DatabaseName": DATABASE, "TableName": TABLE, "RetentionProperties": {
@@ -356,11 +356,11 @@ async fn what_is_older_than_a_table_keeps_is_removed() {
         "MagneticStoreRetentionPeriodInDays": 1,
     } });
     emulator.ok("UpdateTable", shorter).await;
-    // It looks when it starts, and each minute.
+    // Expired records are deleted at the start and each minute.
     let emulator = emulator.restarted().await;
-    let patience = std::time::Instant::now();
+    let started = std::time::Instant::now();
     while emulator.rows(VOLTAGES).await != [some(&["1.0"])] {
-        assert!(patience.elapsed().as_secs() < 30, "{:?}", emulator.rows(VOLTAGES).await);
+        assert!(started.elapsed().as_secs() < 30, "{:?}", emulator.rows(VOLTAGES).await);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }

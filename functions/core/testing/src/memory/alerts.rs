@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::pages::page;
 use super::{IdempotencyKeys, MemoryStores, Operation};
 
-/// Alerts that one sweep removes at most.
+/// The maximum number of alerts that one deletion removes.
 const DELETE_BATCH_SIZE: usize = 25;
 
 impl AlertStore for MemoryStores {
@@ -24,15 +24,15 @@ impl AlertStore for MemoryStores {
             if !tables.is_registered(&alert.device_id) {
                 return CreateOutcome::DeviceNotFound;
             }
-            let made = find_by_idempotency_key(
+            let created = find_by_idempotency_key(
                 &tables.alert_keys,
                 &alert.device_id,
                 key,
                 alert.created_at,
             );
-            let made = made.and_then(|id| tables.alerts.get(&id));
-            if let Some(already) = made.or_else(|| tables.alerts.get(&alert.alert_id)) {
-                return CreateOutcome::AlreadyExists(already.clone());
+            let created = created.and_then(|id| tables.alerts.get(&id));
+            if let Some(existing) = created.or_else(|| tables.alerts.get(&alert.alert_id)) {
+                return CreateOutcome::AlreadyExists(existing.clone());
             }
             record_idempotency_key(
                 &mut tables.alert_keys,
@@ -139,14 +139,14 @@ impl AlertStore for MemoryStores {
 
     async fn count_unacknowledged(&self) -> Result<u64, StoreError> {
         self.call(Operation::CountAlerts, |tables| {
-            let unseen = tables.alerts.values().filter(|alert| !alert.acknowledged);
-            unseen.count() as u64
+            let unacknowledged = tables.alerts.values().filter(|alert| !alert.acknowledged);
+            unacknowledged.count() as u64
         })
         .await
     }
 }
 
-/// What was made under the key, if it is remembered still.
+/// Returns the id that was created under the key, if the key is still valid.
 pub(super) fn find_by_idempotency_key(
     keys: &IdempotencyKeys,
     device_id: &DeviceId,
@@ -157,7 +157,7 @@ pub(super) fn find_by_idempotency_key(
     (now.as_seconds() < *until).then_some(*id)
 }
 
-/// Remembers what is made under the key.
+/// Stores the id that is created under the key.
 pub(super) fn record_idempotency_key(
     keys: &mut IdempotencyKeys,
     device_id: &DeviceId,

@@ -34,7 +34,7 @@ impl Archive for MemoryStores {
                 Some((start, end)) => Ok(Some(object.slice(start..end))),
                 None => Err(StoreError::Corrupt {
                     what: location.object.clone(),
-                    reason: format!("has no {length} bytes at {offset}"),
+                    reason: format!("no {length} bytes at offset {offset}"),
                 }),
             }
         })
@@ -93,7 +93,7 @@ impl ArchiveListing for MemoryStores {
     }
 }
 
-/// A digest, as S3's is.
+/// A digest of the content, like an ETag of S3.
 fn version(body: &[u8]) -> String {
     hex::encode(Sha256::digest(body))
 }

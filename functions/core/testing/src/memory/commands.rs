@@ -12,7 +12,7 @@ use super::alerts::{find_by_idempotency_key, record_idempotency_key};
 use super::pages::page;
 use super::{MemoryStores, Operation, Tables};
 
-/// Commands that one sweep removes at most.
+/// The maximum number of commands that one deletion removes.
 const DELETE_BATCH_SIZE: usize = 25;
 
 impl Tables {
@@ -21,7 +21,7 @@ impl Tables {
         command.filter(|command| command.device_id == *device_id)
     }
 
-    /// The command, while no answer came and time has not run out.
+    /// Returns the command, if it is pending.
     fn pending_mut(&mut self, device_id: &DeviceId, cmd_id: Uuid) -> Option<&mut Command> {
         let command = self.command_mut(device_id, cmd_id);
         command.filter(|command| command.status == CommandStatus::Pending)
@@ -39,10 +39,10 @@ impl CommandStore for MemoryStores {
                 return CreateOutcome::DeviceNotFound;
             }
             let (device_id, now) = (&command.device_id, command.created_at);
-            let made = find_by_idempotency_key(&tables.command_keys, device_id, key, now);
-            let made = made.and_then(|id| tables.commands.get(&id));
-            if let Some(already) = made.or_else(|| tables.commands.get(&command.cmd_id)) {
-                return CreateOutcome::AlreadyExists(already.clone());
+            let created = find_by_idempotency_key(&tables.command_keys, device_id, key, now);
+            let created = created.and_then(|id| tables.commands.get(&id));
+            if let Some(existing) = created.or_else(|| tables.commands.get(&command.cmd_id)) {
+                return CreateOutcome::AlreadyExists(existing.clone());
             }
             record_idempotency_key(&mut tables.command_keys, device_id, key, command.cmd_id, now);
             if command.status == CommandStatus::Pending {
@@ -191,7 +191,7 @@ impl CommandStore for MemoryStores {
             let command = command.clone();
             tables.commands_due.remove(&cmd_id);
             if result == AckResult::Accepted && command.cmd == CommandKind::UpdateConfig {
-                // A device that is deleted meanwhile has no configuration any more.
+                // The device may have been deleted since the command was created.
                 if let Some(device) = tables.device_mut(device_id) {
                     device.config.extend(command.params.clone());
                     device.updated_at = at;

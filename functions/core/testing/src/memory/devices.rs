@@ -18,7 +18,7 @@ impl Tables {
         }
     }
 
-    /// Whether the row is the one that was read: the same registration at the same revision.
+    /// Returns whether the row is still the same registration at the same revision.
     fn is_unchanged(&self, read: &Device) -> bool {
         let stored = self.registered(&read.device_id);
         stored.is_some_and(|stored| (stored.id, stored.revision) == (read.id, read.revision))
@@ -29,7 +29,8 @@ impl Tables {
         *count = count.saturating_add_signed(by);
     }
 
-    /// Changes a registered device's configuration as an accepted `update_config` does.
+    /// Returns a registered device, so that an accepted `update_config` can change its
+    /// configuration.
     pub(super) fn device_mut(&mut self, id: &DeviceId) -> Option<&mut Device> {
         match self.devices.get_mut(id)? {
             Row::Registered(device) => Some(device),
@@ -97,18 +98,20 @@ impl DeviceStore for MemoryStores {
             let mut rows: Vec<&Device> = ids.filter_map(|id| tables.registered(id)).collect();
             match &filter.id_prefix {
                 Some(prefix) => {
-                    let place = |device: &Device| device.device_id.to_string();
+                    let position = |device: &Device| device.device_id.to_string();
                     rows.retain(|device| {
                         device.device_id.as_str().starts_with(prefix)
                             && after.is_none_or(|after| device.device_id.as_str() > after)
                     });
-                    page(rows.iter(), request, tables.read_budget, keep, |d| place(d))
+                    page(rows.iter(), request, tables.read_budget, keep, |d| position(d))
                 }
                 None => {
-                    let place = |device: &Device| device.id.to_string();
-                    rows.retain(|device| after.is_none_or(|after| place(device).as_str() < after));
+                    let position = |device: &Device| device.id.to_string();
+                    rows.retain(|device| {
+                        after.is_none_or(|after| position(device).as_str() < after)
+                    });
                     rows.sort_by_key(|device| std::cmp::Reverse(device.id));
-                    page(rows.iter(), request, tables.read_budget, keep, |d| place(d))
+                    page(rows.iter(), request, tables.read_budget, keep, |d| position(d))
                 }
             }
         })
@@ -128,7 +131,7 @@ impl DeviceStore for MemoryStores {
             tables.count_connection(state.presence.connection, -1);
             tables.save(state.clone());
             let id = device.device_id.clone();
-            let deleted_at = state.cleanup.map_or(device.updated_at, |sweep| sweep.since);
+            let deleted_at = state.cleanup.map_or(device.updated_at, |cleanup| cleanup.since);
             tables.devices.insert(id, Row::Tombstone(deleted_at));
             Ok(())
         })

@@ -1,22 +1,22 @@
-//! Failures on demand.
+//! Fault injection.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use meter_domain::id::{DeviceId, MessageId};
 use meter_store::StoreError;
 
-/// How a call goes wrong.
+/// The fault that a call meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It is refused and does nothing.
+    /// The call has no effect and returns an error.
     Reject,
-    /// It is done, and the answer is lost on the way.
+    /// The call takes effect and returns an error.
     LoseResponse,
     /// It is rejected because access is denied, and does nothing.
     Deny,
 }
 
-/// The calls of the ports; each is the method of a port, documented there.
+/// The calls of the ports, one for each method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     PutObject,
@@ -80,20 +80,11 @@ pub enum Operation {
     Probe,
 }
 
-/// What a call must do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FaultDecision {
-    Proceed,
-    Reject,
-    LoseResponse,
-    Deny,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     calls: HashMap<Operation, usize>,
     all_calls: usize,
-    /// By the number of the call.
+    /// By operation and number of the call, from 1.
     scheduled: HashMap<(Operation, usize), Fault>,
     always: HashSet<Operation>,
     all_after: Option<usize>,
@@ -128,33 +119,30 @@ impl Faults {
         self.calls.get(&operation).copied().unwrap_or(0)
     }
 
-    /// Counts a call and says what it must do.
-    pub(super) fn decide(&mut self, operation: Operation) -> FaultDecision {
+    /// Counts a call and returns its fault.
+    pub(super) fn decide(&mut self, operation: Operation) -> Option<Fault> {
         self.all_calls += 1;
         let count = self.calls.entry(operation).or_default();
         *count += 1;
         let scheduled = self.scheduled.remove(&(operation, *count));
-        let dead = self.all_after.is_some_and(|last| self.all_calls > last);
-        match scheduled {
-            _ if dead || self.always.contains(&operation) => FaultDecision::Reject,
-            Some(Fault::Reject) => FaultDecision::Reject,
-            Some(Fault::LoseResponse) => FaultDecision::LoseResponse,
-            Some(Fault::Deny) => FaultDecision::Deny,
-            None => FaultDecision::Proceed,
+        let is_crashed = self.all_after.is_some_and(|last| self.all_calls > last);
+        if is_crashed || self.always.contains(&operation) {
+            return Some(Fault::Reject);
         }
+        scheduled
     }
 
-    /// Whether the save of this device's state must conflict, this once.
+    /// Returns, once for each injected conflict, that a save of this device's state conflicts.
     pub(super) fn take_conflict(&mut self, device_id: &DeviceId) -> bool {
         let found = self.conflicts.iter().position(|id| id == device_id);
         found.map(|i| self.conflicts.swap_remove(i)).is_some()
     }
 }
 
-/// What a call that went wrong answers.
+/// The error of a call that met a fault.
 pub(super) fn injected_error(operation: Operation) -> StoreError {
     StoreError::Unavailable {
         operation: "memory",
-        source: format!("{operation:?} fails because a test wants it to").into(),
+        source: format!("injected fault in {operation:?}").into(),
     }
 }

@@ -14,11 +14,11 @@ use super::pages::page;
 use super::{MAX_SEGMENTS_PER_READ, MemoryStores, Operation, faults};
 
 impl MemoryStores {
-    /// Stores what no fault names; says what was not stored.
+    /// Stores every item except those of failing messages; returns the latter as an error.
     async fn put_each<T>(
         &self,
         operation: Operation,
-        things: &[T],
+        items: &[T],
         message_id: impl Fn(&T) -> MessageId,
         store: impl Fn(&mut super::Tables, &T),
     ) -> Result<(), BatchWriteError> {
@@ -29,22 +29,22 @@ impl MemoryStores {
         if operation != Operation::PutSegments {
             rejected.clear();
         }
-        let message_ids = || things.iter().map(&message_id);
+        let message_ids = || items.iter().map(&message_id);
         let failed: BTreeSet<_> = message_ids().filter(|id| failing.contains(id)).collect();
         let invalid: BTreeSet<_> = message_ids().filter(|id| rejected.contains(id)).collect();
         let stored = self
             .call(operation, |tables| {
-                for thing in things {
-                    let id = message_id(thing);
+                for item in items {
+                    let id = message_id(item);
                     if !failed.contains(&id) && !invalid.contains(&id) {
-                        store(tables, thing);
+                        store(tables, item);
                     }
                 }
             })
             .await;
         let mut failures = BatchFailures::default();
         match stored {
-            Err(source) => failures.add(things.iter().map(message_id), source),
+            Err(source) => failures.add(items.iter().map(message_id), source),
             Ok(()) => {
                 if !failed.is_empty() {
                     failures.add(failed, faults::injected_error(operation));
@@ -85,7 +85,7 @@ impl MessageStore for MemoryStores {
     async fn read(&self, query: &SegmentQuery) -> Result<(Vec<MessageSegment>, bool), StoreError> {
         self.call(Operation::ReadSegments, |tables| {
             let of_device = tables.segments.get(&query.device_id).into_iter().flatten();
-            let wanted = of_device.map(|(_, segment)| segment).filter(|segment| {
+            let matching = of_device.map(|(_, segment)| segment).filter(|segment| {
                 segment.ts.day() == query.day && (query.from..query.to).contains(&segment.ts)
             });
             let limit = query.limit.min(MAX_SEGMENTS_PER_READ);
@@ -97,10 +97,10 @@ impl MessageStore for MemoryStores {
             let after = query.after.as_ref();
             match query.order {
                 Order::Ascending => {
-                    take(&mut wanted.filter(|p| after.is_none_or(|after| position(p) > *after)))
+                    take(&mut matching.filter(|p| after.is_none_or(|after| position(p) > *after)))
                 }
                 Order::Descending => take(
-                    &mut wanted.rev().filter(|p| after.is_none_or(|after| position(p) < *after)),
+                    &mut matching.rev().filter(|p| after.is_none_or(|after| position(p) < *after)),
                 ),
             }
         })

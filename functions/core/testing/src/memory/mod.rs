@@ -1,9 +1,9 @@
-//! Every port in memory, for tests, with the semantics of the real stores: conditions, transactions,
-//! pages that end early, a read budget, and failures on demand ([`Fault`]).
+//! An in-memory implementation of every port, with the semantics of the adapters in `meter-aws`:
+//! conditions, transactions, pages that end early and a read budget. It adds fault injection
+//! ([`Fault`]).
 //!
-//! One [`MemoryStores`] implements all ports; clones share their content. It is compiled outside tests, too,
-//! because the tests of other crates use it. The contract tests hold it and the adapters in
-//! `meter-aws` to the same promises.
+//! One [`MemoryStores`] implements all ports; clones share their content. It passes the same
+//! contract suite as the adapters.
 
 mod alerts;
 mod archive;
@@ -38,16 +38,17 @@ use meter_store::{
 };
 use uuid::Uuid;
 
+use self::faults::Faults;
 pub use self::faults::{Fault, Operation};
-use self::faults::{FaultDecision, Faults};
 
-/// Parts that one read answers at most: few, so that a caller that forgets to go on is found out.
+/// The maximum number of segments that one read returns: few, so that tests cover callers that read
+/// on.
 const MAX_SEGMENTS_PER_READ: usize = 40;
 
-/// Keys that one list answers at most, likewise.
+/// The maximum number of keys that one list returns, few for the same reason.
 const MAX_KEYS_PER_LIST: usize = 10;
 
-/// All stores of one system. See the module.
+/// All stores of one system, empty at first.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStores {
     shared: Arc<Shared>,
@@ -55,7 +56,7 @@ pub struct MemoryStores {
 
 #[derive(Debug, Default)]
 struct Shared {
-    // One lock over everything is what makes the transactions between tables so easy here.
+    // One lock over all tables makes every call a transaction.
     tables: Mutex<Tables>,
     faults: Mutex<Faults>,
 }
@@ -74,11 +75,11 @@ struct Tables {
     devices: BTreeMap<DeviceId, Row>,
     counts: FleetCounts,
     alerts: BTreeMap<Uuid, Alert>,
-    /// The numbers of the revisions that were applied last.
+    /// The state version of the revision that was applied last.
     alert_revisions: HashMap<Uuid, u64>,
     alert_keys: IdempotencyKeys,
     commands: BTreeMap<Uuid, Command>,
-    /// When somebody must look at those that are pending.
+    /// The deadlines of pending commands.
     commands_due: HashMap<Uuid, Timestamp>,
     command_keys: IdempotencyKeys,
     published: Vec<(DeviceId, Bytes)>,
@@ -87,15 +88,15 @@ struct Tables {
     notifications: Vec<Notification>,
 }
 
-/// A row of the registry.
+/// A device, or the tombstone of a deleted one.
 #[derive(Debug)]
 enum Row {
     Registered(Box<Device>),
-    /// When it was deleted.
+    /// The time of the deletion.
     Tombstone(Timestamp),
 }
 
-/// What was made under which key, and until when (seconds since the epoch) that counts.
+/// The id that was created under each key, and the expiry of the key in seconds since the epoch.
 type IdempotencyKeys = HashMap<(DeviceId, IdempotencyKey), (Uuid, i64)>;
 
 impl Default for Tables {
@@ -131,19 +132,20 @@ impl Tables {
         matches!(self.devices.get(id), Some(Row::Registered(_)))
     }
 
-    /// Whether the tombstone of this delete is there.
+    /// Returns whether the registry holds the tombstone of this deletion.
     fn is_deleted(&self, id: &DeviceId, deleted_at: Timestamp) -> bool {
         matches!(self.devices.get(id), Some(Row::Tombstone(at)) if *at == deleted_at)
     }
 }
 
 impl MemoryStores {
-    /// Empty stores.
+    /// Creates empty stores.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Empty stores whose lists examine at most so many items a request, in place of [`MAX_ITEMS_EXAMINED`].
+    /// Creates empty stores that examine at most `items` items for a page, instead of
+    /// [`MAX_ITEMS_EXAMINED`].
     pub fn with_read_budget(items: usize) -> Self {
         let memory = Self::default();
         memory.tables().read_budget = items;
@@ -151,7 +153,7 @@ impl MemoryStores {
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
-        // A test that panicked under the lock has failed already.
+        // A test that panicked while it held the lock has failed already.
         (self.shared.tables.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -159,20 +161,20 @@ impl MemoryStores {
         (self.shared.faults.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does `work` as one atomic call of `operation`, unless a fault says otherwise.
+    /// Performs `work` as one atomic call of `operation`, subject to fault injection.
     async fn call<T>(
         &self,
         operation: Operation,
         work: impl FnOnce(&mut Tables) -> T,
     ) -> Result<T, StoreError> {
-        // A real call waits for the network: others get their turn.
+        // Other tasks run here, as they do while a real call waits for the network.
         tokio::task::yield_now().await;
-        let decision = self.faults().decide(operation);
-        match decision {
-            FaultDecision::Proceed => Ok(work(&mut self.tables())),
-            FaultDecision::Reject => Err(faults::injected_error(operation)),
-            FaultDecision::Deny => Err(StoreError::misconfigured("memory", "access denied")),
-            FaultDecision::LoseResponse => {
+        let fault = self.faults().decide(operation);
+        match fault {
+            None => Ok(work(&mut self.tables())),
+            Some(Fault::Reject) => Err(faults::injected_error(operation)),
+            Some(Fault::Deny) => Err(StoreError::misconfigured("memory", "access denied")),
+            Some(Fault::LoseResponse) => {
                 work(&mut self.tables());
                 Err(faults::injected_error(operation))
             }
@@ -180,85 +182,85 @@ impl MemoryStores {
     }
 }
 
-/// What a test may look at without asking a port.
+/// The contents, for assertions that bypass the ports.
 impl MemoryStores {
-    /// Every archived object by its key.
+    /// Returns every archived object by its key.
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
         self.tables().objects.clone()
     }
 
-    /// A device's parts, in their order.
+    /// Returns a device's segments in order.
     pub fn segments(&self, device_id: &DeviceId) -> Vec<MessageSegment> {
         let tables = self.tables();
         let segments = tables.segments.get(device_id).into_iter();
         segments.flat_map(BTreeMap::values).cloned().collect()
     }
 
-    /// Everything in quarantine, oldest first.
+    /// Returns the quarantine entries, oldest first.
     pub fn quarantined(&self) -> Vec<QuarantineEntry> {
         self.tables().quarantine.values().cloned().collect()
     }
 
-    /// A device's state.
+    /// Returns a device's state.
     pub fn state(&self, device_id: &DeviceId) -> Option<DeviceState> {
         self.tables().states.get(device_id).cloned()
     }
 
-    /// A device's alerts, oldest first.
+    /// Returns a device's alerts, oldest first.
     pub fn alerts(&self, device_id: &DeviceId) -> Vec<Alert> {
         let tables = self.tables();
         let alerts = tables.alerts.values();
         alerts.filter(|alert| alert.device_id == *device_id).cloned().collect()
     }
 
-    /// A device's commands, oldest first.
+    /// Returns a device's commands, oldest first.
     pub fn commands(&self, device_id: &DeviceId) -> Vec<Command> {
         let tables = self.tables();
         let commands = tables.commands.values();
         commands.filter(|command| command.device_id == *device_id).cloned().collect()
     }
 
-    /// What was handed to the broker, in order.
+    /// Returns the published commands in order.
     pub fn published(&self) -> Vec<(DeviceId, Bytes)> {
         self.tables().published.clone()
     }
 
-    /// What people were told, in order.
+    /// Returns the published notifications in order.
     pub fn notifications(&self) -> Vec<Notification> {
         self.tables().notifications.clone()
     }
 }
 
-/// What a test may make go wrong.
+/// Fault injection.
 impl MemoryStores {
-    /// So many messages wait for ingest from now on.
+    /// Sets the depth of the ingest queue.
     pub fn set_depth(&self, messages: u64) {
         self.tables().depth = messages;
     }
 
-    /// The next call of `operation` goes wrong.
+    /// The next call of `operation` meets a fault.
     pub fn fail_next(&self, operation: Operation, fault: Fault) {
         self.fail_nth(operation, 1, fault);
     }
 
-    /// The `nth` call of `operation` from now on goes wrong; 1 is the next one.
+    /// The `nth` call of `operation` from now on meets a fault; 1 is the next one.
     pub fn fail_nth(&self, operation: Operation, nth: usize, fault: Fault) {
         self.faults().schedule(operation, nth, fault);
     }
 
-    /// Every call of `operation` is refused until [`MemoryStores::clear_faults`].
+    /// Every call of `operation` is rejected until [`MemoryStores::clear_faults`].
     pub fn fail_always(&self, operation: Operation) {
         self.faults().fail_always(operation);
     }
 
-    /// Everything is refused after `calls` more calls of any kind, as if the caller's process had died
-    /// there, until [`MemoryStores::clear_faults`].
+    /// After `calls` more calls of any kind, every call is rejected until
+    /// [`MemoryStores::clear_faults`], as if the calling process had crashed.
     pub fn fail_all_after(&self, calls: usize) {
         self.faults().fail_all_after(calls);
     }
 
-    /// Parts and quarantine entries of these messages are not stored, their neighbours are, until
-    /// [`MemoryStores::clear_faults`].
+    /// Segments and quarantine entries of these messages are not stored until
+    /// [`MemoryStores::clear_faults`]; others in the same call are.
     pub fn fail_messages(&self, message_ids: impl IntoIterator<Item = MessageId>) {
         self.faults().failing_messages.extend(message_ids);
     }
@@ -268,17 +270,17 @@ impl MemoryStores {
         self.faults().invalid_messages.extend(message_ids);
     }
 
-    /// The next save of this device's state conflicts, as if somebody else had written meanwhile.
+    /// The next save of this device's state conflicts, as if another writer had been faster.
     pub fn conflict_next(&self, device_id: &DeviceId) {
         self.faults().conflicts.push(device_id.clone());
     }
 
-    /// Ends every fault.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
         self.faults().clear_faults();
     }
 
-    /// How often `operation` was called so far, whatever came of it.
+    /// Returns the number of calls of `operation` so far, failed ones included.
     pub fn calls(&self, operation: Operation) -> usize {
         self.faults().calls(operation)
     }
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_nth_call_fails_and_no_other() {
+    async fn fail_nth_affects_only_that_call() {
         let memory = MemoryStores::new();
         memory.fail_nth(Operation::PutObject, 2, Fault::Reject);
         assert!(put_object(&memory).await.is_ok());
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_whose_answer_is_lost_is_done_and_one_that_is_refused_is_not() {
+    async fn lost_response_takes_effect_and_rejection_does_not() {
         let memory = MemoryStores::new();
         memory.fail_next(Operation::PutObject, Fault::Reject);
         assert!(put_object(&memory).await.is_err());
@@ -347,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_died_does_nothing_more_until_it_is_healed() {
+    async fn fail_all_after_rejects_every_call_until_cleared() {
         let memory = MemoryStores::new();
         memory.fail_all_after(1);
         assert!(put_object(&memory).await.is_ok());
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_that_are_refused_do_not_hold_up_their_neighbours() {
+    async fn failing_message_does_not_affect_others_in_the_call() {
         let memory = MemoryStores::new();
         memory.fail_messages([segment(1).message_id]);
         let segments = [segment(1), segment(2)];
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_conflict_on_demand_comes_once() {
+    async fn conflict_next_affects_one_save() {
         let memory = MemoryStores::new();
         memory.conflict_next(&id());
         let state = DeviceState::new(id());
@@ -379,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_ends_before_its_limit_as_those_of_a_real_store_do() {
+    async fn read_of_many_segments_ends_before_its_limit() {
         let memory = MemoryStores::new();
         let segments: Vec<MessageSegment> = (0..60).map(segment).collect();
         MessageStore::put(&memory, &segments).await.unwrap();

@@ -5,9 +5,9 @@ use super::{MemoryStores, Operation};
 
 impl Notifier for MemoryStores {
     async fn notify(&self, notification: &Notification) -> Result<(), NotifyError> {
-        let told = self
+        let published = self
             .call(Operation::Notify, |tables| tables.notifications.push(notification.clone()))
             .await;
-        told.map_err(|error| NotifyError(error.into()))
+        published.map_err(|error| NotifyError(error.into()))
     }
 }

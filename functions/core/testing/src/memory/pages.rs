@@ -1,9 +1,10 @@
-//! Pages under a read budget, cut as the real stores cut them.
+//! Pages under a read budget.
 
 use meter_store::{Page, PageRequest};
 
-/// Takes from `rows`, which begin after the page's position, what passes `keep`, until the page is full
-/// or the budget is used up. `position` says where a row stands.
+/// Returns the rows that pass `keep`, until the page is full or the budget is used up.
+///
+/// `rows` begin after the position of the request; `position` returns the position of a row.
 pub(super) fn page<'a, R: 'a, T>(
     rows: impl Iterator<Item = &'a R>,
     request: &PageRequest,
@@ -15,7 +16,7 @@ pub(super) fn page<'a, R: 'a, T>(
     let mut last = None;
     for (examined, row) in rows.enumerate() {
         if items.len() >= request.limit || examined >= budget {
-            // There is at least this row more.
+            // At least this row remains.
             return Page { items, next: last };
         }
         last = Some(position(row));

@@ -5,7 +5,7 @@ use meter_store::{Counts, FleetCounts, Recount, RecountReport, StoreError};
 use super::{MemoryStores, Operation, Row, Tables};
 
 impl MemoryStores {
-    /// The fleet's counts are wrong from now on, as after a fault that nobody has thought of.
+    /// Makes the fleet counters wrong, for tests of a recount.
     pub fn corrupt_counts(&self) {
         let mut tables = self.tables();
         tables.count_status(DeviceStatus::Active, 3);
@@ -39,8 +39,8 @@ fn counts<T: Copy>(
 impl Recount for MemoryStores {
     async fn recount(&self) -> Result<Vec<RecountReport>, StoreError> {
         self.call(Operation::Recount, |tables| {
-            let is = tables.count_rows();
-            let was = std::mem::replace(&mut tables.counts, is.clone());
+            let actual = tables.count_rows();
+            let before = std::mem::replace(&mut tables.counts, actual.clone());
             let statuses = |counts: &FleetCounts| {
                 let of = |status| counts.by_status.get(&status).copied();
                 self::counts(&DeviceStatus::ALL, DeviceStatus::as_str, of)
@@ -52,8 +52,8 @@ impl Recount for MemoryStores {
             let recounted =
                 |what, before, after| RecountReport { what, before, after, skipped_shards: 0 };
             vec![
-                recounted("devices by status", statuses(&was), statuses(&is)),
-                recounted("devices by connection", connections(&was), connections(&is)),
+                recounted("devices by status", statuses(&before), statuses(&actual)),
+                recounted("devices by connection", connections(&before), connections(&actual)),
             ]
         })
         .await

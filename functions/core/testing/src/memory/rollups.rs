@@ -9,10 +9,10 @@ use meter_store::{
 
 use super::{MemoryStores, Operation};
 
-/// By level, metric and start of the item.
+/// Resolution, metric and start of the item.
 type ItemKey = (RollupLevel, MetricName, Timestamp);
 
-/// By its start: the bucket, its generation, and when its points will be forgotten.
+/// By start: the bucket, its generation, and the earliest expiry of its points.
 type Item = BTreeMap<Timestamp, (RollupBucket, u64, Option<i64>)>;
 
 pub(super) type Rollups = BTreeMap<DeviceId, BTreeMap<ItemKey, Item>>;
@@ -29,8 +29,8 @@ impl RollupStore for MemoryStores {
                         || until.is_some_and(|until| until <= now.as_seconds())
                 };
                 if !item.get(&bucket.start).is_some_and(is_stale) {
-                    let held = (bucket.clone(), rollup.generation, rollup.points_expire_at);
-                    item.insert(bucket.start, held);
+                    let stored = (bucket.clone(), rollup.generation, rollup.points_expire_at);
+                    item.insert(bucket.start, stored);
                 }
             };
             rollup.minutes.iter().for_each(|bucket| put(RollupLevel::Minute, bucket));
@@ -50,9 +50,10 @@ impl RollupStore for MemoryStores {
             let read: Vec<_> = items.by_ref().take(query.limit.max(1)).collect();
             let buckets =
                 read.iter().flat_map(|(_, item)| item.values().map(|(bucket, ..)| bucket));
-            let wanted = |bucket: &&RollupBucket| (query.from..query.to).contains(&bucket.start);
+            let is_in_range =
+                |bucket: &&RollupBucket| (query.from..query.to).contains(&bucket.start);
             BucketPage {
-                buckets: buckets.filter(wanted).cloned().collect(),
+                buckets: buckets.filter(is_in_range).cloned().collect(),
                 complete_until: items.next().map_or(query.to, |((_, _, start), _)| *start),
                 items_read: read.len(),
             }
@@ -62,7 +63,7 @@ impl RollupStore for MemoryStores {
 
     async fn delete_rollups_for_device(&self, device_id: &DeviceId) -> Result<bool, StoreError> {
         self.call(Operation::DeleteRollups, |tables| {
-            // One at a time, so that a caller that does not come again is found out.
+            // One item a call, so that tests cover callers that delete on.
             let Some(items) = tables.rollups.get_mut(device_id) else { return false };
             items.pop_first();
             !items.is_empty()

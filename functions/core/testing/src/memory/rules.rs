@@ -36,8 +36,8 @@ impl RuleStore for MemoryStores {
             let is_next =
                 |rule: &&Rule| after.is_none_or(|a| rule.rule_id.to_string().as_str() < a);
             let rows = tables.rules.values().rev().filter(is_next);
-            let place = |rule: &Rule| rule.rule_id.to_string();
-            page(rows, request, tables.read_budget, |rule| Some(rule.clone()), place)
+            let position = |rule: &Rule| rule.rule_id.to_string();
+            page(rows, request, tables.read_budget, |rule| Some(rule.clone()), position)
         })
         .await
     }

@@ -68,19 +68,18 @@ impl StateStore for MemoryStores {
 }
 
 impl IngestLagStore for MemoryStores {
-    async fn record_ingest_lag(&self, progress: IngestLag) -> Result<(), StoreError> {
+    async fn record_ingest_lag(&self, lag: IngestLag) -> Result<(), StoreError> {
         self.call(Operation::RecordIngestLag, |tables| {
-            tables.ingest_lags.insert(progress.process_id, progress);
+            tables.ingest_lags.insert(lag.process_id, lag);
         })
         .await
     }
 
     async fn ingest_lag(&self, now: Timestamp) -> Result<Option<IngestLag>, StoreError> {
         self.call(Operation::GetIngestLag, |tables| {
-            let notes = tables.ingest_lags.values().copied();
-            let counting =
-                notes.filter(|note| note.reported_at.plus_seconds(INGEST_LAG_TTL_S) >= now);
-            counting.max_by_key(|note| note.lag_s)
+            let reports = tables.ingest_lags.values().copied();
+            let valid = reports.filter(|lag| lag.reported_at.plus_seconds(INGEST_LAG_TTL_S) >= now);
+            valid.max_by_key(|lag| lag.lag_s)
         })
         .await
     }
@@ -93,19 +92,19 @@ impl QueueDepth for MemoryStores {
 }
 
 impl Tables {
-    /// Whether the state's version is the stored one.
+    /// Returns whether the state has the stored version.
     pub(super) fn is_current(&self, state: &DeviceState) -> bool {
         let stored = self.states.get(&state.device_id);
         stored.map_or(0, |stored| stored.version) == state.version
     }
 
-    /// Writes a state with the version after its own.
+    /// Writes a state under the next version.
     pub(super) fn save(&mut self, mut state: DeviceState) {
         state.version += 1;
         self.states.insert(state.device_id.clone(), state);
     }
 
-    /// A device's type is another one. Whoever decides from the state meanwhile loses the lock.
+    /// Changes the device type; an optimistic update that read the state before then conflicts.
     pub(super) fn set_device_type(&mut self, id: &DeviceId, device_type: Option<String>) {
         if let Some(state) = self.states.get_mut(id) {
             state.device_type = device_type;

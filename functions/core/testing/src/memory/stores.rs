@@ -1,4 +1,4 @@
-//! All ports over one [`MemoryStores`].
+//! The bundle of all ports over one [`MemoryStores`].
 
 use meter_domain::archive::Location;
 use meter_domain::message::Message;
@@ -12,7 +12,8 @@ use meter_store::{
 
 use super::MemoryStores;
 
-/// The longest gap in seconds that an integral bridges: the default of `INTEGRAL_MAX_GAP_S`.
+/// The longest gap in seconds that an integral bridges, equal to the default of
+/// `INTEGRAL_MAX_GAP_S`.
 const MAX_GAP_S: u32 = 300;
 
 type Metrics = MessageBackedMetricStore<MemoryStores, MemoryStores>;

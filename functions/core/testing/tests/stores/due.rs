@@ -1,16 +1,16 @@
-//! How what is due is searched for: as many calls for ten devices as for a hundred thousand, and no item
-//! that is not due.
+//! Deadline queries: the number of calls does not depend on the number of devices, and only items
+//! that are due are read.
 
 use std::collections::BTreeSet;
 
 use meter_aws::{Clients, dynamodb};
 use meter_domain::id::new_id;
-use meter_store::{CommandStore, StateStore};
+use meter_store::{CommandStore, StateStore, error_chain};
+use meter_testing::fixtures::{id, second};
 use serde_json::{Value, json};
 
 use crate::fake_server::{Call, FakeServer, error_response};
-use crate::faults::{source_chain, tables};
-use crate::fixtures::{id, second};
+use crate::faults::tables;
 
 async fn states(fake_server: &FakeServer) -> dynamodb::States {
     dynamodb::States::new(&Clients::for_emulator(&fake_server.url).await, &tables())
@@ -21,13 +21,13 @@ fn shard(call: &Call) -> usize {
     values[":shard"]["S"].as_str().unwrap().parse().unwrap()
 }
 
-/// A key in the index.
+/// A key in the index of deadlines.
 fn key(device: &str, due_at: i64) -> Value {
     json!({"device_id": {"S": device}, "due_shard": {"S": "00"}, "due_at": {"S": second(due_at).key()}})
 }
 
 #[tokio::test]
-async fn each_shard_is_asked_once_and_the_answers_are_one_list() {
+async fn due_query_reads_each_shard_once_and_merges_the_results() {
     let fake_server = FakeServer::start(|_, call| {
         assert_eq!(
             (call.operation.as_str(), &call.body["TableName"]),
@@ -52,18 +52,18 @@ async fn each_shard_is_asked_once_and_the_answers_are_one_list() {
 }
 
 #[tokio::test]
-async fn a_shard_that_does_not_answer_fails_the_search() {
+async fn failing_shard_fails_the_due_query() {
     let fake_server = FakeServer::start(|_, call| match shard(call) {
         11 => error_response("AccessDeniedException", json!({})),
         _ => (200, json!({"Items": [key("a", 1)]})),
     })
     .await;
     let error = states(&fake_server).await.list_due(second(60), 3).await.unwrap_err();
-    assert!(source_chain(&error).contains("AccessDenied"), "{}", source_chain(&error));
+    assert!(error_chain(&error).contains("AccessDenied"), "{}", error_chain(&error));
 }
 
 #[tokio::test]
-async fn a_key_that_nobody_of_this_version_wrote_does_not_stop_its_neighbours() {
+async fn invalid_key_in_the_due_index_is_skipped() {
     let cmd_id = new_id(second(0));
     let fake_server = FakeServer::start(move |_, call| {
         let (mut bad, mut good, no_device) = (key("m", 1), key("n", 2), key("no device", 3));

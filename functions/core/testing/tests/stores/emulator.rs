@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs until it is dropped. It stays in the process group of the test, so whoever kills that kills it.
+/// An emulator that runs until it is dropped. It stays in the process group of the test, so that
+/// killing the group ends it.
 pub(crate) struct Emulator {
     pub(crate) url: String,
     _child: Child,
@@ -20,14 +21,14 @@ pub(crate) struct Emulator {
 }
 
 impl Emulator {
-    /// MiniStack, which the local profile uses, keeping nothing.
+    /// Starts MiniStack, which the local profile uses, without persistence.
     pub(crate) async fn ministack() -> Self {
         let environment = |port: u16| {
             vec![
                 ("BIND_HOST", "127.0.0.1".to_owned()),
                 ("MINISTACK_HOST", "127.0.0.1".to_owned()),
                 ("GATEWAY_PORT", port.to_string()),
-                // Both would listen on every interface.
+                // Both listen on every interface otherwise.
                 ("IOT_MTLS_ENABLED", "0".to_owned()),
                 ("SFTP_ENABLED", "0".to_owned()),
             ]
@@ -35,13 +36,20 @@ impl Emulator {
         Self::start("ministack", environment, |_| Vec::new()).await
     }
 
-    /// Moto, which has no code in common with it.
+    /// Starts moto, which shares no code with MiniStack.
     pub(crate) async fn moto() -> Self {
         let arguments = |port: u16| {
             let port = port.to_string();
             ["-H", "127.0.0.1", "-p", &port].map(str::to_owned).to_vec()
         };
         Self::start("moto_server", |_| Vec::new(), arguments).await
+    }
+
+    /// Deletes all data of moto.
+    pub(crate) async fn reset(&self) {
+        let url = format!("{}/moto-api/reset", self.url);
+        let response = reqwest::Client::new().post(url).send().await.unwrap();
+        response.error_for_status().unwrap();
     }
 
     async fn start(
@@ -71,7 +79,7 @@ impl Emulator {
             let ended = child.try_wait().unwrap();
             if ended.is_some() || Instant::now() > deadline {
                 let output_text = std::fs::read_to_string(&log).unwrap_or_default();
-                panic!("{name} does not answer ({ended:?}):\n{output_text}");
+                panic!("{name} does not respond ({ended:?}):\n{output_text}");
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -79,7 +87,7 @@ impl Emulator {
     }
 }
 
-/// Free a moment ago, at least.
+/// Returns a port that is free at the time of the call.
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()

@@ -6,11 +6,11 @@ use meter_domain::metric::{DevicePoint, MetricName, Point, PointKey, Precedence}
 use meter_store::{
     Archive, DeviceStore, MessageStore, MetricStore, PointQuery, StoreError, WriteSummary,
 };
+use meter_testing::fixtures::{first_segment, id, message_id, second};
 use serde_json::json;
 
 use crate::fake_server::{Call, FakeResponse, FakeServer, error_response};
 use crate::faults::tables;
-use crate::fixtures::{first_segment, id, message_id, second};
 
 fn class_of(error: &StoreError) -> &'static str {
     match error {

@@ -1,4 +1,4 @@
-//! A server that answers what a test tells it to: for the faults that no emulator has.
+//! A server with scripted responses, for faults that the emulators do not produce.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A request.
+/// A request that was received.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// DynamoDB's operation, else the path.
+    /// The operation of DynamoDB, or the path of the request.
     pub(crate) operation: String,
     pub(crate) query: String,
     pub(crate) body: Value,
 }
 
-/// A status and a body.
+/// The status and body of a response.
 pub(crate) type FakeResponse = (u16, Value);
 
 type Script = dyn Fn(usize, &Call) -> FakeResponse + Send + Sync;
@@ -30,7 +30,7 @@ struct Shared {
     calls: Mutex<Vec<Call>>,
 }
 
-/// Answers until it is dropped.
+/// A server that runs until it is dropped.
 pub(crate) struct FakeServer {
     pub(crate) url: String,
     shared: Arc<Shared>,
@@ -38,19 +38,19 @@ pub(crate) struct FakeServer {
 }
 
 impl FakeServer {
-    /// A server whose answer is a function of the request and of how many came before it.
+    /// Starts a server. `script` maps the number of earlier requests and the request to a response.
     pub(crate) async fn start(
         script: impl Fn(usize, &Call) -> FakeResponse + Send + Sync + 'static,
     ) -> Self {
         let shared = Arc::new(Shared { script: Box::new(script), calls: Mutex::default() });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
-        let router = axum::Router::new().fallback(answer).with_state(shared.clone());
+        let router = axum::Router::new().fallback(respond).with_state(shared.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { url: format!("http://{address}"), shared, server }
     }
 
-    /// Every request so far.
+    /// Returns the requests so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.shared.calls.lock().unwrap().clone()
     }
@@ -62,7 +62,7 @@ impl Drop for FakeServer {
     }
 }
 
-async fn answer(
+async fn respond(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
     headers: HeaderMap,
@@ -75,17 +75,17 @@ async fn answer(
         query: uri.query().unwrap_or_default().to_owned(),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
-    let before = {
+    let earlier = {
         let mut calls = shared.calls.lock().unwrap();
         calls.push(call.clone());
         calls.len() - 1
     };
-    let (status, body) = (shared.script)(before, &call);
+    let (status, body) = (shared.script)(earlier, &call);
     let content_type = [(header::CONTENT_TYPE, "application/x-amz-json-1.0")];
     (StatusCode::from_u16(status).unwrap(), content_type, body.to_string()).into_response()
 }
 
-/// An error of DynamoDB's.
+/// An error response of DynamoDB with the given code.
 pub(crate) fn error_response(code: &str, more: Value) -> FakeResponse {
     let mut body =
         json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "no"});

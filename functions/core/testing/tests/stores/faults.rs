@@ -1,21 +1,17 @@
-//! What the adapters make of throttling, of what DynamoDB leaves over, of answers that are lost, and of
-//! transactions that meet. The emulators have none of that.
+//! Throttling, unprocessed items, lost responses and transaction conflicts in the adapters to AWS,
+//! which the emulators do not produce.
 
-use std::error::Error;
-
-use bytes::Bytes;
 use meter_aws::settings::{ArchiveBucket, Tables};
-use meter_aws::{Clients, IotCommandPublisher, StoreProbe, dynamodb};
-use meter_domain::command::CommandKind;
+use meter_aws::{Clients, StoreProbe, dynamodb};
 use meter_domain::state::DeviceState;
 use meter_store::{
-    AlertStore, BatchWriteError, CommandPublisher, MessageStore, Probe, PublishError, StateStore,
-    StateWrite, StoreError, WriteError,
+    AlertStore, BatchWriteError, MessageStore, Probe, StateStore, StateWrite, StoreError,
+    WriteError, error_chain,
 };
+use meter_testing::fixtures::{alert, first_segment, id, message_id, sample, second};
 use serde_json::{Value, json};
 
 use crate::fake_server::{Call, FakeServer, error_response};
-use crate::fixtures::{alert, first_segment, id, message_id, sample, second};
 
 pub(crate) fn tables() -> Tables {
     let name = |name: &str| format!("the-{name}");
@@ -37,7 +33,7 @@ async fn states(fake_server: &FakeServer) -> dynamodb::States {
     dynamodb::States::new(&Clients::for_emulator(&fake_server.url).await, &tables())
 }
 
-/// The put requests of a BatchWriteItem.
+/// Returns the put requests of a BatchWriteItem.
 fn puts(call: &Call) -> Vec<Value> {
     assert_eq!(call.operation, "BatchWriteItem");
     let requests = call.body["RequestItems"]["the-messages"].as_array().unwrap();
@@ -48,7 +44,7 @@ fn item(put: &Value) -> &Value {
     &put["PutRequest"]["Item"]
 }
 
-/// Whether a put is the entry of a day and not a part.
+/// Returns whether a put writes a day item and not a segment.
 fn is_day(put: &Value) -> bool {
     !item(put)["pk"]["S"].as_str().unwrap().contains('#')
 }
@@ -61,19 +57,8 @@ fn no_unprocessed_items() -> (u16, Value) {
     (200, json!({"UnprocessedItems": {}}))
 }
 
-/// The whole chain of causes, as a log shows it.
-pub(crate) fn source_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 #[tokio::test]
-async fn what_is_left_over_is_sent_again_and_nothing_else() {
+async fn only_unprocessed_items_are_sent_again() {
     let fake_server = FakeServer::start(|before, call| match before {
         0 => unprocessed_items(&puts(call)[3..]),
         1 => unprocessed_items(&puts(call)[1..]),
@@ -87,25 +72,25 @@ async fn what_is_left_over_is_sent_again_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_stays_left_over_is_reported_by_message_and_its_neighbours_are_not() {
-    let is_unlucky = |put: &Value| {
+async fn items_that_stay_unprocessed_fail_only_their_messages() {
+    let is_failing = |put: &Value| {
         let sk = item(put)["sk"]["S"].as_str().unwrap().to_owned();
         [1, 30].iter().any(|n| sk.contains(&message_id(*n).to_string()))
     };
     let fake_server = FakeServer::start(move |_, call| {
-        unprocessed_items(&puts(call).into_iter().filter(is_unlucky).collect::<Vec<_>>())
+        unprocessed_items(&puts(call).into_iter().filter(is_failing).collect::<Vec<_>>())
     })
     .await;
     let segments: Vec<_> = (0..60).map(|n| first_segment("m", second(0), n)).collect();
     let BatchWriteError { failed, source, .. } =
         messages(&fake_server).await.put(&segments).await.unwrap_err();
     assert_eq!(failed, [message_id(1), message_id(30)].into());
-    let text = source_chain(&source);
+    let text = error_chain(&source);
     assert!(text.contains("dynamodb:BatchWriteItem") && text.contains("unprocessed"), "{text}");
 }
 
 #[tokio::test]
-async fn a_throttled_batch_is_reported_whole_with_its_cause() {
+async fn throttled_batch_fails_all_messages_with_its_cause() {
     let fake_server = FakeServer::start(|_, _| {
         error_response("ProvisionedThroughputExceededException", json!({}))
     })
@@ -115,13 +100,13 @@ async fn a_throttled_batch_is_reported_whole_with_its_cause() {
         messages(&fake_server).await.put(&segments).await.unwrap_err();
     assert_eq!(failed, [message_id(1), message_id(2)].into());
     assert!(matches!(source, StoreError::Unavailable { operation: "dynamodb:BatchWriteItem", .. }));
-    let text = source_chain(&source);
+    let text = error_chain(&source);
     assert!(text.contains("ProvisionedThroughputExceeded"), "{text}");
-    assert_eq!(fake_server.calls().len(), 4, "the SDK has tried it again");
+    assert_eq!(fake_server.calls().len(), 4, "number of attempts of the SDK");
 }
 
 #[tokio::test]
-async fn a_message_whose_day_is_not_noted_is_not_stored_and_the_day_is_noted_the_next_time() {
+async fn message_without_its_day_item_fails_and_the_day_is_written_again() {
     let fake_server = FakeServer::start(|before, call| match before {
         0..8 => unprocessed_items(&puts(call).into_iter().filter(is_day).collect::<Vec<_>>()),
         _ => no_unprocessed_items(),
@@ -135,7 +120,7 @@ async fn a_message_whose_day_is_not_noted_is_not_stored_and_the_day_is_noted_the
 }
 
 #[tokio::test]
-async fn a_day_is_noted_once_by_a_process_and_outlives_its_parts() {
+async fn day_item_is_written_once_and_outlives_its_segments() {
     let fake_server = FakeServer::start(|_, _| no_unprocessed_items()).await;
     let messages = messages(&fake_server).await;
     let mut segment = first_segment("m", second(0), 1);
@@ -147,15 +132,15 @@ async fn a_day_is_noted_once_by_a_process_and_outlives_its_parts() {
     put(&segment).await;
     let days = fake_server.calls().into_iter().map(|call| puts(&call).into_iter().find(is_day));
     let days: Vec<_> = days.map(|day| day.map(|put| item(&put).clone())).collect();
-    let forever = days[0].as_ref().unwrap();
-    assert_eq!((&forever["sk"]["S"], forever.get("ttl")), (&json!("2026-01-01"), None));
-    let for_a_while = days[2].as_ref().unwrap();
-    assert_eq!(for_a_while["ttl"]["N"], second(2 * 24 * 3600).as_seconds().to_string());
+    let permanent = days[0].as_ref().unwrap();
+    assert_eq!((&permanent["sk"]["S"], permanent.get("ttl")), (&json!("2026-01-01"), None));
+    let expiring = days[2].as_ref().unwrap();
+    assert_eq!(expiring["ttl"]["N"], second(2 * 24 * 3600).as_seconds().to_string());
     assert_eq!((&days[1], &days[3]), (&None, &None));
 }
 
 #[tokio::test]
-async fn a_batch_has_at_most_25_items_each_once() {
+async fn batch_contains_at_most_25_distinct_items() {
     let fake_server = FakeServer::start(|_, _| no_unprocessed_items()).await;
     let segments: Vec<_> = (0..60).map(|n| first_segment("m", second(0), n % 40)).collect();
     messages(&fake_server).await.put(&segments).await.unwrap();
@@ -165,7 +150,7 @@ async fn a_batch_has_at_most_25_items_each_once() {
 }
 
 #[tokio::test]
-async fn an_item_that_is_too_large_fails_alone() {
+async fn oversized_segment_fails_only_its_message() {
     let fake_server = FakeServer::start(|_, _| no_unprocessed_items()).await;
     let mut large = first_segment("m", second(0), 1);
     large.samples[0].unit = Some("x".repeat(400 * 1024));
@@ -176,11 +161,11 @@ async fn an_item_that_is_too_large_fails_alone() {
     assert!(matches!(source, StoreError::Invalid { .. }), "{source:?}");
     let [(id, reason)] = &Vec::from_iter(invalid)[..] else { panic!("one invalid message") };
     assert!(*id == message_id(1) && reason.contains("409600"), "{id} {reason}");
-    assert_eq!(puts(&fake_server.calls()[0]).len(), 2, "the other one and its day");
+    assert_eq!(puts(&fake_server.calls()[0]).len(), 2, "the other segment and its day");
 }
 
 #[tokio::test]
-async fn a_message_of_20_samples_is_one_write_unit() {
+async fn message_of_20_samples_takes_one_write_unit() {
     let fake_server = FakeServer::start(|_, _| no_unprocessed_items()).await;
     let ts = second(299);
     let mut segment = first_segment("depot-17:dc-meter-000001", ts, 1);
@@ -202,7 +187,7 @@ async fn a_message_of_20_samples_is_one_write_unit() {
     assert!(bytes < 1_024, "{bytes} bytes: {stored}");
 }
 
-/// What DynamoDB counts for an attribute, or a little more.
+/// Returns an upper bound of the size of an attribute by DynamoDB's rules.
 fn length(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
@@ -213,28 +198,28 @@ fn length(value: &Value) -> usize {
 }
 
 #[tokio::test]
-async fn keys_that_are_left_unread_are_read_again() {
+async fn unprocessed_keys_are_read_again() {
     let fake_server = FakeServer::start(|before, call| {
         let request = &call.body["RequestItems"]["the-state"];
         assert_eq!(request["ConsistentRead"], true);
         let keys = request["Keys"].as_array().unwrap();
         let document = json!(serde_json::to_string(&DeviceState::new(id("x"))).unwrap());
-        let answered = &keys[..keys.len().min(2)];
-        let items: Vec<_> = answered
+        let found = &keys[..keys.len().min(2)];
+        let items: Vec<_> = found
             .iter()
             .map(|key| {
                 json!({"device_id": key["device_id"], "v": {"N": "1"}, "version": {"N": "7"},
                     "registered": {"BOOL": false}, "document": {"S": document}})
             })
             .collect();
-        let left = &keys[answered.len()..];
-        let unread = if left.is_empty() {
+        let rest = &keys[found.len()..];
+        let unprocessed = if rest.is_empty() {
             json!({})
         } else {
-            json!({"the-state": {"Keys": left, "ConsistentRead": true}})
+            json!({"the-state": {"Keys": rest, "ConsistentRead": true}})
         };
         assert!(before < 5);
-        (200, json!({"Responses": {"the-state": items}, "UnprocessedKeys": unread}))
+        (200, json!({"Responses": {"the-state": items}, "UnprocessedKeys": unprocessed}))
     })
     .await;
     let ids: Vec<_> = (0..5).map(|n| id(&format!("m{n}"))).collect();
@@ -248,7 +233,7 @@ fn write(device: &str, version: u64) -> StateWrite {
 }
 
 #[tokio::test]
-async fn a_statement_that_is_throttled_is_executed_again_and_alone() {
+async fn only_throttled_statements_are_executed_again() {
     let fake_server = FakeServer::start(|before, call| {
         let fails = |code: &str| json!({"Error": {"Code": code, "Message": "no"}});
         let done = json!({"TableName": "the-state"});
@@ -267,10 +252,10 @@ async fn a_statement_that_is_throttled_is_executed_again_and_alone() {
     })
     .await;
     let writes = [write("a", 1), write("b", 0), write("c", 2), write("d", 3)];
-    let answers = states(&fake_server).await.save_many(&writes).await;
+    let results = states(&fake_server).await.save_many(&writes).await;
     assert!(
         matches!(
-            answers[..],
+            results[..],
             [
                 Ok(()),
                 Ok(()),
@@ -278,62 +263,63 @@ async fn a_statement_that_is_throttled_is_executed_again_and_alone() {
                 Err(WriteError::Store(StoreError::Misconfigured { .. }))
             ]
         ),
-        "{answers:?}"
+        "{results:?}"
     );
     let again = fake_server.calls()[1].body["Statements"][0].to_string();
     assert!(again.contains("INSERT") && again.contains("\"b\""), "{again}");
 }
 
 #[tokio::test]
-async fn a_state_that_is_too_large_fails_alone_with_its_size() {
+async fn oversized_state_fails_alone_with_its_size() {
     let fake_server =
         FakeServer::start(|_, _| (200, json!({"Responses": [{"TableName": "the-state"}]}))).await;
     let mut large = write("a", 1);
     large.state.fw_version = Some("x".repeat(400 * 1024));
-    let mut answers = states(&fake_server).await.save_many(&[large, write("b", 1)]).await;
-    assert!(answers.pop().unwrap().is_ok());
-    let text = source_chain(&answers.pop().unwrap().unwrap_err());
+    let mut results = states(&fake_server).await.save_many(&[large, write("b", 1)]).await;
+    assert!(results.pop().unwrap().is_ok());
+    let text = error_chain(&results.pop().unwrap().unwrap_err());
     assert!(text.contains("larger than the 409600"), "{text}");
     assert_eq!(fake_server.calls().len(), 1);
 }
 
 #[tokio::test]
-async fn a_call_of_statements_that_fails_fails_each_with_the_cause() {
+async fn failed_batch_of_statements_fails_each_write_with_the_cause() {
     let fake_server =
         FakeServer::start(|_, _| error_response("AccessDeniedException", json!({}))).await;
-    let answers = states(&fake_server).await.save_many(&[write("a", 1), write("b", 1)]).await;
-    assert_eq!(answers.len(), 2);
-    for answer in answers {
-        let error = answer.unwrap_err();
+    let results = states(&fake_server).await.save_many(&[write("a", 1), write("b", 1)]).await;
+    assert_eq!(results.len(), 2);
+    for result in results {
+        let error = result.unwrap_err();
         assert!(matches!(error, WriteError::Store(StoreError::Misconfigured { .. })), "{error:?}");
-        let text = source_chain(&error);
+        let text = error_chain(&error);
         assert!(text.contains("AccessDenied"), "{text}");
     }
 }
 
 #[tokio::test]
-async fn a_save_whose_answer_was_lost_is_no_conflict() {
-    // The first try is done and its answer lost; the SDK's second one finds what the first has written.
+async fn save_with_lost_response_succeeds() {
+    // The first attempt succeeds and its response is lost; the retry of the SDK finds the written
+    // item.
     let fake_server = FakeServer::start(|before, call| match before {
         0 => (500, json!({"__type": "InternalServerError", "message": "no"})),
         _ => error_response("ConditionalCheckFailedException", json!({"Item": call.body["Item"]})),
     })
     .await;
-    let mut answers = states(&fake_server).await.save_many(&[write("m", 3)]).await;
-    assert!(answers.pop().unwrap().is_ok());
+    let mut results = states(&fake_server).await.save_many(&[write("m", 3)]).await;
+    assert!(results.pop().unwrap().is_ok());
     assert_eq!(fake_server.calls()[1].body["ReturnValuesOnConditionCheckFailure"], "ALL_OLD");
 }
 
 #[tokio::test]
-async fn a_save_that_finds_another_state_conflicts() {
+async fn save_that_finds_another_state_conflicts() {
     let fake_server = FakeServer::start(|_, call| {
         let mut stored = call.body["Item"].clone();
         stored["document"]["S"] = json!("{}");
         error_response("ConditionalCheckFailedException", json!({"Item": stored}))
     })
     .await;
-    let answer = states(&fake_server).await.save_many(&[write("m", 3)]).await.pop().unwrap();
-    assert!(matches!(answer, Err(WriteError::Conflict)), "{answer:?}");
+    let result = states(&fake_server).await.save_many(&[write("m", 3)]).await.pop().unwrap();
+    assert!(matches!(result, Err(WriteError::Conflict)), "{result:?}");
 }
 
 fn canceled(codes: [&str; 3]) -> (u16, Value) {
@@ -342,7 +328,7 @@ fn canceled(codes: [&str; 3]) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_transaction_that_met_another_is_tried_again() {
+async fn transaction_conflict_is_retried() {
     let fake_server = FakeServer::start(|before, _| match before {
         0 => canceled(["None", "TransactionConflict", "None"]),
         1 => canceled(["ThrottlingError", "None", "None"]),
@@ -353,7 +339,7 @@ async fn a_transaction_that_met_another_is_tried_again() {
     alerts.open(&alert("m", second(0)), None).await.unwrap();
     let calls = fake_server.calls();
     assert_eq!(calls.len(), 3);
-    // A token makes the SDK's own retries one write; another try is another write.
+    // The token makes retries of the SDK idempotent; a new attempt needs a new token.
     assert_ne!(calls[0].body["ClientRequestToken"], calls[1].body["ClientRequestToken"]);
 }
 
@@ -363,82 +349,22 @@ async fn transaction_that_always_conflicts_is_a_conflict() {
         FakeServer::start(|_, _| canceled(["TransactionConflict", "None", "None"])).await;
     let alerts = dynamodb::Alerts::new(&Clients::for_emulator(&fake_server.url).await, &tables());
     let error = alerts.open(&alert("m", second(0)), None).await.unwrap_err();
-    assert!(matches!(error, StoreError::Conflict { .. }), "{}", source_chain(&error));
+    assert!(matches!(error, StoreError::Conflict { .. }), "{}", error_chain(&error));
     assert_eq!(fake_server.calls().len(), 8);
 }
 
 #[tokio::test]
-async fn a_transaction_that_is_wrong_is_not_tried_again() {
+async fn invalid_transaction_is_not_retried() {
     let fake_server = FakeServer::start(|_, _| canceled(["None", "ValidationError", "None"])).await;
     let alerts = dynamodb::Alerts::new(&Clients::for_emulator(&fake_server.url).await, &tables());
     let error = alerts.open(&alert("m", second(0)), None).await.unwrap_err();
     assert!(matches!(error, StoreError::Misconfigured { .. }), "{error:?}");
-    assert!(source_chain(&error).contains("ValidationError"), "{}", source_chain(&error));
+    assert!(error_chain(&error).contains("ValidationError"), "{}", error_chain(&error));
     assert_eq!(fake_server.calls().len(), 1);
 }
 
 #[tokio::test]
-async fn a_command_goes_to_its_devices_topic_at_least_once() {
-    let fake_server = FakeServer::start(|_, _| (200, json!({}))).await;
-    let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
-    let payload = Bytes::from_static(br#"{"cmd":"reboot"}"#);
-    topic.publish(&id("urn:m_1"), CommandKind::Reboot, payload).await.unwrap();
-    let call = fake_server.calls().remove(0);
-    assert_eq!(call.operation, "/topics/iot%2Furn%3Am_1%2Fcommand");
-    assert_eq!((call.query.as_str(), call.body), ("qos=1", json!({"cmd": "reboot"})));
-}
-
-#[tokio::test]
-async fn a_broker_that_does_not_take_a_command_is_an_error_with_its_cause() {
-    let fake_server = FakeServer::start(|_, _| (503, json!({"message": "no broker"}))).await;
-    let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
-    let error =
-        topic.publish(&id("m"), CommandKind::RequestStatus, Bytes::new()).await.unwrap_err();
-    assert!(source_chain(&error).contains("no broker"), "{}", source_chain(&error));
-}
-
-#[tokio::test]
-async fn a_reboot_is_sent_once_whatever_is_answered_and_it_is_said_whether_it_may_have_been_taken()
-{
-    for (status, is_refused) in
-        [(400, true), (403, true), (429, true), (503, true), (500, false), (504, false)]
-    {
-        let fake_server = FakeServer::start(move |_, _| (status, json!({"message": "no"}))).await;
-        let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
-        let error = topic.publish(&id("m"), CommandKind::Reboot, Bytes::new()).await.unwrap_err();
-        assert_eq!(matches!(error, PublishError::Rejected(_)), is_refused, "{status}: {error:?}");
-        assert_eq!(fake_server.calls().len(), 1, "{status}");
-    }
-    let fake_server = FakeServer::start(|_, _| (500, json!({"message": "no"}))).await;
-    let topic = IotCommandPublisher::new(&Clients::for_emulator(&fake_server.url).await);
-    let sent = topic.publish(&id("m"), CommandKind::RequestStatus, Bytes::new()).await;
-    assert!(
-        sent.is_err() && fake_server.calls().len() > 1,
-        "what may be sent twice is tried again"
-    );
-}
-
-#[tokio::test]
-async fn where_nobody_listens_nothing_was_sent_and_where_the_connection_breaks_nobody_knows() {
-    let publish = async |url: &str| {
-        let topic = IotCommandPublisher::new(&Clients::for_emulator(url).await);
-        topic.publish(&id("m"), CommandKind::Reboot, Bytes::new()).await.unwrap_err()
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let breaks = tokio::spawn(async move {
-        let (connection, _) = listener.accept().await.unwrap();
-        connection.readable().await.unwrap();
-    });
-    let error = publish(&url).await;
-    assert!(matches!(error, PublishError::OutcomeUnknown(_)), "{error:?}");
-    breaks.await.unwrap();
-    let error = publish(&url).await;
-    assert!(matches!(error, PublishError::Rejected(_)), "{error:?}");
-}
-
-#[tokio::test]
-async fn each_store_says_by_name_whether_it_answers() {
+async fn probe_returns_the_result_of_each_store() {
     let fake_server = FakeServer::start(|_, call| match call.body["TableName"].as_str() {
         Some("the-alerts") => error_response("ResourceNotFoundException", json!({})),
         _ => (200, json!({})),
@@ -446,8 +372,8 @@ async fn each_store_says_by_name_whether_it_answers() {
     .await;
     let bucket = ArchiveBucket { name: "the-bucket".to_owned() };
     let clients = Clients::for_emulator(&fake_server.url).await;
-    let answers = StoreProbe::new(&clients, &bucket, &tables()).probe().await;
-    let answers: Vec<_> = answers.iter().map(|(name, answer)| (*name, answer.is_ok())).collect();
+    let results = StoreProbe::new(&clients, &bucket, &tables()).probe().await;
+    let results: Vec<_> = results.iter().map(|(name, result)| (*name, result.is_ok())).collect();
     let expected = [
         ("archive", true),
         ("devices", true),
@@ -457,15 +383,16 @@ async fn each_store_says_by_name_whether_it_answers() {
         ("commands", true),
         ("rules", true),
     ];
-    assert_eq!(answers, expected);
-    let mut asked: Vec<_> = fake_server.calls().into_iter().map(|call| call.operation).collect();
-    asked.sort();
-    assert_eq!(asked[0], "/the-bucket/");
-    assert!(asked[1..].iter().all(|operation| operation == "GetItem"), "{asked:?}");
+    assert_eq!(results, expected);
+    let mut operations: Vec<_> =
+        fake_server.calls().into_iter().map(|call| call.operation).collect();
+    operations.sort();
+    assert_eq!(operations[0], "/the-bucket/");
+    assert!(operations[1..].iter().all(|operation| operation == "GetItem"), "{operations:?}");
 }
 
 #[tokio::test]
-async fn an_alert_that_nobody_can_read_is_swept_all_the_same() {
+async fn unreadable_alert_is_deleted_and_not_counted() {
     let raised = alert("m", second(0));
     let fake_server = FakeServer::start(move |_, call| match call.operation.as_str() {
         "Query" => {
@@ -487,7 +414,7 @@ async fn an_alert_that_nobody_can_read_is_swept_all_the_same() {
         [deleted(1), deleted(2), deleted(3)],
         [&json!(raised.alert_id), &json!("?"), &json!("!")]
     );
-    // What cannot be read was not counted.
+    // An alert that cannot be read was not counted.
     assert_eq!(actions.len(), 5);
     let count = &actions[4]["Update"]["ExpressionAttributeValues"];
     assert!(count.to_string().contains("\"-1\""), "{count}");

@@ -1,5 +1,5 @@
-//! What a question about the past costs: items read, and time. It measures and proves nothing, so it runs when
-//! asked: `make bench-history`.
+//! Benchmark of queries over the history: items read and time. It asserts nothing, so it runs on
+//! demand: `make bench-history`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,18 +22,18 @@ use meter_store::{
     BatchWriteError, BucketPage, BucketQuery, HourRollup, MessageStore, MetricStore, PointQuery,
     RollupStore, SegmentQuery, StoreError, Stores, WindowQuery,
 };
+use meter_testing::fixtures::{first_segment, id, sample, second};
 use serde_json::json;
 
 use crate::emulator::Emulator;
-use crate::fixtures::{first_segment, id, sample, second};
 
 const DAY_S: i64 = 24 * 3_600;
 const DAYS: i64 = 30;
 
-/// Samples of each metric in a message: one a second, sent once a minute.
+/// Samples of each metric in a message, which is sent once a minute with a sample for each second.
 const SAMPLES_PER_MESSAGE: i64 = 60;
 
-/// Counts the items that are read.
+/// Counts the items that are read from a store.
 #[derive(Clone)]
 struct CountingStore<M> {
     store: M,
@@ -92,7 +92,7 @@ impl<M: RollupStore> RollupStore for CountingStore<M> {
 }
 
 #[tokio::test]
-#[ignore = "measures, and proves nothing"]
+#[ignore = "benchmark"]
 async fn history_on_ministack() {
     let emulator = Emulator::ministack().await;
     let tables = crate::tables::create(&emulator.url, "history").await;
@@ -118,7 +118,7 @@ async fn history_on_ministack() {
         since.elapsed()
     );
 
-    // With its first message everything that there may be of a device is to be rolled up.
+    // The first message of a device marks all of its hours as pending.
     let (now, rules) = (second((DAYS + 2) * DAY_S), DevicePolicy::default());
     let first = first_message();
     let apply = |state: &mut DeviceState| state.apply(&[&first], &rules);
@@ -140,7 +140,7 @@ async fn history_on_ministack() {
         states: states.clone(),
         max_gap_s: 300,
     };
-    println!("{:<34}{:>10}{:>10}{:>10}{:>12}", "", "answers", "pages", "items", "time");
+    println!("{:<34}{:>10}{:>10}{:>10}{:>12}", "", "results", "pages", "items", "time");
     for (what, range_s, every) in [
         ("1 hour, points", 3_600, None),
         ("1 hour, every minute", 3_600, Some("1m")),
@@ -154,14 +154,14 @@ async fn history_on_ministack() {
         items.store(0, Ordering::Relaxed);
         let since = Instant::now();
         let (start, stop) = (second(DAYS * DAY_S - range_s), second(DAYS * DAY_S));
-        let (answers, pages) = match every {
+        let (results, pages) = match every {
             None => all_points(&store, start, stop).await,
             Some(every) => {
                 all_windows(&store, start, stop, WindowSize::parse(every).unwrap()).await
             }
         };
         let items = items.load(Ordering::Relaxed);
-        println!("{what:<34}{answers:>10}{pages:>10}{items:>10}{:>12.0?}", since.elapsed());
+        println!("{what:<34}{results:>10}{pages:>10}{items:>10}{:>12.0?}", since.elapsed());
     }
 }
 

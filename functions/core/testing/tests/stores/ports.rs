@@ -1,6 +1,4 @@
-//! One adapter of each port that works on the same stores.
-
-use std::future::Future;
+//! The adapters to AWS, as the contract suite uses them.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use meter_aws::settings::Tables;
@@ -12,111 +10,9 @@ use meter_store::{
     MetricStore, QuarantineStore, QueueDepth, Recount, RecountReport, RollupStore, RuleStore,
     StateStore,
 };
-use meter_testing::memory::MemoryStores;
+use meter_testing::contract::Ports;
 
-pub(crate) trait Ports: Clone + Send + Sync + 'static {
-    fn archive(&self) -> &(impl Archive + ArchiveListing);
-    fn messages(&self) -> &impl MessageStore;
-    fn quarantine(&self) -> &impl QuarantineStore;
-    fn metrics(&self) -> &impl MetricStore;
-    fn rollups(&self) -> &impl RollupStore;
-    fn states(&self) -> &impl StateStore;
-    fn ingest_lag(&self) -> &impl IngestLagStore;
-    fn devices(&self) -> &impl DeviceStore;
-    fn alerts(&self) -> &impl AlertStore;
-    fn commands(&self) -> &impl CommandStore;
-    fn rules(&self) -> &impl RuleStore;
-    fn queue(&self) -> &impl QueueDepth;
-
-    /// What sets counts right, one a table.
-    fn recount(&self) -> impl Future<Output = Vec<RecountReport>> + Send;
-
-    /// Makes the fleet's counts wrong.
-    fn corrupt_counts(&self) -> impl Future<Output = ()> + Send;
-
-    /// Puts messages into the queue.
-    fn send(&self, messages: u64) -> impl Future<Output = ()> + Send;
-
-    /// Takes one out of the queue, and does not finish it.
-    fn receive(&self) -> impl Future<Output = ()> + Send;
-}
-
-#[derive(Clone)]
-pub(crate) struct MemoryPorts(MemoryStores, MemoryStores);
-
-impl Default for MemoryPorts {
-    fn default() -> Self {
-        let memory = MemoryStores::new();
-        let metrics = memory.clone();
-        Self(memory, metrics)
-    }
-}
-
-impl Ports for MemoryPorts {
-    fn archive(&self) -> &(impl Archive + ArchiveListing) {
-        &self.0
-    }
-
-    fn messages(&self) -> &impl MessageStore {
-        &self.0
-    }
-
-    fn quarantine(&self) -> &impl QuarantineStore {
-        &self.0
-    }
-
-    fn metrics(&self) -> &impl MetricStore {
-        &self.1
-    }
-
-    fn rollups(&self) -> &impl RollupStore {
-        &self.0
-    }
-
-    fn states(&self) -> &impl StateStore {
-        &self.0
-    }
-
-    fn ingest_lag(&self) -> &impl IngestLagStore {
-        &self.0
-    }
-
-    fn devices(&self) -> &impl DeviceStore {
-        &self.0
-    }
-
-    fn alerts(&self) -> &impl AlertStore {
-        &self.0
-    }
-
-    fn commands(&self) -> &impl CommandStore {
-        &self.0
-    }
-
-    fn rules(&self) -> &impl RuleStore {
-        &self.0
-    }
-
-    fn queue(&self) -> &impl QueueDepth {
-        &self.0
-    }
-
-    async fn recount(&self) -> Vec<RecountReport> {
-        self.0.recount().await.unwrap()
-    }
-
-    async fn corrupt_counts(&self) {
-        self.0.corrupt_counts();
-    }
-
-    async fn send(&self, messages: u64) {
-        self.0.set_depth(messages);
-    }
-
-    async fn receive(&self) {}
-}
-
-/// The metric store of these settings.
+/// Creates the metric store that the settings select.
 pub(crate) async fn metrics(
     clients: &Clients,
     tables: &Tables,
@@ -254,7 +150,7 @@ impl Ports for AwsPorts {
 
     async fn receive(&self) {
         let receive = self.sqs.receive_message().queue_url(&self.queue_url);
-        let answer = receive.max_number_of_messages(1).send().await.unwrap();
-        assert_eq!(answer.messages().len(), 1);
+        let received = receive.max_number_of_messages(1).send().await.unwrap();
+        assert_eq!(received.messages().len(), 1);
     }
 }

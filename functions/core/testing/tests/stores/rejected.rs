@@ -1,31 +1,32 @@
-//! What Timestream does not take, and what is made of it.
+//! Records that Timestream rejects.
 
 use meter_domain::id::MessageId;
 use meter_domain::metric::DevicePoint;
 use meter_domain::metric::{MetricName, Point, PointKey, Precedence};
 use meter_domain::time::Timestamp;
 use meter_store::{MetricStore, PointQuery, WriteSummary};
+use meter_testing::contract::Ports;
+use meter_testing::fixtures::id;
 
 use crate::emulator::Emulator;
-use crate::fixtures::id;
-use crate::ports::Ports;
 use crate::timestream_server::Timestream;
 
-/// A point of `metric`, so many seconds from now, in a message made when that says.
-fn point(now: Timestamp, metric: &str, s: i64, claimed: i64) -> DevicePoint {
+/// A point of `metric`, `s` seconds from now, in a message with an envelope time `precedence_s`
+/// from now.
+fn point(now: Timestamp, metric: &str, s: i64, precedence_s: i64) -> DevicePoint {
     let key = PointKey {
         time: now.plus_seconds(s),
         metric: MetricName::parse(metric).unwrap(),
         sample_index: 0,
     };
-    let message_id = MessageId::of("t", &claimed.to_be_bytes());
-    let precedence = Precedence { ts: now.plus_seconds(claimed), message_id };
-    let point = Point { key, value: claimed as f64, unit: None, precedence };
+    let message_id = MessageId::of("t", &precedence_s.to_be_bytes());
+    let precedence = Precedence { ts: now.plus_seconds(precedence_s), message_id };
+    let point = Point { key, value: precedence_s as f64, unit: None, precedence };
     DevicePoint { device_id: id("m"), point }
 }
 
 #[tokio::test]
-async fn what_timestream_rejects_is_counted_by_its_reason_and_holds_nothing_up() {
+async fn rejected_records_are_counted_by_reason_and_others_are_stored() {
     let (emulator, timestream) = (Emulator::ministack().await, Timestream::start().await);
     let ports = crate::new_aws_ports_with(&emulator.url, Some(&timestream)).await;
     let now = Timestamp::now().floor(1);
@@ -35,13 +36,13 @@ async fn what_timestream_rejects_is_counted_by_its_reason_and_holds_nothing_up()
     let first =
         [point(now, "pf", 0, 5), point(now, "voltage_dc", -60, 5), point(now, "free", 0, 5)];
     assert_eq!(put(&first).await, WriteSummary::default());
-    assert_eq!(put(&first).await, WriteSummary::default(), "a repeat is no conflict");
+    assert_eq!(put(&first).await, WriteSummary::default(), "a repetition is not superseded");
 
-    // Of a lesser precedence: the columns together, and the free metric.
+    // Lower precedence: known metrics share a record, others have their own.
     let lesser = [point(now, "pf", 0, 4), point(now, "free", 0, 4), point(now, "pf", -1, 4)];
     assert_eq!(put(&lesser).await, WriteSummary { superseded: 2, ..WriteSummary::default() });
 
-    // Older than the table keeps, further ahead than it takes, and before there is any time.
+    // Older than the retention of the table, beyond its future limit, and before 1970.
     let outside = [
         point(now, "pf", -40 * day, 6),
         point(now, "pf", 3_600, 6),
@@ -66,12 +67,12 @@ async fn what_timestream_rejects_is_counted_by_its_reason_and_holds_nothing_up()
         let seconds = p.key.time.as_seconds() - now.as_seconds();
         (seconds, p.key.metric.as_str(), p.value)
     });
-    let wanted = [
+    let expected = [
         (-60, "voltage_dc", 5.0),
         (-2, "pf", 6.0),
         (-1, "pf", 4.0),
         (0, "free", 5.0),
         (0, "pf", 5.0),
     ];
-    assert_eq!(found.collect::<Vec<_>>(), wanted);
+    assert_eq!(found.collect::<Vec<_>>(), expected);
 }

@@ -1,4 +1,4 @@
-//! Tables as infra/stores/template.yaml defines them, under other names.
+//! The tables of infra/stores/template.yaml under other names, and buckets and queues.
 
 use std::path::Path;
 
@@ -48,12 +48,12 @@ struct ProjectionProperties {
     projection_type: String,
 }
 
-/// A client of an emulator.
+/// Returns a client for an emulator.
 pub(crate) async fn dynamodb(endpoint: &str) -> aws_sdk_dynamodb::Client {
     aws_sdk_dynamodb::Client::new(&config(endpoint).await)
 }
 
-/// Creates every table of the template in an emulator.
+/// Creates all tables in an emulator.
 pub(crate) async fn create(endpoint: &str, prefix: &str) -> Tables {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../infra/stores/template.yaml");
     let template = std::fs::read_to_string(path).unwrap();
@@ -124,7 +124,7 @@ pub(crate) async fn create_bucket(endpoint: &str, name: &str) -> String {
     name.to_owned()
 }
 
-/// Creates a queue in an emulator; with a client for it.
+/// Creates a queue in an emulator; returns a client and the queue URL.
 pub(crate) async fn create_queue(endpoint: &str, name: &str) -> (aws_sdk_sqs::Client, String) {
     let client = aws_sdk_sqs::Client::new(&config(endpoint).await);
     let made = client.create_queue().queue_name(name).send().await.unwrap();

@@ -1,14 +1,16 @@
-//! How fast the adapters are on MiniStack. It measures and proves nothing, so it runs when asked:
-//! `cargo nextest run -p meter-core --run-ignored only --no-capture throughput`.
+//! Benchmark of the adapters on MiniStack. It asserts no rates, so it runs on demand: `cargo
+//! nextest run -p meter-testing --run-ignored only --no-capture throughput`.
 
 use std::time::Instant;
 
 use meter_domain::state::{Connection, DeviceState};
 use meter_store::{MessageStore, StateStore, StateWrite};
+use meter_testing::contract::Ports;
+use meter_testing::fixtures::{
+    first_segment, id, register_device, sample, second, state, with_connection,
+};
 
 use crate::emulator::Emulator;
-use crate::fixtures::{first_segment, id, register_device, sample, second, state, with_connection};
-use crate::ports::Ports;
 
 fn print_rate(what: &str, count: usize, since: Instant) {
     let seconds = since.elapsed().as_secs_f64();
@@ -16,7 +18,7 @@ fn print_rate(what: &str, count: usize, since: Instant) {
 }
 
 #[tokio::test]
-#[ignore = "measures, and proves nothing"]
+#[ignore = "benchmark"]
 async fn throughput_on_ministack() {
     let emulator = Emulator::ministack().await;
     let ports = crate::new_aws_ports(&emulator.url).await;
@@ -41,7 +43,7 @@ async fn throughput_on_ministack() {
     let mut versions = (0..1_000)
         .map(|n| {
             let new = DeviceState::new(id(&format!("s{n}")));
-            // As of a device that is online.
+            // As for a device that is online.
             DeviceState { next_check: Some(second(60)), ..new }
         })
         .collect::<Vec<_>>();
@@ -49,8 +51,8 @@ async fn throughput_on_ministack() {
     for _ in 0..5 {
         let writes: Vec<_> =
             versions.iter().map(|s| write(s.clone(), Connection::Unknown)).collect();
-        let answers = ports.states().save_many(&writes).await;
-        assert!(answers.iter().all(Result::is_ok));
+        let results = ports.states().save_many(&writes).await;
+        assert!(results.iter().all(Result::is_ok));
         versions.iter_mut().for_each(|state| state.version += 1);
     }
     print_rate("states whose connection stays, 1,000 a call", 5_000, since);
@@ -63,8 +65,8 @@ async fn throughput_on_ministack() {
         writes.push(write(online, Connection::Unknown));
     }
     let since = Instant::now();
-    let answers = ports.states().save_many(&writes).await;
-    assert!(answers.iter().all(Result::is_ok));
+    let results = ports.states().save_many(&writes).await;
+    assert!(results.iter().all(Result::is_ok));
     print_rate("states of registered devices that come online, 500 a call", 500, since);
 
     let ids: Vec<_> = versions.iter().map(|state| state.device_id.clone()).collect();

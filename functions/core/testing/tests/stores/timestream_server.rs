@@ -1,4 +1,4 @@
-//! A Timestream of a test's own, in this process.
+//! A Timestream emulator in the process of the test.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Timestream {
         Self { url, _data: data, _stop: stop.drop_guard() }
     }
 
-    /// A database and an empty table, which takes what is days old.
+    /// Creates a database and an empty table, which accepts records of the last 30 days.
     pub(crate) async fn create_table(&self, number: usize) -> (String, String) {
         let names = (format!("database-{number}"), "telemetry".to_owned());
         let client = Client::new(&tables::config(&self.url).await);

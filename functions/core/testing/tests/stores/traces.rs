@@ -1,4 +1,4 @@
-//! What a trace says of the calls of stores: as X-Ray's daemon gets it, and as the log has it.
+//! Traces of store calls, as the X-Ray daemon and the log receive them.
 
 use std::io::{ErrorKind, Write};
 use std::net::UdpSocket;
@@ -11,6 +11,7 @@ use meter_runtime::observability;
 use meter_runtime::xray;
 use meter_store::MessageStore;
 use meter_store::TRACE_TARGET;
+use meter_testing::fixtures::{first_segment, second};
 use serde_json::{Value, json};
 use tracing::{Instrument, Subscriber, info_span};
 use tracing_subscriber::layer::SubscriberExt;
@@ -18,12 +19,11 @@ use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::fake_server::{FakeResponse, FakeServer, error_response};
 use crate::faults::tables;
-use crate::fixtures::{first_segment, second};
 
 const SEGMENT: &str = "53995c3f42cd8ad8";
-const DEVICE: &str = "a-device-of-somebody";
+const DEVICE: &str = "private-device";
 
-/// X-Ray's daemon, as far as it listens.
+/// A receiver of segment documents in place of the X-Ray daemon.
 struct Daemon(UdpSocket);
 
 impl Daemon {
@@ -37,7 +37,7 @@ impl Daemon {
         Registry::default().with(xray::layer(self.0.local_addr().unwrap()).unwrap())
     }
 
-    /// What has come: a datagram is there when its sender goes on.
+    /// Returns the documents that were received so far: a datagram arrives before its send returns.
     fn documents(&self) -> Vec<Value> {
         let mut documents = Vec::new();
         let mut datagram = [0; 65_536];
@@ -56,7 +56,7 @@ impl Daemon {
     }
 }
 
-/// A trace of now: X-Ray takes none of long ago.
+/// A current trace id, since X-Ray rejects old ones.
 fn trace_id() -> String {
     format!("1-{:08x}-a006649127e371903a2de979", Timestamp::now().as_millis() / 1_000)
 }
@@ -72,7 +72,7 @@ async fn store(url: &str, context: &Context) {
     let messages = dynamodb::Messages::new(&Clients::for_emulator(url).await, &tables());
     let span = info_span!(target: TRACE_TARGET, "batch", request_id = "request-1");
     observability::continue_trace(&span, context);
-    // How it ends is what the trace is asked.
+    // Not checked here: the trace contains the result.
     let _ = messages.put(&[first_segment(DEVICE, second(0), 1)]).instrument(span).await;
 }
 
@@ -94,13 +94,13 @@ fn stored() -> FakeResponse {
 }
 
 #[tokio::test]
-async fn a_call_is_a_subsegment_of_its_batch_and_the_batch_one_of_lambda_s_segment() {
+async fn call_and_batch_are_nested_subsegments_of_the_lambda_segment() {
     let trace_id = trace_id();
     let trace = format!("Root={trace_id};Parent={SEGMENT};Sampled=1;Lineage=1:a87bd80c:0");
     let documents = traced(Some(trace), |_| stored()).await;
     let [call, batch] = documents.as_slice() else { panic!("{documents:?}") };
     for document in &documents {
-        assert_eq!(document["type"], "subsegment", "Lambda makes the segment");
+        assert_eq!(document["type"], "subsegment", "Lambda creates the segment");
         assert_eq!(document["trace_id"], trace_id.as_str());
         assert!(document["end_time"].as_f64() >= document["start_time"].as_f64(), "{document}");
     }
@@ -113,7 +113,7 @@ async fn a_call_is_a_subsegment_of_its_batch_and_the_batch_one_of_lambda_s_segme
 }
 
 #[tokio::test]
-async fn a_call_says_how_often_it_was_tried() {
+async fn trace_contains_the_number_of_attempts() {
     let call = call(|before| match before {
         0 => (500, json!({})),
         _ => stored(),
@@ -124,7 +124,7 @@ async fn a_call_says_how_often_it_was_tried() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_an_answer_and_throttling_and_failures_are_errors() {
+async fn throttling_and_failures_are_errors_and_failed_conditions_are_not() {
     let condition = call(|_| error_response("ConditionalCheckFailedException", json!({}))).await;
     assert_eq!(condition["annotations"], json!({"attempts": 1, "outcome": "service_error"}));
     assert_eq!((condition.get("error"), condition.get("fault")), (None, None), "{condition}");
@@ -138,19 +138,19 @@ async fn a_refusal_is_an_answer_and_throttling_and_failures_are_errors() {
 }
 
 #[tokio::test]
-async fn who_does_not_answer_is_named_as_unreachable() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+async fn unreachable_store_is_traced_as_connection_error() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let daemon = Daemon::start();
     let _guard = tracing::subscriber::set_default(daemon.subscriber());
     let trace = format!("Root={};Parent={SEGMENT};Sampled=1", trace_id());
-    store(&format!("http://{nobody}"), &context(Some(trace))).await;
+    store(&format!("http://{closed}"), &context(Some(trace))).await;
     let call = daemon.documents().swap_remove(0);
     assert_eq!(call["annotations"], json!({"attempts": 4, "outcome": "connection_error"}));
     assert_eq!(call["fault"], true, "{call}");
 }
 
 #[tokio::test]
-async fn what_lambda_does_not_trace_is_not_traced() {
+async fn unsampled_invocation_is_not_traced() {
     let unsampled = format!("Root={};Parent={SEGMENT};Sampled=0", trace_id());
     for trace in [None, Some(unsampled), Some("no trace".to_owned())] {
         assert_eq!(traced(trace, |_| stored()).await, [] as [Value; 0]);
@@ -158,11 +158,11 @@ async fn what_lambda_does_not_trace_is_not_traced() {
 }
 
 #[tokio::test]
-async fn a_trace_has_neither_keys_nor_payloads_nor_the_words_of_a_service() {
-    fn refused(_: usize) -> FakeResponse {
+async fn trace_contains_no_keys_payloads_or_service_messages() {
+    fn rejected(_: usize) -> FakeResponse {
         error_response("ValidationException", json!({"message": "the value was 1512.5"}))
     }
-    for script in [|_| stored(), refused] as [fn(usize) -> FakeResponse; 2] {
+    for script in [|_| stored(), rejected] as [fn(usize) -> FakeResponse; 2] {
         let text = call(script).await.to_string();
         for secret in [DEVICE, "1512.5", &tables().messages] {
             assert!(!text.contains(secret), "{secret}: {text}");
@@ -170,7 +170,7 @@ async fn a_trace_has_neither_keys_nor_payloads_nor_the_words_of_a_service() {
     }
 }
 
-/// What is logged under a filter.
+/// Returns the log lines of a call under a filter.
 async fn logged(filter: &str) -> Vec<Value> {
     let fake_server = FakeServer::start(|_, _| stored()).await;
     let log = Log::default();
@@ -202,7 +202,7 @@ impl Write for Log {
 }
 
 #[tokio::test]
-async fn the_log_has_a_line_a_call_for_who_asks_for_it_and_else_none() {
+async fn calls_are_logged_only_if_the_filter_selects_the_trace_target() {
     assert_eq!(logged("info").await, [] as [Value; 0]);
     let lines = logged("info,meter::trace=debug").await;
     let [line] = lines.as_slice() else { panic!("{lines:?}") };

@@ -1,4 +1,4 @@
-//! A publisher and a broker that answers as the test says.
+//! Tests of a publisher with a scripted broker.
 
 use rumqttc::v5::mqttbytes::v5::PubAck;
 use tokio::task::JoinHandle;
@@ -11,7 +11,7 @@ async fn start() -> (Publisher, TestBroker, Peer) {
     let (publisher, connection) = Publisher::new(&address);
     tokio::spawn(connection);
     let (peer, connect) = broker.accept().await;
-    assert!(connect.clean_start, "nothing may be sent again later");
+    assert!(connect.clean_start, "messages must not be sent later");
     publisher.connected().wait_for(|connected| *connected).await.unwrap();
     (publisher, broker, peer)
 }
@@ -27,11 +27,11 @@ fn publish(publisher: &Publisher, payload: &str) -> JoinHandle<Result<(), Publis
     tokio::spawn(async move { publisher.publish(publication).await })
 }
 
-/// The next message that the broker gets.
+/// Returns the next message that the broker receives.
 async fn next(peer: &mut Peer) -> Publish {
     match peer.next().await {
         Packet::Publish(publish) => publish,
-        packet => panic!("{packet:?} instead of a message"),
+        packet => panic!("expected PUBLISH, actual {packet:?}"),
     }
 }
 
@@ -40,46 +40,46 @@ async fn acknowledge(peer: &mut Peer, publish: &Publish, reason: PubAckReason) {
 }
 
 #[tokio::test]
-async fn a_message_is_published_when_the_broker_says_so_for_that_message() {
+async fn publication_completes_with_its_own_acknowledgement() {
     let (publisher, _broker, mut peer) = start().await;
     let mut sent = Vec::new();
     for payload in ["a", "b", "c"] {
-        let answer = publish(&publisher, payload);
-        sent.push((next(&mut peer).await, answer));
+        let result = publish(&publisher, payload);
+        sent.push((next(&mut peer).await, result));
     }
-    // In an order of its own, and with different outcomes.
+    // Acknowledged in another order and with different reasons.
     let outcomes = [
         (1, PubAckReason::NoMatchingSubscribers, Ok(())),
         (2, PubAckReason::Success, Ok(())),
-        (0, PubAckReason::QuotaExceeded, Err(PublishError::Refused(PubAckReason::QuotaExceeded))),
+        (0, PubAckReason::QuotaExceeded, Err(PublishError::Rejected(PubAckReason::QuotaExceeded))),
     ];
     for (index, reason, expected) in outcomes {
-        let (message, answer) = &mut sent[index];
+        let (message, result) = &mut sent[index];
         acknowledge(&mut peer, message, reason).await;
-        assert_eq!(answer.await.unwrap(), expected);
+        assert_eq!(result.await.unwrap(), expected);
     }
 }
 
 #[tokio::test]
-async fn a_message_that_the_broker_may_not_have_got_failed_and_is_not_sent_again() {
+async fn unacknowledged_message_fails_and_is_not_sent_again() {
     let (publisher, broker, mut peer) = start().await;
     let interrupted = publish(&publisher, "interrupted");
     next(&mut peer).await;
     drop(peer);
     assert_eq!(interrupted.await.unwrap(), Err(PublishError::Interrupted));
-    assert_eq!(publish(&publisher, "refused").await.unwrap(), Err(PublishError::NotConnected));
+    assert_eq!(publish(&publisher, "unsent").await.unwrap(), Err(PublishError::NotConnected));
 
     let (mut peer, _) = broker.accept().await;
     publisher.connected().wait_for(|connected| *connected).await.unwrap();
-    let answer = publish(&publisher, "new");
+    let result = publish(&publisher, "new");
     let message = next(&mut peer).await;
     assert_eq!(message.payload, "new");
     acknowledge(&mut peer, &message, PubAckReason::Success).await;
-    assert_eq!(answer.await.unwrap(), Ok(()));
+    assert_eq!(result.await.unwrap(), Ok(()));
 }
 
 #[tokio::test]
-async fn at_qos_0_a_message_is_published_when_it_is_sent() {
+async fn publication_at_qos_0_completes_when_sent() {
     let (publisher, _broker, mut peer) = start().await;
     let publication = Publication {
         topic: "iot/a/command".to_owned(),
@@ -93,7 +93,7 @@ async fn at_qos_0_a_message_is_published_when_it_is_sent() {
 }
 
 #[tokio::test]
-async fn the_connection_ends_with_its_last_publisher() {
+async fn connection_ends_with_its_last_publisher() {
     let (publisher, _broker, mut peer) = start().await;
     drop(publisher);
     peer.expect_disconnect().await;

@@ -3,17 +3,17 @@ use meter_domain::device::{Device, DeviceStatus};
 use meter_domain::state::Connection;
 use meter_store::{AlertStore, DeviceStore, FleetCounts, RecountReport, StateStore, StateWrite};
 
-use super::contract_tests;
+use super::{Ports, contracts};
 use crate::fixtures::{alert, register_device, second, state, with_connection};
-use crate::ports::Ports;
 
-contract_tests! {
-    counts_that_are_wrong_are_right_after_a_recount
-    a_recount_of_what_is_right_changes_nothing
-    counts_are_right_when_devices_are_registered_during_recounts
+contracts! {
+    recount_corrects_wrong_counters
+    recount_of_correct_counters_changes_nothing
+    ; concurrent:
+    recount_during_registrations_ends_with_correct_counters
 }
 
-/// Devices in every status and connection, and alerts.
+/// Stores devices of every status and connection, and alerts.
 async fn fleet(ports: &impl Ports) {
     for n in 0..12 {
         let device = register_device(ports, &format!("m{n}")).await;
@@ -47,40 +47,40 @@ fn all_shards_recounted(recounted: &[RecountReport]) -> bool {
     recounted.iter().all(|recounted| recounted.skipped_shards == 0)
 }
 
-async fn counts_that_are_wrong_are_right_after_a_recount(ports: &impl Ports) {
+async fn recount_corrects_wrong_counters(ports: &impl Ports) {
     fleet(ports).await;
-    let right = fleet_counts(ports).await;
-    assert_eq!(right.1, 3);
+    let correct = fleet_counts(ports).await;
+    assert_eq!(correct.1, 3);
     ports.corrupt_counts().await;
-    assert_ne!(fleet_counts(ports).await.0, right.0);
+    assert_ne!(fleet_counts(ports).await.0, correct.0);
     let recounted = ports.recount().await;
-    assert_eq!(fleet_counts(ports).await, right);
+    assert_eq!(fleet_counts(ports).await, correct);
     assert!(all_shards_recounted(&recounted), "{recounted:?}");
     let by_status = recounted.iter().find(|r| r.what == "devices by status").unwrap();
     assert_eq!((by_status.before["active"], by_status.before["inactive"]), (8 + 3, 4));
     assert_eq!((by_status.after["active"], by_status.after["inactive"]), (8, 4));
     let by_connection = recounted.iter().find(|r| r.what == "devices by connection").unwrap();
     assert_eq!((by_connection.before["online"], by_connection.after["online"]), (6 + 2, 6));
-    // And they go on being right.
+    // Later changes are counted on top.
     let device = register_device(ports, "another").await;
     assert_eq!(fleet_counts(ports).await.0.by_status[&DeviceStatus::Active], 9);
     crate::fixtures::delete_device(ports, &device).await;
-    assert_eq!(fleet_counts(ports).await, right);
+    assert_eq!(fleet_counts(ports).await, correct);
 }
 
-async fn a_recount_of_what_is_right_changes_nothing(ports: &impl Ports) {
+async fn recount_of_correct_counters_changes_nothing(ports: &impl Ports) {
     assert!(ports.recount().await.iter().all(|r| r.before == r.after && r.skipped_shards == 0));
     fleet(ports).await;
-    let right = fleet_counts(ports).await;
+    let correct = fleet_counts(ports).await;
     let recounted = ports.recount().await;
     assert!(
         recounted.iter().all(|r| r.before == r.after && r.skipped_shards == 0),
         "{recounted:?}"
     );
-    assert_eq!(fleet_counts(ports).await, right);
+    assert_eq!(fleet_counts(ports).await, correct);
 }
 
-async fn counts_are_right_when_devices_are_registered_during_recounts(ports: &impl Ports) {
+async fn recount_during_registrations_ends_with_correct_counters(ports: &impl Ports) {
     ports.corrupt_counts().await;
     let registrations = async {
         let names = (0..60).map(|n| format!("m{n}"));

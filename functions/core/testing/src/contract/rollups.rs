@@ -3,16 +3,15 @@ use meter_domain::metric::MetricName;
 use meter_domain::time::Timestamp;
 use meter_store::{BucketPage, BucketQuery, HourRollup, RollupBucket, RollupLevel, RollupStore};
 
-use super::contract_tests;
+use super::{Ports, contracts};
 use crate::fixtures::{id, second};
-use crate::ports::Ports;
 
-contract_tests! {
-    the_cells_of_an_hour_read_back_by_metric_and_range
-    a_day_of_hours_is_one_item_and_a_limit_says_how_far_it_read
-    of_two_rollups_of_an_hour_the_later_generation_stands_whichever_comes_first
-    a_rollup_whose_points_have_begun_to_expire_stands
-    a_sweep_removes_the_rollups_of_a_device_and_of_no_other
+contracts! {
+    buckets_read_back_by_metric_and_range
+    limited_read_of_buckets_returns_how_far_it_is_complete
+    rollup_of_the_later_generation_is_kept
+    rollup_with_expiring_points_is_kept
+    cleanup_deletes_rollups_of_one_device
 }
 
 const HOUR_S: i64 = 3_600;
@@ -53,9 +52,9 @@ async fn read(ports: &impl Ports, query: BucketQuery) -> BucketPage {
     ports.rollups().buckets(&query).await.unwrap()
 }
 
-async fn the_cells_of_an_hour_read_back_by_metric_and_range(ports: &impl Ports) {
-    let wanted = rollup("m", "a", 25, 1.0);
-    put(ports, &wanted).await;
+async fn buckets_read_back_by_metric_and_range(ports: &impl Ports) {
+    let stored = rollup("m", "a", 25, 1.0);
+    put(ports, &stored).await;
     put(ports, &rollup("m", "a.b", 25, 2.0)).await;
     put(ports, &rollup("m", "a", 26, 3.0)).await;
     put(ports, &rollup("n", "a", 25, 4.0)).await;
@@ -64,20 +63,20 @@ async fn the_cells_of_an_hour_read_back_by_metric_and_range(ports: &impl Ports) 
     assert_eq!(
         hours,
         BucketPage {
-            buckets: vec![wanted.hour.clone()],
+            buckets: vec![stored.hour.clone()],
             complete_until: second(to),
             items_read: 1
         }
     );
     let minutes = read(ports, query("m", "a", RollupLevel::Minute, from, to)).await;
-    assert_eq!(minutes.buckets, wanted.minutes);
+    assert_eq!(minutes.buckets, stored.minutes);
     let minutes = read(ports, query("m", "a", RollupLevel::Minute, from + 60, from + 180)).await;
-    assert_eq!(minutes.buckets, wanted.minutes[1..]);
+    assert_eq!(minutes.buckets, stored.minutes[1..]);
     let none = read(ports, query("m", "a", RollupLevel::Minute, 0, from)).await;
     assert_eq!(none, BucketPage { buckets: vec![], complete_until: second(from), items_read: 0 });
 }
 
-async fn a_day_of_hours_is_one_item_and_a_limit_says_how_far_it_read(ports: &impl Ports) {
+async fn limited_read_of_buckets_returns_how_far_it_is_complete(ports: &impl Ports) {
     for hour in (0..72).rev() {
         put(ports, &rollup("m", "a", hour, hour as f64)).await;
     }
@@ -99,9 +98,7 @@ async fn a_day_of_hours_is_one_item_and_a_limit_says_how_far_it_read(ports: &imp
     assert_eq!(buckets, all.buckets[1..]);
 }
 
-async fn of_two_rollups_of_an_hour_the_later_generation_stands_whichever_comes_first(
-    ports: &impl Ports,
-) {
+async fn rollup_of_the_later_generation_is_kept(ports: &impl Ports) {
     for (hour, generations) in [(0, [3, 7]), (1, [7, 3])] {
         for generation in generations {
             let rollup = rollup("m", "a", hour, generation as f64);
@@ -114,7 +111,7 @@ async fn of_two_rollups_of_an_hour_the_later_generation_stands_whichever_comes_f
     }
 }
 
-async fn a_rollup_whose_points_have_begun_to_expire_stands(ports: &impl Ports) {
+async fn rollup_with_expiring_points_is_kept(ports: &impl Ports) {
     let now = Timestamp::EPOCH.plus_seconds(1_000_000);
     let until = Some(now.as_seconds());
     let first = HourRollup { points_expire_at: until, ttl: until, ..rollup("m", "a", 0, 1.0) };
@@ -130,7 +127,7 @@ async fn a_rollup_whose_points_have_begun_to_expire_stands(ports: &impl Ports) {
     assert_eq!(value().await, 2.0);
 }
 
-async fn a_sweep_removes_the_rollups_of_a_device_and_of_no_other(ports: &impl Ports) {
+async fn cleanup_deletes_rollups_of_one_device(ports: &impl Ports) {
     for hour in 0..40 {
         put(ports, &rollup("m", "a", hour, 1.0)).await;
         put(ports, &rollup("n", "a", hour, 1.0)).await;

@@ -1,4 +1,7 @@
-//! Things to store.
+//! Entities to store, and preparations of stores.
+
+// Fixtures are test code, where clippy allows this; here it cannot recognize it.
+#![allow(clippy::unwrap_used)]
 
 use meter_domain::alert::{Alert, Severity};
 use meter_domain::archive::Location;
@@ -15,26 +18,26 @@ use meter_domain::time::Timestamp;
 use meter_store::{DeviceStore, PageRequest, QuarantineEntry, StateStore};
 use serde_json::{Map, Value, json};
 
-use crate::ports::Ports;
+use crate::contract::Ports;
 
-pub(crate) fn at(text: &str) -> Timestamp {
+pub fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
 }
 
-/// Seconds after the beginning of 2026.
-pub(crate) fn second(seconds: i64) -> Timestamp {
+/// Seconds after 2026-01-01T00:00:00Z.
+pub fn second(seconds: i64) -> Timestamp {
     at("2026-01-01T00:00:00Z").plus_seconds(seconds)
 }
 
-pub(crate) fn id(text: &str) -> DeviceId {
+pub fn id(text: &str) -> DeviceId {
     DeviceId::parse(text).unwrap()
 }
 
-pub(crate) fn message_id(number: usize) -> MessageId {
+pub fn message_id(number: usize) -> MessageId {
     MessageId::of("iot/m/telemetry", &number.to_be_bytes())
 }
 
-pub(crate) fn sample(metric: &str, time: Timestamp, sample_index: u16, value: f64) -> Sample {
+pub fn sample(metric: &str, time: Timestamp, sample_index: u16, value: f64) -> Sample {
     Sample {
         metric: MetricName::parse(metric).unwrap(),
         time,
@@ -44,12 +47,12 @@ pub(crate) fn sample(metric: &str, time: Timestamp, sample_index: u16, value: f6
     }
 }
 
-pub(crate) fn location(object: &str) -> Location {
+pub fn location(object: &str) -> Location {
     Location { object: object.to_owned(), member: Some((1_000_000, 345)) }
 }
 
-/// The head of message `number` with a sample at its own time.
-pub(crate) fn first_segment(device: &str, ts: Timestamp, number: usize) -> MessageSegment {
+/// The first segment of message `number`, with a sample at the time of the message.
+pub fn first_segment(device: &str, ts: Timestamp, number: usize) -> MessageSegment {
     MessageSegment {
         device_id: id(device),
         message_id: message_id(number),
@@ -66,8 +69,8 @@ pub(crate) fn first_segment(device: &str, ts: Timestamp, number: usize) -> Messa
     }
 }
 
-/// A tail of message `number` in the interval that begins at `ts`.
-pub(crate) fn continuation_segment(device: &str, ts: Timestamp, number: usize) -> MessageSegment {
+/// A continuation of message `number` in the interval that starts at `ts`.
+pub fn continuation_segment(device: &str, ts: Timestamp, number: usize) -> MessageSegment {
     MessageSegment {
         index_entry: None,
         envelope_ts: ts.plus_seconds(1_000),
@@ -75,7 +78,7 @@ pub(crate) fn continuation_segment(device: &str, ts: Timestamp, number: usize) -
     }
 }
 
-pub(crate) fn quarantined(received_at: Timestamp, number: usize) -> QuarantineEntry {
+pub fn quarantined(received_at: Timestamp, number: usize) -> QuarantineEntry {
     QuarantineEntry {
         message_id: message_id(number),
         topic: "iot/é/\u{1}".to_owned(),
@@ -86,7 +89,7 @@ pub(crate) fn quarantined(received_at: Timestamp, number: usize) -> QuarantineEn
     }
 }
 
-pub(crate) fn device(device_id: &str, created_at: Timestamp) -> Device {
+pub fn device(device_id: &str, created_at: Timestamp) -> Device {
     Device {
         id: id::new_id(created_at),
         device_id: id(device_id),
@@ -105,20 +108,20 @@ pub(crate) fn device(device_id: &str, created_at: Timestamp) -> Device {
     }
 }
 
-/// JSON that DynamoDB's own types cannot hold, or only by luck.
-pub(crate) fn edge_case_json() -> Value {
+/// JSON with numbers and keys that DynamoDB's document types cannot represent exactly.
+pub fn edge_case_json() -> Value {
     json!({"": "", "tiny": 5e-324, "huge": -1.7e308, "exact": 0.1, "long": u64::MAX, "null": null, "é#.": [[], {}]})
 }
 
-pub(crate) fn object(value: Value) -> Map<String, Value> {
+pub fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(object) => object,
-        other => panic!("{other} is no object"),
+        other => panic!("not a JSON object: {other}"),
     }
 }
 
-/// Registers a device that was never heard; the row as it is stored.
-pub(crate) async fn register_device(ports: &impl Ports, device_id: &str) -> Device {
+/// Registers a device; returns it as it is stored.
+pub async fn register_device(ports: &impl Ports, device_id: &str) -> Device {
     let device = device(device_id, second(0));
     let mut state = state(ports, device_id).await;
     state.register(second(0), &DevicePolicy::default());
@@ -126,26 +129,26 @@ pub(crate) async fn register_device(ports: &impl Ports, device_id: &str) -> Devi
     device
 }
 
-/// Buries a device under the state that is stored.
-pub(crate) async fn delete_device(ports: &impl Ports, device: &Device) {
+/// Replaces a device by its tombstone.
+pub async fn delete_device(ports: &impl Ports, device: &Device) {
     let mut state = state(ports, device.device_id.as_str()).await;
     state.mark_deleted(second(0), false, &DevicePolicy::default());
     ports.devices().create_tombstone(device, &state).await.unwrap();
 }
 
-/// The stored state of a device, or a new one.
-pub(crate) async fn state(ports: &impl Ports, device_id: &str) -> DeviceState {
+/// Returns the stored state of a device, or a new one.
+pub async fn state(ports: &impl Ports, device_id: &str) -> DeviceState {
     let device_id = id(device_id);
     let mut found = ports.states().get_many(std::slice::from_ref(&device_id)).await.unwrap();
     found.remove(&device_id).unwrap_or_else(|| DeviceState::new(device_id))
 }
 
-pub(crate) fn with_connection(mut state: DeviceState, connection: Connection) -> DeviceState {
+pub fn with_connection(mut state: DeviceState, connection: Connection) -> DeviceState {
     state.presence.connection = connection;
     state
 }
 
-pub(crate) fn alert(device_id: &str, created_at: Timestamp) -> Alert {
+pub fn alert(device_id: &str, created_at: Timestamp) -> Alert {
     Alert {
         alert_id: id::new_id(created_at),
         device_id: id(device_id),
@@ -161,8 +164,8 @@ pub(crate) fn alert(device_id: &str, created_at: Timestamp) -> Alert {
     }
 }
 
-/// A rule with numbers that DynamoDB's own types cannot hold.
-pub(crate) fn rule(created_at: Timestamp) -> Rule {
+/// A rule with numbers that DynamoDB's number type cannot represent.
+pub fn rule(created_at: Timestamp) -> Rule {
     Rule {
         rule_id: id::new_id(created_at),
         name: "é\n".to_owned(),
@@ -182,7 +185,7 @@ pub(crate) fn rule(created_at: Timestamp) -> Rule {
     }
 }
 
-pub(crate) fn command(device_id: &str, cmd: CommandKind, created_at: Timestamp) -> Command {
+pub fn command(device_id: &str, cmd: CommandKind, created_at: Timestamp) -> Command {
     Command {
         cmd_id: id::new_id(created_at),
         device_id: id(device_id),
@@ -198,12 +201,12 @@ pub(crate) fn command(device_id: &str, cmd: CommandKind, created_at: Timestamp) 
     }
 }
 
-/// A first page of so many.
-pub(crate) fn first(limit: usize) -> PageRequest {
+/// A request for the first page.
+pub fn first(limit: usize) -> PageRequest {
     PageRequest { limit, after: None }
 }
 
-/// Every item of a list, page by page.
+/// Reads all pages of a list.
 macro_rules! collect_pages {
     ($limit:expr, |$request:ident| $page:expr) => {{
         let mut all = Vec::new();

@@ -9,27 +9,28 @@ use meter_store::{
 };
 use uuid::Uuid;
 
-use super::contract_tests;
+use super::{Ports, contracts};
 use crate::fixtures::{
     collect_pages, delete_device, device, edge_case_json, id, object, register_device, second,
     state, with_connection,
 };
-use crate::ports::Ports;
 
-contract_tests! {
-    a_registered_device_reads_back_and_its_state_is_written_as_given
-    what_was_heard_before_the_registration_is_kept
-    an_id_is_registered_once_however_many_try
-    a_registration_under_an_old_state_conflicts
-    an_update_replaces_the_revision_that_was_read_and_no_other
-    the_counts_follow_the_status
-    a_buried_device_is_gone_but_for_its_tombstone_and_its_state_is_written_as_given
-    a_burial_under_an_old_row_or_an_old_state_conflicts
-    a_forgotten_id_can_be_registered_again
-    forgetting_spares_a_registered_device
+contracts! {
+    registered_device_and_its_state_read_back
+    registration_keeps_the_state_of_earlier_messages
+    registration_with_outdated_state_conflicts
+    update_of_outdated_revision_conflicts
+    fleet_counters_follow_the_status
+    device_type_is_copied_to_the_state
+    deletion_leaves_a_tombstone_and_writes_the_state
+    deletion_with_outdated_device_or_state_conflicts
+    id_can_be_registered_again_after_cleanup
+    remove_tombstone_keeps_a_registered_device
     devices_are_listed_newest_first
     devices_with_a_prefix_are_listed_by_id
-    a_list_has_what_its_filter_lets_through
+    device_list_contains_only_matches_of_the_filter
+    ; concurrent:
+    concurrent_registrations_of_an_id_succeed_once
 }
 
 fn counts(status: &[(DeviceStatus, u64)], connection: &[(Connection, u64)]) -> FleetCounts {
@@ -47,7 +48,7 @@ async fn fleet_counts(ports: &impl Ports) -> FleetCounts {
     ports.devices().counts().await.unwrap()
 }
 
-async fn a_registered_device_reads_back_and_its_state_is_written_as_given(ports: &impl Ports) {
+async fn registered_device_and_its_state_read_back(ports: &impl Ports) {
     assert_eq!(get(ports, "m").await, None);
     assert_eq!(fleet_counts(ports).await, FleetCounts::default());
     let device = device("m", second(0));
@@ -68,10 +69,10 @@ async fn a_registered_device_reads_back_and_its_state_is_written_as_given(ports:
     assert_eq!(fleet_counts(ports).await, expected);
 }
 
-async fn what_was_heard_before_the_registration_is_kept(ports: &impl Ports) {
-    let mut heard = with_connection(DeviceState::new(id("m")), Connection::Online);
-    heard.samples_rejected = 7;
-    let write = StateWrite { state: heard, connection_before: Connection::Unknown };
+async fn registration_keeps_the_state_of_earlier_messages(ports: &impl Ports) {
+    let mut earlier = with_connection(DeviceState::new(id("m")), Connection::Online);
+    earlier.samples_rejected = 7;
+    let write = StateWrite { state: earlier, connection_before: Connection::Unknown };
     ports.states().save_many(&[write]).await.pop().unwrap().unwrap();
     register_device(ports, "m").await;
     let state = state(ports, "m").await;
@@ -79,31 +80,31 @@ async fn what_was_heard_before_the_registration_is_kept(ports: &impl Ports) {
     assert_eq!(fleet_counts(ports).await.by_connection, [(Connection::Online, 1)].into());
 }
 
-async fn an_id_is_registered_once_however_many_try(ports: &impl Ports) {
+async fn concurrent_registrations_of_an_id_succeed_once(ports: &impl Ports) {
     let new = DeviceState::new(id("m"));
     let tries = (0..6).map(|n| {
         let (ports, new) = (ports.clone(), new.clone());
         async move { ports.devices().create(&device("m", second(n)), &new).await }
     });
-    let answers = join_all(tries).await;
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
+    let results = join_all(tries).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
     let again = ports.devices().create(&device("m", second(9)), &state(ports, "m").await).await;
     assert!(matches!(again, Err(CreateDeviceError::AlreadyExists)), "{again:?}");
     let expected = counts(&[(DeviceStatus::Active, 1)], &[(Connection::Unknown, 1)]);
     assert_eq!(fleet_counts(ports).await, expected);
 }
 
-async fn a_registration_under_an_old_state_conflicts(ports: &impl Ports) {
+async fn registration_with_outdated_state_conflicts(ports: &impl Ports) {
     let new = DeviceState::new(id("m"));
     let write = StateWrite { state: new.clone(), connection_before: Connection::Unknown };
     ports.states().save_many(&[write]).await.pop().unwrap().unwrap();
-    let answer = ports.devices().create(&device("m", second(0)), &new).await;
-    assert!(matches!(answer, Err(CreateDeviceError::Conflict)), "{answer:?}");
+    let result = ports.devices().create(&device("m", second(0)), &new).await;
+    assert!(matches!(result, Err(CreateDeviceError::Conflict)), "{result:?}");
     assert_eq!(get(ports, "m").await, None);
     assert_eq!(fleet_counts(ports).await, FleetCounts::default());
 }
 
-async fn an_update_replaces_the_revision_that_was_read_and_no_other(ports: &impl Ports) {
+async fn update_of_outdated_revision_conflicts(ports: &impl Ports) {
     let before = register_device(ports, "m").await;
     let after = Device {
         device_name: "other".to_owned(),
@@ -121,20 +122,20 @@ async fn an_update_replaces_the_revision_that_was_read_and_no_other(ports: &impl
     assert_eq!(stored, Device { revision: before.revision + 1, ..after.clone() });
     for status in [DeviceStatus::Active, DeviceStatus::Inactive] {
         let late = Device { status, ..after.clone() };
-        let answer = ports.devices().update(&before, &late).await;
-        assert!(matches!(answer, Err(WriteError::Conflict)), "{answer:?}");
+        let result = ports.devices().update(&before, &late).await;
+        assert!(matches!(result, Err(WriteError::Conflict)), "{result:?}");
     }
-    // The same id and revision, but another registration.
-    let namesake = Device { id: Uuid::nil(), ..stored.clone() };
-    let answer = ports.devices().update(&namesake, &after).await;
-    assert!(matches!(answer, Err(WriteError::Conflict)), "{answer:?}");
-    let nobody = device("nobody", second(0));
-    let answer = ports.devices().update(&nobody, &nobody).await;
-    assert!(matches!(answer, Err(WriteError::Conflict)), "{answer:?}");
+    // The same device id and revision in another registration.
+    let other_registration = Device { id: Uuid::nil(), ..stored.clone() };
+    let result = ports.devices().update(&other_registration, &after).await;
+    assert!(matches!(result, Err(WriteError::Conflict)), "{result:?}");
+    let unregistered = device("unregistered", second(0));
+    let result = ports.devices().update(&unregistered, &unregistered).await;
+    assert!(matches!(result, Err(WriteError::Conflict)), "{result:?}");
     assert_eq!(get(ports, "m").await, Some(stored));
 }
 
-async fn the_counts_follow_the_status(ports: &impl Ports) {
+async fn fleet_counters_follow_the_status(ports: &impl Ports) {
     let before = register_device(ports, "m").await;
     register_device(ports, "n").await;
     let after = Device { status: DeviceStatus::Inactive, ..before.clone() };
@@ -143,14 +144,13 @@ async fn the_counts_follow_the_status(ports: &impl Ports) {
     assert_eq!(fleet_counts(ports).await.by_status, expected.into());
 }
 
-async fn a_buried_device_is_gone_but_for_its_tombstone_and_its_state_is_written_as_given(
-    ports: &impl Ports,
-) {
+async fn deletion_leaves_a_tombstone_and_writes_the_state(ports: &impl Ports) {
     let device = register_device(ports, "m").await;
-    let mut busy = state(ports, "m").await;
+    let mut with_effect = state(ports, "m").await;
     let revision = AlertRevision { state_version: 1, resolved_at: Some(second(1)), message: None };
-    busy.outbox.enqueue(Effect::ReviseAlert { alert_id: Uuid::nil(), revision });
-    let write = StateWrite { connection_before: busy.presence.connection, state: busy };
+    with_effect.outbox.enqueue(Effect::ReviseAlert { alert_id: Uuid::nil(), revision });
+    let write =
+        StateWrite { connection_before: with_effect.presence.connection, state: with_effect };
     ports.states().save_many(&[write]).await.pop().unwrap().unwrap();
     assert!(!ports.devices().has_tombstone(&id("m")).await.unwrap());
 
@@ -170,44 +170,44 @@ async fn a_buried_device_is_gone_but_for_its_tombstone_and_its_state_is_written_
     assert!(matches!(update, Err(WriteError::Conflict)), "{update:?}");
 }
 
-async fn a_burial_under_an_old_row_or_an_old_state_conflicts(ports: &impl Ports) {
+async fn deletion_with_outdated_device_or_state_conflicts(ports: &impl Ports) {
     let device = register_device(ports, "m").await;
     let old_state = DeviceState::new(id("m"));
-    let answer = ports.devices().create_tombstone(&device, &old_state).await;
-    assert!(matches!(answer, Err(WriteError::Conflict)), "{answer:?}");
+    let result = ports.devices().create_tombstone(&device, &old_state).await;
+    assert!(matches!(result, Err(WriteError::Conflict)), "{result:?}");
     ports.devices().update(&device, &device).await.unwrap();
-    let answer = ports.devices().create_tombstone(&device, &state(ports, "m").await).await;
-    assert!(matches!(answer, Err(WriteError::Conflict)), "{answer:?}");
+    let result = ports.devices().create_tombstone(&device, &state(ports, "m").await).await;
+    assert!(matches!(result, Err(WriteError::Conflict)), "{result:?}");
     assert!(get(ports, "m").await.is_some());
     let expected = counts(&[(DeviceStatus::Active, 1)], &[(Connection::Unknown, 1)]);
     assert_eq!(fleet_counts(ports).await, expected);
 }
 
-async fn a_forgotten_id_can_be_registered_again(ports: &impl Ports) {
+async fn id_can_be_registered_again_after_cleanup(ports: &impl Ports) {
     let first = register_device(ports, "m").await;
     delete_device(ports, &first).await;
-    let mut state_then = state(ports, "m").await;
-    state_then.register(second(9), &DevicePolicy::default());
-    let second_one = device("m", second(9));
-    let answer = ports.devices().create(&second_one, &state_then).await;
-    assert!(matches!(answer, Err(CreateDeviceError::BeingDeleted)), "{answer:?}");
+    let mut new_state = state(ports, "m").await;
+    new_state.register(second(9), &DevicePolicy::default());
+    let registered_again = device("m", second(9));
+    let result = ports.devices().create(&registered_again, &new_state).await;
+    assert!(matches!(result, Err(CreateDeviceError::BeingDeleted)), "{result:?}");
     ports.devices().remove_tombstone(&id("m"), second(1)).await.unwrap();
-    assert!(ports.devices().has_tombstone(&id("m")).await.unwrap(), "that was another delete");
+    assert!(ports.devices().has_tombstone(&id("m")).await.unwrap(), "removed by another deletion");
     ports.devices().remove_tombstone(&id("m"), second(0)).await.unwrap();
     ports.devices().remove_tombstone(&id("m"), second(0)).await.unwrap();
     assert!(!ports.devices().has_tombstone(&id("m")).await.unwrap());
-    ports.devices().create(&second_one, &state_then).await.unwrap();
-    assert_eq!(get(ports, "m").await, Some(second_one));
+    ports.devices().create(&registered_again, &new_state).await.unwrap();
+    assert_eq!(get(ports, "m").await, Some(registered_again));
     assert!(state(ports, "m").await.registered);
 }
 
-async fn forgetting_spares_a_registered_device(ports: &impl Ports) {
+async fn remove_tombstone_keeps_a_registered_device(ports: &impl Ports) {
     let device = register_device(ports, "m").await;
     ports.devices().remove_tombstone(&id("m"), second(0)).await.unwrap();
     assert_eq!(get(ports, "m").await, Some(device));
 }
 
-/// Devices in another order than that of their creation.
+/// Registers devices whose ids are not in the order of their creation.
 async fn fleet(ports: &impl Ports) -> Vec<Device> {
     let mut fleet = Vec::new();
     for n in 0..25_i64 {
@@ -249,7 +249,7 @@ async fn devices_with_a_prefix_are_listed_by_id(ports: &impl Ports) {
     }
 }
 
-async fn a_list_has_what_its_filter_lets_through(ports: &impl Ports) {
+async fn device_list_contains_only_matches_of_the_filter(ports: &impl Ports) {
     let fleet = fleet(ports).await;
     let filter = DeviceFilter {
         status: Some(DeviceStatus::Inactive),
@@ -264,4 +264,17 @@ async fn a_list_has_what_its_filter_lets_through(ports: &impl Ports) {
         .collect();
     assert!(expected.len() > 3);
     assert_eq!(listed, expected);
+}
+
+async fn device_type_is_copied_to_the_state(ports: &impl Ports) {
+    let mut before = register_device(ports, "m").await;
+    for device_type in [Some("pump"), None, None, Some("meter")] {
+        let read = state(ports, "m").await;
+        let after = Device { device_type: device_type.map(str::to_owned), ..before.clone() };
+        ports.devices().update(&before, &after).await.unwrap();
+        let now = state(ports, "m").await;
+        assert_eq!(now.device_type.as_deref(), device_type);
+        assert!(now.version > read.version || before.device_type == after.device_type);
+        before = Device { revision: before.revision + 1, ..after };
+    }
 }

@@ -2,23 +2,22 @@ use meter_domain::segments::{MessageSegment, SegmentPosition};
 use meter_domain::time::Timestamp;
 use meter_store::{MessageStore, Order, SegmentQuery};
 
-use super::contract_tests;
+use super::{Ports, contracts};
 use crate::fixtures::{
     at, continuation_segment, first_segment, id, location, message_id, sample, second,
 };
-use crate::ports::Ports;
 
-contract_tests! {
-    a_part_reads_back_exactly
-    a_part_put_again_is_one_part_and_the_last_one
-    parts_are_in_the_order_of_time_then_message_then_head_before_tail
-    a_range_has_its_start_and_not_its_stop
-    pages_put_together_are_the_range_in_both_directions
-    the_days_are_those_with_parts_each_once_ascending
-    a_head_is_found_by_time_and_message_alone
-    a_device_is_not_another_whose_id_begins_alike
-    one_call_takes_any_number_of_parts
-    removed_parts_are_gone_and_their_neighbours_are_not
+contracts! {
+    segment_reads_back_exactly
+    repeated_put_replaces_a_segment
+    segments_are_ordered_by_time_then_message_then_kind
+    range_includes_its_start_and_excludes_its_end
+    pages_cover_the_range_in_both_directions
+    days_are_listed_once_in_ascending_order
+    index_entry_is_found_by_time_and_message_id
+    device_ids_with_a_common_prefix_are_separate
+    put_accepts_any_number_of_segments
+    remove_deletes_only_the_given_segments
 }
 
 fn query(device: &str, from: Timestamp, to: Timestamp, order: Order) -> SegmentQuery {
@@ -34,7 +33,7 @@ fn position(segment: &MessageSegment) -> SegmentPosition {
     }
 }
 
-/// Everything that a query asks for, read by read.
+/// Repeats a query until nothing is left.
 async fn read_all(ports: &impl Ports, mut query: SegmentQuery) -> Vec<MessageSegment> {
     let mut all = Vec::new();
     loop {
@@ -53,7 +52,7 @@ async fn day(ports: &impl Ports, device: &str, from: Timestamp) -> Vec<MessageSe
     read_all(ports, query(device, from, to, Order::Ascending)).await
 }
 
-async fn a_part_reads_back_exactly(ports: &impl Ports) {
+async fn segment_reads_back_exactly(ports: &impl Ports) {
     let ts = at("1969-12-31T23:59:58.123456789Z");
     let mut first_segment = first_segment("m", ts, 1);
     first_segment.index_entry.as_mut().unwrap().location.member = None;
@@ -72,7 +71,7 @@ async fn a_part_reads_back_exactly(ports: &impl Ports) {
     assert!(stored[1].samples[0].value.is_sign_negative());
 }
 
-async fn a_part_put_again_is_one_part_and_the_last_one(ports: &impl Ports) {
+async fn repeated_put_replaces_a_segment(ports: &impl Ports) {
     let first = first_segment("m", second(0), 1);
     let mut second_try = first.clone();
     second_try.index_entry.as_mut().unwrap().location = location("archive/elsewhere");
@@ -82,8 +81,9 @@ async fn a_part_put_again_is_one_part_and_the_last_one(ports: &impl Ports) {
     assert_eq!(day(ports, "m", second(0)).await, [second_try]);
 }
 
-async fn parts_are_in_the_order_of_time_then_message_then_head_before_tail(ports: &impl Ports) {
-    // Also a head and a tail of one message and time, which no message has but the order must allow.
+async fn segments_are_ordered_by_time_then_message_then_kind(ports: &impl Ports) {
+    // Includes a first segment and a continuation of the same message and time, which `split` never
+    // produces.
     let mut segments: Vec<_> = (0..9)
         .map(|number| first_segment("m", second(300 * (number as i64 % 3)), number))
         .chain(
@@ -100,7 +100,7 @@ async fn parts_are_in_the_order_of_time_then_message_then_head_before_tail(ports
     assert_eq!(descending, segments);
 }
 
-async fn a_range_has_its_start_and_not_its_stop(ports: &impl Ports) {
+async fn range_includes_its_start_and_excludes_its_end(ports: &impl Ports) {
     let nanosecond_before = at("2026-01-01T00:09:59.999999999Z");
     let inside = [first_segment("m", second(300), 1), first_segment("m", nanosecond_before, 2)];
     let outside = [
@@ -117,7 +117,7 @@ async fn a_range_has_its_start_and_not_its_stop(ports: &impl Ports) {
     }
 }
 
-async fn pages_put_together_are_the_range_in_both_directions(ports: &impl Ports) {
+async fn pages_cover_the_range_in_both_directions(ports: &impl Ports) {
     let mut segments: Vec<_> =
         (0..50).map(|n| first_segment("m", second(n as i64 / 5), n)).collect();
     segments.extend((0..10).map(|n| continuation_segment("m", second(0), n)));
@@ -134,7 +134,7 @@ async fn pages_put_together_are_the_range_in_both_directions(ports: &impl Ports)
             segments.iter().filter(|segment| segment.ts < second(8)).cloned().collect();
         assert_eq!(found, expected);
     }
-    // A position outside of the range leaves all of it or nothing.
+    // Positions outside the range exclude all of it or nothing.
     let at_end = Some(position(&segments[59]));
     let past = SegmentQuery { after: at_end, ..query("m", second(0), second(8), Order::Ascending) };
     assert_eq!(read_all(ports, past.clone()).await, []);
@@ -145,7 +145,7 @@ async fn pages_put_together_are_the_range_in_both_directions(ports: &impl Ports)
     );
 }
 
-async fn the_days_are_those_with_parts_each_once_ascending(ports: &impl Ports) {
+async fn days_are_listed_once_in_ascending_order(ports: &impl Ports) {
     assert_eq!(ports.messages().days(&id("m")).await.unwrap(), []);
     let times = [
         "2026-02-28T23:59:59Z",
@@ -164,7 +164,7 @@ async fn the_days_are_those_with_parts_each_once_ascending(ports: &impl Ports) {
     assert_eq!(days, ["1970-01-01", "2026-02-28", "9998-12-31"]);
 }
 
-async fn a_head_is_found_by_time_and_message_alone(ports: &impl Ports) {
+async fn index_entry_is_found_by_time_and_message_id(ports: &impl Ports) {
     let (first_segment, continuation_segment) =
         (first_segment("m", second(1), 1), continuation_segment("m", second(300), 1));
     ports.messages().put(&[first_segment.clone(), continuation_segment]).await.unwrap();
@@ -179,7 +179,7 @@ async fn a_head_is_found_by_time_and_message_alone(ports: &impl Ports) {
     assert_eq!(elsewhere, None);
 }
 
-async fn a_device_is_not_another_whose_id_begins_alike(ports: &impl Ports) {
+async fn device_ids_with_a_common_prefix_are_separate(ports: &impl Ports) {
     for (number, device) in ["m", "m:1", "m-2026-01-01"].into_iter().enumerate() {
         ports.messages().put(&[first_segment(device, second(0), number)]).await.unwrap();
     }
@@ -189,25 +189,25 @@ async fn a_device_is_not_another_whose_id_begins_alike(ports: &impl Ports) {
     }
 }
 
-async fn one_call_takes_any_number_of_parts(ports: &impl Ports) {
+async fn put_accepts_any_number_of_segments(ports: &impl Ports) {
     ports.messages().put(&[]).await.unwrap();
     let segments: Vec<_> = (0..130).map(|n| first_segment("m", second(n as i64), n)).collect();
     ports.messages().put(&[&segments[..], &segments[..40]].concat()).await.unwrap();
     assert_eq!(day(ports, "m", second(0)).await, segments);
 }
 
-async fn removed_parts_are_gone_and_their_neighbours_are_not(ports: &impl Ports) {
+async fn remove_deletes_only_the_given_segments(ports: &impl Ports) {
     let mut segments: Vec<_> = (0..40).map(|n| first_segment("m", second(n as i64), n)).collect();
     segments.extend((0..10).map(|n| continuation_segment("m", second(0), n)));
     segments.push(first_segment("m", at("2026-02-28T00:00:00Z"), 99));
     let of_other = first_segment("n", second(0), 0);
     ports.messages().put(&[&segments[..], std::slice::from_ref(&of_other)].concat()).await.unwrap();
-    let (gone, left): (Vec<_>, Vec<_>) =
+    let (removed, left): (Vec<_>, Vec<_>) =
         segments.into_iter().enumerate().partition(|(n, _)| n % 5 != 3);
-    let gone: Vec<_> = gone.iter().map(|(_, segment)| position(segment)).collect();
-    ports.messages().remove(&id("m"), &gone).await.unwrap();
-    ports.messages().remove(&id("m"), &gone).await.unwrap();
-    ports.messages().remove(&id("nobody"), &gone).await.unwrap();
+    let removed: Vec<_> = removed.iter().map(|(_, segment)| position(segment)).collect();
+    ports.messages().remove(&id("m"), &removed).await.unwrap();
+    ports.messages().remove(&id("m"), &removed).await.unwrap();
+    ports.messages().remove(&id("unregistered"), &removed).await.unwrap();
     ports.messages().remove(&id("m"), &[]).await.unwrap();
     let mut left: Vec<_> = left.into_iter().map(|(_, segment)| segment).collect();
     left.sort_by_key(position);

@@ -6,21 +6,21 @@ use meter_store::{
     AlertFilter, AlertStore, CreateOutcome, DeviceStore, IDEMPOTENCY_TTL_S, IdempotencyKey,
 };
 
-use super::contract_tests;
+use super::{Ports, contracts};
 use crate::fixtures::{self, alert, collect_pages, delete_device, register_device, second};
-use crate::ports::Ports;
 
-contract_tests! {
-    an_alert_of_a_registered_device_is_raised_once
-    an_alert_of_another_device_is_not_raised
-    a_key_gives_the_first_alert_again_for_a_day
-    an_alert_is_acknowledged_once_and_twice_is_no_error
-    many_who_acknowledge_an_alert_are_counted_as_one
-    of_two_revisions_the_greater_one_stands
-    a_revision_leaves_the_rest_of_an_alert_alone
-    alerts_are_listed_newest_first_of_a_device_and_of_the_fleet
-    alerts_are_listed_by_where_they_are_in_their_life
-    a_sweep_removes_all_alerts_of_one_device_and_their_keys
+contracts! {
+    repeated_open_returns_the_stored_alert
+    alert_of_unregistered_device_is_not_stored
+    idempotency_key_returns_the_first_alert_until_it_expires
+    first_acknowledgement_of_an_alert_is_kept
+    outdated_alert_revision_is_ignored
+    alert_revision_keeps_the_acknowledgement
+    alerts_are_listed_newest_first_by_filter
+    alerts_are_listed_by_state
+    cleanup_deletes_alerts_and_keys_of_one_device
+    ; concurrent:
+    concurrent_acknowledgements_decrement_the_counter_once
 }
 
 async fn open(ports: &impl Ports, alert: &Alert) {
@@ -40,53 +40,54 @@ async fn count_unacknowledged(ports: &impl Ports) -> u64 {
     ports.alerts().count_unacknowledged().await.unwrap()
 }
 
-async fn an_alert_of_a_registered_device_is_raised_once(ports: &impl Ports) {
+async fn repeated_open_returns_the_stored_alert(ports: &impl Ports) {
     register_device(ports, "m").await;
     let first =
         Alert { message: "é\n".to_owned(), severity: Severity::Critical, ..alert("m", second(1)) };
     open(ports, &first).await;
     let again = Alert { message: "other".to_owned(), ..first.clone() };
-    let answer = ports.alerts().open(&again, None).await.unwrap();
-    assert_eq!(answer, CreateOutcome::AlreadyExists(first.clone()));
+    let result = ports.alerts().open(&again, None).await.unwrap();
+    assert_eq!(result, CreateOutcome::AlreadyExists(first.clone()));
     assert_eq!(of_device(ports, "m").await, [first]);
     assert_eq!(count_unacknowledged(ports).await, 1);
 }
 
-async fn an_alert_of_another_device_is_not_raised(ports: &impl Ports) {
+async fn alert_of_unregistered_device_is_not_stored(ports: &impl Ports) {
     let device = register_device(ports, "m").await;
     delete_device(ports, &device).await;
     let key = IdempotencyKey("k".to_owned());
-    for device in ["m", "nobody"] {
-        let answer = ports.alerts().open(&alert(device, second(1)), Some(&key)).await.unwrap();
-        assert_eq!(answer, CreateOutcome::DeviceNotFound);
+    for device in ["m", "unregistered"] {
+        let result = ports.alerts().open(&alert(device, second(1)), Some(&key)).await.unwrap();
+        assert_eq!(result, CreateOutcome::DeviceNotFound);
     }
     assert_eq!(list(ports, AlertFilter::default()).await, []);
     assert_eq!(count_unacknowledged(ports).await, 0);
 }
 
-async fn a_key_gives_the_first_alert_again_for_a_day(ports: &impl Ports) {
+async fn idempotency_key_returns_the_first_alert_until_it_expires(ports: &impl Ports) {
     register_device(ports, "m").await;
     register_device(ports, "n").await;
     let key = IdempotencyKey("é#\u{1} ".repeat(500));
-    let make = async |alert: &Alert| ports.alerts().open(alert, Some(&key)).await.unwrap();
+    let create_with_key =
+        async |alert: &Alert| ports.alerts().open(alert, Some(&key)).await.unwrap();
     let first = alert("m", second(0));
-    assert_eq!(make(&first).await, CreateOutcome::Created);
+    assert_eq!(create_with_key(&first).await, CreateOutcome::Created);
     let within = alert("m", second(IDEMPOTENCY_TTL_S - 1));
-    assert_eq!(make(&within).await, CreateOutcome::AlreadyExists(first.clone()));
-    assert_eq!(make(&first).await, CreateOutcome::AlreadyExists(first.clone()));
-    // The key of another device is another key.
-    assert_eq!(make(&alert("n", second(1))).await, CreateOutcome::Created);
+    assert_eq!(create_with_key(&within).await, CreateOutcome::AlreadyExists(first.clone()));
+    assert_eq!(create_with_key(&first).await, CreateOutcome::AlreadyExists(first.clone()));
+    // Keys are separate for each device.
+    assert_eq!(create_with_key(&alert("n", second(1))).await, CreateOutcome::Created);
     let after = alert("m", second(IDEMPOTENCY_TTL_S));
-    assert_eq!(make(&after).await, CreateOutcome::Created);
+    assert_eq!(create_with_key(&after).await, CreateOutcome::Created);
     assert_eq!(of_device(ports, "m").await, [after, first]);
     assert_eq!(count_unacknowledged(ports).await, 3);
 }
 
-async fn an_alert_is_acknowledged_once_and_twice_is_no_error(ports: &impl Ports) {
+async fn first_acknowledgement_of_an_alert_is_kept(ports: &impl Ports) {
     register_device(ports, "m").await;
     let raised = alert("m", second(1));
     open(ports, &raised).await;
-    let seen = Alert {
+    let acknowledged = Alert {
         acknowledged: true,
         acknowledged_at: Some(second(2)),
         acknowledged_by: Some("é".to_owned()),
@@ -94,16 +95,16 @@ async fn an_alert_is_acknowledged_once_and_twice_is_no_error(ports: &impl Ports)
     };
     for (by, at) in [("é", 2), ("other", 3)] {
         let by = Some(by);
-        let answer = ports.alerts().acknowledge(raised.alert_id, by, second(at)).await.unwrap();
-        assert_eq!(answer, Some(seen.clone()));
+        let result = ports.alerts().acknowledge(raised.alert_id, by, second(at)).await.unwrap();
+        assert_eq!(result, Some(acknowledged.clone()));
         assert_eq!(count_unacknowledged(ports).await, 0);
     }
     let unknown = id::new_id(second(1));
     assert_eq!(ports.alerts().acknowledge(unknown, None, second(2)).await.unwrap(), None);
-    assert_eq!(of_device(ports, "m").await, [seen]);
+    assert_eq!(of_device(ports, "m").await, [acknowledged]);
 }
 
-async fn many_who_acknowledge_an_alert_are_counted_as_one(ports: &impl Ports) {
+async fn concurrent_acknowledgements_decrement_the_counter_once(ports: &impl Ports) {
     register_device(ports, "m").await;
     let (one, other) = (alert("m", second(1)), alert("m", second(2)));
     open(ports, &one).await;
@@ -112,8 +113,8 @@ async fn many_who_acknowledge_an_alert_are_counted_as_one(ports: &impl Ports) {
         let (ports, id) = (ports.clone(), one.alert_id);
         async move { ports.alerts().acknowledge(id, None, second(n)).await.unwrap().unwrap() }
     });
-    let answers = join_all(tries).await;
-    assert!(answers.iter().all(|alert| alert == &answers[0] && alert.acknowledged), "{answers:?}");
+    let results = join_all(tries).await;
+    assert!(results.iter().all(|alert| alert == &results[0] && alert.acknowledged), "{results:?}");
     assert_eq!(count_unacknowledged(ports).await, 1);
 }
 
@@ -134,7 +135,7 @@ async fn revise(
     ports.alerts().revise(&device, id, &revision).await.unwrap();
 }
 
-async fn of_two_revisions_the_greater_one_stands(ports: &impl Ports) {
+async fn outdated_alert_revision_is_ignored(ports: &impl Ports) {
     register_device(ports, "m").await;
     let raised = alert("m", second(1));
     revise(ports, "m", &raised, 9, Some(1), None).await;
@@ -147,7 +148,7 @@ async fn of_two_revisions_the_greater_one_stands(ports: &impl Ports) {
     revise(ports, "m", &raised, 7, Some(2), None).await;
     assert_eq!(stored().await, Some(second(2)));
     revise(ports, "m", &raised, 9, Some(4), None).await;
-    // What comes late, or again, changes nothing.
+    // An older revision and a repetition have no effect.
     revise(ports, "m", &raised, 8, None, Some("late")).await;
     revise(ports, "m", &raised, 9, Some(4), None).await;
     let expected = Alert { resolved_at: Some(second(4)), ..raised.clone() };
@@ -156,7 +157,7 @@ async fn of_two_revisions_the_greater_one_stands(ports: &impl Ports) {
     assert_eq!(of_device(ports, "m").await, [raised]);
 }
 
-async fn a_revision_leaves_the_rest_of_an_alert_alone(ports: &impl Ports) {
+async fn alert_revision_keeps_the_acknowledgement(ports: &impl Ports) {
     register_device(ports, "m").await;
     let raised = Alert { message: "first".to_owned(), ..alert("m", second(1)) };
     open(ports, &raised).await;
@@ -173,12 +174,12 @@ async fn a_revision_leaves_the_rest_of_an_alert_alone(ports: &impl Ports) {
     };
     assert_eq!(of_device(ports, "m").await, std::slice::from_ref(&expected));
     assert_eq!(count_unacknowledged(ports).await, 0);
-    // Raised again, it is what became of it.
+    // A repeated open returns the alert as it was changed since.
     let again = ports.alerts().open(&raised, None).await.unwrap();
     assert_eq!(again, CreateOutcome::AlreadyExists(expected));
 }
 
-async fn alerts_are_listed_newest_first_of_a_device_and_of_the_fleet(ports: &impl Ports) {
+async fn alerts_are_listed_newest_first_by_filter(ports: &impl Ports) {
     let mut all = Vec::new();
     for device in ["m", "n"] {
         register_device(ports, device).await;
@@ -205,8 +206,8 @@ async fn alerts_are_listed_newest_first_of_a_device_and_of_the_fleet(ports: &imp
                 let expected: Vec<_> = all
                     .iter()
                     .filter(|a| device_id.as_ref().is_none_or(|id| a.device_id == *id))
-                    .filter(|a| acknowledged.is_none_or(|wanted| a.acknowledged == wanted))
-                    .filter(|a| severity.is_none_or(|wanted| a.severity == wanted))
+                    .filter(|a| acknowledged.is_none_or(|value| a.acknowledged == value))
+                    .filter(|a| severity.is_none_or(|value| a.severity == value))
                     .cloned()
                     .collect();
                 let filter = AlertFilter {
@@ -221,7 +222,7 @@ async fn alerts_are_listed_newest_first_of_a_device_and_of_the_fleet(ports: &imp
     }
 }
 
-async fn alerts_are_listed_by_where_they_are_in_their_life(ports: &impl Ports) {
+async fn alerts_are_listed_by_state(ports: &impl Ports) {
     register_device(ports, "m").await;
     let rule_id = Some(id::new_id(second(0)));
     let alerts = [1, 2, 3, 4].map(|n| Alert { rule_id, ..alert("m", second(n)) });
@@ -250,7 +251,7 @@ async fn alerts_are_listed_by_where_they_are_in_their_life(ports: &impl Ports) {
     assert_eq!(of_device(ports, "m").await[3].rule_id, rule_id);
 }
 
-async fn a_sweep_removes_all_alerts_of_one_device_and_their_keys(ports: &impl Ports) {
+async fn cleanup_deletes_alerts_and_keys_of_one_device(ports: &impl Ports) {
     for device in ["m", "n"] {
         register_device(ports, device).await;
         for n in 0..60 {
@@ -266,16 +267,16 @@ async fn a_sweep_removes_all_alerts_of_one_device_and_their_keys(ports: &impl Po
         }
     }
     assert_eq!(count_unacknowledged(ports).await, 108);
-    // Nothing of a device that is registered, nor of one that was deleted at another time.
+    // Neither for a registered device nor for another deletion is anything deleted.
     assert!(!ports.alerts().delete_for_device(&fixtures::id("m"), second(0)).await.unwrap());
     let device = ports.devices().get(&fixtures::id("m")).await.unwrap().unwrap();
     delete_device(ports, &device).await;
     assert!(!ports.alerts().delete_for_device(&fixtures::id("m"), second(1)).await.unwrap());
     assert_eq!(of_device(ports, "m").await.len(), 60);
-    let mut sweeps = 0;
+    let mut rounds = 0;
     while ports.alerts().delete_for_device(&fixtures::id("m"), second(0)).await.unwrap() {
-        sweeps += 1;
-        assert!(sweeps < 20, "a sweep has no end");
+        rounds += 1;
+        assert!(rounds < 20, "the cleanup does not end");
     }
     assert_eq!(of_device(ports, "m").await, []);
     assert_eq!(of_device(ports, "n").await.len(), 60);
@@ -283,6 +284,6 @@ async fn a_sweep_removes_all_alerts_of_one_device_and_their_keys(ports: &impl Po
     ports.devices().remove_tombstone(&fixtures::id("m"), second(0)).await.unwrap();
     register_device(ports, "m").await;
     let key = IdempotencyKey("0".to_owned());
-    let anew = ports.alerts().open(&alert("m", second(99)), Some(&key)).await.unwrap();
-    assert_eq!(anew, CreateOutcome::Created);
+    let created = ports.alerts().open(&alert("m", second(99)), Some(&key)).await.unwrap();
+    assert_eq!(created, CreateOutcome::Created);
 }

@@ -1,19 +1,17 @@
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
 use meter_domain::archive::Location;
 use meter_store::{Archive, ArchiveListing, StoreError, WriteError};
 
-use super::contract_tests;
-use crate::ports::Ports;
+use super::{Ports, contracts};
 
-contract_tests! {
-    an_object_reads_back_whole_and_by_member
-    an_object_that_is_not_there_is_none
-    a_member_that_the_object_does_not_hold_is_corrupt_and_not_cut_short
-    an_object_put_again_is_replaced
-    an_object_is_replaced_by_who_read_it_last_and_nobody_else
-    a_removed_object_is_gone_and_removing_it_again_is_no_error
-    keys_are_told_in_their_order_page_by_page
+contracts! {
+    object_reads_back_whole_and_by_member
+    missing_object_reads_as_none
+    member_outside_the_object_is_corrupt
+    repeated_put_replaces_an_object
+    replace_with_outdated_version_conflicts
+    repeated_remove_of_an_object_succeeds
+    keys_are_listed_in_byte_order_page_by_page
 }
 
 const KEY: &str = "archive/dt=2026-01-01/hh=00/0a1b.ndjson.gz";
@@ -27,7 +25,7 @@ async fn put(ports: &impl Ports, body: &'static [u8]) {
     ports.archive().put(KEY, "application/gzip", body).await.unwrap();
 }
 
-async fn an_object_reads_back_whole_and_by_member(ports: &impl Ports) {
+async fn object_reads_back_whole_and_by_member(ports: &impl Ports) {
     put(ports, b"\0\x01abcdef\xff").await;
     let get = async |member| ports.archive().get(&at(member)).await.unwrap().unwrap();
     assert_eq!(&get(None).await[..], b"\0\x01abcdef\xff");
@@ -35,27 +33,27 @@ async fn an_object_reads_back_whole_and_by_member(ports: &impl Ports) {
     assert_eq!(&get(Some((8, 1))).await[..], b"\xff");
 }
 
-async fn an_object_that_is_not_there_is_none(ports: &impl Ports) {
+async fn missing_object_reads_as_none(ports: &impl Ports) {
     assert_eq!(ports.archive().get(&at(None)).await.unwrap(), None);
     assert_eq!(ports.archive().get(&at(Some((0, 4)))).await.unwrap(), None);
 }
 
-async fn a_member_that_the_object_does_not_hold_is_corrupt_and_not_cut_short(ports: &impl Ports) {
+async fn member_outside_the_object_is_corrupt(ports: &impl Ports) {
     put(ports, b"abcdef").await;
     for member in [(4, 3), (6, 1), (100, 1), (0, 0)] {
-        let answer = ports.archive().get(&at(Some(member))).await;
-        assert!(matches!(answer, Err(StoreError::Corrupt { .. })), "{member:?}: {answer:?}");
+        let result = ports.archive().get(&at(Some(member))).await;
+        assert!(matches!(result, Err(StoreError::Corrupt { .. })), "{member:?}: {result:?}");
     }
 }
 
-async fn an_object_put_again_is_replaced(ports: &impl Ports) {
+async fn repeated_put_replaces_an_object(ports: &impl Ports) {
     put(ports, b"first").await;
     put(ports, b"").await;
     let stored = ports.archive().get(&at(None)).await.unwrap().unwrap();
     assert!(stored.is_empty());
 }
 
-async fn an_object_is_replaced_by_who_read_it_last_and_nobody_else(ports: &impl Ports) {
+async fn replace_with_outdated_version_conflicts(ports: &impl Ports) {
     let archive = ports.archive();
     assert_eq!(archive.get_versioned(KEY).await.unwrap(), None);
     put(ports, b"first").await;
@@ -70,19 +68,19 @@ async fn an_object_is_replaced_by_who_read_it_last_and_nobody_else(ports: &impl 
     let second = archive.get_versioned(KEY).await.unwrap().unwrap();
     assert_eq!(&second.body[..], b"second");
     archive.remove(KEY).await.unwrap();
-    let gone = replace(b"fourth", &second).await;
-    assert!(matches!(gone, Err(WriteError::Conflict)), "{gone:?}");
+    let deleted = replace(b"fourth", &second).await;
+    assert!(matches!(deleted, Err(WriteError::Conflict)), "{deleted:?}");
     assert_eq!(archive.get_versioned(KEY).await.unwrap(), None);
 }
 
-async fn a_removed_object_is_gone_and_removing_it_again_is_no_error(ports: &impl Ports) {
+async fn repeated_remove_of_an_object_succeeds(ports: &impl Ports) {
     put(ports, b"x").await;
     ports.archive().remove(KEY).await.unwrap();
     ports.archive().remove(KEY).await.unwrap();
     assert_eq!(ports.archive().get(&at(None)).await.unwrap(), None);
 }
 
-async fn keys_are_told_in_their_order_page_by_page(ports: &impl Ports) {
+async fn keys_are_listed_in_byte_order_page_by_page(ports: &impl Ports) {
     let archive = ports.archive();
     let keys_in = async |prefix: &str, after: &str| {
         let (mut all, mut after) = (Vec::new(), after.to_owned());
@@ -96,19 +94,19 @@ async fn keys_are_told_in_their_order_page_by_page(ports: &impl Ports) {
         }
     };
     assert!(keys_in("", "").await.is_empty());
-    // More than S3 tells at once.
+    // More than S3 returns in one page.
     let mut keys: Vec<String> = (0..1_050).map(|n| format!("b/{n:04}")).collect();
     keys.extend(["a/x", "b", "b-1", "b=", "c/é"].map(str::to_owned));
-    let puts = keys.iter().map(|key| archive.put(key, "text/plain", Bytes::from_static(b"x")));
-    let puts: Vec<_> = puts.collect();
-    futures::stream::iter(puts).buffer_unordered(16).try_collect::<()>().await.unwrap();
+    for key in &keys {
+        archive.put(key, "text/plain", Bytes::from_static(b"x")).await.unwrap();
+    }
     keys.sort();
     assert_eq!(keys_in("", "").await, keys);
     let in_b: Vec<_> = keys.iter().filter(|key| key.starts_with("b/")).cloned().collect();
     assert_eq!(keys_in("b/", "").await, in_b);
-    assert_eq!(keys_in("b/", "b/").await, in_b, "a folder comes before all that is in it");
+    assert_eq!(keys_in("b/", "b/").await, in_b, "`after` equal to the prefix excludes nothing");
     assert_eq!(keys_in("b/", "b/1048").await, in_b[1_049..]);
-    // What comes after need not be there.
+    // The key to continue after need not exist.
     assert_eq!(keys_in("b/", "b/0009x").await, in_b[10..]);
     assert!(keys_in("b/", "b/1049").await.is_empty() && keys_in("d", "").await.is_empty());
 }

@@ -10,21 +10,21 @@ use meter_service::optimistic_update;
 use meter_store::{MessageStore, MetricStore, PointQuery, WindowQuery};
 use serde_json::{Value, json};
 
-use super::contract_tests;
+use super::{Ports, contracts};
 use crate::fixtures::id;
-use crate::ports::Ports;
 
-contract_tests! {
-    points_read_back_by_time_and_metric_with_their_units
-    a_point_is_the_greater_claims_whichever_comes_first
-    messages_that_say_different_things_of_one_instant_are_all_heard
-    samples_of_one_metric_and_instant_stay_apart
-    points_come_in_pages_each_once
-    nothing_is_there_of_a_device_that_said_nothing
-    windows_are_what_the_points_say
+contracts! {
+    points_read_back_by_time_and_metric_with_units
+    point_with_precedence_is_returned_in_any_order_of_arrival
+    metrics_of_several_messages_at_one_instant_are_merged
+    samples_of_one_metric_and_instant_are_all_kept
+    pages_contain_each_point_once
+    device_without_messages_has_no_points
+    windows_equal_the_aggregates_of_the_points
 }
 
-/// A whole hour, some hours ago: a store may refuse what is too old or lies ahead. The same for all of a run.
+/// A full hour in the recent past, since a store may reject older and future times; constant during
+/// a run.
 fn base() -> Timestamp {
     static BASE: LazyLock<Timestamp> =
         LazyLock::new(|| Timestamp::now().floor(3_600).plus_seconds(-3 * 3_600));
@@ -35,7 +35,7 @@ fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(base().as_millis() + ms).unwrap()
 }
 
-/// A message of `device` made at `ts_ms`, with samples (metric, ms, value).
+/// A message of `device` with envelope time `ts_ms` and samples (metric, time in ms, value).
 fn message(device: &str, ts_ms: i64, samples: &[(&str, i64, f64)]) -> Message {
     let samples: Vec<Value> = samples
         .iter()
@@ -55,7 +55,7 @@ fn message_of(device: &str, ts_ms: i64, measurements: Value) -> Message {
     parse(&received).unwrap()
 }
 
-/// Stores what messages say, as ingest does.
+/// Stores messages as ingest does.
 async fn store(ports: &impl Ports, messages: &[Message]) {
     let location = Location { object: "o".to_owned(), member: None };
     for message in messages {
@@ -84,7 +84,7 @@ fn range(device: &str) -> PointQuery {
     }
 }
 
-/// Metric, milliseconds, sample_index and value.
+/// Converts points to metric, time in ms, sample index and value.
 fn to_tuples(points: &[Point]) -> Vec<(String, i64, u16, f64)> {
     let since = |t: Timestamp| t.as_millis() - base().as_millis();
     points
@@ -103,7 +103,7 @@ fn point(metric: &str, ms: i64, sample_index: u16, value: f64) -> (String, i64, 
     (metric.to_owned(), ms, sample_index, value)
 }
 
-async fn points_read_back_by_time_and_metric_with_their_units(ports: &impl Ports) {
+async fn points_read_back_by_time_and_metric_with_units(ports: &impl Ports) {
     let samples = json!([
         {"type": "temperature", "val": 300.5, "unit": "K", "ts": at(2)},
         {"type": "voltage_dc", "val": 1500, "unit": "V", "ts": at(1)},
@@ -136,7 +136,7 @@ async fn points_read_back_by_time_and_metric_with_their_units(ports: &impl Ports
     assert_eq!(read(ports, &narrow).await, [point("temperature", 2, 0, 300.5)]);
 }
 
-async fn a_point_is_the_greater_claims_whichever_comes_first(ports: &impl Ports) {
+async fn point_with_precedence_is_returned_in_any_order_of_arrival(ports: &impl Ports) {
     let (early, late) = (
         message("m", 0, &[("pf", 5, 0.1), ("x", 5, 1.0)]),
         message("m", 1, &[("pf", 5, 0.2), ("x", 5, 2.0)]),
@@ -151,11 +151,11 @@ async fn a_point_is_the_greater_claims_whichever_comes_first(ports: &impl Ports)
     assert_eq!(read(ports, &range("m")).await, [point("pf", 5, 0, 0.2), point("x", 5, 0, 2.0)]);
 }
 
-async fn messages_that_say_different_things_of_one_instant_are_all_heard(ports: &impl Ports) {
+async fn metrics_of_several_messages_at_one_instant_are_merged(ports: &impl Ports) {
     store(ports, &[message("m", 0, &[("pf", 5, 0.1), ("battery", 5, 24.0)])]).await;
-    // Later words on one of the two, and on a third.
+    // A later message on one of these metrics, and on another.
     store(ports, &[message("m", 1, &[("pf", 5, 0.2), ("thd_v", 5, 3.0)])]).await;
-    // Earlier ones that come after both.
+    // An earlier message that arrives last.
     store(
         ports,
         &[message("m", -1, &[("pf", 5, 0.3), ("battery", 5, 12.0), ("frequency", 5, 50.0)])],
@@ -174,7 +174,7 @@ async fn messages_that_say_different_things_of_one_instant_are_all_heard(ports: 
     assert_eq!(sums, [("battery", 24.0), ("frequency", 50.0), ("pf", 0.2), ("thd_v", 3.0)]);
 }
 
-async fn samples_of_one_metric_and_instant_stay_apart(ports: &impl Ports) {
+async fn samples_of_one_metric_and_instant_are_all_kept(ports: &impl Ports) {
     let samples = [("pf", 1, 0.1), ("x", 1, 1.0), ("pf", 1, 0.2), ("x", 1, 2.0), ("pf", 2, 0.3)];
     store(ports, &[message("m", 0, &samples)]).await;
     let expected = [
@@ -187,7 +187,7 @@ async fn samples_of_one_metric_and_instant_stay_apart(ports: &impl Ports) {
     assert_eq!(read(ports, &range("m")).await, expected);
 }
 
-async fn points_come_in_pages_each_once(ports: &impl Ports) {
+async fn pages_contain_each_point_once(ports: &impl Ports) {
     let samples: Vec<_> =
         (0..50).map(|i| (["pf", "x", "y"][i % 3], (i / 5) as i64, i as f64)).collect();
     store(ports, &[message("m", 0, &samples)]).await;
@@ -209,7 +209,7 @@ async fn points_come_in_pages_each_once(ports: &impl Ports) {
     }
 }
 
-async fn nothing_is_there_of_a_device_that_said_nothing(ports: &impl Ports) {
+async fn device_without_messages_has_no_points(ports: &impl Ports) {
     assert!(read(ports, &range("m")).await.is_empty());
     for aggregate in [Aggregate::Mean, Aggregate::Integral] {
         let page = ports.metrics().windows(&windows_of("m", aggregate, 60)).await.unwrap();
@@ -230,11 +230,11 @@ fn windows_of(device: &str, aggregate: Aggregate, every_s: u32) -> WindowQuery {
     }
 }
 
-/// Random series, the same each time, against the plain sum of their points.
-async fn windows_are_what_the_points_say(ports: &impl Ports) {
+/// Compares the windows of reproducible random series with aggregates of their points.
+async fn windows_equal_the_aggregates_of_the_points(ports: &impl Ports) {
     let mut random = 7_u64;
     let mut next = |below: u64| {
-        // Numerical Recipes' generator: good enough to make data.
+        // The linear congruential generator MMIX by Knuth.
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % below
@@ -246,7 +246,7 @@ async fn windows_are_what_the_points_say(ports: &impl Ports) {
                 let samples: Vec<_> = (0..1 + next(20))
                     .map(|_| {
                         let metric = ["pf", "voltage_dc", "x", "y.z"][next(4) as usize];
-                        // On few instants, so that messages meet.
+                        // Few instants, so that messages conflict.
                         let ms = next(200) as i64 * 54_321 % 10_800_000;
                         (metric, ms, next(1_000_000) as f64 / 7.0 - 70_000.0)
                     })
@@ -260,14 +260,14 @@ async fn windows_are_what_the_points_say(ports: &impl Ports) {
         for aggregate in Aggregate::ALL {
             let (start, every_s) = (at(1_234_567), [7, 600][round]);
             let query = WindowQuery { start, ..windows_of(&device, aggregate, every_s) };
-            let asked = WindowSpec {
+            let spec = WindowSpec {
                 start,
                 stop: query.stop,
                 every: query.every,
                 aggregate,
                 max_gap_s: 300,
             };
-            let mut assembler = Assembler::new(asked);
+            let mut assembler = Assembler::new(spec);
             for point in &points {
                 let summary = Summary::of(point.key.time, point.value);
                 assembler.add(&point.key.metric, &summary, point.unit.as_deref());
@@ -288,7 +288,7 @@ async fn windows_are_what_the_points_say(ports: &impl Ports) {
 async fn assert_windows(ports: &impl Ports, mut query: WindowQuery, expected: &[Window]) {
     let mut windows = Vec::new();
     for page in 0.. {
-        assert!(page < 2_000, "pages without end");
+        assert!(page < 2_000, "the pages do not end");
         let page = ports.metrics().windows(&query).await.unwrap();
         assert!(page.windows.len() <= query.limit);
         windows.extend(page.windows);
@@ -300,8 +300,8 @@ async fn assert_windows(ports: &impl Ports, mut query: WindowQuery, expected: &[
     let keys = |windows: &[Window]| windows.iter().map(|w| w.key.clone()).collect::<Vec<_>>();
     assert_eq!(keys(&windows), keys(expected), "{query:?}");
     for (a, b) in windows.iter().zip(expected) {
-        // Sums of values of both signs lose digits, as far as doubles do.
-        assert!((a.value - b.value).abs() <= 1e-8, "{a:?}, not {b:?}");
+        // Sums of values of both signs lose digits in floating-point arithmetic.
+        assert!((a.value - b.value).abs() <= 1e-8, "expected {b:?}, actual {a:?}");
         assert_eq!(a.unit, b.unit);
     }
 }

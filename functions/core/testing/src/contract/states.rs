@@ -6,32 +6,32 @@ use meter_store::{
 };
 use uuid::Uuid;
 
-use super::contract_tests;
+use super::{Ports, contracts};
 use crate::fixtures::{at, device, id, register_device, second, state, with_connection};
-use crate::ports::Ports;
 
-contract_tests! {
-    a_state_reads_back_as_it_was_saved_with_the_next_version
-    a_save_under_an_old_version_conflicts_and_changes_nothing
-    states_of_one_call_are_saved_or_conflict_alone
-    of_two_writes_of_one_device_in_one_call_the_second_conflicts
-    any_number_of_states_is_read_in_one_call
-    the_counts_follow_the_connections_of_registered_devices
-    a_fleet_that_comes_online_at_once_is_counted_exactly
-    a_device_is_due_while_its_state_says_so
-    devices_saved_in_one_call_are_due_while_their_states_say_so
-    a_device_is_due_as_those_transactions_say_that_write_its_state
-    devices_that_are_due_longest_come_first_and_at_most_the_limit
-    how_far_ingest_is_is_what_its_process_noted_last
-    of_many_processes_the_one_that_is_furthest_behind_counts_while_its_note_is_new
-    what_is_handed_out_waits_for_ingest_too
+contracts! {
+    state_reads_back_with_the_next_version
+    save_with_outdated_version_conflicts
+    conflict_does_not_affect_other_states_in_the_call
+    second_write_of_a_device_in_one_call_conflicts
+    get_many_accepts_any_number_of_devices
+    fleet_counters_follow_the_connection
+    device_is_due_at_its_next_check
+    devices_saved_in_one_call_are_due_at_their_next_checks
+    registration_and_deletion_update_the_next_check
+    due_devices_are_listed_by_next_check_up_to_the_limit
+    last_ingest_lag_of_a_process_is_returned
+    greatest_valid_ingest_lag_is_returned
+    queue_depth_includes_messages_in_flight
+    ; concurrent:
+    connection_changes_of_one_call_are_counted_exactly
 }
 
 fn write(state: DeviceState) -> StateWrite {
     StateWrite { connection_before: state.presence.connection, state }
 }
 
-/// The same state, with something else in it.
+/// The state with another content.
 fn changed(mut state: DeviceState, samples_rejected: u64) -> DeviceState {
     state.samples_rejected = samples_rejected;
     state
@@ -41,7 +41,7 @@ async fn save(ports: &impl Ports, write: StateWrite) -> Result<(), WriteError> {
     ports.states().save_many(&[write]).await.pop().unwrap()
 }
 
-async fn a_state_reads_back_as_it_was_saved_with_the_next_version(ports: &impl Ports) {
+async fn state_reads_back_with_the_next_version(ports: &impl Ports) {
     assert!(ports.states().get_many(&[id("m")]).await.unwrap().is_empty());
     let mut new = DeviceState::new(id("m"));
     new.presence.since = Some(second(1));
@@ -53,7 +53,7 @@ async fn a_state_reads_back_as_it_was_saved_with_the_next_version(ports: &impl P
     assert_eq!(state(ports, "m").await.version, 2);
 }
 
-async fn a_save_under_an_old_version_conflicts_and_changes_nothing(ports: &impl Ports) {
+async fn save_with_outdated_version_conflicts(ports: &impl Ports) {
     let new = DeviceState::new(id("m"));
     save(ports, write(new.clone())).await.unwrap();
     let first = state(ports, "m").await;
@@ -61,13 +61,13 @@ async fn a_save_under_an_old_version_conflicts_and_changes_nothing(ports: &impl 
     let stored = state(ports, "m").await;
     let ahead = DeviceState { version: 7, ..first.clone() };
     for old in [new, first, ahead] {
-        let answer = save(ports, write(changed(old, 2))).await;
-        assert!(matches!(answer, Err(WriteError::Conflict)), "{answer:?}");
+        let result = save(ports, write(changed(old, 2))).await;
+        assert!(matches!(result, Err(WriteError::Conflict)), "{result:?}");
         assert_eq!(state(ports, "m").await, stored);
     }
 }
 
-async fn states_of_one_call_are_saved_or_conflict_alone(ports: &impl Ports) {
+async fn conflict_does_not_affect_other_states_in_the_call(ports: &impl Ports) {
     let ids: Vec<DeviceId> = (0..60).map(|n| id(&format!("m{n}"))).collect();
     let writes: Vec<_> = ids.iter().map(|id| write(DeviceState::new(id.clone()))).collect();
     assert!(ports.states().save_many(&writes).await.iter().all(Result::is_ok));
@@ -75,31 +75,31 @@ async fn states_of_one_call_are_saved_or_conflict_alone(ports: &impl Ports) {
         let read = DeviceState { version: u64::from(n % 3 != 0), ..of_new.state.clone() };
         write(changed(read, 1))
     });
-    let answers = ports.states().save_many(&again.collect::<Vec<_>>()).await;
+    let results = ports.states().save_many(&again.collect::<Vec<_>>()).await;
     let stored = ports.states().get_many(&ids).await.unwrap();
-    assert_eq!(answers.len(), ids.len());
-    for (n, (id, answer)) in ids.iter().zip(answers).enumerate() {
-        let is_conflict = matches!(answer, Err(WriteError::Conflict));
-        assert_eq!((is_conflict, answer.is_ok()), (n % 3 == 0, n % 3 != 0), "{id}: {answer:?}");
+    assert_eq!(results.len(), ids.len());
+    for (n, (id, result)) in ids.iter().zip(results).enumerate() {
+        let is_conflict = matches!(result, Err(WriteError::Conflict));
+        assert_eq!((is_conflict, result.is_ok()), (n % 3 == 0, n % 3 != 0), "{id}: {result:?}");
         assert_eq!(stored[id].version, if n % 3 == 0 { 1 } else { 2 }, "{id}");
     }
 }
 
-async fn of_two_writes_of_one_device_in_one_call_the_second_conflicts(ports: &impl Ports) {
+async fn second_write_of_a_device_in_one_call_conflicts(ports: &impl Ports) {
     let new = DeviceState::new(id("m"));
     let writes = [1, 2].map(|n| write(changed(new.clone(), n)));
-    let answers = ports.states().save_many(&writes).await;
-    assert!(matches!(answers[..], [Ok(()), Err(WriteError::Conflict)]), "{answers:?}");
+    let results = ports.states().save_many(&writes).await;
+    assert!(matches!(results[..], [Ok(()), Err(WriteError::Conflict)]), "{results:?}");
     assert_eq!(state(ports, "m").await.samples_rejected, 1);
 }
 
-async fn any_number_of_states_is_read_in_one_call(ports: &impl Ports) {
+async fn get_many_accepts_any_number_of_devices(ports: &impl Ports) {
     let ids: Vec<DeviceId> = (0..130).map(|n| id(&format!("m{n}"))).collect();
     for id in &ids[..110] {
         save(ports, write(DeviceState::new(id.clone()))).await.unwrap();
     }
-    let asked: Vec<_> = ids.iter().chain(&ids[..10]).cloned().collect();
-    let found = ports.states().get_many(&asked).await.unwrap();
+    let requested: Vec<_> = ids.iter().chain(&ids[..10]).cloned().collect();
+    let found = ports.states().get_many(&requested).await.unwrap();
     assert_eq!(found.len(), 110);
     assert!(found.iter().all(|(id, state)| state.device_id == *id));
     assert!(ports.states().get_many(&[]).await.unwrap().is_empty());
@@ -120,8 +120,8 @@ async fn set_connection(ports: &impl Ports, device: &str, connection: Connection
     save(ports, write).await.unwrap();
 }
 
-async fn the_counts_follow_the_connections_of_registered_devices(ports: &impl Ports) {
-    set_connection(ports, "stranger", Connection::Online).await;
+async fn fleet_counters_follow_the_connection(ports: &impl Ports) {
+    set_connection(ports, "unregistered", Connection::Online).await;
     assert_eq!(counts(ports).await, [0, 0, 0]);
     register_device(ports, "m").await;
     assert_eq!(counts(ports).await, [0, 0, 1]);
@@ -130,32 +130,32 @@ async fn the_counts_follow_the_connections_of_registered_devices(ports: &impl Po
     assert_eq!(counts(ports).await, [1, 0, 0]);
     set_connection(ports, "m", Connection::Offline).await;
     assert_eq!(counts(ports).await, [0, 1, 0]);
-    register_device(ports, "stranger").await;
+    register_device(ports, "unregistered").await;
     assert_eq!(counts(ports).await, [1, 1, 0]);
 }
 
-async fn a_fleet_that_comes_online_at_once_is_counted_exactly(ports: &impl Ports) {
+async fn connection_changes_of_one_call_are_counted_exactly(ports: &impl Ports) {
     let names: Vec<String> = (0..30).map(|n| format!("m{n}")).collect();
     let mut writes = Vec::new();
     for (n, name) in names.iter().enumerate() {
         register_device(ports, name).await;
         let before = state(ports, name).await;
         let mut now = with_connection(before.clone(), Connection::Online);
-        // Some have read a state that is no longer the stored one.
+        // Some writes have an outdated version.
         now.version -= u64::from(n % 10 == 3);
         writes.push(StateWrite { state: now, connection_before: before.presence.connection });
     }
-    let answers = ports.states().save_many(&writes).await;
-    for (n, answer) in answers.iter().enumerate() {
-        match answer {
+    let results = ports.states().save_many(&writes).await;
+    for (n, result) in results.iter().enumerate() {
+        match result {
             Err(WriteError::Conflict) => assert_eq!(n % 10, 3),
-            answer => assert!(answer.is_ok() && n % 10 != 3, "{n}: {answer:?}"),
+            result => assert!(result.is_ok() && n % 10 != 3, "{n}: {result:?}"),
         }
     }
     assert_eq!(counts(ports).await, [27, 0, 3]);
 }
 
-/// Who is due at a second, in order.
+/// Returns the devices that are due at a time, in order.
 async fn list_due(ports: &impl Ports, at: Timestamp) -> Vec<DeviceId> {
     ports.states().list_due(at, 1_000).await.unwrap()
 }
@@ -165,7 +165,7 @@ async fn set_due(ports: &impl Ports, device: &str, due: Option<Timestamp>) {
     save(ports, write(state)).await.unwrap();
 }
 
-async fn a_device_is_due_while_its_state_says_so(ports: &impl Ports) {
+async fn device_is_due_at_its_next_check(ports: &impl Ports) {
     set_due(ports, "never", None).await;
     let exactly = at("2026-01-01T00:01:00.000000001Z");
     set_due(ports, "m", Some(exactly)).await;
@@ -181,10 +181,10 @@ async fn a_device_is_due_while_its_state_says_so(ports: &impl Ports) {
     assert_eq!(list_due(ports, second(1)).await, [id("m")]);
 }
 
-async fn devices_saved_in_one_call_are_due_while_their_states_say_so(ports: &impl Ports) {
+async fn devices_saved_in_one_call_are_due_at_their_next_checks(ports: &impl Ports) {
     let ids: Vec<DeviceId> = (0..60).map(|n| id(&format!("m{n:02}"))).collect();
     for round in 0..4 {
-        // In each of the rounds others are due, and some are again and some still are not.
+        // Each round changes which devices are due; some stay due and some stay not due.
         let is_due = |n: usize| (n >> (round % 3)).is_multiple_of(2);
         let stored = ports.states().get_many(&ids).await.unwrap();
         let writes = ids.iter().enumerate().map(|(n, id)| {
@@ -193,8 +193,8 @@ async fn devices_saved_in_one_call_are_due_while_their_states_say_so(ports: &imp
             let due = is_due(n).then(|| second(60 * round + n as i64 % 7));
             write(DeviceState { next_check: due, ..read })
         });
-        let answers = ports.states().save_many(&writes.collect::<Vec<_>>()).await;
-        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        let results = ports.states().save_many(&writes.collect::<Vec<_>>()).await;
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
         let mut found = list_due(ports, second(60 * round + 6)).await;
         found.sort();
         let expected = ids.iter().enumerate().filter(|(n, _)| is_due(*n)).map(|(_, id)| id);
@@ -203,11 +203,11 @@ async fn devices_saved_in_one_call_are_due_while_their_states_say_so(ports: &imp
     }
 }
 
-async fn a_device_is_due_as_those_transactions_say_that_write_its_state(ports: &impl Ports) {
-    let made = device("m", second(0));
+async fn registration_and_deletion_update_the_next_check(ports: &impl Ports) {
+    let device = device("m", second(0));
     let new =
         DeviceState { registered: true, next_check: Some(second(1)), ..state(ports, "m").await };
-    ports.devices().create(&made, &new).await.unwrap();
+    ports.devices().create(&device, &new).await.unwrap();
     assert_eq!(list_due(ports, second(1)).await, [id("m")]);
 
     let before = state(ports, "m").await;
@@ -226,12 +226,12 @@ async fn a_device_is_due_as_those_transactions_say_that_write_its_state(ports: &
     assert_eq!(list_due(ports, second(2)).await, [id("m")]);
 
     let before = state(ports, "m").await;
-    let gone = DeviceState { registered: false, next_check: None, ..before };
-    ports.devices().create_tombstone(&made, &gone).await.unwrap();
+    let deleted = DeviceState { registered: false, next_check: None, ..before };
+    ports.devices().create_tombstone(&device, &deleted).await.unwrap();
     assert_eq!(list_due(ports, second(1_000)).await, []);
 }
 
-async fn devices_that_are_due_longest_come_first_and_at_most_the_limit(ports: &impl Ports) {
+async fn due_devices_are_listed_by_next_check_up_to_the_limit(ports: &impl Ports) {
     let mut all = Vec::new();
     for n in 0..30 {
         let (name, at) = (format!("m{n}"), second(7 * n % 30));
@@ -250,7 +250,7 @@ fn ingest_lag_of(process: u128, at: Timestamp, lag_s: u32) -> IngestLag {
     IngestLag { process_id: Uuid::from_u128(process), reported_at: at, lag_s }
 }
 
-async fn how_far_ingest_is_is_what_its_process_noted_last(ports: &impl Ports) {
+async fn last_ingest_lag_of_a_process_is_returned(ports: &impl Ports) {
     assert_eq!(ports.ingest_lag().ingest_lag(second(1)).await.unwrap(), None);
     for (at, lag_s) in
         [(second(1), 0), (at("2026-01-01T00:00:02.000000001Z"), u32::MAX), (second(3), 7)]
@@ -262,27 +262,25 @@ async fn how_far_ingest_is_is_what_its_process_noted_last(ports: &impl Ports) {
     assert_eq!(list_due(ports, second(1_000)).await, []);
 }
 
-async fn of_many_processes_the_one_that_is_furthest_behind_counts_while_its_note_is_new(
-    ports: &impl Ports,
-) {
-    let note = async |progress| ports.ingest_lag().record_ingest_lag(progress).await.unwrap();
+async fn greatest_valid_ingest_lag_is_returned(ports: &impl Ports) {
+    let record = async |progress| ports.ingest_lag().record_ingest_lag(progress).await.unwrap();
     let worst = ingest_lag_of(0, second(10), 90);
-    note(worst).await;
-    // More than there are places for.
+    record(worst).await;
+    // More processes than there are slots.
     for process in 1..40 {
-        note(ingest_lag_of(process, second(11), 1)).await;
+        record(ingest_lag_of(process, second(11), 1)).await;
     }
-    let seen = async |at| ports.ingest_lag().ingest_lag(second(at)).await.unwrap();
-    assert_eq!(seen(40).await, Some(worst));
-    assert_eq!(seen(41).await.map(|note| note.lag_s), Some(1), "it has said nothing for too long");
+    let lag_at = async |at| ports.ingest_lag().ingest_lag(second(at)).await.unwrap();
+    assert_eq!(lag_at(40).await, Some(worst));
+    assert_eq!(lag_at(41).await.map(|record| record.lag_s), Some(1), "the report has expired");
     for process in 1..40 {
-        note(ingest_lag_of(process, second(41), 2)).await;
+        record(ingest_lag_of(process, second(41), 2)).await;
     }
-    assert_eq!(seen(71).await.map(|note| note.lag_s), Some(2));
-    assert_eq!(seen(72).await, None);
+    assert_eq!(lag_at(71).await.map(|record| record.lag_s), Some(2));
+    assert_eq!(lag_at(72).await, None);
 }
 
-async fn what_is_handed_out_waits_for_ingest_too(ports: &impl Ports) {
+async fn queue_depth_includes_messages_in_flight(ports: &impl Ports) {
     let depth = async || ports.queue().depth().await.unwrap();
     assert_eq!(depth().await, 0);
     ports.send(3).await;
