@@ -82,8 +82,8 @@ fn live_data(rest: &str, options: &Options) -> String {
     })
 }
 
-/// The options of mosquitto_pub that connect the example device to the broker (`HOST:PORT`), or to the
-/// TLS port with its certificate in the data directory.
+/// The options of mosquitto_pub that connect the example device to the broker (`HOST:PORT`), or to
+/// the TLS port with its certificate in the data directory.
 pub(crate) fn connection(broker: &str, tls_port: Option<u16>, data: &Path) -> String {
     if let Some(port) = tls_port {
         let folder = data.join("identities").join(EXAMPLE_DEVICE);

@@ -1,4 +1,4 @@
-//! The use cases of the system over the ports of [`meter_store`], independent of databases and SDKs.
+//! Use cases over the ports of [`meter_store`], independent of databases and SDKs.
 
 pub mod backtest;
 pub mod command_publisher;

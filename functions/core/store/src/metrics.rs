@@ -80,8 +80,8 @@ pub struct WriteSummary {
 /// Stores and aggregates the points of all devices.
 pub trait MetricStore: Send + Sync {
     /// Divides a message into the segments that the message store stores and the points that this
-    /// store stores. The samples for which `keep` returns true are in one of them: by default in the
-    /// points.
+    /// store stores. The samples for which `keep` returns true are in one of them: by default in
+    /// the points.
     fn split_message(
         &self,
         message: &Message,
