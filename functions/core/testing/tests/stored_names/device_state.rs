@@ -32,7 +32,7 @@ pub(crate) fn state() -> DeviceState {
             json!({"connection": "online", "since": at, "last_seen": at, "conn_id": "c",
             "lifecycle": [1, at], "alert": {"alert_id": id, "resolved_at": at}}),
         ),
-        ("/pending_rollups", json!({"gap_s": 300, "spans": [[1, 2, 3, at]]})),
+        ("/pending_rollups", json!({"except": {"max_gap_s": 300, "pending": [[1, 2, 3, at]]}})),
         ("/upgrade", json!({"cmd_id": id, "target": "2.0.0", "succeeded_at": at})),
         (
             "/gap_alert",
@@ -42,7 +42,7 @@ pub(crate) fn state() -> DeviceState {
         ("/report_interval_s", json!(60)),
         (
             "/cleanup",
-            json!({"purge": true, "since": at, "purged_before": at, "searched_before": at}),
+            json!({"since": at, "purge": {"searching_archive": {"purged_before": at, "searched_before": at}}}),
         ),
         ("/purged_at", at.clone()),
         ("/next_check", at),
